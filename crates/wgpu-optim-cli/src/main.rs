@@ -1,0 +1,54 @@
+//! `wgpu-optim`: what GPUs there are, whether they compute correctly, and how fast.
+
+#![forbid(unsafe_code)]
+
+mod adapters;
+mod bench;
+mod replay;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Optimizer steps on any GPU through wgpu: adapters, verification, replay, benchmarks.
+///
+/// The adapter is chosen the way wgpu programs do it: WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME (part
+/// of a name that `wgpu-optim adapters` lists).
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List the adapters, and whether they have what the optimizers need.
+    Adapters,
+    /// Run every recipe against the CPU reference on every adapter, or on the chosen one.
+    ///
+    /// Prints a row for each recipe with the largest error over all sizes. Exits with 0 only if every row holds.
+    Verify,
+    /// Take recorded parameters and gradients through an optimizer.
+    Replay(replay::Arguments),
+    /// Measure nanoseconds per parameter of every recipe beside a plain copy.
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    env_logger::init();
+    let result = match Arguments::parse().command {
+        Command::Adapters => adapters::run(),
+        Command::Verify => verify::run(),
+        Command::Replay(arguments) => replay::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The command line.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use clap::Parser;
+use clap::builder::RangedU64ValueParser;
+use wgpu_optim::Recipe;
+
+const EXAMPLES: &str = "\
+Examples:
+  wgpu-optim-train
+      AdamW against MGUP-AdamW on the digits that the program carries
+  wgpu-optim-train --compare adamw,lion,mgup-lion --steps 2000
+      three optimizers, each with its own learning rate
+  wgpu-optim-train --optimizer mgup-adamw --lr 3e-3 --seed 7
+      one optimizer, another learning rate, another start
+  wgpu-optim-train --optimizer recipe.json
+      an optimizer from a JSON recipe: {\"base\": {\"type\": \"adamw\"}, \"policy\": {\"type\": \"mgup\", \"ratio\": 0.3}}
+  wgpu-optim-train --data mnist --steps 3000 --out runs/mnist
+      the four IDX files of MNIST in the directory mnist
+
+Environment:
+  WGPU_BACKEND       vulkan, metal, dx12 or gl: the graphics API to use
+  WGPU_ADAPTER_NAME  a part of the name of the adapter to use";
+
+/// Trains a classifier of digits on any GPU and compares optimizers.
+///
+/// Burn computes the forward pass, the loss and the gradients; wgpu-optim takes the optimizer steps on the same wgpu
+/// device. Every optimizer starts from the same parameters and sees the same batches.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+pub struct Args {
+    /// The optimizers to compare: presets or JSON recipe files
+    #[arg(
+        long,
+        value_name = "NAME,NAME,…",
+        value_delimiter = ',',
+        default_value = "adamw,mgup-adamw",
+        value_parser = optimizer
+    )]
+    compare: Vec<Optimizer>,
+
+    /// One optimizer only: a preset or a JSON recipe file
+    #[arg(long, value_name = "NAME", conflicts_with = "compare", value_parser = optimizer)]
+    optimizer: Option<Optimizer>,
+
+    /// The learning rate of all of them [default: each recipe's own]
+    #[arg(long, allow_negative_numbers = true, value_parser = learning_rate)]
+    pub lr: Option<f64>,
+
+    /// Optimizer steps
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = at_least_one())]
+    pub steps: usize,
+
+    /// Pictures a step
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one())]
+    pub batch: usize,
+
+    /// Determines the initial parameters and the order of the pictures
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true
+    )]
+    pub seed: u64,
+
+    /// Widths of the hidden layers
+    #[arg(
+        long,
+        value_name = "N,N,…",
+        value_delimiter = ',',
+        default_value = "256,128",
+        value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536)
+    )]
+    pub hidden: Vec<usize>,
+
+    /// A directory with IDX files (MNIST, Fashion-MNIST) or CIFAR-10 binary batches [default: the digits it carries]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+
+    /// Where summary.json, metrics.csv, loss.svg and the checkpoints go
+    #[arg(long, value_name = "DIR", default_value = "runs/digits")]
+    pub out: PathBuf,
+}
+
+impl Args {
+    /// The optimizers to train, with the learning rate that was asked for, or why there are none.
+    pub fn optimizers(&self) -> Result<Vec<Optimizer>, String> {
+        let mut chosen = match &self.optimizer {
+            Some(one) => vec![one.clone()],
+            None => self.compare.clone(),
+        };
+        for (index, optimizer) in chosen.iter().enumerate() {
+            if chosen[..index].iter().any(|o| o.name == optimizer.name) {
+                return Err(format!(
+                    "--compare names '{}' twice; each optimizer is trained once",
+                    optimizer.name
+                ));
+            }
+        }
+        if let Some(lr) = self.lr {
+            for optimizer in &mut chosen {
+                optimizer.recipe = optimizer.recipe.clone().with_lr(lr);
+                optimizer
+                    .recipe
+                    .validate()
+                    .map_err(|e| format!("--lr {lr}: {e}"))?;
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+/// A recipe and the name under which its results are kept.
+#[derive(Debug, Clone)]
+pub struct Optimizer {
+    /// The preset's name, or the recipe file's without its ending.
+    pub name: String,
+    /// What to compute.
+    pub recipe: Recipe,
+}
+
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn learning_rate(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(lr) if lr.is_finite() && lr > 0.0 => Ok(lr),
+        _ => Err("expected a finite number above 0".into()),
+    }
+}
+
+/// A preset by its name, or a recipe by its file.
+fn optimizer(text: &str) -> Result<Optimizer, String> {
+    let path = Path::new(text);
+    if path.extension().is_none_or(|e| e != "json") && !path.is_file() {
+        let recipe = Recipe::from_str(text).map_err(|e| e.to_string())?;
+        return Ok(Optimizer {
+            name: text.into(),
+            recipe,
+        });
+    }
+    let json = fs::read_to_string(path).map_err(|e| format!("cannot read the recipe: {e}"))?;
+    let recipe = Recipe::from_json(&json).map_err(|e| e.to_string())?;
+    let name = path
+        .file_stem()
+        .ok_or("the recipe file has no name")?
+        .to_string_lossy()
+        .into_owned();
+    Ok(Optimizer { name, recipe })
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use tempfile::tempdir;
+
+    use super::*;
+
+    fn parse(arguments: &[&str]) -> Result<Args, String> {
+        Args::try_parse_from([&["wgpu-optim-train"], arguments].concat()).map_err(|e| e.to_string())
+    }
+
+    fn names(args: &Args) -> Vec<String> {
+        let optimizers = args.optimizers().unwrap();
+        optimizers.into_iter().map(|o| o.name).collect()
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults() {
+        let args = parse(&[]).unwrap();
+        assert_eq!(names(&args), ["adamw", "mgup-adamw"]);
+        assert_eq!(args.out, Path::new("runs/digits"));
+        assert_eq!(args.hidden, [256, 128]);
+        let lr = args.optimizers().unwrap()[0].recipe.lr();
+        assert_eq!(lr, Recipe::from_str("adamw").unwrap().lr());
+    }
+
+    #[test]
+    fn optimizers_are_chosen() {
+        assert_eq!(names(&parse(&["--optimizer", "lion"]).unwrap()), ["lion"]);
+        let args = parse(&["--compare", "cautious-lion,mgup-lion", "--lr", "0.25"]).unwrap();
+        assert_eq!(names(&args), ["cautious-lion", "mgup-lion"]);
+        for optimizer in args.optimizers().unwrap() {
+            assert_eq!(optimizer.recipe.lr(), 0.25);
+        }
+    }
+
+    #[test]
+    fn wrong_arguments_are_refused() {
+        let cases: [(&[&str], &str); 12] = [
+            (&["--steps", "0"], "--steps"),
+            (&["--batch", "0"], "--batch"),
+            (&["--hidden", "0"], "--hidden"),
+            (&["--lr", "0"], "finite number above 0"),
+            (&["--lr", "-1"], "finite number above 0"),
+            (&["--lr", "inf"], "finite number above 0"),
+            (&["--lr", "NaN"], "finite number above 0"),
+            (&["--lr", "fast"], "finite number above 0"),
+            (&["--seed", "-1"], "--seed"),
+            (&["--optimizer", "adam"], "mgup-adamw"),
+            (&["--compare", "adamw,"], "--compare"),
+            (
+                &["--optimizer", "adamw", "--compare", "lion"],
+                "cannot be used with",
+            ),
+        ];
+        for (arguments, message) in cases {
+            let error = parse(arguments).unwrap_err();
+            assert!(error.contains(message), "{arguments:?}: {error}");
+        }
+        let twice = parse(&["--compare", "adamw,lion,adamw"]).unwrap();
+        let error = twice.optimizers().unwrap_err();
+        assert!(error.contains("'adamw' twice"), "{error}");
+    }
+
+    #[test]
+    fn a_recipe_may_be_a_file() {
+        let dir = tempdir().unwrap();
+        let json = r#"{ "base": { "type": "lion", "lr": 0.5 }, "policy": { "type": "cautious" } }"#;
+        for name in ["mine.json", "mine.txt"] {
+            let path = dir.path().join(name);
+            fs::write(&path, json).unwrap();
+            let args = parse(&["--optimizer", path.to_str().unwrap()]).unwrap();
+            let chosen = args.optimizers().unwrap();
+            assert_eq!(chosen[0].name, "mine");
+            assert_eq!(chosen[0].recipe.lr(), 0.5);
+        }
+        let path = dir.path().join("bad.json");
+        fs::write(&path, r#"{ "base": { "type": "adamv" } }"#).unwrap();
+        let error = parse(&["--optimizer", path.to_str().unwrap()]).unwrap_err();
+        assert!(error.contains("adamv"), "{error}");
+        let error = parse(&["--optimizer", "nowhere.json"]).unwrap_err();
+        assert!(error.contains("cannot read the recipe"), "{error}");
+    }
+}

@@ -1,0 +1,151 @@
+//! What a program run leaves behind: summary.json, metrics.csv, the checkpoints, and the table at the end.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+use serde::Serialize;
+
+use crate::chart;
+use crate::train::Run;
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    adapter: &'a str,
+    runs: Vec<SummaryRun<'a>>,
+}
+
+#[derive(Serialize)]
+struct SummaryRun<'a> {
+    optimizer: &'a str,
+    steps: usize,
+    final_loss: f32,
+    test_accuracy: f64,
+    seconds: f64,
+}
+
+/// The directory of the results.
+pub struct Output {
+    dir: PathBuf,
+}
+
+impl Output {
+    /// Makes the directory, and sees that files can be written there, before hours are spent on what goes in.
+    pub fn create(dir: &Path) -> Result<Self> {
+        let output = Self { dir: dir.into() };
+        let probe = dir.join(".write-test");
+        fs::create_dir_all(dir)
+            .and_then(|()| fs::write(&probe, ""))
+            .and_then(|()| fs::remove_file(&probe))
+            .with_context(|| format!("cannot write into the output directory {}", dir.display()))?;
+        Ok(output)
+    }
+
+    /// Writes the parameters of one run to `<optimizer>.safetensors`.
+    pub fn checkpoint(&self, run: &Run) -> Result<()> {
+        let views = run
+            .weights
+            .iter()
+            .map(|w| {
+                let bytes = bytemuck::cast_slice(&w.values);
+                let view = TensorView::new(Dtype::F32, w.shape.clone(), bytes)
+                    .with_context(|| w.name.clone())?;
+                Ok((w.name.as_str(), view))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let bytes = safetensors::serialize(views, None).context("cannot pack the checkpoint")?;
+        self.write(&format!("{}.safetensors", run.optimizer), &bytes)
+    }
+
+    /// Writes summary.json, metrics.csv and loss.svg.
+    pub fn report(&self, adapter: &str, data: &str, runs: &[Run]) -> Result<()> {
+        let mut json = serde_json::to_string_pretty(&summary(adapter, runs))?;
+        json.push('\n');
+        self.write("summary.json", json.as_bytes())?;
+        self.write("metrics.csv", metrics(runs).as_bytes())?;
+        self.write("loss.svg", chart::loss(data, runs)?.as_bytes())
+    }
+
+    /// Writes a whole file or none: to another name first, then renamed.
+    fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        let path = self.dir.join(name);
+        let part = self.dir.join(format!("{name}.part"));
+        let write = || {
+            let mut file = fs::File::create(&part)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&part, &path)
+        };
+        write().with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+fn summary<'a>(adapter: &'a str, runs: &'a [Run]) -> Summary<'a> {
+    let runs = runs.iter().map(|run| SummaryRun {
+        optimizer: &run.optimizer,
+        steps: run.losses.len(),
+        final_loss: run.final_loss(),
+        test_accuracy: run.accuracy(),
+        seconds: run.seconds(),
+    });
+    Summary {
+        adapter,
+        runs: runs.collect(),
+    }
+}
+
+/// A line a step; the test accuracy stands where it was asked for.
+fn metrics(runs: &[Run]) -> String {
+    let mut csv = String::from("optimizer,step,train_loss,test_accuracy\n");
+    for run in runs {
+        let mut tests = run.tests.iter().peekable();
+        for (index, loss) in run.losses.iter().enumerate() {
+            let step = index + 1;
+            let test = tests.next_if(|t| t.0 == step);
+            let test = test.map_or_else(String::new, |t| t.1.to_string());
+            // Writing to a string cannot fail.
+            let _ = writeln!(csv, "{},{step},{loss},{test}", quoted(&run.optimizer));
+        }
+    }
+    csv
+}
+
+/// A CSV field: recipe files may have any name.
+fn quoted(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text.into()
+    }
+}
+
+/// The closing table.
+pub fn table(runs: &[Run]) -> String {
+    let width = runs
+        .iter()
+        .map(|r| r.optimizer.chars().count())
+        .max()
+        .unwrap_or(0)
+        .max("optimizer".len());
+    let mut out = format!(
+        "{:width$}  {:>7}  {:>10}  {:>13}  {:>8}  {:>8}\n",
+        "optimizer", "steps", "final loss", "test accuracy", "seconds", "setup"
+    );
+    for run in runs {
+        let _ = writeln!(
+            out,
+            "{:width$}  {:>7}  {:>10.5}  {:>11.2} %  {:>8.2}  {:>8.2}",
+            run.optimizer,
+            run.losses.len(),
+            run.final_loss(),
+            100.0 * run.accuracy(),
+            run.seconds(),
+            run.setup.as_secs_f64(),
+        );
+    }
+    out
+}

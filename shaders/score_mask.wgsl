@@ -1,0 +1,38 @@
+// mask = 1[u ⊙ g > 0] as bits, and their number per tensor. Reads the state and leaves it as it is.
+
+@group(2) @binding(0) var<storage, read_write> mask: array<u32>;
+
+var<workgroup> positive: atomic<u32>;
+
+@compute @workgroup_size(256)
+fn score_mask(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    if lane == 0u {
+        atomicStore(&positive, 0u);
+    }
+    workgroupBarrier();
+    let at = linear(workgroup, workgroups);
+    if at < grid.count {
+        let chunk = chunks[grid.first + at];
+        let row = rows[chunk.row];
+        var bits = 0u;
+        for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            let vector = chunk.offset / 4u + j;
+            let g = load_grad(vector, lanes);
+            let score = update(load_state(vector), g, row).direction * g;
+            let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
+            let ones = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), (key(score) > vec4<u32>(ZERO_KEY)) & inside);
+            bits |= (ones.x | ones.y | ones.z | ones.w) << (4u * (j / WORKGROUP));
+        }
+        mask[mask_word(chunk, lane)] = bits;
+        atomicAdd(&positive, countOneBits(bits));
+    }
+    workgroupBarrier();
+    if lane == 0u && at < grid.count {
+        atomicAdd(&selections[chunks[grid.first + at].tensor].selected, atomicLoad(&positive));
+    }
+}

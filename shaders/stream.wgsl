@@ -1,0 +1,25 @@
+// θ ← θ − (decay θ + step φ ⊙ u), and the moments on the way: one pass over the tensors, one chunk a workgroup.
+
+@compute @workgroup_size(256)
+fn stream(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = linear(workgroup, workgroups);
+    if at < grid.count {
+        let chunk = chunks[grid.first + at];
+        let row = rows[chunk.row];
+        let policy = context(chunk, row, lane);
+        for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            let vector = chunk.offset / 4u + j;
+            let g = load_grad(vector, lanes);
+            let next = update(load_state(vector), g, row);
+            let factor = phi(policy, next.direction * g, chunk, j, row);
+            let theta = load_param(vector, lanes);
+            store_state(vector, next.state);
+            store_param(vector, lanes, theta - (row.decay * theta + row.step * (factor * next.direction)));
+        }
+    }
+}

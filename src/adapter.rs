@@ -1,0 +1,85 @@
+//! Finding a GPU the way wgpu programs do it: `WGPU_BACKEND` and `WGPU_ADAPTER_NAME`.
+//!
+//! The optimizer itself takes any device; this is for programs that have none yet.
+
+use crate::error::Error;
+
+/// An instance for the backends that `WGPU_BACKEND` names (all by default), without a display.
+pub fn instance() -> wgpu::Instance {
+    wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
+}
+
+/// The adapter that the environment chooses: of the backends in `WGPU_BACKEND`, the first whose name contains
+/// `WGPU_ADAPTER_NAME` (in any case), or wgpu's own choice where that is not set.
+///
+/// # Errors
+/// [`Error::NoAdapter`] says what was looked for and what there is.
+pub async fn from_env() -> Result<(wgpu::Instance, wgpu::Adapter), Error> {
+    let instance = instance();
+    let adapter = match std::env::var("WGPU_ADAPTER_NAME") {
+        Ok(name) if !name.is_empty() => by_name(&instance, &name).await?,
+        _ => {
+            let options = wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::from_env()
+                    .unwrap_or(wgpu::PowerPreference::HighPerformance),
+                ..Default::default()
+            };
+            match instance.request_adapter(&options).await {
+                Ok(adapter) => adapter,
+                Err(_) => return Err(Error::NoAdapter(none_at_all())),
+            }
+        }
+    };
+    Ok((instance, adapter))
+}
+
+/// Every adapter of the backends that `WGPU_BACKEND` names. Empty in a browser, which does not list its adapters.
+pub async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
+    instance.enumerate_adapters(wgpu::Backends::all()).await
+}
+
+/// An adapter in words: name, backend, kind and driver.
+pub fn describe(info: &wgpu::AdapterInfo) -> String {
+    let kind = match info.device_type {
+        wgpu::DeviceType::DiscreteGpu => "discrete GPU",
+        wgpu::DeviceType::IntegratedGpu => "integrated GPU",
+        wgpu::DeviceType::VirtualGpu => "virtual GPU",
+        wgpu::DeviceType::Cpu => "software",
+        wgpu::DeviceType::Other => "other",
+    };
+    let driver = match (info.driver.as_str(), info.driver_info.as_str()) {
+        ("", "") => String::new(),
+        (name, "") | ("", name) => format!(", {name}"),
+        (name, version) => format!(", {name} {version}"),
+    };
+    format!("{} ({}, {kind}{driver})", info.name, info.backend)
+}
+
+async fn by_name(instance: &wgpu::Instance, name: &str) -> Result<wgpu::Adapter, Error> {
+    let wanted = name.to_lowercase();
+    let mut names = Vec::new();
+    for adapter in all(instance).await {
+        let info = adapter.get_info();
+        if info.name.to_lowercase().contains(&wanted) {
+            return Ok(adapter);
+        }
+        names.push(describe(&info));
+    }
+    Err(Error::NoAdapter(if names.is_empty() {
+        none_at_all()
+    } else {
+        format!(
+            "WGPU_ADAPTER_NAME is `{name}`, which no adapter's name contains; there are: {}",
+            names.join("; ")
+        )
+    }))
+}
+
+fn none_at_all() -> String {
+    let backends =
+        std::env::var("WGPU_BACKEND").map(|b| format!(" for WGPU_BACKEND={b}")).unwrap_or_default();
+    format!(
+        "no GPU adapter was found{backends}; install a Vulkan driver for your GPU, or a software one \
+         (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
+    )
+}

@@ -1,0 +1,116 @@
+//! Everything that can go wrong, with the data a caller needs to act on it.
+
+use std::fmt;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A recipe's field has a value that is not allowed.
+    #[error("recipe: `{field}` is {value}, but must be {allowed}")]
+    Recipe {
+        /// Path of the field, for example `base.betas[1]`.
+        field: String,
+        /// The value that was given.
+        value: String,
+        /// What is allowed.
+        allowed: String,
+    },
+    /// A recipe could not be read: bad JSON, an unknown key, a wrong type.
+    #[error("recipe: {field}: {message}")]
+    RecipeSyntax {
+        /// Path of the field, for example `base.lr`, or `json` for text that is no JSON.
+        field: String,
+        /// What the parser said.
+        message: String,
+    },
+    /// No preset has this name.
+    #[error("unknown optimizer `{name}`; known are {known}")]
+    UnknownPreset {
+        /// The name that was given.
+        name: String,
+        /// The names that exist, separated by commas.
+        known: String,
+    },
+    /// A list of tensors or parameter groups cannot be planned.
+    #[error("tensor `{tensor}`: {reason}")]
+    Tensor {
+        /// Name of the tensor.
+        tensor: String,
+        /// What is wrong with it, and what is allowed.
+        reason: String,
+    },
+    /// There is nothing to optimize, or no group to do it with.
+    #[error("{0}")]
+    Plan(String),
+    /// The device lacks limits that the plan needs.
+    #[error("the device cannot serve this plan: {}", list(.0))]
+    Unsupported(Vec<Missing>),
+    /// A slice of a caller's buffer cannot be used.
+    #[error("{what} of tensor `{tensor}`: {reason}")]
+    Slice {
+        /// Name of the tensor.
+        tensor: String,
+        /// `parameter` or `gradient`.
+        what: &'static str,
+        /// What is wrong with it, and what is allowed.
+        reason: String,
+    },
+    /// No tensor has this name.
+    #[error("no tensor is named `{0}`")]
+    UnknownTensor(String),
+    /// The optimizer does not hold this state.
+    #[error("no state is named `{name}`; this optimizer keeps {known}")]
+    UnknownState {
+        /// The name that was asked for.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// The call belongs to the other way of holding parameters: arenas or the caller's buffers.
+    #[error("{0}")]
+    Ownership(&'static str),
+    /// All slots for step scalars belong to steps that are recorded but not submitted.
+    #[error(
+        "{slots} recorded steps have not been submitted or have not finished; submit their encoders before recording more"
+    )]
+    RingFull {
+        /// How many steps may be in flight.
+        slots: usize,
+    },
+    /// No adapter fits the choice made by the environment.
+    #[error("{0}")]
+    NoAdapter(String),
+    /// wgpu refused to create something: out of memory, or a validation error of ours.
+    #[error("wgpu: {0}")]
+    Gpu(String),
+    /// A buffer could not be mapped for reading, as when the device was lost.
+    #[error("reading `{what}` back failed: {reason}")]
+    Readback {
+        /// What was read.
+        what: String,
+        /// Why it failed.
+        reason: String,
+    },
+}
+
+/// A limit that a device lacks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Name of the limit, as in `wgpu::Limits`.
+    pub limit: String,
+    /// What the plan needs.
+    pub needed: u64,
+    /// What the device has.
+    pub available: u64,
+}
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} needed {}, available {}", self.limit, self.needed, self.available)
+    }
+}
+
+fn list(missing: &[Missing]) -> String {
+    missing.iter().map(Missing::to_string).collect::<Vec<_>>().join("; ")
+}

@@ -1,0 +1,323 @@
+//! WGSL text → pipelines; bind group layouts; the structs that kernels read.
+
+use std::collections::{BTreeSet, HashMap};
+use std::num::NonZeroU64;
+
+use encase::ShaderType;
+
+use crate::plan::{BaseKind, Grid, Kernel, Plan, PolicyKind, ROWS, Scratch};
+use crate::policy::{Normalizer, Policy};
+use crate::recipe::Recipe;
+
+/// The scalars of one step of one group, as the kernels read them.
+#[derive(Debug, Clone, Copy, PartialEq, ShaderType)]
+pub(crate) struct Row {
+    pub step: f32,
+    pub decay: f32,
+    pub beta1: f32,
+    pub one_minus_beta1: f32,
+    pub beta2: f32,
+    pub one_minus_beta2: f32,
+    pub eps: f32,
+    pub alpha: f32,
+    pub gamma: f32,
+    // A row is as long as the alignment of a dynamic offset, so that a page can begin at any row.
+    #[shader(size(220))]
+    pub count_normalizer: u32,
+}
+
+/// Top-K of one tensor, as the kernels keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ShaderType)]
+pub(crate) struct Selection {
+    pub k: u32,
+    pub numel: u32,
+    pub first_chunk: u32,
+    pub chunk_count: u32,
+    pub histogram: u32,
+    pub open: u32,
+    pub threshold: u32,
+    pub tie_limit: u32,
+    pub remaining: u32,
+    pub selected: u32,
+}
+
+/// Distance of two rows, or of two grids: the alignment of dynamic offsets.
+pub(crate) const STRIDE: u64 = 256;
+
+impl Row {
+    pub(crate) fn new(recipe: &Recipe, t: u64) -> Self {
+        let scalars = recipe.base.scalars(t);
+        let (alpha, gamma) = recipe.policy.factors();
+        let count = matches!(recipe.policy, Policy::Cautious(c) if c.normalizer == Normalizer::Count);
+        Self {
+            step: scalars.step as f32,
+            decay: scalars.decay as f32,
+            beta1: scalars.betas[0] as f32,
+            one_minus_beta1: (1.0 - scalars.betas[0]) as f32,
+            beta2: scalars.betas[1] as f32,
+            one_minus_beta2: (1.0 - scalars.betas[1]) as f32,
+            eps: scalars.eps as f32,
+            alpha: alpha as f32,
+            gamma: gamma as f32,
+            count_normalizer: u32::from(count),
+        }
+    }
+}
+
+macro_rules! shader {
+    ($path:literal) => {
+        include_str!(concat!("../shaders/", $path))
+    };
+}
+
+impl Kernel {
+    /// The name of the entry point.
+    pub fn entry_point(self) -> &'static str {
+        match self {
+            Kernel::Prepare => "prepare",
+            Kernel::ScoreMask { .. } => "score_mask",
+            Kernel::ScoreKeys { .. } => "score_keys",
+            Kernel::ScanExact => "scan_exact",
+            Kernel::ScanNearest => "scan_nearest",
+            Kernel::Histogram => "histogram",
+            Kernel::Ties => "ties",
+            Kernel::Locate => "locate",
+            Kernel::Stream { .. } => "stream",
+        }
+    }
+
+    /// Its WGSL: the files that it is put together from.
+    pub fn source(self) -> String {
+        let tables = shader!("lib/tables.wgsl");
+        let keys = shader!("lib/keys.wgsl");
+        let bins = shader!("lib/bins.wgsl");
+        let populations = shader!("lib/populations.wgsl");
+        let find_bin = shader!("lib/find_bin.wgsl");
+        match self {
+            Kernel::Prepare => [tables, shader!("prepare.wgsl")].join("\n"),
+            Kernel::ScoreMask { base, vectorized } => {
+                [tables, keys, tensors(vectorized), base.source(), shader!("score_mask.wgsl")].join("\n")
+            }
+            Kernel::ScoreKeys { base, vectorized } => {
+                [tables, keys, bins, tensors(vectorized), base.source(), shader!("score_keys.wgsl")]
+                    .join("\n")
+            }
+            Kernel::ScanExact => [tables, populations, find_bin, shader!("scan.wgsl")].join("\n"),
+            Kernel::ScanNearest => [tables, populations, find_bin, shader!("scan_nearest.wgsl")].join("\n"),
+            Kernel::Histogram => [tables, bins, shader!("histogram.wgsl")].join("\n"),
+            Kernel::Ties => [tables, shader!("ties.wgsl")].join("\n"),
+            Kernel::Locate => [tables, find_bin, shader!("locate.wgsl")].join("\n"),
+            Kernel::Stream { base, policy, vectorized } => {
+                [tables, keys, tensors(vectorized), base.source(), policy.source(), shader!("stream.wgsl")]
+                    .join("\n")
+            }
+        }
+    }
+
+    /// Which of the bind groups `[tables, tensors, scratch, counters]` it uses.
+    pub fn groups(self) -> [bool; 4] {
+        match self {
+            Kernel::Prepare => [true, false, false, false],
+            Kernel::ScoreMask { .. } => [true, true, true, false],
+            Kernel::ScoreKeys { .. } => [true, true, true, true],
+            Kernel::ScanExact | Kernel::ScanNearest => [true, false, false, true],
+            Kernel::Histogram | Kernel::Ties | Kernel::Locate => [true, false, true, true],
+            Kernel::Stream { policy, .. } => [true, true, policy.scratch() != Scratch::None, false],
+        }
+    }
+
+    /// How many storage buffers its bind groups hold.
+    pub(crate) fn storage_buffers(self) -> u32 {
+        let tensors = match self {
+            Kernel::ScoreMask { base, .. } | Kernel::ScoreKeys { base, .. } | Kernel::Stream { base, .. } => {
+                2 + base.states() as u32
+            }
+            _ => 0,
+        };
+        let [_, _, scratch, counters] = self.groups();
+        2 + tensors + u32::from(scratch) + u32::from(counters)
+    }
+
+    /// Whether a class of this base and policy runs it.
+    pub(crate) fn serves(self, base: BaseKind, policy: PolicyKind) -> bool {
+        match self {
+            Kernel::Stream { base: b, policy: p, .. } => b == base && p == policy.stream(),
+            Kernel::ScoreMask { base: b, .. } => b == base && policy.scratch() == Scratch::Mask,
+            Kernel::ScoreKeys { base: b, .. } => b == base && policy.scratch() == Scratch::Keys,
+            Kernel::Prepare => policy.scratch() != Scratch::None,
+            Kernel::ScanNearest => policy == PolicyKind::MgupApproximate,
+            Kernel::ScanExact | Kernel::Histogram | Kernel::Ties | Kernel::Locate => {
+                policy == PolicyKind::Mgup
+            }
+        }
+    }
+
+    fn base(self) -> Option<BaseKind> {
+        match self {
+            Kernel::ScoreMask { base, .. } | Kernel::ScoreKeys { base, .. } | Kernel::Stream { base, .. } => {
+                Some(base)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl BaseKind {
+    fn source(self) -> &'static str {
+        match self {
+            BaseKind::Adamw => shader!("base/adamw.wgsl"),
+            BaseKind::Lion => shader!("base/lion.wgsl"),
+        }
+    }
+}
+
+impl PolicyKind {
+    fn source(self) -> &'static str {
+        match self {
+            PolicyKind::Plain => shader!("policy/plain.wgsl"),
+            PolicyKind::Cautious => shader!("policy/cautious.wgsl"),
+            PolicyKind::Mgup | PolicyKind::MgupApproximate => shader!("policy/mgup.wgsl"),
+            PolicyKind::CautiousMgup => shader!("policy/cautious_mgup.wgsl"),
+            PolicyKind::Grams => shader!("policy/grams.wgsl"),
+        }
+    }
+}
+
+fn tensors(vectorized: bool) -> &'static str {
+    if vectorized { shader!("lib/tensors_vec4.wgsl") } else { shader!("lib/tensors_scalar.wgsl") }
+}
+
+/// Every kernel there is.
+pub fn all_kernels() -> Vec<Kernel> {
+    let mut kernels = vec![
+        Kernel::Prepare,
+        Kernel::ScanExact,
+        Kernel::ScanNearest,
+        Kernel::Histogram,
+        Kernel::Ties,
+        Kernel::Locate,
+    ];
+    for base in [BaseKind::Adamw, BaseKind::Lion] {
+        for vectorized in [true, false] {
+            kernels.push(Kernel::ScoreMask { base, vectorized });
+            kernels.push(Kernel::ScoreKeys { base, vectorized });
+            for policy in [
+                PolicyKind::Plain,
+                PolicyKind::Cautious,
+                PolicyKind::Mgup,
+                PolicyKind::CautiousMgup,
+                PolicyKind::Grams,
+            ] {
+                kernels.push(Kernel::Stream { base, policy, vectorized });
+            }
+        }
+    }
+    kernels
+}
+
+/// The pipelines of a plan, and the layouts of their bind groups.
+pub(crate) struct Kernels {
+    pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
+    pub tables: wgpu::BindGroupLayout,
+    pub tensors: HashMap<BaseKind, wgpu::BindGroupLayout>,
+    pub scratch: wgpu::BindGroupLayout,
+    pub counters: wgpu::BindGroupLayout,
+    pub empty: wgpu::BindGroupLayout,
+}
+
+impl Kernels {
+    pub(crate) fn new(device: &wgpu::Device, plan: &Plan) -> Self {
+        let storage = |binding| entry(binding, wgpu::BufferBindingType::Storage { read_only: false }, None);
+        let uniform = |binding, size| entry(binding, wgpu::BufferBindingType::Uniform, Some(size));
+        let layout = |name: &str, entries: &[wgpu::BindGroupLayoutEntry]| {
+            device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+                label: Some(&format!("wgpu-optim.layout.{name}")),
+                entries,
+            })
+        };
+        let tables = layout(
+            "tables",
+            &[
+                uniform(0, Grid::min_size().get()),
+                uniform(1, STRIDE * ROWS as u64),
+                entry(2, wgpu::BufferBindingType::Storage { read_only: true }, None),
+                storage(3),
+            ],
+        );
+        let tensors = plan.classes.iter().map(|class| {
+            let bindings = 2 + class.base.states() as u32;
+            (class.base, layout("tensors", &(0..bindings).map(storage).collect::<Vec<_>>()))
+        });
+        let mut kernels = Self {
+            pipelines: HashMap::new(),
+            tables,
+            tensors: tensors.collect(),
+            scratch: layout("scratch", &[storage(0)]),
+            counters: layout("counters", &[storage(0)]),
+            empty: layout("empty", &[]),
+        };
+        let needed: BTreeSet<Kernel> = plan.dispatches.iter().map(|d| d.kernel).collect();
+        for kernel in needed {
+            let pipeline = kernels.compile(device, kernel);
+            kernels.pipelines.insert(kernel, pipeline);
+        }
+        kernels
+    }
+
+    pub(crate) fn pipeline(&self, kernel: Kernel) -> &wgpu::ComputePipeline {
+        &self.pipelines[&kernel]
+    }
+
+    fn compile(&self, device: &wgpu::Device, kernel: Kernel) -> wgpu::ComputePipeline {
+        let label = format!("wgpu-optim.{}", kernel.entry_point());
+        let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            label: Some(&label),
+            source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
+        });
+        let tensors = kernel.base().map_or(&self.empty, |base| &self.tensors[&base]);
+        let all = [&self.tables, tensors, &self.scratch, &self.counters];
+        let used = kernel.groups();
+        let last = used.iter().rposition(|&used| used).expect("every kernel uses the tables");
+        let groups: Vec<_> = (0..=last).map(|i| Some(if used[i] { all[i] } else { &self.empty })).collect();
+        let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(&label),
+            bind_group_layouts: &groups,
+            immediate_size: 0,
+        });
+        device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&label),
+            layout: Some(&layout),
+            module: &module,
+            entry_point: Some(kernel.entry_point()),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                // Every kernel clears its own: the general way costs seconds on some software adapters.
+                zero_initialize_workgroup_memory: false,
+                ..Default::default()
+            },
+            cache: None,
+        })
+    }
+}
+
+fn entry(binding: u32, ty: wgpu::BufferBindingType, dynamic: Option<u64>) -> wgpu::BindGroupLayoutEntry {
+    wgpu::BindGroupLayoutEntry {
+        binding,
+        visibility: wgpu::ShaderStages::COMPUTE,
+        ty: wgpu::BindingType::Buffer {
+            ty,
+            has_dynamic_offset: dynamic.is_some(),
+            min_binding_size: dynamic.and_then(NonZeroU64::new),
+        },
+        count: None,
+    }
+}
+
+/// Bytes of a slice of structs, as a storage buffer holds them.
+pub(crate) fn table<T>(rows: &[T]) -> Vec<u8>
+where
+    for<'a> &'a [T]: ShaderType + encase::internal::WriteInto,
+{
+    let mut buffer = encase::StorageBuffer::new(Vec::new());
+    buffer.write(&rows).expect("a vector grows");
+    buffer.into_inner()
+}

@@ -1,0 +1,29 @@
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![doc = "Optimizers"]
+
+pub mod adapter;
+pub mod base;
+mod error;
+pub mod kernel;
+mod optimizer;
+mod passes;
+pub mod plan;
+pub mod policy;
+mod readback;
+mod recipe;
+pub mod reference;
+mod requirements;
+mod ring;
+mod slices;
+pub mod verify;
+
+pub use base::Base;
+pub use error::{Error, Missing};
+pub use optimizer::{GpuOptimizer, Selected};
+pub use plan::TensorSpec;
+pub use policy::Policy;
+pub use recipe::{ParamGroups, Recipe};
+pub use requirements::Requirements;
+pub use slices::{TensorBuffers, TensorSlice};
+pub use wgpu;

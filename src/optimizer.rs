@@ -1,0 +1,703 @@
+//! [`GpuOptimizer`]: owns the state, records the steps.
+
+use std::collections::BTreeMap;
+
+use encase::ShaderType;
+
+use crate::error::Error;
+use crate::kernel::{Kernels, Row, STRIDE, Selection, table};
+use crate::plan::{Ownership, Plan, ROWS, Scratch, TensorSpec};
+use crate::readback;
+use crate::recipe::{ParamGroups, check, finite_non_negative};
+use crate::requirements::{Requirements, plan_limits};
+use crate::ring::Ring;
+use crate::slices::{self, TensorBuffers, TensorSlice};
+
+/// Optimizer steps on a GPU.
+///
+/// It borrows a device and a queue, keeps all state in storage buffers, and records a step into the caller's encoder.
+/// Parameters and gradients lie either in its own arenas ([`GpuOptimizer::new`]) or in buffers of the caller, given anew
+/// each step ([`GpuOptimizer::for_buffers`]).
+///
+/// Everything is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
+/// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other.
+pub struct GpuOptimizer {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    groups: ParamGroups,
+    plan: Plan,
+    kernels: Kernels,
+    ring: Ring,
+    /// Parameter and gradient buffers of each block, where the optimizer owns them.
+    arenas: Vec<[wgpu::Buffer; 2]>,
+    /// State buffers of each block.
+    states: Vec<Vec<wgpu::Buffer>>,
+    scratch: Vec<wgpu::Buffer>,
+    selections: wgpu::Buffer,
+    tables: wgpu::BindGroup,
+    counters: wgpu::BindGroup,
+    empty: wgpu::BindGroup,
+    /// Per page: parameters, gradients and state (where the optimizer owns them), and scratch (where there is any).
+    pages: Vec<[Option<wgpu::BindGroup>; 2]>,
+    /// Steps that each tensor has taken.
+    steps: Vec<u64>,
+}
+
+/// What selection did to a tensor in the last step that ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Selected {
+    /// K = ⌊τ d⌋ under `mgup`, 0 under other policies.
+    pub k: u64,
+    /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
+    pub count: u64,
+}
+
+impl GpuOptimizer {
+    /// An optimizer that holds parameters and gradients in arenas of its own, both zero at first: fill them with
+    /// [`write_param`](Self::write_param) and [`write_grad`](Self::write_grad), or bind the slices that
+    /// [`param`](Self::param) and [`grad`](Self::grad) return in kernels of your own.
+    ///
+    /// # Errors
+    /// Bad recipes or specs, a device that lacks a limit, or what wgpu reports while buffers and pipelines are made,
+    /// out of memory included.
+    pub async fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Arenas).await
+    }
+
+    /// An optimizer that holds only state; the caller gives parameters and gradients each step, to
+    /// [`record_with`](Self::record_with). Nothing of the caller's is kept.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub async fn for_buffers(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Caller).await
+    }
+
+    /// [`new`](Self::new), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new_blocking(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        pollster::block_on(Self::new(device, queue, specs, groups))
+    }
+
+    /// [`for_buffers`](Self::for_buffers), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn for_buffers_blocking(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        pollster::block_on(Self::for_buffers(device, queue, specs, groups))
+    }
+
+    async fn build(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: ParamGroups,
+        ownership: Ownership,
+    ) -> Result<Self, Error> {
+        let limits = device.limits();
+        Requirements::new(specs, groups.clone())?.check(&limits)?;
+        let plan = Plan::new(specs, &groups, ownership, plan_limits(&limits))?;
+        let scopes = [
+            device.push_error_scope(wgpu::ErrorFilter::Validation),
+            device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),
+            device.push_error_scope(wgpu::ErrorFilter::Internal),
+        ];
+        let optimizer = Self::allocate(device, queue, groups, plan);
+        let errors: Vec<_> = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect();
+        for error in errors {
+            if let Some(error) = error.await {
+                return Err(Error::Gpu(error.to_string()));
+            }
+        }
+        log::debug!(
+            "{} tensors, {} parameters, {} dispatches a step, {} bytes of buffers",
+            optimizer.plan.tensors.len(),
+            optimizer.plan.numel(),
+            optimizer.plan.dispatches.len(),
+            optimizer.plan.memory(),
+        );
+        Ok(optimizer)
+    }
+
+    fn allocate(device: &wgpu::Device, queue: &wgpu::Queue, groups: ParamGroups, plan: Plan) -> Self {
+        let storage = wgpu::BufferUsages::STORAGE;
+        let copies = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        // wgpu clears new buffers: state begins at zero.
+        let buffer = |what: &str, size: u64, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(&format!("wgpu-optim.{what}")),
+                size: size.max(4),
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let filled = |what: &str, bytes: &[u8], usage: wgpu::BufferUsages| {
+            let buffer = buffer(what, bytes.len() as u64, usage | copies);
+            queue.write_buffer(&buffer, 0, bytes);
+            buffer
+        };
+
+        let kernels = Kernels::new(device, &plan);
+        let mut arenas = Vec::new();
+        let mut states = Vec::new();
+        for block in &plan.blocks {
+            if plan.ownership == Ownership::Arenas {
+                arenas
+                    .push(["arena.param", "arena.grad"].map(|w| buffer(w, 4 * block.len, storage | copies)));
+            }
+            let names = plan.classes[block.class].base.state_names();
+            let state = |name: &&str| buffer(&format!("state.{name}"), 4 * block.len, storage | copies);
+            states.push(names.iter().map(state).collect());
+        }
+        let scratch: Vec<_> =
+            plan.scratch_blocks.iter().map(|&size| buffer("scratch", size, storage | copies)).collect();
+
+        let selections: Vec<_> = plan
+            .tensors
+            .iter()
+            .zip(&plan.histograms)
+            .map(|(tensor, &histogram)| Selection {
+                k: tensor.k as u32,
+                numel: tensor.numel as u32,
+                first_chunk: tensor.chunks.start,
+                chunk_count: tensor.chunks.len() as u32,
+                histogram,
+                open: 0,
+                threshold: 0,
+                tie_limit: 0,
+                remaining: 0,
+                selected: 0,
+            })
+            .collect();
+        let selections = filled("table.selections", &table(&selections), storage);
+        let chunks = filled("table.chunks", &table(&plan.chunks), storage);
+        let mut grids = vec![0; plan.grids.len() * STRIDE as usize];
+        for (grid, at) in plan.grids.iter().zip(grids.chunks_exact_mut(STRIDE as usize)) {
+            let mut bytes = encase::UniformBuffer::new(Vec::new());
+            bytes.write(grid).expect("a vector grows");
+            at[..bytes.as_ref().len()].copy_from_slice(bytes.as_ref());
+        }
+        let grids = filled("table.grids", &grids, wgpu::BufferUsages::UNIFORM);
+        let rows = match plan.ownership {
+            Ownership::Arenas => groups.recipes().len(),
+            Ownership::Caller => plan.tensors.len(),
+        };
+        let ring = Ring::new(device, rows);
+
+        let group = |what: &str, layout: &wgpu::BindGroupLayout, resources: &[wgpu::BindingResource<'_>]| {
+            let entries: Vec<_> = resources
+                .iter()
+                .enumerate()
+                .map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource: resource.clone() })
+                .collect();
+            device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(&format!("wgpu-optim.{what}")),
+                layout,
+                entries: &entries,
+            })
+        };
+        let tables = group(
+            "tables",
+            &kernels.tables,
+            &[
+                range(&grids, 0, crate::plan::Grid::min_size().get()),
+                range(&ring.buffer, 0, STRIDE * ROWS as u64),
+                chunks.as_entire_binding(),
+                selections.as_entire_binding(),
+            ],
+        );
+        let counters = buffer("counters", 4 * plan.counters, storage);
+        let counters = group("counters", &kernels.counters, &[counters.as_entire_binding()]);
+        let empty = group("empty", &kernels.empty, &[]);
+        let pages = plan
+            .pages
+            .iter()
+            .map(|page| {
+                let class = &plan.classes[page.class];
+                let tensors = arenas.get(page.block).map(|arena| {
+                    let buffers = arena.iter().chain(&states[page.block]);
+                    let ranges: Vec<_> = buffers.map(|b| range(b, 4 * page.offset, 4 * page.len)).collect();
+                    group("tensors", &kernels.tensors[&class.base], &ranges)
+                });
+                let (block, offset, size) = page.scratch;
+                let scratch = (class.policy.scratch() != Scratch::None)
+                    .then(|| group("scratch", &kernels.scratch, &[range(&scratch[block], offset, size)]));
+                [tensors, scratch]
+            })
+            .collect();
+        Self {
+            device: device.clone(),
+            queue: queue.clone(),
+            steps: vec![0; plan.tensors.len()],
+            groups,
+            plan,
+            kernels,
+            ring,
+            arenas,
+            states,
+            scratch,
+            selections,
+            tables,
+            counters,
+            empty,
+            pages,
+        }
+    }
+
+    /// How everything lies in memory, and which dispatches make a step.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Records one step over all tensors, from the optimizer's own gradient arena, and never submits. Several steps may
+    /// go into one encoder. The step counts from here on, also if the encoder is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
+    /// many recorded steps (8 to 256) wait to be submitted. Nothing is recorded then.
+    pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
+        if self.plan.ownership == Ownership::Caller {
+            return Err(Error::Ownership(
+                "this optimizer was made for the caller's buffers: use `record_with`",
+            ));
+        }
+        let slot = self.ring.take(&self.device)?;
+        // In arenas all tensors step together.
+        let t = self.steps[0] + 1;
+        let rows: Vec<_> = self.groups.recipes().iter().map(|recipe| Row::new(recipe, t)).collect();
+        self.ring.write(&self.queue, &slot, &rows);
+        let row_offsets: Vec<u64> =
+            self.plan.classes.iter().map(|class| slot.offset + STRIDE * class.first_row as u64).collect();
+
+        let mut pass = begin(encoder);
+        for dispatch in &self.plan.dispatches {
+            let tensors = dispatch.page.and_then(|page| self.pages[page][0].as_ref());
+            self.dispatch(&mut pass, dispatch, row_offsets[dispatch.class], tensors);
+        }
+        drop(pass);
+        self.steps.iter_mut().for_each(|t| *t += 1);
+        encoder.on_submitted_work_done(move || drop(slot));
+        Ok(())
+    }
+
+    /// Records one step over the caller's buffers, in the order of the specs, and never submits. Tensors without a
+    /// gradient are left alone: their parameter, state and step count stay as they are.
+    ///
+    /// Parameters are changed in place. Every range is bound as read-write storage, so several slices may lie in one
+    /// buffer, but they must not overlap.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] for an optimizer with arenas, [`Error::Plan`] if the number of tensors differs,
+    /// [`Error::Slice`] for a slice of another size than its tensor, misaligned, overlapping another, reaching beyond
+    /// its buffer, or of a buffer without `STORAGE`; [`Error::RingFull`] as for [`record`](Self::record). Nothing is
+    /// recorded then.
+    pub fn record_with(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[TensorBuffers<'_>],
+    ) -> Result<(), Error> {
+        if self.plan.ownership == Ownership::Arenas {
+            return Err(Error::Ownership("this optimizer has arenas of its own: use `record`"));
+        }
+        let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
+        slices::validate(&self.plan, buffers, alignment)?;
+        let mut given: Vec<Option<(TensorSlice<'_>, TensorSlice<'_>)>> = vec![None; buffers.len()];
+        for (spec, buffers) in buffers.iter().enumerate() {
+            given[self.plan.order[spec]] = buffers.grad.map(|grad| (buffers.param, grad));
+        }
+        if given.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        let slot = self.ring.take(&self.device)?;
+        // A row for each group and step count that occurs.
+        let mut rows = Vec::new();
+        let mut places = BTreeMap::new();
+        let mut row_of = vec![0; given.len()];
+        for (t, _) in given.iter().enumerate().filter(|(_, given)| given.is_some()) {
+            let (group, step) = (self.plan.tensors[t].spec.group, self.steps[t] + 1);
+            row_of[t] = *places.entry((group, step)).or_insert_with(|| {
+                rows.push(Row::new(&self.groups.recipes()[group], step));
+                rows.len() - 1
+            });
+        }
+        self.ring.write(&self.queue, &slot, &rows);
+        let pages: Vec<Option<wgpu::BindGroup>> = (0..self.plan.pages.len())
+            .map(|p| given[self.plan.pages[p].tensors.start].map(|g| self.bind(p, g)))
+            .collect();
+
+        let mut pass = begin(encoder);
+        for dispatch in &self.plan.dispatches {
+            let (row, tensors) = match dispatch.page {
+                None => (0, None),
+                Some(page) if pages[page].is_some() => {
+                    (row_of[self.plan.pages[page].tensors.start], pages[page].as_ref())
+                }
+                Some(_) => continue,
+            };
+            self.dispatch(&mut pass, dispatch, slot.offset + STRIDE * row as u64, tensors);
+        }
+        drop(pass);
+        for (t, given) in given.iter().enumerate() {
+            self.steps[t] += u64::from(given.is_some());
+        }
+        encoder.on_submitted_work_done(move || drop(slot));
+        Ok(())
+    }
+
+    /// [`record`](Self::record) and submit.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record).
+    pub fn step(&mut self) -> Result<wgpu::SubmissionIndex, Error> {
+        let mut encoder = self.encoder();
+        self.record(&mut encoder)?;
+        Ok(self.queue.submit([encoder.finish()]))
+    }
+
+    /// [`record_with`](Self::record_with) and submit.
+    ///
+    /// # Errors
+    /// As for [`record_with`](Self::record_with).
+    pub fn step_with(&mut self, buffers: &[TensorBuffers<'_>]) -> Result<wgpu::SubmissionIndex, Error> {
+        let mut encoder = self.encoder();
+        self.record_with(&mut encoder, buffers)?;
+        Ok(self.queue.submit([encoder.finish()]))
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        let label = Some("wgpu-optim.step");
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label })
+    }
+
+    fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        dispatch: &crate::plan::Dispatch,
+        row_offset: u64,
+        tensors: Option<&wgpu::BindGroup>,
+    ) {
+        let grid_offset = STRIDE * dispatch.grid as u64;
+        pass.set_pipeline(self.kernels.pipeline(dispatch.kernel));
+        pass.set_bind_group(0, &self.tables, &[grid_offset as u32, row_offset as u32]);
+        let scratch = dispatch.page.and_then(|page| self.pages[page][1].as_ref());
+        let groups = [tensors, scratch, Some(&self.counters)];
+        let used = dispatch.kernel.groups();
+        let last = used.iter().rposition(|&used| used).unwrap_or(0);
+        for i in 1..=last {
+            let group = if used[i] { groups[i - 1] } else { Some(&self.empty) };
+            pass.set_bind_group(i as u32, group, &[]);
+        }
+        pass.dispatch_workgroups(dispatch.workgroups[0], dispatch.workgroups[1], 1);
+    }
+
+    /// A page of the caller's buffers.
+    fn bind(&self, page: usize, (param, grad): (TensorSlice<'_>, TensorSlice<'_>)) -> wgpu::BindGroup {
+        let page = &self.plan.pages[page];
+        let tensor = &self.plan.tensors[page.tensors.start];
+        let first = 4 * (page.offset - tensor.offset);
+        let caller = |slice: TensorSlice<'_>| (slice.buffer.clone(), slice.offset + first, 4 * page.numel);
+        let state = |buffer: &wgpu::Buffer| (buffer.clone(), 4 * page.offset, 4 * page.len);
+        let ranges: Vec<_> = [caller(param), caller(grad)]
+            .into_iter()
+            .chain(self.states[page.block].iter().map(state))
+            .collect();
+        let entries: Vec<_> = ranges
+            .iter()
+            .enumerate()
+            .map(|(i, (buffer, offset, size))| wgpu::BindGroupEntry {
+                binding: i as u32,
+                resource: range(buffer, *offset, *size),
+            })
+            .collect();
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("wgpu-optim.tensors"),
+            layout: &self.kernels.tensors[&self.plan.classes[page.class].base],
+            entries: &entries,
+        })
+    }
+
+    /// Sets the learning rate of all groups, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is negative or not finite.
+    pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        (0..self.groups.recipes().len()).try_for_each(|group| self.set_group_lr(group, lr))
+    }
+
+    /// Sets the learning rate of one group, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is negative or not finite, [`Error::Plan`] if there is no such group.
+    pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<(), Error> {
+        check("lr", lr, finite_non_negative)?;
+        let groups = self.groups.recipes_mut();
+        let count = groups.len();
+        let recipe = groups
+            .get_mut(group)
+            .ok_or_else(|| Error::Plan(format!("there is no parameter group {group}, only {count}")))?;
+        *recipe = recipe.with_lr(lr);
+        Ok(())
+    }
+
+    /// The parameter groups, with their learning rates as they are now.
+    pub fn groups(&self) -> &ParamGroups {
+        &self.groups
+    }
+
+    /// Where a parameter lies in the optimizer's arena: bind it, or copy to and from it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`]; [`Error::Ownership`] if the caller holds the parameters.
+    pub fn param(&self, name: &str) -> Result<TensorSlice<'_>, Error> {
+        self.arena(name, 0)
+    }
+
+    /// Where a gradient lies in the optimizer's arena: write it there with a kernel of your own.
+    ///
+    /// # Errors
+    /// As for [`param`](Self::param).
+    pub fn grad(&self, name: &str) -> Result<TensorSlice<'_>, Error> {
+        self.arena(name, 1)
+    }
+
+    fn arena(&self, name: &str, which: usize) -> Result<TensorSlice<'_>, Error> {
+        let tensor = self.plan.tensor(name)?;
+        let arena = self.arenas.get(tensor.block).ok_or(Error::Ownership(
+            "this optimizer was made for the caller's buffers and holds no parameters or gradients",
+        ))?;
+        Ok(TensorSlice { buffer: &arena[which], offset: 4 * tensor.offset, size: tensor.bytes() })
+    }
+
+    /// Where a state lies: `exp_avg` or `exp_avg_sq`.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`], [`Error::UnknownState`].
+    pub fn state(&self, name: &str, state: &str) -> Result<TensorSlice<'_>, Error> {
+        let tensor = self.plan.tensor(name)?;
+        let names = self.plan.classes[self.plan.blocks[tensor.block].class].base.state_names();
+        let index = names
+            .iter()
+            .position(|n| *n == state)
+            .ok_or_else(|| Error::UnknownState { name: state.to_owned(), known: names.join(", ") })?;
+        let buffer = &self.states[tensor.block][index];
+        Ok(TensorSlice { buffer, offset: 4 * tensor.offset, size: tensor.bytes() })
+    }
+
+    /// Writes a parameter from the host. It lands before the next submit.
+    ///
+    /// # Errors
+    /// As for [`param`](Self::param); [`Error::Slice`] if the length is not the tensor's.
+    pub fn write_param(&self, name: &str, data: &[f32]) -> Result<(), Error> {
+        self.write(name, "parameter", self.param(name)?, data)
+    }
+
+    /// Writes a gradient from the host. It lands before the next submit.
+    ///
+    /// # Errors
+    /// As for [`write_param`](Self::write_param).
+    pub fn write_grad(&self, name: &str, data: &[f32]) -> Result<(), Error> {
+        self.write(name, "gradient", self.grad(name)?, data)
+    }
+
+    /// Writes a state from the host, as when resuming; see also [`set_steps`](Self::set_steps). It lands before the next
+    /// submit.
+    ///
+    /// # Errors
+    /// As for [`state`](Self::state); [`Error::Slice`] if the length is not the tensor's.
+    pub fn write_state(&self, name: &str, state: &str, data: &[f32]) -> Result<(), Error> {
+        self.write(name, "state", self.state(name, state)?, data)
+    }
+
+    fn write(&self, name: &str, what: &'static str, to: TensorSlice<'_>, data: &[f32]) -> Result<(), Error> {
+        if to.size != 4 * data.len() as u64 {
+            return Err(Error::Slice {
+                tensor: name.to_owned(),
+                what,
+                reason: format!("{} values given, {} needed", data.len(), to.size / 4),
+            });
+        }
+        self.queue.write_buffer(to.buffer, to.offset, bytemuck::cast_slice(data));
+        Ok(())
+    }
+
+    /// Records the clearing of all gradients in the optimizer's arena.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] if the caller holds the gradients.
+    pub fn zero_grad(&self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
+        if self.plan.ownership == Ownership::Caller {
+            return Err(Error::Ownership("the caller holds the gradients of this optimizer"));
+        }
+        for [_, grad] in &self.arenas {
+            encoder.clear_buffer(grad, 0, None);
+        }
+        Ok(())
+    }
+
+    /// Steps that a tensor has taken: t of the bias corrections.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`].
+    pub fn steps(&self, name: &str) -> Result<u64, Error> {
+        Ok(self.steps[self.plan.tensor_index(name)?])
+    }
+
+    /// Sets the number of steps that every tensor has taken, as when resuming.
+    pub fn set_steps(&mut self, steps: u64) {
+        self.steps.fill(steps);
+    }
+
+    /// Reads a parameter. Off the web, poll the device until the future is ready.
+    ///
+    /// # Errors
+    /// As for [`param`](Self::param), when called; [`Error::Readback`], when awaited.
+    pub fn read_param(
+        &self,
+        name: &str,
+    ) -> Result<impl Future<Output = Result<Vec<f32>, Error>> + use<>, Error> {
+        Ok(self.read(name, self.param(name)?))
+    }
+
+    /// Reads a state. Off the web, poll the device until the future is ready.
+    ///
+    /// # Errors
+    /// As for [`state`](Self::state), when called; [`Error::Readback`], when awaited.
+    pub fn read_state(
+        &self,
+        name: &str,
+        state: &str,
+    ) -> Result<impl Future<Output = Result<Vec<f32>, Error>> + use<>, Error> {
+        Ok(self.read(name, self.state(name, state)?))
+    }
+
+    /// Reads what selection did to a tensor in the last step that ran. Off the web, poll the device until the future is
+    /// ready.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`], when called; [`Error::Readback`], when awaited.
+    pub fn read_selected(
+        &self,
+        name: &str,
+    ) -> Result<impl Future<Output = Result<Selected, Error>> + use<>, Error> {
+        let size = Selection::min_size().get();
+        let offset = size * self.plan.tensor_index(name)? as u64;
+        let ranges = [(&self.selections, offset, size)];
+        let bytes = readback::read(&self.device, &self.queue, name, &ranges);
+        Ok(async move {
+            let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes.await?);
+            Ok(Selected { k: words[0].into(), count: words[9].into() })
+        })
+    }
+
+    /// Reads the keys of the last step's scores, for tests: `mgup` only, empty under other policies.
+    #[doc(hidden)]
+    pub fn read_keys(
+        &self,
+        name: &str,
+    ) -> Result<impl Future<Output = Result<Vec<u32>, Error>> + use<>, Error> {
+        let tensor = self.plan.tensor(name)?;
+        let mut ranges = Vec::new();
+        for page in &self.plan.pages[tensor.pages.clone()] {
+            if self.plan.classes[page.class].policy.scratch() == Scratch::Keys {
+                let start = tensor.offset.max(page.offset);
+                let end = (tensor.offset + tensor.numel).min(page.offset + page.len);
+                let (block, offset, _) = page.scratch;
+                ranges.push((&self.scratch[block], offset + 4 * (start - page.offset), 4 * (end - start)));
+            }
+        }
+        let bytes = readback::read(&self.device, &self.queue, name, &ranges);
+        Ok(async move { Ok(bytemuck::pod_collect_to_vec(&bytes.await?)) })
+    }
+
+    fn read(
+        &self,
+        name: &str,
+        slice: TensorSlice<'_>,
+    ) -> impl Future<Output = Result<Vec<f32>, Error>> + use<> {
+        let ranges = [(slice.buffer, slice.offset, slice.size)];
+        let bytes = readback::read(&self.device, &self.queue, name, &ranges);
+        async move { Ok(bytemuck::pod_collect_to_vec(&bytes.await?)) }
+    }
+}
+
+/// Blocking reads; not on the web, where nothing may block.
+#[cfg(not(target_arch = "wasm32"))]
+impl GpuOptimizer {
+    /// [`read_param`](Self::read_param), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_param`](Self::read_param).
+    pub fn read_param_blocking(&self, name: &str) -> Result<Vec<f32>, Error> {
+        readback::block_on(&self.device, self.read_param(name)?)
+    }
+
+    /// [`read_state`](Self::read_state), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_state`](Self::read_state).
+    pub fn read_state_blocking(&self, name: &str, state: &str) -> Result<Vec<f32>, Error> {
+        readback::block_on(&self.device, self.read_state(name, state)?)
+    }
+
+    /// [`read_selected`](Self::read_selected), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_selected`](Self::read_selected).
+    pub fn read_selected_blocking(&self, name: &str) -> Result<Selected, Error> {
+        readback::block_on(&self.device, self.read_selected(name)?)
+    }
+
+    #[doc(hidden)]
+    pub fn read_keys_blocking(&self, name: &str) -> Result<Vec<u32>, Error> {
+        readback::block_on(&self.device, self.read_keys(name)?)
+    }
+}
+
+impl std::fmt::Debug for GpuOptimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuOptimizer")
+            .field("groups", &self.groups)
+            .field("tensors", &self.plan.tensors.len())
+            .field("parameters", &self.plan.numel())
+            .finish_non_exhaustive()
+    }
+}
+
+fn begin(encoder: &mut wgpu::CommandEncoder) -> wgpu::ComputePass<'_> {
+    encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+        label: Some("wgpu-optim.step"),
+        timestamp_writes: None,
+    })
+}
+
+fn range(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+        buffer,
+        offset,
+        size: std::num::NonZeroU64::new(size),
+    })
+}

@@ -1,0 +1,23 @@
+//! The step itself: moments, factor and parameter in one pass over the tensors.
+
+use super::{Over, Schedule};
+use crate::plan::{Kernel, Scratch, WORKGROUP};
+
+pub(super) fn stream(schedule: &mut Schedule<'_>) {
+    let base = schedule.base();
+    let policy = schedule.policy().stream();
+    let words = 3 + 2 * base.states(); // reads θ, g and the state; writes θ and the state
+    schedule.per_page(
+        |vectorized| Kernel::Stream { base, policy, vectorized },
+        0,
+        Over::Chunks,
+        |numel, chunks| {
+            4 * words * numel
+                + match policy.scratch() {
+                    Scratch::None => 0,
+                    Scratch::Mask => 4 * WORKGROUP * chunks,
+                    Scratch::Keys => 4 * numel,
+                }
+        },
+    );
+}

@@ -1,0 +1,649 @@
+//! Where everything lies and who works on it: tensors → chunks → pages → grids → dispatches. Knows no wgpu.
+//!
+//! Tensors of one kind of recipe (a [`Class`]) lie side by side in arenas. A *page* is a range of an arena that fits
+//! into one binding; a *chunk* is up to 4,096 consecutive coordinates of one tensor, the work of one workgroup. A
+//! dispatch covers all chunks of a page, or all tensors of a class, so their number does not grow with the number of
+//! tensors.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use crate::base::Base;
+use crate::error::{Error, Missing};
+use crate::passes;
+use crate::policy::{Policy, Selection};
+use crate::recipe::{ParamGroups, Recipe};
+
+/// Coordinates of a chunk.
+pub const CHUNK: u64 = 4096;
+/// Invocations of a workgroup; `WORKGROUP` in `shaders/lib/tables.wgsl`.
+pub const WORKGROUP: u64 = 256;
+/// Parameter groups whose scalars one dispatch can tell apart; the length of `rows` in `shaders/lib/tables.wgsl`.
+pub const ROWS: usize = 64;
+/// Bins of a histogram; `BINS` in `shaders/lib/bins.wgsl`.
+pub const BINS: u64 = 2048;
+/// Tensors begin at multiples of this many coordinates, so that each can be bound alone.
+const ALIGNMENT: u64 = 64;
+/// Mask bits take one word a lane and chunk.
+const MASK_BYTES: u64 = 4 * WORKGROUP;
+
+/// A tensor to optimize: its name, shape and parameter group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Unique and not empty.
+    pub name: String,
+    /// Sizes of the dimensions, none of them 0. An empty shape is a scalar.
+    pub shape: Vec<usize>,
+    /// Index of the parameter group. Default 0.
+    pub group: usize,
+}
+
+impl TensorSpec {
+    /// A tensor of group 0.
+    pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        Self { name: name.into(), shape: shape.into(), group: 0 }
+    }
+
+    /// Coordinates, d.
+    pub fn numel(&self) -> u64 {
+        self.shape.iter().map(|&n| n as u64).product()
+    }
+
+    /// The same tensor in another group.
+    pub fn in_group(self, group: usize) -> Self {
+        Self { group, ..self }
+    }
+}
+
+/// Who holds parameters and gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ownership {
+    /// The optimizer, in arenas.
+    Arenas,
+    /// The caller, who gives slices of buffers each step.
+    Caller,
+}
+
+/// The limits of a device that shape a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// Largest range of a buffer that can be bound, in bytes.
+    pub binding: u64,
+    /// Largest buffer, in bytes.
+    pub buffer: u64,
+    /// Workgroups per dimension of a dispatch.
+    pub workgroups: u32,
+}
+
+/// The kind of kernels that a recipe needs; hyper-parameters do not matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum BaseKind {
+    /// See [`Base::Adamw`].
+    Adamw,
+    /// See [`Base::Lion`].
+    Lion,
+}
+
+/// The kind of update policy; hyper-parameters do not matter here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PolicyKind {
+    /// See [`Policy::Plain`].
+    Plain,
+    /// See [`Policy::Cautious`].
+    Cautious,
+    /// See [`Policy::Mgup`], exact.
+    Mgup,
+    /// See [`Policy::Mgup`], approximate.
+    MgupApproximate,
+    /// See [`Policy::CautiousMgup`].
+    CautiousMgup,
+    /// See [`Policy::Grams`].
+    Grams,
+}
+
+/// What the kernels of a policy share about each coordinate within a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scratch {
+    /// Nothing.
+    None,
+    /// A bit: 16 of them in a word.
+    Mask,
+    /// The score's key: a word.
+    Keys,
+}
+
+impl BaseKind {
+    /// The kind of a base.
+    pub fn of(base: &Base) -> Self {
+        match base {
+            Base::Adamw(_) => Self::Adamw,
+            Base::Lion(_) => Self::Lion,
+        }
+    }
+
+    /// Names of the per-coordinate state, as PyTorch calls them.
+    pub fn state_names(self) -> &'static [&'static str] {
+        match self {
+            Self::Adamw => &["exp_avg", "exp_avg_sq"],
+            Self::Lion => &["exp_avg"],
+        }
+    }
+
+    /// How many words of state a coordinate has.
+    pub fn states(self) -> u64 {
+        self.state_names().len() as u64
+    }
+}
+
+impl PolicyKind {
+    /// The kind of a policy.
+    pub fn of(policy: &Policy) -> Self {
+        match policy {
+            Policy::Plain(_) => Self::Plain,
+            Policy::Cautious(_) => Self::Cautious,
+            Policy::Mgup(m) => match m.selection {
+                Selection::Exact => Self::Mgup,
+                Selection::Approximate => Self::MgupApproximate,
+            },
+            Policy::CautiousMgup(_) => Self::CautiousMgup,
+            Policy::Grams(_) => Self::Grams,
+        }
+    }
+
+    /// The policy whose stream kernel serves this one.
+    pub(crate) fn stream(self) -> Self {
+        match self {
+            Self::MgupApproximate => Self::Mgup, // only the threshold differs
+            policy => policy,
+        }
+    }
+
+    /// What its kernels share.
+    pub fn scratch(self) -> Scratch {
+        match self {
+            Self::Plain | Self::CautiousMgup | Self::Grams => Scratch::None,
+            Self::Cautious => Scratch::Mask,
+            Self::Mgup | Self::MgupApproximate => Scratch::Keys,
+        }
+    }
+}
+
+/// A tensor's place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// What the caller said.
+    pub spec: TensorSpec,
+    /// Coordinates, d.
+    pub numel: u64,
+    /// K of `mgup`; 0 under other policies.
+    pub k: u64,
+    /// Its arena block.
+    pub block: usize,
+    /// First coordinate's place in the block.
+    pub offset: u64,
+    /// Its chunks.
+    pub chunks: Range<u32>,
+    /// Its pages.
+    pub pages: Range<usize>,
+}
+
+impl Tensor {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        4 * self.numel
+    }
+}
+
+/// Tensors whose recipes need the same kernels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Class {
+    /// Kind of base.
+    pub base: BaseKind,
+    /// Kind of policy.
+    pub policy: PolicyKind,
+    /// First parameter group that its rows hold.
+    pub first_row: usize,
+    /// Its tensors.
+    pub tensors: Range<usize>,
+    /// Its pages.
+    pub pages: Range<usize>,
+}
+
+/// A stretch of the arenas, for the tensors of one class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Its class.
+    pub class: usize,
+    /// Coordinates, padding included.
+    pub len: u64,
+}
+
+/// A range of an arena block that fits into one binding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Its class.
+    pub class: usize,
+    /// Its arena block.
+    pub block: usize,
+    /// First coordinate's place in the block.
+    pub offset: u64,
+    /// Coordinates, padding included.
+    pub len: u64,
+    /// Coordinates without padding.
+    pub numel: u64,
+    /// Its chunks.
+    pub chunks: Range<u32>,
+    /// Its spans: runs of chunks of one tensor, the work of one workgroup in the histogram kernels.
+    pub spans: Range<u32>,
+    /// Tensors that have a chunk here.
+    pub tensors: Range<usize>,
+    /// Scratch: block, offset in bytes, size in bytes (0 for none).
+    pub scratch: (usize, u64, u64),
+    /// Whether parameters and gradients are reached four at a time.
+    pub vectorized: bool,
+}
+
+/// One workgroup's coordinates, as the kernels read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, encase::ShaderType)]
+pub struct Chunk {
+    /// First coordinate's place in the page.
+    pub offset: u32,
+    /// Coordinates.
+    pub len: u32,
+    /// First coordinate's index in the tensor.
+    pub index: u32,
+    /// The tensor.
+    pub tensor: u32,
+    /// The group's row, relative to the class's first.
+    pub row: u32,
+    /// First word of its mask bits in the page.
+    pub mask: u32,
+    pub(crate) pad0: u32,
+    pub(crate) pad1: u32,
+}
+
+/// What a dispatch works on, as the kernels read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, encase::ShaderType)]
+pub struct Grid {
+    /// First chunk, span or tensor.
+    pub first: u32,
+    /// How many of them.
+    pub count: u32,
+    /// Digit of the keys.
+    pub digit: u32,
+    /// First chunk of the page.
+    pub first_chunk: u32,
+    /// Chunks of the page.
+    pub chunk_count: u32,
+    /// Where the tie counts begin among the counters.
+    pub ties: u32,
+}
+
+/// A kernel: an entry point, put together with the base, the policy and the way to reach parameters that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // each is a file in shaders/ that opens with what it computes
+pub enum Kernel {
+    Prepare,
+    ScoreMask { base: BaseKind, vectorized: bool },
+    ScoreKeys { base: BaseKind, vectorized: bool },
+    ScanExact,
+    ScanNearest,
+    Histogram,
+    Ties,
+    Locate,
+    Stream { base: BaseKind, policy: PolicyKind, vectorized: bool },
+}
+
+/// One dispatch of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dispatch {
+    /// What runs.
+    pub kernel: Kernel,
+    /// The page that it works on; `None` for work on all tensors of a class.
+    pub page: Option<usize>,
+    /// The class.
+    pub class: usize,
+    /// Index of its [`Grid`].
+    pub grid: usize,
+    /// Workgroups in two dimensions.
+    pub workgroups: [u32; 2],
+    /// Bytes that it reads and writes in storage buffers, tables left out.
+    pub bytes: u64,
+}
+
+/// Everything that is decided before a device is touched.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Plan {
+    /// Who holds parameters and gradients.
+    pub ownership: Ownership,
+    /// Tensors, class after class.
+    pub tensors: Vec<Tensor>,
+    /// Index into `tensors` of each spec, in the caller's order.
+    pub order: Vec<usize>,
+    /// Classes.
+    pub classes: Vec<Class>,
+    /// Pages.
+    pub pages: Vec<Page>,
+    /// Chunks, then spans.
+    pub chunks: Vec<Chunk>,
+    /// Arena blocks: a buffer each for parameters, gradients and every state.
+    pub blocks: Vec<Block>,
+    /// Bytes of each scratch block.
+    pub scratch_blocks: Vec<u64>,
+    /// Words for histograms and tie counts.
+    pub counters: u64,
+    /// Where each tensor's histogram begins among the counters.
+    pub histograms: Vec<u32>,
+    /// The grids.
+    pub grids: Vec<Grid>,
+    /// The dispatches of a step, in order.
+    pub dispatches: Vec<Dispatch>,
+    names: HashMap<String, usize>,
+}
+
+impl Plan {
+    /// Lays out `specs`.
+    ///
+    /// # Errors
+    /// A recipe out of range, no tensors or groups, an empty or repeated name, a size of 0, an unknown group, or a
+    /// tensor or table too large for the limits.
+    pub fn new(
+        specs: &[TensorSpec],
+        groups: &ParamGroups,
+        ownership: Ownership,
+        limits: PlanLimits,
+    ) -> Result<Self, Error> {
+        let names = validate(specs, groups)?;
+        let mut plan = Self {
+            ownership,
+            tensors: Vec::with_capacity(specs.len()),
+            order: vec![0; specs.len()],
+            classes: Vec::new(),
+            pages: Vec::new(),
+            chunks: Vec::new(),
+            blocks: Vec::new(),
+            scratch_blocks: Vec::new(),
+            counters: 0,
+            histograms: Vec::new(),
+            grids: Vec::new(),
+            dispatches: Vec::new(),
+            names,
+        };
+        plan.place_tensors(specs, groups, limits)?;
+        plan.cut_pages(limits);
+        plan.cut_spans();
+        plan.place_counters(limits)?;
+        for class in 0..plan.classes.len() {
+            passes::schedule(&mut plan, class, limits);
+        }
+        Ok(plan)
+    }
+
+    /// The tensor of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`].
+    pub fn tensor(&self, name: &str) -> Result<&Tensor, Error> {
+        match self.names.get(name) {
+            Some(&spec) => Ok(&self.tensors[self.order[spec]]),
+            None => Err(Error::UnknownTensor(name.to_owned())),
+        }
+    }
+
+    /// Index into `tensors` of the tensor of this name.
+    pub(crate) fn tensor_index(&self, name: &str) -> Result<usize, Error> {
+        let spec = self.names.get(name).ok_or_else(|| Error::UnknownTensor(name.to_owned()))?;
+        Ok(self.order[*spec])
+    }
+
+    /// Coordinates of all tensors.
+    pub fn numel(&self) -> u64 {
+        self.tensors.iter().map(|t| t.numel).sum()
+    }
+
+    /// Bytes that a step reads and writes in storage buffers, summed over its dispatches. A selection that is
+    /// decided early skips some of them.
+    pub fn bytes_per_step(&self) -> u64 {
+        self.dispatches.iter().map(|d| d.bytes).sum()
+    }
+
+    /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them.
+    pub fn memory(&self) -> u64 {
+        let owned = if self.ownership == Ownership::Arenas { 2 } else { 0 };
+        let words = |block: &Block| block.len * (owned + self.classes[block.class].base.states());
+        let arenas = 4 * self.blocks.iter().map(words).sum::<u64>();
+        arenas + self.scratch_blocks.iter().sum::<u64>() + 4 * self.counters
+    }
+
+    fn place_tensors(
+        &mut self,
+        specs: &[TensorSpec],
+        groups: &ParamGroups,
+        limits: PlanLimits,
+    ) -> Result<(), Error> {
+        // Rows of a dispatch are a window over the groups, so the window is part of the class.
+        let mut by_class: BTreeMap<(BaseKind, PolicyKind, usize), Vec<usize>> = BTreeMap::new();
+        for (i, spec) in specs.iter().enumerate() {
+            let Recipe { base, policy } = &groups.recipes()[spec.group];
+            let key = (BaseKind::of(base), PolicyKind::of(policy), spec.group / ROWS);
+            by_class.entry(key).or_default().push(i);
+        }
+        for ((base, policy, window), members) in by_class {
+            let first = self.tensors.len();
+            let class = self.classes.len();
+            let mut blocks = Vec::new();
+            for i in members {
+                let spec = &specs[i];
+                let numel = spec.numel();
+                let padded = numel.next_multiple_of(ALIGNMENT);
+                let (block, offset) = allocate(&mut blocks, padded, limits.buffer / 4);
+                self.order[i] = self.tensors.len();
+                self.tensors.push(Tensor {
+                    spec: spec.clone(),
+                    numel,
+                    k: match groups.recipes()[spec.group].policy {
+                        Policy::Mgup(mgup) => mgup.k(numel as usize) as u64,
+                        _ => 0,
+                    },
+                    block: self.blocks.len() + block,
+                    offset,
+                    chunks: 0..0,
+                    pages: 0..0,
+                });
+            }
+            self.blocks.extend(blocks.into_iter().map(|len| Block { class, len }));
+            self.classes.push(Class {
+                base,
+                policy,
+                first_row: window * ROWS,
+                tensors: first..self.tensors.len(),
+                pages: 0..0,
+            });
+        }
+        within("max_buffer_size", largest_tensor(specs), limits.buffer)
+    }
+
+    fn cut_pages(&mut self, limits: PlanLimits) {
+        for class in 0..self.classes.len() {
+            let first_page = self.pages.len();
+            let policy = self.classes[class].policy;
+            let first_row = self.classes[class].first_row;
+            for t in self.classes[class].tensors.clone() {
+                let tensor = &self.tensors[t];
+                let (block, numel) = (tensor.block, tensor.numel);
+                let first_chunk = self.chunks.len() as u32;
+                let mut pages: Option<Range<usize>> = None;
+                for index in (0..numel).step_by(CHUNK as usize) {
+                    let len = CHUNK.min(numel - index);
+                    let place = self.tensors[t].offset + index;
+                    let end = (place + len).next_multiple_of(ALIGNMENT);
+                    let mask = self.pages.last().map_or(0, |p| p.chunks.len() as u64 * MASK_BYTES);
+                    let fits = self.pages.len() > first_page
+                        && self.pages.last().is_some_and(|page| {
+                            page.block == block
+                                && 4 * (end - page.offset) <= limits.binding
+                                && (policy.scratch() != Scratch::Mask || mask + MASK_BYTES <= limits.binding)
+                                && (self.ownership == Ownership::Arenas || page.tensors.start == t)
+                        });
+                    if !fits {
+                        let at = self.chunks.len() as u32;
+                        self.pages.push(Page {
+                            class,
+                            block,
+                            offset: place,
+                            len: 0,
+                            numel: 0,
+                            chunks: at..at,
+                            spans: 0..0,
+                            tensors: t..t,
+                            scratch: (0, 0, 0),
+                            vectorized: self.ownership == Ownership::Arenas || numel.is_multiple_of(4),
+                        });
+                    }
+                    let p = self.pages.len() - 1;
+                    let page = &mut self.pages[p];
+                    self.chunks.push(Chunk {
+                        offset: (place - page.offset) as u32,
+                        len: len as u32,
+                        index: index as u32,
+                        tensor: t as u32,
+                        row: match self.ownership {
+                            Ownership::Arenas => (self.tensors[t].spec.group - first_row) as u32,
+                            // The page's rows begin at its own tensor's.
+                            Ownership::Caller => 0,
+                        },
+                        mask: page.chunks.len() as u32 * WORKGROUP as u32,
+                        pad0: 0,
+                        pad1: 0,
+                    });
+                    page.len = end - page.offset;
+                    page.numel += len;
+                    page.chunks.end += 1;
+                    page.tensors.end = t + 1;
+                    pages.get_or_insert(p..p).end = p + 1;
+                }
+                self.tensors[t].chunks = first_chunk..self.chunks.len() as u32;
+                self.tensors[t].pages = pages.expect("a tensor has a chunk");
+            }
+            for page in &mut self.pages[first_page..] {
+                let size = match policy.scratch() {
+                    Scratch::None => continue,
+                    Scratch::Mask => page.chunks.len() as u64 * MASK_BYTES,
+                    Scratch::Keys => 4 * page.len,
+                };
+                let (block, offset) = allocate(&mut self.scratch_blocks, size, limits.buffer);
+                page.scratch = (block, offset, size);
+            }
+            self.classes[class].pages = first_page..self.pages.len();
+        }
+    }
+
+    /// Histogram kernels clear and flush 2,048 bins a workgroup, so they want long runs; but enough of them to fill
+    /// the device.
+    fn cut_spans(&mut self) {
+        let chunks_per_span = (self.numel() / (1024 * CHUNK)).next_power_of_two().clamp(1, 16) as u32;
+        for page in 0..self.pages.len() {
+            if self.classes[self.pages[page].class].policy.scratch() != Scratch::Keys {
+                continue;
+            }
+            let first = self.chunks.len() as u32;
+            let mut chunks = self.pages[page].chunks.clone();
+            while let Some(c) = chunks.next() {
+                let mut span = self.chunks[c as usize];
+                for _ in 1..chunks_per_span {
+                    let next = self.chunks[chunks.start as usize];
+                    if chunks.is_empty() || next.tensor != span.tensor {
+                        break;
+                    }
+                    span.len += next.len;
+                    chunks.next();
+                }
+                self.chunks.push(span);
+            }
+            self.pages[page].spans = first..self.chunks.len() as u32;
+        }
+    }
+
+    fn place_counters(&mut self, limits: PlanLimits) -> Result<(), Error> {
+        self.histograms = vec![0; self.tensors.len()];
+        let mut chunks = 0;
+        for class in &self.classes {
+            if class.policy.scratch() == Scratch::Keys {
+                for t in class.tensors.clone() {
+                    self.histograms[t] = self.counters as u32;
+                    self.counters += BINS;
+                }
+            }
+            if class.policy == PolicyKind::Mgup {
+                chunks = self.tensors[class.tensors.end - 1].chunks.end;
+            }
+        }
+        self.counters += u64::from(chunks);
+        within("max_storage_buffer_binding_size", 4 * self.counters, limits.binding)
+    }
+
+    /// Where the tie counts begin among the counters.
+    pub(crate) fn ties(&self) -> u32 {
+        let keyed = self.classes.iter().filter(|c| c.policy.scratch() == Scratch::Keys);
+        keyed.map(|c| c.tensors.len() as u32 * BINS as u32).sum()
+    }
+}
+
+fn within(limit: &str, needed: u64, available: u64) -> Result<(), Error> {
+    if needed <= available {
+        return Ok(());
+    }
+    Err(Error::Unsupported(vec![Missing { limit: limit.to_owned(), needed, available }]))
+}
+
+/// Largest tensor in bytes, with its padding: what `max_buffer_size` must at least be.
+pub(crate) fn largest_tensor(specs: &[TensorSpec]) -> u64 {
+    specs.iter().map(|s| 4 * s.numel().next_multiple_of(ALIGNMENT)).max().unwrap_or(0)
+}
+
+pub(crate) fn validate(specs: &[TensorSpec], groups: &ParamGroups) -> Result<HashMap<String, usize>, Error> {
+    if groups.recipes().is_empty() {
+        return Err(Error::Plan("there must be at least one parameter group".to_owned()));
+    }
+    for recipe in groups.recipes() {
+        recipe.validate()?;
+    }
+    if specs.is_empty() {
+        return Err(Error::Plan("there must be at least one tensor".to_owned()));
+    }
+    let mut names = HashMap::new();
+    for (i, spec) in specs.iter().enumerate() {
+        let refuse = |reason: String| Err(Error::Tensor { tensor: spec.name.clone(), reason });
+        if spec.name.is_empty() {
+            return refuse(format!("tensor {i} has an empty name"));
+        }
+        if let Some(first) = names.insert(spec.name.clone(), i) {
+            return refuse(format!("tensors {first} and {i} have the same name"));
+        }
+        if spec.shape.contains(&0) {
+            return refuse(format!("shape {:?} holds nothing; leave the tensor out", spec.shape));
+        }
+        let numel = spec.shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
+        if numel.is_none_or(|n| n > u64::from(u32::MAX) - CHUNK) {
+            return refuse(format!("shape {:?} has more than 2^32 coordinates", spec.shape));
+        }
+        if spec.group >= groups.recipes().len() {
+            return refuse(format!("group {} of {}", spec.group, groups.recipes().len()));
+        }
+    }
+    Ok(names)
+}
+
+/// Appends `size` to the last block, or opens a new one; returns the block and the offset in it.
+fn allocate(blocks: &mut Vec<u64>, size: u64, limit: u64) -> (usize, u64) {
+    match blocks.last_mut() {
+        Some(used) if *used + size <= limit => {
+            *used += size;
+            (blocks.len() - 1, blocks[blocks.len() - 1] - size)
+        }
+        _ => {
+            blocks.push(size);
+            (blocks.len() - 1, 0)
+        }
+    }
+}

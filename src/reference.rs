@@ -1,0 +1,237 @@
+//! The same mathematics on the CPU, generic over f32 and f64. Needs no GPU.
+//!
+//! With f32 it is the twin of the kernels, with the same scalars rounded at the same places; with f64 it is the truth
+//! that both are measured against.
+//!
+//! ```
+//! use wgpu_optim::{Recipe, reference};
+//!
+//! let mut w = reference::Tensor::new(Recipe::mgup_adamw(0.1), vec![1.0_f64, -2.0, 3.0, 4.0])?;
+//! let step = w.step(&[0.5, -0.1, 0.0, 0.2]);
+//! assert_eq!(step.selected, 2);
+//! # Ok::<(), wgpu_optim::Error>(())
+//! ```
+
+use std::fmt::Debug;
+
+use num_traits::Float;
+
+use crate::base::Base;
+use crate::error::Error;
+use crate::policy::{Normalizer, Policy, Selection};
+use crate::recipe::Recipe;
+
+/// A tensor with its state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor<T> {
+    /// What steps it.
+    pub recipe: Recipe,
+    /// θ.
+    pub param: Vec<T>,
+    /// m.
+    pub exp_avg: Vec<T>,
+    /// v; empty for bases without it.
+    pub exp_avg_sq: Vec<T>,
+    /// Steps taken.
+    pub steps: u64,
+}
+
+/// What happened in a step.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step<T> {
+    /// u.
+    pub direction: Vec<T>,
+    /// s = u ⊙ g.
+    pub score: Vec<T>,
+    /// φ.
+    pub phi: Vec<T>,
+    /// How many coordinates were selected (`mgup`) or had a positive score (`cautious`); 0 under other policies.
+    pub selected: usize,
+}
+
+impl<T: Float + Debug> Tensor<T> {
+    /// A tensor before its first step.
+    ///
+    /// # Errors
+    /// If the recipe is out of range.
+    pub fn new(recipe: Recipe, param: Vec<T>) -> Result<Self, Error> {
+        recipe.validate()?;
+        let zeros = vec![T::zero(); param.len()];
+        Ok(Self {
+            recipe,
+            exp_avg_sq: match recipe.base {
+                Base::Adamw(_) => zeros.clone(),
+                Base::Lion(_) => Vec::new(),
+            },
+            exp_avg: zeros,
+            param,
+            steps: 0,
+        })
+    }
+
+    /// Takes one step.
+    ///
+    /// # Panics
+    /// If the gradient has another length than the parameter.
+    pub fn step(&mut self, grad: &[T]) -> Step<T> {
+        assert_eq!(grad.len(), self.param.len(), "a gradient has the shape of its parameter");
+        self.steps += 1;
+        let scalars = self.recipe.base.scalars(self.steps);
+        let (step, decay) = (real::<T>(scalars.step), real::<T>(scalars.decay));
+        let direction = self.advance(grad);
+        let score: Vec<T> = direction.iter().zip(grad).map(|(&u, &g)| u * g).collect();
+        let (phi, selected) = phi(&self.recipe.policy, &score);
+        for ((theta, &u), &phi) in self.param.iter_mut().zip(&direction).zip(&phi) {
+            *theta = *theta - (decay * *theta + step * (phi * u));
+        }
+        Step { direction, score, phi, selected }
+    }
+
+    /// Moves the state on and returns the direction.
+    fn advance(&mut self, grad: &[T]) -> Vec<T> {
+        let scalars = self.recipe.base.scalars(self.steps);
+        let [beta1, beta2] = scalars.betas.map(real::<T>);
+        let [rest1, rest2] = scalars.betas.map(|beta| real::<T>(1.0 - beta));
+        match self.recipe.base {
+            Base::Adamw(_) => {
+                let eps = real::<T>(scalars.eps);
+                let moments = self.exp_avg.iter_mut().zip(&mut self.exp_avg_sq);
+                moments
+                    .zip(grad)
+                    .map(|((m, v), &g)| {
+                        *m = beta1 * *m + rest1 * g;
+                        *v = beta2 * *v + rest2 * (g * g);
+                        *m / (v.sqrt() + eps)
+                    })
+                    .collect()
+            }
+            Base::Lion(_) => self
+                .exp_avg
+                .iter_mut()
+                .zip(grad)
+                .map(|(m, &g)| {
+                    let interpolated = beta1 * *m + rest1 * g;
+                    *m = beta2 * *m + rest2 * g;
+                    if interpolated == T::zero() { T::zero() } else { interpolated.signum() }
+                })
+                .collect(),
+        }
+    }
+}
+
+/// φ of a tensor's scores, and how many were selected.
+pub fn phi<T: Float>(policy: &Policy, score: &[T]) -> (Vec<T>, usize) {
+    let (alpha, gamma) = policy.factors();
+    let (alpha, gamma) = (real::<T>(alpha), real::<T>(gamma));
+    match policy {
+        Policy::Plain(_) => (vec![T::one(); score.len()], 0),
+        Policy::Grams(_) => (score.iter().map(|&s| sign(s)).collect(), 0),
+        Policy::CautiousMgup(_) => {
+            (score.iter().map(|&s| if sign(s) > T::zero() { alpha } else { gamma }).collect(), 0)
+        }
+        Policy::Cautious(cautious) => {
+            let mask: Vec<bool> = score.iter().map(|&s| sign(s) > T::zero()).collect();
+            let (positive, d) = (mask.iter().filter(|&&p| p).count(), real::<T>(score.len() as f64));
+            let sum = real::<T>(positive as f64);
+            let c = match cautious.normalizer {
+                Normalizer::Mean => T::one() / (sum / d).max(real(1e-3)),
+                Normalizer::Count => d / (sum + T::one()),
+            };
+            (mask.into_iter().map(|p| if p { c } else { T::zero() }).collect(), positive)
+        }
+        Policy::Mgup(mgup) => {
+            let selected = match mgup.selection {
+                Selection::Exact => top_k(score, mgup.k(score.len())),
+                Selection::Approximate => nearest_bin(score, mgup.k(score.len())),
+            };
+            let count = selected.iter().filter(|&&s| s).count();
+            (selected.into_iter().map(|s| if s { alpha } else { gamma }).collect(), count)
+        }
+    }
+}
+
+/// The `k` largest scores, ties to the lower index; NaN is never among them.
+pub fn top_k<T: Float>(score: &[T], k: usize) -> Vec<bool> {
+    let mut candidates: Vec<usize> = (0..score.len()).filter(|&i| !score[i].is_nan()).collect();
+    let k = k.min(candidates.len());
+    let mut selected = vec![false; score.len()];
+    if k == 0 {
+        return selected;
+    }
+    if k < candidates.len() {
+        candidates.select_nth_unstable_by(k - 1, |&a, &b| {
+            let (x, y) = (flushed(score[a]), flushed(score[b]));
+            y.partial_cmp(&x).expect("NaN was left out").then(a.cmp(&b))
+        });
+    }
+    for &i in &candidates[..k] {
+        selected[i] = true;
+    }
+    selected
+}
+
+/// Approximate selection: the scores above the nearer edge of the bin that holds the `k`-th largest, where a bin is the
+/// first 11 bits of the f32 key.
+pub fn nearest_bin<T: Float>(score: &[T], k: usize) -> Vec<bool> {
+    let bins: Vec<Option<u32>> = score
+        .iter()
+        .map(|s| Some(key(s.to_f32()?)).filter(|&key| key != NAN_KEY).map(|key| key >> 21))
+        .collect();
+    let mut populations = vec![0usize; 2048];
+    for &bin in bins.iter().flatten() {
+        populations[bin as usize] += 1;
+    }
+    let k = k.min(populations.iter().sum());
+    if k == 0 {
+        return vec![false; score.len()];
+    }
+    let mut before = 0;
+    let mut edge = 0;
+    for (bin, &population) in populations.iter().enumerate().rev() {
+        let after = before + population;
+        if k <= after {
+            edge = if after - k <= k - before { bin } else { bin + 1 };
+            break;
+        }
+        before = after;
+    }
+    bins.iter().map(|bin| bin.is_some_and(|bin| bin as usize >= edge)).collect()
+}
+
+/// The key of NaN, below every other.
+pub const NAN_KEY: u32 = 0;
+
+/// The order-preserving key of a score, as `shaders/lib/keys.wgsl` computes it.
+pub fn key(score: f32) -> u32 {
+    let bits = score.to_bits();
+    if score.is_nan() {
+        NAN_KEY
+    } else if score.abs() < f32::MIN_POSITIVE {
+        0x8000_0000
+    } else if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 0x8000_0000
+    }
+}
+
+/// |s| < 2⁻¹²⁶ is zero.
+fn flushed<T: Float>(s: T) -> T {
+    if s.abs() < real(f64::from(f32::MIN_POSITIVE)) { T::zero() } else { s }
+}
+
+/// 1, 0 or −1; 0 for NaN.
+fn sign<T: Float>(s: T) -> T {
+    let s = flushed(s);
+    if s > T::zero() {
+        T::one()
+    } else if s < T::zero() {
+        -T::one()
+    } else {
+        T::zero()
+    }
+}
+
+fn real<T: Float>(x: f64) -> T {
+    T::from(x).expect("f32 and f64 hold every hyper-parameter, rounded")
+}

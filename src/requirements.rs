@@ -1,0 +1,155 @@
+//! What a device must offer, known before there is one.
+
+use crate::error::{Error, Missing};
+use crate::kernel::{Selection, all_kernels};
+use crate::plan::{self, BaseKind, CHUNK, PlanLimits, PolicyKind, ROWS, Scratch, TensorSpec, WORKGROUP};
+use crate::recipe::ParamGroups;
+
+/// The limits that a list of tensors and groups needs.
+///
+/// ```no_run
+/// # async fn open(adapter: wgpu::Adapter) -> Result<(), Box<dyn std::error::Error>> {
+/// use wgpu_optim::{Recipe, Requirements, TensorSpec, wgpu};
+///
+/// let specs = [TensorSpec::new("weight", [512, 512])];
+/// let requirements = Requirements::new(&specs, Recipe::mgup_adamw(1e-3))?;
+/// let (device, queue) = adapter
+///     .request_device(&wgpu::DeviceDescriptor {
+///         required_limits: requirements.device_limits(&adapter.limits())?,
+///         ..Default::default()
+///     })
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirements {
+    limits: Vec<(&'static str, u64)>,
+}
+
+impl Requirements {
+    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB.
+    ///
+    /// # Errors
+    /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.
+    pub fn new(specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self, Error> {
+        let groups = groups.into();
+        plan::validate(specs, &groups)?;
+        let kinds: Vec<_> = specs
+            .iter()
+            .map(|spec| {
+                let recipe = &groups.recipes()[spec.group];
+                (BaseKind::of(&recipe.base), PolicyKind::of(&recipe.policy))
+            })
+            .collect();
+        let storage = all_kernels()
+            .into_iter()
+            .filter(|kernel| kinds.iter().any(|&(base, policy)| kernel.serves(base, policy)))
+            .map(|kernel| kernel.storage_buffers())
+            .max()
+            .unwrap_or(0);
+        let keyed = kinds.iter().any(|(_, policy)| policy.scratch() == Scratch::Keys);
+        let chunks: u64 = specs.iter().map(|s| s.numel().div_ceil(CHUNK)).sum();
+        // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
+        let tables = [
+            2 * 32 * chunks,
+            specs.len() as u64 * <Selection as encase::ShaderSize>::SHADER_SIZE.get(),
+            4 * CHUNK,
+        ];
+        let workgroup_memory = if keyed { 4 * plan::BINS } else { 4 };
+        Ok(Self {
+            limits: vec![
+                ("max_bind_groups", 4),
+                ("max_storage_buffers_per_shader_stage", u64::from(storage)),
+                ("max_uniform_buffers_per_shader_stage", 2),
+                ("max_dynamic_uniform_buffers_per_pipeline_layout", 2),
+                ("max_uniform_buffer_binding_size", crate::kernel::STRIDE * ROWS as u64),
+                ("max_storage_buffer_binding_size", tables.into_iter().max().unwrap_or(0)),
+                ("max_buffer_size", plan::largest_tensor(specs)),
+                ("max_compute_workgroup_storage_size", workgroup_memory),
+                ("max_compute_invocations_per_workgroup", WORKGROUP),
+                ("max_compute_workgroup_size_x", WORKGROUP),
+            ],
+        })
+    }
+
+    /// WebGPU's default limits for compute: what every adapter of a browser has, and enough for any recipe on tensors up
+    /// to 256 MiB.
+    pub fn webgpu() -> Self {
+        let defaults = wgpu::Limits::default();
+        Self { limits: LIMITS.iter().map(|&limit| (limit, available(&defaults, limit))).collect() }
+    }
+
+    /// Refuses limits that do not suffice.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with every limit that is missing: needed and available.
+    pub fn check(&self, limits: &wgpu::Limits) -> Result<(), Error> {
+        let missing: Vec<Missing> = self
+            .limits
+            .iter()
+            .map(|&(limit, needed)| Missing {
+                limit: limit.to_owned(),
+                needed,
+                available: available(limits, limit),
+            })
+            .filter(|m| m.available < m.needed)
+            .collect();
+        if missing.is_empty() { Ok(()) } else { Err(Error::Unsupported(missing)) }
+    }
+
+    /// Limits to ask a device for: WebGPU's defaults where the adapter has them, and the adapter's own for the sizes
+    /// of buffers and bindings.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the adapter does not suffice.
+    pub fn device_limits(&self, adapter: &wgpu::Limits) -> Result<wgpu::Limits, Error> {
+        self.check(adapter)?;
+        Ok(wgpu::Limits {
+            max_buffer_size: adapter.max_buffer_size,
+            max_storage_buffer_binding_size: adapter.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default().or_worse_values_from(adapter)
+        })
+    }
+}
+
+/// The limits that matter here.
+const LIMITS: [&str; 10] = [
+    "max_bind_groups",
+    "max_storage_buffers_per_shader_stage",
+    "max_uniform_buffers_per_shader_stage",
+    "max_dynamic_uniform_buffers_per_pipeline_layout",
+    "max_uniform_buffer_binding_size",
+    "max_storage_buffer_binding_size",
+    "max_buffer_size",
+    "max_compute_workgroup_storage_size",
+    "max_compute_invocations_per_workgroup",
+    "max_compute_workgroup_size_x",
+];
+
+/// The limits that shape a plan on a device.
+pub(crate) fn plan_limits(limits: &wgpu::Limits) -> PlanLimits {
+    PlanLimits {
+        // Bindings are counted in words of 32 bits in the kernels, and in bytes of 32 bits by some drivers.
+        binding: limits.max_storage_buffer_binding_size.min(1 << 31),
+        buffer: limits.max_buffer_size,
+        workgroups: limits.max_compute_workgroups_per_dimension,
+    }
+}
+
+fn available(limits: &wgpu::Limits, name: &str) -> u64 {
+    match name {
+        "max_bind_groups" => limits.max_bind_groups.into(),
+        "max_storage_buffers_per_shader_stage" => limits.max_storage_buffers_per_shader_stage.into(),
+        "max_uniform_buffers_per_shader_stage" => limits.max_uniform_buffers_per_shader_stage.into(),
+        "max_dynamic_uniform_buffers_per_pipeline_layout" => {
+            limits.max_dynamic_uniform_buffers_per_pipeline_layout.into()
+        }
+        "max_uniform_buffer_binding_size" => limits.max_uniform_buffer_binding_size,
+        "max_storage_buffer_binding_size" => limits.max_storage_buffer_binding_size,
+        "max_buffer_size" => limits.max_buffer_size,
+        "max_compute_workgroup_storage_size" => limits.max_compute_workgroup_storage_size.into(),
+        "max_compute_invocations_per_workgroup" => limits.max_compute_invocations_per_workgroup.into(),
+        "max_compute_workgroup_size_x" => limits.max_compute_workgroup_size_x.into(),
+        _ => unreachable!("{name} is not among the required limits"),
+    }
+}

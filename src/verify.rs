@@ -1,0 +1,247 @@
+//! Does this adapter compute correctly? Every recipe over a table of sizes, GPU against the CPU twin.
+//!
+//! A score that lies so close to a threshold that rounding decides its side may be decided differently by two correct
+//! implementations. Such coordinates are counted as *uncertain* and left out of the comparison; too many of them fail
+//! the case.
+
+use crate::base::Base;
+use crate::error::Error;
+use crate::optimizer::GpuOptimizer;
+use crate::plan::TensorSpec;
+use crate::policy::{Cautious, Normalizer, Policy, Selection};
+use crate::recipe::Recipe;
+use crate::reference;
+
+/// Sizes around the edges of a vector, a workgroup, a chunk and a span.
+pub const SIZES: [usize; 10] = [1, 2, 3, 255, 256, 257, 4096, 4097, 65_537, 1_000_003];
+
+/// Largest difference allowed: absolute, and relative to the reference.
+pub const TOLERANCE: (f64, f64) = (2e-6, 1e-5);
+
+/// A recipe on a tensor of some size.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Case {
+    /// What it is called in a report.
+    pub name: String,
+    /// What steps it.
+    pub recipe: Recipe,
+    /// Coordinates.
+    pub numel: usize,
+    /// Steps.
+    pub steps: u64,
+}
+
+/// How a case ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outcome {
+    /// Largest absolute difference, uncertain coordinates left out; NaN if a value is NaN on one side only.
+    pub max_error: f64,
+    /// Coordinates whose side of a threshold rounding decides.
+    pub uncertain: usize,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
+}
+
+/// The recipes of the table: every pair of base and policy, with weight decay and a learning rate that makes a wrong
+/// factor stand out.
+pub fn recipes() -> Vec<(String, Recipe)> {
+    let mut recipes = Vec::new();
+    for name in Recipe::presets() {
+        let mut recipe: Recipe = name.parse().expect("a preset parses");
+        match &mut recipe.base {
+            Base::Adamw(b) => (b.lr, b.weight_decay) = (1e-2, 1e-2),
+            Base::Lion(b) => (b.lr, b.weight_decay) = (1e-2, 1e-2),
+        }
+        if let Policy::Cautious(_) = recipe.policy {
+            let policy = Policy::Cautious(Cautious { normalizer: Normalizer::Count });
+            recipes.push((format!("{name} (count)"), Recipe { policy, ..recipe }));
+        }
+        recipes.push((name, recipe));
+    }
+    recipes
+}
+
+/// Every recipe at every size.
+pub fn cases() -> Vec<Case> {
+    let of = |(name, recipe): (String, Recipe)| {
+        SIZES.map(|numel| Case { name: name.clone(), recipe, numel, steps: 3 })
+    };
+    recipes().into_iter().flat_map(of).collect()
+}
+
+/// Reproducible parameters in [−1, 1).
+pub fn params(numel: usize) -> Vec<f32> {
+    (0..numel).map(|i| uniform(0, i)).collect()
+}
+
+/// Reproducible gradients of step `t`: of widely differing sizes, every eighth exactly zero.
+pub fn grads(numel: usize, t: u64) -> Vec<f32> {
+    let gradient = |i| {
+        if hash(t, i) % 8 == 0 {
+            return 0.0;
+        }
+        // A sum of uniforms for the bulk, a cube for the tails.
+        let x = (0..3).map(|k| uniform(4 * t + k + 1, i)).sum::<f32>();
+        x * x * x * 0.1
+    };
+    (0..numel).map(gradient).collect()
+}
+
+/// Runs a case.
+///
+/// # Errors
+/// If the optimizer cannot be made or read; a wrong result is an [`Outcome`].
+pub async fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Result<Outcome, Error> {
+    const NAME: &str = "tensor";
+    let spec = TensorSpec::new(NAME, [case.numel]);
+    let mut gpu = GpuOptimizer::new(device, queue, &[spec], case.recipe).await?;
+    let mut cpu = reference::Tensor::new(case.recipe, params(case.numel))?;
+    gpu.write_param(NAME, &cpu.param)?;
+    let mut uncertain = vec![false; case.numel];
+    let mut selected = 0;
+    for t in 1..=case.steps {
+        let grad = grads(case.numel, t);
+        gpu.write_grad(NAME, &grad)?;
+        gpu.step()?;
+        let before = cpu.clone();
+        let step = cpu.step(&grad);
+        mark_uncertain(&before, &grad, &step, &mut uncertain);
+        selected = step.selected;
+    }
+    let param = gpu.read_param(NAME)?;
+    let state = gpu.read_state(NAME, "exp_avg")?;
+    let count = gpu.read_selected(NAME)?;
+    #[cfg(not(target_arch = "wasm32"))]
+    device
+        .poll(wgpu::PollType::wait_indefinitely())
+        .map_err(|e| Error::Gpu(format!("waiting for the device: {e}")))?;
+    let (param, state, count) = (param.await?, state.await?, count.await?.count as usize);
+
+    let uncertain_count = uncertain.iter().filter(|&&u| u).count();
+    let (mut max_error, mut failure) = compare(&param, &cpu.param, Some(&uncertain));
+    let (state_error, state_failure) = compare(&state, &cpu.exp_avg, None);
+    max_error =
+        if max_error.is_nan() || state_error.is_nan() { f64::NAN } else { max_error.max(state_error) };
+    failure = failure.or(state_failure.map(|f| format!("exp_avg: {f}")));
+
+    let allowed = 8 + case.numel * case.steps as usize / 50_000;
+    if failure.is_none() && uncertain_count > allowed {
+        failure = Some(format!("{uncertain_count} coordinates are uncertain, more than {allowed}"));
+    }
+    let exact = matches!(case.recipe.policy, Policy::Mgup(m) if m.selection == Selection::Exact);
+    if failure.is_none() && count.abs_diff(selected) > if exact { 0 } else { uncertain_count } {
+        failure = Some(format!("{count} coordinates were selected instead of {selected}"));
+    }
+    Ok(Outcome { max_error, uncertain: uncertain_count, failure })
+}
+
+/// The largest difference, and what is wrong: NaN first, then the first value outside the tolerance.
+pub fn compare(actual: &[f32], expected: &[f32], skip: Option<&[bool]>) -> (f64, Option<String>) {
+    if actual.len() != expected.len() {
+        return (f64::NAN, Some(format!("{} values instead of {}", actual.len(), expected.len())));
+    }
+    let mut max_error = 0.0f64;
+    let mut failure = None;
+    for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
+        if skip.is_some_and(|skip| skip[i]) {
+            continue;
+        }
+        let error = (f64::from(a) - f64::from(e)).abs();
+        if error.is_nan() {
+            return (f64::NAN, Some(format!("at {i}: {a} instead of {e}")));
+        }
+        max_error = max_error.max(error);
+        if error > TOLERANCE.0 + TOLERANCE.1 * f64::from(e).abs() && failure.is_none() {
+            failure = Some(format!("at {i}: {a} instead of {e}"));
+        }
+    }
+    (max_error, failure)
+}
+
+/// Marks the coordinates of a step whose factor or direction hangs on rounding.
+fn mark_uncertain(
+    before: &reference::Tensor<f32>,
+    grad: &[f32],
+    step: &reference::Step<f32>,
+    uncertain: &mut [bool],
+) {
+    const EPS: f64 = f32::EPSILON as f64;
+    let scalars = before.recipe.base.scalars(before.steps + 1);
+    let [beta1, beta2] = scalars.betas;
+    // Error of each score: that of the direction, whose moment may have cancelled, times the gradient.
+    let mut flips = 0;
+    let error: Vec<f64> = (0..grad.len())
+        .map(|i| {
+            let (m, g, u) = (f64::from(before.exp_avg[i]), f64::from(grad[i]), f64::from(step.direction[i]));
+            let parts = (beta1 * m).abs() + ((1.0 - beta1) * g).abs();
+            let direction = match before.recipe.base {
+                Base::Adamw(_) => {
+                    let v = beta2 * f64::from(before.exp_avg_sq[i]) + (1.0 - beta2) * g * g;
+                    4.0 * EPS * (parts / (v.sqrt() + scalars.eps) + 2.0 * u.abs())
+                }
+                Base::Lion(_) => {
+                    let sum = beta1 * m + (1.0 - beta1) * g;
+                    let flip = parts > 0.0 && sum.abs() <= 4.0 * EPS * parts;
+                    uncertain[i] |= flip;
+                    flips += usize::from(flip);
+                    0.0
+                }
+            };
+            direction * g.abs()
+        })
+        .collect();
+    let Policy::Mgup(mgup) = before.recipe.policy else {
+        // Where the sign of a score is uncertain, the direction is so small that its factor does not matter.
+        return;
+    };
+    match mgup.selection {
+        Selection::Exact => {
+            // A coordinate may change sides with the nearest one of the other side: the highest that is not selected,
+            // or the lowest that is. A flipped direction moves every rank behind it.
+            let k = step.selected;
+            let mut order: Vec<usize> = (0..grad.len()).filter(|&i| !step.score[i].is_nan()).collect();
+            let mut at = |rank: usize| {
+                let compare = |a: &usize, b: &usize| step.score[*b].total_cmp(&step.score[*a]).then(a.cmp(b));
+                (rank < order.len()).then(|| *order.select_nth_unstable_by(rank, compare).1)
+            };
+            let (Some(lowest), Some(highest)) = (k.checked_sub(flips + 1).and_then(&mut at), at(k + flips))
+            else {
+                return;
+            };
+            for i in 0..grad.len() {
+                let other = if step.phi[i] == step.phi[lowest] { highest } else { lowest };
+                let distance = (f64::from(step.score[i]) - f64::from(step.score[other])).abs();
+                let between = step.score[highest] <= step.score[i] && step.score[i] <= step.score[lowest];
+                uncertain[i] |=
+                    distance < error[i] + error[other] || (flips > 0 && between && grad[i] != 0.0);
+            }
+        }
+        Selection::Approximate => {
+            // The threshold is the edge of a bin: the smallest key of the selected ones, cut to its first 11 bits.
+            let alpha = before.recipe.policy.factors().0 as f32;
+            let selected = step.score.iter().zip(&step.phi).filter(|(_, phi)| **phi == alpha);
+            let Some(key) = selected.map(|(&s, _)| reference::key(s)).min() else { return };
+            let edge = f64::from(score_of(key >> 21 << 21));
+            for i in 0..grad.len() {
+                uncertain[i] |= (f64::from(step.score[i]) - edge).abs() < error[i];
+            }
+        }
+    }
+}
+
+/// The score that has this key.
+fn score_of(key: u32) -> f32 {
+    f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
+}
+
+fn uniform(stream: u64, i: usize) -> f32 {
+    (hash(stream, i) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+}
+
+/// SplitMix64 of a stream and an index.
+fn hash(stream: u64, i: usize) -> u64 {
+    let mut z = (stream << 40 ^ i as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

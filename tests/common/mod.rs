@@ -1,0 +1,48 @@
+//! The adapters that a test runs on: every one that Vulkan offers and that has WebGPU's default compute limits.
+//! A missing adapter fails; `WGPU_OPTIM_ADAPTERS` names those that must be there, separated by commas.
+#![allow(dead_code)]
+
+use wgpu_optim::{adapter, wgpu};
+
+pub struct Gpu {
+    pub name: String,
+    pub device: wgpu::Device,
+    pub queue: wgpu::Queue,
+}
+
+/// A device of WebGPU's default limits on every adapter.
+pub fn gpus() -> Vec<Gpu> {
+    gpus_with(wgpu::Limits::default())
+}
+
+pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
+    let instance = adapter::instance();
+    let chosen = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
+    let backends = wgpu::Backends::PRIMARY;
+    let adapters = pollster::block_on(instance.enumerate_adapters(backends));
+    let gpus: Vec<Gpu> = adapters
+        .into_iter()
+        .filter(|a| a.get_info().name.to_lowercase().contains(&chosen))
+        .filter(|a| limits.check_limits(&a.limits()))
+        .map(|a| {
+            let name = adapter::describe(&a.get_info());
+            println!("adapter: {name}");
+            let descriptor = wgpu::DeviceDescriptor { required_limits: limits.clone(), ..Default::default() };
+            let (device, queue) = pollster::block_on(a.request_device(&descriptor)).expect("a device");
+            Gpu { name, device, queue }
+        })
+        .collect();
+    assert!(
+        !gpus.is_empty(),
+        "no adapter with WebGPU's default limits; scripts/test.sh installs a software one"
+    );
+    for wanted in
+        std::env::var("WGPU_OPTIM_ADAPTERS").unwrap_or_default().split(',').filter(|w| !w.is_empty())
+    {
+        assert!(
+            gpus.iter().any(|g| g.name.to_lowercase().contains(&wanted.to_lowercase())),
+            "adapter `{wanted}` is required but missing"
+        );
+    }
+    gpus
+}

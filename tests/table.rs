@@ -1,0 +1,28 @@
+//! Every base × policy × size against the CPU twin, on every adapter.
+
+mod common;
+
+use wgpu_optim::verify;
+
+#[test]
+fn every_recipe_at_every_size_follows_the_cpu() {
+    let mut failures = Vec::new();
+    for gpu in common::gpus() {
+        for case in verify::cases() {
+            let outcome = pollster::block_on(verify::run(&gpu.device, &gpu.queue, &case)).unwrap();
+            println!(
+                "{}: {} at {}: error {:.1e}, {} uncertain{}",
+                gpu.name,
+                case.name,
+                case.numel,
+                outcome.max_error,
+                outcome.uncertain,
+                outcome.failure.as_ref().map(|f| format!(": FAILED: {f}")).unwrap_or_default()
+            );
+            if let Some(failure) = outcome.failure {
+                failures.push(format!("{}: {} at {}: {failure}", gpu.name, case.name, case.numel));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
