@@ -321,3 +321,142 @@ where
     buffer.write(&rows).expect("a vector grows");
     buffer.into_inner()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::{BINS, Chunk, WORKGROUP};
+
+    /// Byte offsets of a WGSL struct's members, and its size.
+    fn wgsl_layout(module: &naga::Module, name: &str) -> (Vec<(String, u32)>, u32) {
+        let (_, ty) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name)).expect(name);
+        let naga::TypeInner::Struct { members, span } = &ty.inner else { panic!("{name} is no struct") };
+        (members.iter().map(|m| (m.name.clone().unwrap(), m.offset)).collect(), *span)
+    }
+
+    fn assert_layout<T: ShaderType + encase::internal::WriteInto>(
+        module: &naga::Module,
+        name: &str,
+        rust: &[(&str, u32)],
+        value: &T,
+    ) {
+        let mut buffer = encase::StorageBuffer::new(Vec::<u8>::new());
+        buffer.write(value).unwrap();
+        let bytes = buffer.into_inner();
+        let (members, span) = wgsl_layout(module, name);
+        assert_eq!(u64::from(span), T::min_size().get(), "size of {name}");
+        assert_eq!(members.len(), rust.len(), "members of {name}");
+        for ((member, offset), (field, word)) in members.iter().zip(rust) {
+            assert_eq!(member, field, "{name}");
+            let at = *offset as usize;
+            assert_eq!(bytes[at..at + 4], word.to_le_bytes(), "{name}.{member}");
+        }
+    }
+
+    #[test]
+    fn structs_lie_in_wgsl_as_in_rust() {
+        let kernel = Kernel::Stream { base: BaseKind::Adamw, policy: PolicyKind::Mgup, vectorized: true };
+        let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
+        let bits = f32::to_bits;
+        let row = Row {
+            step: 1.0,
+            decay: 2.0,
+            beta1: 3.0,
+            one_minus_beta1: 4.0,
+            beta2: 5.0,
+            one_minus_beta2: 6.0,
+            eps: 7.0,
+            alpha: 8.0,
+            gamma: 9.0,
+            count_normalizer: 10,
+        };
+        let fields = [
+            ("step", bits(1.0)),
+            ("decay", bits(2.0)),
+            ("beta1", bits(3.0)),
+            ("one_minus_beta1", bits(4.0)),
+            ("beta2", bits(5.0)),
+            ("one_minus_beta2", bits(6.0)),
+            ("eps", bits(7.0)),
+            ("alpha", bits(8.0)),
+            ("gamma", bits(9.0)),
+            ("count_normalizer", 10),
+        ];
+        assert_layout(&module, "Row", &fields, &row);
+        assert_eq!(Row::min_size().get(), STRIDE);
+
+        let chunk = Chunk { offset: 1, len: 2, index: 3, tensor: 4, row: 5, mask: 6, pad0: 7, pad1: 8 };
+        let fields = [
+            ("offset", 1),
+            ("len", 2),
+            ("index", 3),
+            ("tensor", 4),
+            ("row", 5),
+            ("mask", 6),
+            ("pad0", 7),
+            ("pad1", 8),
+        ];
+        assert_layout(&module, "Chunk", &fields, &chunk);
+
+        let grid = Grid { first: 1, count: 2, digit: 3, first_chunk: 4, chunk_count: 5, ties: 6 };
+        let fields =
+            [("first", 1), ("count", 2), ("digit", 3), ("first_chunk", 4), ("chunk_count", 5), ("ties", 6)];
+        assert_layout(&module, "Grid", &fields, &grid);
+
+        let selection = Selection {
+            k: 1,
+            numel: 2,
+            first_chunk: 3,
+            chunk_count: 4,
+            histogram: 5,
+            open: 6,
+            threshold: 7,
+            tie_limit: 8,
+            remaining: 9,
+            selected: 10,
+        };
+        let fields = [
+            ("k", 1),
+            ("numel", 2),
+            ("first_chunk", 3),
+            ("chunk_count", 4),
+            ("histogram", 5),
+            ("open", 6),
+            ("threshold", 7),
+            ("tie_limit", 8),
+            ("remaining", 9),
+            ("selected", 10),
+        ];
+        assert_layout(&module, "Selection", &fields, &selection);
+    }
+
+    #[test]
+    fn bindings_and_constants_are_the_same_on_both_sides() {
+        for kernel in all_kernels() {
+            let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
+            let mut used = [false; 4];
+            for (_, variable) in module.global_variables.iter() {
+                if let Some(binding) = &variable.binding {
+                    used[binding.group as usize] = true;
+                    let bindings = match binding.group {
+                        0 => 4,
+                        1 => 2 + kernel.base().map_or(0, BaseKind::states) as u32,
+                        _ => 1,
+                    };
+                    assert!(binding.binding < bindings, "{kernel:?}: {:?}", variable.name);
+                }
+            }
+            assert_eq!(used, kernel.groups(), "{kernel:?}");
+            assert!(kernel.storage_buffers() <= 8, "{kernel:?} exceeds WebGPU's default");
+            let text = kernel.source();
+            for (constant, value) in [("WORKGROUP", WORKGROUP), ("BINS", BINS)] {
+                let named = format!("const {constant}: u32 = ");
+                if let Some(at) = text.find(&named) {
+                    let rest = &text[at + named.len()..];
+                    assert!(rest.starts_with(&format!("{value}u;")), "{kernel:?}: {constant}");
+                }
+            }
+            assert!(text.contains(&format!("array<Row, {ROWS}>")), "{kernel:?}");
+        }
+    }
+}

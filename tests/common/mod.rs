@@ -6,6 +6,7 @@ use wgpu_optim::{adapter, wgpu};
 
 pub struct Gpu {
     pub name: String,
+    pub instance: wgpu::Instance,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
 }
@@ -29,7 +30,7 @@ pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
             println!("adapter: {name}");
             let descriptor = wgpu::DeviceDescriptor { required_limits: limits.clone(), ..Default::default() };
             let (device, queue) = pollster::block_on(a.request_device(&descriptor)).expect("a device");
-            Gpu { name, device, queue }
+            Gpu { name, instance: instance.clone(), device, queue }
         })
         .collect();
     assert!(

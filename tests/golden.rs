@@ -1,0 +1,121 @@
+//! The recorded runs in `tests/golden`: the f64 reference, the f32 twin, and every adapter.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use safetensors::SafeTensors;
+use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference};
+
+/// The tolerance that the recordings ask of an f32 implementation: absolute, relative.
+const TOLERANCE: (f32, f32) = (2e-6, 1e-5);
+
+struct Case {
+    name: String,
+    recipe: Recipe,
+    /// Shape, parameter, gradients, and the parameter after each.
+    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>, Vec<Vec<f32>>, Vec<Vec<f32>>)>,
+}
+
+fn cases() -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut recipes: Vec<PathBuf> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "json"))
+        .collect();
+    recipes.sort();
+    assert_eq!(recipes.len(), 14, "a recording is missing or new");
+    recipes.iter().map(|path| load(path)).collect()
+}
+
+fn load(path: &Path) -> Case {
+    let bytes = fs::read(path.with_extension("safetensors")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let values = |key: &str| bytemuck::pod_collect_to_vec::<u8, f32>(file.tensor(key).unwrap().data());
+    let mut tensors = BTreeMap::new();
+    for key in file.names() {
+        let Some(name) = key.strip_prefix("param.") else { continue };
+        let of = |what: &str| {
+            let keys = (0..).map(|k| format!("{what}.{k}.{name}"));
+            keys.take_while(|key| file.tensor(key).is_ok()).map(|key| values(&key)).collect::<Vec<_>>()
+        };
+        let (grads, expected) = (of("grad"), of("expected"));
+        assert!(!grads.is_empty() && grads.len() == expected.len());
+        let shape = file.tensor(key).unwrap().shape().to_vec();
+        tensors.insert(name.to_owned(), (shape, values(key), grads, expected));
+    }
+    Case {
+        name: path.file_stem().unwrap().to_string_lossy().into_owned(),
+        recipe: Recipe::from_json(&fs::read_to_string(path).unwrap()).unwrap(),
+        tensors,
+    }
+}
+
+fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: (f32, f32)) {
+    assert_eq!(actual.len(), expected.len(), "{what}");
+    for (i, (a, e)) in actual.iter().zip(expected).enumerate() {
+        assert!((a - e).abs() <= tolerance.0 + tolerance.1 * e.abs(), "{what} at {i}: {a} instead of {e}");
+    }
+}
+
+#[test]
+fn the_reference_follows_the_recordings() {
+    for case in cases() {
+        for (name, (_, param, grads, expected)) in &case.tensors {
+            let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
+            let mut double = reference::Tensor::new(case.recipe, wide(param)).unwrap();
+            let mut single = reference::Tensor::new(case.recipe, param.clone()).unwrap();
+            for (k, (grad, expected)) in grads.iter().zip(expected).enumerate() {
+                double.step(&wide(grad));
+                single.step(grad);
+                let what = format!("{} {name} step {k}", case.name);
+                let rounded: Vec<f32> = double.param.iter().map(|&x| x as f32).collect();
+                // One rounding each side may differ by an ulp.
+                assert_close(&format!("f64 {what}"), &rounded, expected, (1e-9, 1.3e-7));
+                assert_close(&format!("f32 {what}"), &single.param, expected, TOLERANCE);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_adapter_follows_the_recordings() {
+    for gpu in common::gpus() {
+        for case in cases() {
+            let specs: Vec<_> =
+                case.tensors.iter().map(|(name, t)| TensorSpec::new(name, t.0.clone())).collect();
+            let mut optimizer =
+                GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, case.recipe).unwrap();
+            for (name, tensor) in &case.tensors {
+                optimizer.write_param(name, &tensor.1).unwrap();
+            }
+            let steps = case.tensors.values().next().unwrap().2.len();
+            for k in 0..steps {
+                for (name, tensor) in &case.tensors {
+                    optimizer.write_grad(name, &tensor.2[k]).unwrap();
+                }
+                optimizer.step().unwrap();
+                for (name, tensor) in &case.tensors {
+                    let what = format!("{}: {} {name} step {k}", gpu.name, case.name);
+                    let param = optimizer.read_param_blocking(name).unwrap();
+                    assert_close(&what, &param, &tensor.3[k], TOLERANCE);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "control at 1")]
+fn a_corrupt_value_is_noticed() {
+    assert_close("control", &[1.0, 1.0001], &[1.0, 1.0], TOLERANCE);
+}
+
+#[test]
+#[should_panic(expected = "control at 0")]
+fn nan_is_noticed() {
+    assert_close("control", &[f32::NAN], &[1.0], TOLERANCE);
+}

@@ -1,0 +1,151 @@
+//! Recipes from names and JSON, and what is refused.
+
+use proptest::prelude::*;
+use wgpu_optim::base::{AdamW, Base, Lion};
+use wgpu_optim::policy::{Cautious, CautiousMgup, Grams, Mgup, Normalizer, Policy, Selection};
+use wgpu_optim::{Error, Recipe};
+
+#[test]
+fn every_preset_parses_and_names_itself() {
+    for name in Recipe::presets() {
+        let recipe: Recipe = name.parse().unwrap();
+        assert_eq!(recipe.name(), name);
+        assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
+    }
+    assert_eq!("grams".parse::<Recipe>().unwrap(), "grams-adamw".parse().unwrap());
+    let presets = Recipe::presets();
+    for name in ["adamw", "adamw-torch", "mgup-adamw", "cautious-mgup-lion", "mgup-adamw-approximate"] {
+        assert!(presets.iter().any(|p| p == name), "{name}");
+    }
+}
+
+#[test]
+fn the_defaults_are_those_of_the_papers() {
+    assert_eq!("adamw".parse::<Recipe>().unwrap().base, Base::Adamw(AdamW::default()));
+    let json = r#"{"base": {"type": "adamw", "lr": 0.002}, "policy": {"type": "mgup"}}"#;
+    let recipe = Recipe::from_json(json).unwrap();
+    assert_eq!(recipe, Recipe::mgup_adamw(0.002));
+    assert_eq!(recipe.policy.factors(), (2.0, 0.5));
+    let Base::Adamw(base) = recipe.base else { panic!() };
+    assert_eq!((base.betas, base.eps, base.weight_decay), ([0.9, 0.999], 1e-8, 0.0));
+    let Base::Lion(lion) = "lion".parse::<Recipe>().unwrap().base else { panic!() };
+    assert_eq!((lion.lr, lion.betas), (1e-4, [0.9, 0.99]));
+    // The floor of the f64 product: 0.29 × 100 is 28.999…
+    assert_eq!(Mgup { ratio: 0.29, ..Mgup::default() }.k(100), 28);
+    assert_eq!(Mgup::default().k(1), 0);
+}
+
+#[test]
+fn unknown_names_list_the_known() {
+    for name in
+        ["", "adam", "mgup", "approximate", "mgup-", "adamw-approximate", "grams-approximate", "MGUP-ADAMW"]
+    {
+        let error = name.parse::<Recipe>().unwrap_err().to_string();
+        assert!(error.contains(&format!("`{name}`")) && error.contains("mgup-adamw"), "{error}");
+    }
+}
+
+#[test]
+fn bad_json_names_the_field_the_value_and_what_is_allowed() {
+    let refused = [
+        (
+            r#"{"base": {"type": "adamw", "lr": -0.1}}"#,
+            "`base.lr` is -0.1, but must be finite and not negative",
+        ),
+        (
+            r#"{"base": {"type": "adamw", "betas": [0.9, 1.0]}}"#,
+            "`base.betas[1]` is 1, but must be in [0, 1)",
+        ),
+        (r#"{"base": {"type": "adamw", "betas": [-0.1, 0.9]}}"#, "`base.betas[0]` is -0.1"),
+        (r#"{"base": {"type": "adamw", "betas": [0.9]}}"#, "base.betas"),
+        (r#"{"base": {"type": "adamw", "eps": -1e-8}}"#, "`base.eps`"),
+        (r#"{"base": {"type": "lion", "weight_decay": -1}}"#, "`base.weight_decay` is -1"),
+        (r#"{"base": {"type": "lion", "eps": 1e-8}}"#, "unknown field `eps`, expected one of `lr`"),
+        (r#"{"base": {"type": "adamw", "lr": "fast"}}"#, "base.lr: invalid type: string"),
+        (
+            r#"{"base": {"type": "adamw", "decay_rate": "x"}}"#,
+            "unknown variant `x`, expected `bias_corrected` or `base`",
+        ),
+        (r#"{"base": {"type": "sgd"}}"#, "`base.type` is `sgd`, but must be one of adamw, lion"),
+        (r#"{"base": {"lr": 1}}"#, "base: lacks its `type`"),
+        (r#"{"base": {"type": 3}}"#, "base.type: must be a string"),
+        (r#"{"base": 3}"#, "base: must be an object"),
+        (r#"{}"#, "missing field `base`"),
+        (r#"{"base": {"type": "adamw"}, "polcy": {}}"#, "unknown field `polcy`"),
+        (
+            r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "ratio": 1}}"#,
+            "`policy.ratio` is 1, but must be in (0, 1)",
+        ),
+        (r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "ratio": 0}}"#, "`policy.ratio` is 0"),
+        (r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "alpha": -2}}"#, "`policy.alpha` is -2"),
+        (
+            r#"{"base": {"type": "adamw"}, "policy": {"type": "cautious_mgup", "gamma": -2}}"#,
+            "`policy.gamma` is -2",
+        ),
+        (
+            r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "selection": "fast"}}"#,
+            "expected `exact` or `approximate`",
+        ),
+        (
+            r#"{"base": {"type": "adamw"}, "policy": {"type": "plain", "ratio": 0.5}}"#,
+            "unknown field `ratio`",
+        ),
+        (r#"{"base": {"type": "adamw"}, "policy": {"type": "max"}}"#, "`policy.type` is `max`"),
+        (r#"{"base": {"type": "adamw"}"#, "json: EOF"),
+        ("", "json: EOF"),
+    ];
+    for (json, expected) in refused {
+        let error = Recipe::from_json(json).expect_err(json).to_string();
+        assert!(error.starts_with("recipe: ") && error.contains(expected), "{json}: {error}");
+    }
+}
+
+#[test]
+fn recipes_from_code_are_checked_too() {
+    for lr in [f64::NAN, f64::INFINITY, -1.0] {
+        assert!(
+            matches!(Recipe::adamw(lr).validate(), Err(Error::Recipe { field, .. }) if field == "base.lr")
+        );
+    }
+    assert!(Recipe::adamw(0.0).validate().is_ok());
+}
+
+fn recipes() -> impl Strategy<Value = Recipe> {
+    let rate = || 0.0..10.0f64;
+    let unit = || 0.0..1.0f64;
+    let open = || 1e-6..0.999_999f64;
+    let adamw = (rate(), unit(), unit(), rate(), rate()).prop_map(|(lr, b1, b2, eps, weight_decay)| {
+        Base::Adamw(AdamW { lr, betas: [b1, b2], eps, weight_decay, ..AdamW::default() })
+    });
+    let lion = (rate(), unit(), unit(), rate())
+        .prop_map(|(lr, b1, b2, weight_decay)| Base::Lion(Lion { lr, betas: [b1, b2], weight_decay }));
+    let factors = || (open(), proptest::option::of(rate()), proptest::option::of(rate()));
+    let policy = prop_oneof![
+        Just(Policy::Grams(Grams {})),
+        Just(Policy::Cautious(Cautious { normalizer: Normalizer::Count })),
+        factors().prop_map(|(ratio, alpha, gamma)| {
+            Policy::Mgup(Mgup { ratio, alpha, gamma, selection: Selection::Approximate })
+        }),
+        factors().prop_map(|(ratio, alpha, gamma)| Policy::CautiousMgup(CautiousMgup {
+            ratio,
+            alpha,
+            gamma
+        })),
+    ];
+    (prop_oneof![adamw, lion], policy).prop_map(|(base, policy)| Recipe { base, policy })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn json_goes_round(recipe in recipes()) {
+        prop_assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
+    }
+
+    #[test]
+    fn any_text_is_a_recipe_or_an_error(text in ".*") {
+        let _ = Recipe::from_json(&text);
+        let _ = text.parse::<Recipe>();
+    }
+}
