@@ -187,6 +187,10 @@ fn tensors(vectorized: bool) -> &'static str {
     if vectorized { shader!("lib/tensors_vec4.wgsl") } else { shader!("lib/tensors_scalar.wgsl") }
 }
 
+/// WGSL of `p[i] = g[i]`, the yardstick of the benchmarks: 8 bytes a parameter. Its constant `RUN` is the number of
+/// vectors of four per workgroup.
+pub const COPY: &str = shader!("copy.wgsl");
+
 /// Every kernel there is.
 pub fn all_kernels() -> Vec<Kernel> {
     let mut kernels = vec![

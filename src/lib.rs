@@ -1,6 +1,6 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
-#![doc = "Optimizers"]
+#![doc = include_str!("../README.md")]
 
 pub mod adapter;
 pub mod base;

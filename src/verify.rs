@@ -77,7 +77,7 @@ pub fn params(numel: usize) -> Vec<f32> {
 /// Reproducible gradients of step `t`: of widely differing sizes, every eighth exactly zero.
 pub fn grads(numel: usize, t: u64) -> Vec<f32> {
     let gradient = |i| {
-        if hash(t, i) % 8 == 0 {
+        if hash(t, i).is_multiple_of(8) {
             return 0.0;
         }
         // A sum of uniforms for the bulk, a cube for the tails.

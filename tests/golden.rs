@@ -15,8 +15,15 @@ const TOLERANCE: (f32, f32) = (2e-6, 1e-5);
 struct Case {
     name: String,
     recipe: Recipe,
-    /// Shape, parameter, gradients, and the parameter after each.
-    tensors: BTreeMap<String, (Vec<usize>, Vec<f32>, Vec<Vec<f32>>, Vec<Vec<f32>>)>,
+    tensors: BTreeMap<String, Recording>,
+}
+
+struct Recording {
+    shape: Vec<usize>,
+    param: Vec<f32>,
+    grads: Vec<Vec<f32>>,
+    /// The parameter after each gradient.
+    expected: Vec<Vec<f32>>,
 }
 
 fn cases() -> Vec<Case> {
@@ -45,7 +52,7 @@ fn load(path: &Path) -> Case {
         let (grads, expected) = (of("grad"), of("expected"));
         assert!(!grads.is_empty() && grads.len() == expected.len());
         let shape = file.tensor(key).unwrap().shape().to_vec();
-        tensors.insert(name.to_owned(), (shape, values(key), grads, expected));
+        tensors.insert(name.to_owned(), Recording { shape, param: values(key), grads, expected });
     }
     Case {
         name: path.file_stem().unwrap().to_string_lossy().into_owned(),
@@ -64,7 +71,7 @@ fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: (f32, f
 #[test]
 fn the_reference_follows_the_recordings() {
     for case in cases() {
-        for (name, (_, param, grads, expected)) in &case.tensors {
+        for (name, Recording { param, grads, expected, .. }) in &case.tensors {
             let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
             let mut double = reference::Tensor::new(case.recipe, wide(param)).unwrap();
             let mut single = reference::Tensor::new(case.recipe, param.clone()).unwrap();
@@ -86,22 +93,22 @@ fn every_adapter_follows_the_recordings() {
     for gpu in common::gpus() {
         for case in cases() {
             let specs: Vec<_> =
-                case.tensors.iter().map(|(name, t)| TensorSpec::new(name, t.0.clone())).collect();
+                case.tensors.iter().map(|(name, t)| TensorSpec::new(name, t.shape.clone())).collect();
             let mut optimizer =
                 GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, case.recipe).unwrap();
             for (name, tensor) in &case.tensors {
-                optimizer.write_param(name, &tensor.1).unwrap();
+                optimizer.write_param(name, &tensor.param).unwrap();
             }
-            let steps = case.tensors.values().next().unwrap().2.len();
+            let steps = case.tensors.values().next().unwrap().grads.len();
             for k in 0..steps {
                 for (name, tensor) in &case.tensors {
-                    optimizer.write_grad(name, &tensor.2[k]).unwrap();
+                    optimizer.write_grad(name, &tensor.grads[k]).unwrap();
                 }
                 optimizer.step().unwrap();
                 for (name, tensor) in &case.tensors {
                     let what = format!("{}: {} {name} step {k}", gpu.name, case.name);
                     let param = optimizer.read_param_blocking(name).unwrap();
-                    assert_close(&what, &param, &tensor.3[k], TOLERANCE);
+                    assert_close(&what, &param, &tensor.expected[k], TOLERANCE);
                 }
             }
         }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, verify, wgpu};
+use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, kernel, verify, wgpu};
 
 use crate::adapters::{open_chosen, wait};
 
@@ -157,7 +157,7 @@ impl CopyKernel {
         });
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some("wgpu-optim.bench.copy"),
-            source: wgpu::ShaderSource::Wgsl(include_str!("../shaders/copy.wgsl").into()),
+            source: wgpu::ShaderSource::Wgsl(kernel::COPY.into()),
         });
         let mut best: Option<(f64, Self)> = None;
         for run in [256u32, 512, 1024, 2048, 4096, 16384] {

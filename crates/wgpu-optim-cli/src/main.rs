@@ -37,7 +37,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    env_logger::init();
+    // Drivers that cannot be used complain at every start; RUST_LOG brings their words back.
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error,wgpu_hal=off")).init();
     let result = match Arguments::parse().command {
         Command::Adapters => adapters::run(),
         Command::Verify => verify::run(),

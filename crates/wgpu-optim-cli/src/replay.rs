@@ -37,6 +37,9 @@ struct Recording {
     grads: Vec<Vec<f32>>,
 }
 
+/// Shape and values of each step's gradient.
+type Steps = BTreeMap<usize, (Vec<usize>, Vec<f32>)>;
+
 pub fn run(arguments: &Arguments) -> Result<()> {
     let text = fs::read_to_string(&arguments.recipe)
         .with_context(|| format!("reading recipe {}", arguments.recipe.display()))?;
@@ -53,7 +56,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Recording>> {
     let file = SafeTensors::deserialize(bytes).context("this is no safetensors file")?;
     let mut recordings = BTreeMap::new();
-    let mut grads: BTreeMap<String, BTreeMap<usize, (Vec<usize>, Vec<f32>)>> = BTreeMap::new();
+    let mut grads: BTreeMap<String, Steps> = BTreeMap::new();
     for (key, view) in file.iter() {
         if let Some(name) = key.strip_prefix("param.") {
             let param = values(key, &view)?;

@@ -17,7 +17,7 @@ Examples:
   wgpu-optim-train --optimizer mgup-adamw --lr 3e-3 --seed 7
       one optimizer, another learning rate, another start
   wgpu-optim-train --optimizer recipe.json
-      an optimizer from a JSON recipe: {\"base\": {\"type\": \"adamw\"}, \"policy\": {\"type\": \"mgup\", \"ratio\": 0.3}}
+      an optimizer from a file: {\"base\": {\"type\": \"adamw\"}, \"policy\": {\"type\": \"mgup\", \"ratio\": 0.3}}
   wgpu-optim-train --data mnist --steps 3000 --out runs/mnist
       the four IDX files of MNIST in the directory mnist
 
@@ -27,8 +27,8 @@ Environment:
 
 /// Trains a classifier of digits on any GPU and compares optimizers.
 ///
-/// Burn computes the forward pass, the loss and the gradients; wgpu-optim takes the optimizer steps on the same wgpu
-/// device. Every optimizer starts from the same parameters and sees the same batches.
+/// Burn computes the forward pass, the loss and the gradients; wgpu-optim takes the optimizer steps on the
+/// same wgpu device. Every optimizer starts from the same parameters and sees the same batches.
 #[derive(Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 pub struct Args {
@@ -59,12 +59,7 @@ pub struct Args {
     pub batch: usize,
 
     /// Determines the initial parameters and the order of the pictures
-    #[arg(
-        long,
-        value_name = "N",
-        default_value_t = 0,
-        allow_negative_numbers = true
-    )]
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     pub seed: u64,
 
     /// Widths of the hidden layers
@@ -77,7 +72,8 @@ pub struct Args {
     )]
     pub hidden: Vec<usize>,
 
-    /// A directory with IDX files (MNIST, Fashion-MNIST) or CIFAR-10 binary batches [default: the digits it carries]
+    /// A directory with IDX files (MNIST, Fashion-MNIST) or CIFAR-10 binary batches [default: the digits it
+    /// carries]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -103,11 +99,8 @@ impl Args {
         }
         if let Some(lr) = self.lr {
             for optimizer in &mut chosen {
-                optimizer.recipe = optimizer.recipe.clone().with_lr(lr);
-                optimizer
-                    .recipe
-                    .validate()
-                    .map_err(|e| format!("--lr {lr}: {e}"))?;
+                optimizer.recipe = optimizer.recipe.with_lr(lr);
+                optimizer.recipe.validate().map_err(|e| format!("--lr {lr}: {e}"))?;
             }
         }
         Ok(chosen)
@@ -139,18 +132,11 @@ fn optimizer(text: &str) -> Result<Optimizer, String> {
     let path = Path::new(text);
     if path.extension().is_none_or(|e| e != "json") && !path.is_file() {
         let recipe = Recipe::from_str(text).map_err(|e| e.to_string())?;
-        return Ok(Optimizer {
-            name: text.into(),
-            recipe,
-        });
+        return Ok(Optimizer { name: text.into(), recipe });
     }
     let json = fs::read_to_string(path).map_err(|e| format!("cannot read the recipe: {e}"))?;
     let recipe = Recipe::from_json(&json).map_err(|e| e.to_string())?;
-    let name = path
-        .file_stem()
-        .ok_or("the recipe file has no name")?
-        .to_string_lossy()
-        .into_owned();
+    let name = path.file_stem().ok_or("the recipe file has no name")?.to_string_lossy().into_owned();
     Ok(Optimizer { name, recipe })
 }
 
@@ -209,10 +195,7 @@ mod tests {
             (&["--seed", "-1"], "--seed"),
             (&["--optimizer", "adam"], "mgup-adamw"),
             (&["--compare", "adamw,"], "--compare"),
-            (
-                &["--optimizer", "adamw", "--compare", "lion"],
-                "cannot be used with",
-            ),
+            (&["--optimizer", "adamw", "--compare", "lion"], "cannot be used with"),
         ];
         for (arguments, message) in cases {
             let error = parse(arguments).unwrap_err();

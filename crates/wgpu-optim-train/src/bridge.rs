@@ -1,13 +1,17 @@
 //! From Burn's tensors to the optimizer's arenas and back, without leaving the GPU.
 //!
-//! A step is one command buffer: every gradient is copied from Burn's buffer into the optimizer's arena, the optimizer
-//! records its passes, and every parameter is copied from the arena into a new Burn tensor. Three facts carry it:
+//! A step is one command buffer: every gradient is copied from Burn's buffer into the optimizer's arena,
+//! the optimizer records its passes, and every parameter is copied from the arena into a new Burn tensor.
+//! Three facts carry it:
 //!
-//! - Burn queues operations. Resolving a tensor runs what it waits for, and asking for its buffer submits that to the
-//!   shared queue, so a command buffer submitted afterwards reads finished values. What Burn submits later sees ours.
-//! - Burn packs small tensors into common buffers. A tensor is a range of a buffer, and the range is asked for anew in
-//!   every step, because the allocator may move it between steps; holding the resource keeps it in place until the submit.
-//! - A parameter's buffer may be shared with clones of the model. So a step fills new tensors and leaves the old alone.
+//! - Burn queues operations. Resolving a tensor runs what it waits for, and asking for its buffer submits
+//!   that to the shared queue, so a command buffer submitted afterwards reads finished values. What Burn
+//!   submits later sees ours.
+//! - Burn packs small tensors into common buffers. A tensor is a range of a buffer, and the range is asked
+//!   for anew in every step, because the allocator may move it between steps; holding the resource keeps it
+//!   in place until the submit.
+//! - A parameter's buffer may be shared with clones of the model. So a step fills new tensors and leaves
+//!   the old alone.
 
 use std::any::Any;
 
@@ -34,16 +38,10 @@ impl Bridge {
         let mut parameters = Parameters::default();
         model.visit(&mut parameters);
         let parameters = parameters.found?;
-        let specs: Vec<_> = parameters
-            .iter()
-            .map(|p| TensorSpec::new(p.name.as_str(), p.shape.clone()))
-            .collect();
+        let specs: Vec<_> =
+            parameters.iter().map(|p| TensorSpec::new(p.name.as_str(), p.shape.clone())).collect();
         let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe)?;
-        let bridge = Self {
-            optimizer,
-            device: gpu.device.clone(),
-            queue: gpu.queue.clone(),
-        };
+        let bridge = Self { optimizer, device: gpu.device.clone(), queue: gpu.queue.clone() };
         let mut encoder = bridge.encoder();
         for parameter in &parameters {
             let arena = bridge.optimizer.param(&parameter.name)?;
@@ -53,13 +51,10 @@ impl Bridge {
         Ok(bridge)
     }
 
-    /// One step: the model with new parameters. Only commands are recorded here; no value crosses to the host.
+    /// One step: the model with new parameters. Only commands are recorded here; no value crosses to the
+    /// host.
     pub fn step<M: Module>(&mut self, model: M, gradients: Gradients) -> Result<M> {
-        let mut sources = GradientBuffers {
-            gradients,
-            path: Vec::new(),
-            found: Ok(Vec::new()),
-        };
+        let mut sources = GradientBuffers { gradients, path: Vec::new(), found: Ok(Vec::new()) };
         model.visit(&mut sources);
         let sources = sources.found?;
         let mut targets = NewParameters::default();
@@ -80,9 +75,7 @@ impl Bridge {
 
     fn encoder(&self) -> wgpu::CommandEncoder {
         self.device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor {
-                label: Some("wgpu-optim-train.step"),
-            })
+            .create_command_encoder(&wgpu::CommandEncoderDescriptor { label: Some("wgpu-optim-train.step") })
     }
 }
 
@@ -100,33 +93,16 @@ impl TensorBuffer {
     fn new<const D: usize>(name: String, tensor: Tensor<D>) -> Result<Self> {
         let shape = tensor.dims().to_vec();
         let found = (|| {
-            ensure!(
-                tensor.dtype() == DType::F32,
-                "it is {:?}, not F32",
-                tensor.dtype()
-            );
-            let tensor = tensor
-                .try_into_primitive::<Cube>()
-                .map_err(|e| anyhow!("{e:?}"))?;
+            ensure!(tensor.dtype() == DType::F32, "it is {:?}, not F32", tensor.dtype());
+            let tensor = tensor.try_into_primitive::<Cube>().map_err(|e| anyhow!("{e:?}"))?;
             let client = tensor.client.clone();
             let tensor = client.resolve_tensor_float::<CubeBackend>(tensor);
-            ensure!(
-                tensor.is_contiguous(),
-                "its strides are {:?}",
-                tensor.meta.strides()
-            );
-            let resource = tensor
-                .client
-                .get_resource::<WgpuServer<AutoCompiler>>(tensor.handle)?;
+            ensure!(tensor.is_contiguous(), "its strides are {:?}", tensor.meta.strides());
+            let resource = tensor.client.get_resource::<WgpuServer<AutoCompiler>>(tensor.handle)?;
             Ok(resource)
         })();
         let held = found.with_context(|| format!("no buffer for {name}"))?;
-        Ok(Self {
-            name,
-            shape,
-            range: held.resource().clone(),
-            _held: Box::new(held),
-        })
+        Ok(Self { name, shape, range: held.resource().clone(), _held: Box::new(held) })
     }
 
     /// A buffer with the values of `tensor` in row-major order: its own, or a copy if it is transposed.
@@ -154,26 +130,14 @@ impl TensorBuffer {
     fn copy_to(&self, arena: &TensorSlice<'_>, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check(arena)?;
         let here = &self.range;
-        encoder.copy_buffer_to_buffer(
-            &here.buffer,
-            here.offset,
-            arena.buffer,
-            arena.offset,
-            arena.size,
-        );
+        encoder.copy_buffer_to_buffer(&here.buffer, here.offset, arena.buffer, arena.offset, arena.size);
         Ok(())
     }
 
     fn copy_from(&self, arena: &TensorSlice<'_>, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.check(arena)?;
         let here = &self.range;
-        encoder.copy_buffer_to_buffer(
-            arena.buffer,
-            arena.offset,
-            &here.buffer,
-            here.offset,
-            arena.size,
-        );
+        encoder.copy_buffer_to_buffer(arena.buffer, arena.offset, &here.buffer, here.offset, arena.size);
         Ok(())
     }
 }
@@ -186,10 +150,7 @@ struct Parameters {
 
 impl Default for Parameters {
     fn default() -> Self {
-        Self {
-            path: Vec::new(),
-            found: Ok(Vec::new()),
-        }
+        Self { path: Vec::new(), found: Ok(Vec::new()) }
     }
 }
 
@@ -242,10 +203,7 @@ struct NewParameters {
 
 impl Default for NewParameters {
     fn default() -> Self {
-        Self {
-            path: Vec::new(),
-            found: Ok(Vec::new()),
-        }
+        Self { path: Vec::new(), found: Ok(Vec::new()) }
     }
 }
 
@@ -314,11 +272,8 @@ mod tests {
         let mut encoder = gpu.device.create_command_encoder(&Default::default());
         encoder.copy_buffer_to_buffer(buffer, offset, &copy, 0, size);
         gpu.queue.submit([encoder.finish()]);
-        copy.slice(..)
-            .map_async(wgpu::MapMode::Read, |r| r.unwrap());
-        gpu.device
-            .poll(wgpu::PollType::wait_indefinitely())
-            .unwrap();
+        copy.slice(..).map_async(wgpu::MapMode::Read, |r| r.unwrap());
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
         let range = copy.slice(..).get_mapped_range().unwrap();
         bytemuck::pod_collect_to_vec(&range)
     }
@@ -358,23 +313,14 @@ mod tests {
     }
 
     fn readback(model: &Mlp, gradients: Option<&Gradients>) -> Vec<(String, Vec<u32>)> {
-        let mut readback = Readback {
-            gradients,
-            path: Vec::new(),
-            found: Vec::new(),
-        };
+        let mut readback = Readback { gradients, path: Vec::new(), found: Vec::new() };
         model.visit(&mut readback);
         readback.found
     }
 
     fn pictures(rows: usize, features: usize) -> Tensor<2> {
-        let values: Vec<f32> = (0..rows * features)
-            .map(|i| ((i * 7919) % 1000) as f32 / 1000.0)
-            .collect();
-        Tensor::from_data(
-            TensorData::new(values, [rows, features]),
-            &gpu().burn.clone().autodiff(),
-        )
+        let values: Vec<f32> = (0..rows * features).map(|i| ((i * 7919) % 1000) as f32 / 1000.0).collect();
+        Tensor::from_data(TensorData::new(values, [rows, features]), &gpu().burn.clone().autodiff())
     }
 
     fn gradients(model: &Mlp) -> Gradients {
@@ -454,21 +400,15 @@ mod tests {
     #[test]
     fn a_tensor_within_a_page_is_its_own_range() {
         let device = &gpu().burn;
-        let tensors: Vec<_> = (0..6)
-            .map(|i| Tensor::<1>::from_data([i as f32, 10.0 + i as f32, -1.0], device))
-            .collect();
-        let buffers: Vec<_> = tensors
-            .iter()
-            .map(|t| TensorBuffer::new("t".into(), t.clone()).unwrap())
-            .collect();
+        let tensors: Vec<_> =
+            (0..6).map(|i| Tensor::<1>::from_data([i as f32, 10.0 + i as f32, -1.0], device)).collect();
+        let buffers: Vec<_> =
+            tensors.iter().map(|t| TensorBuffer::new("t".into(), t.clone()).unwrap()).collect();
         let shared = |a: &TensorBuffer, b: &TensorBuffer| {
             a.range.buffer == b.range.buffer && a.range.offset != b.range.offset
         };
         let pairs = buffers.windows(2).filter(|w| shared(&w[0], &w[1])).count();
-        assert!(
-            pairs > 0,
-            "no two tensors share a page: this test shows nothing"
-        );
+        assert!(pairs > 0, "no two tensors share a page: this test shows nothing");
         for (index, buffer) in buffers.iter().enumerate() {
             let expected = [index as f32, 10.0 + index as f32, -1.0].map(f32::to_bits);
             let range = &buffer.range;
@@ -478,8 +418,7 @@ mod tests {
 
     #[test]
     fn a_transposed_tensor_is_copied_in_row_major_order() {
-        let tensor =
-            Tensor::<2>::from_data([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &gpu().burn).transpose();
+        let tensor = Tensor::<2>::from_data([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]], &gpu().burn).transpose();
         let error = TensorBuffer::new("t".into(), tensor.clone()).err();
         assert!(format!("{:#}", error.unwrap()).contains("strides"));
         let buffer = TensorBuffer::dense("t".into(), tensor).unwrap();
@@ -499,10 +438,7 @@ mod tests {
         }
         let device = gpu().burn.clone().autodiff();
         let ones = || Param::from_tensor(Tensor::<1>::ones([3], &device));
-        let pair = Pair {
-            used: ones(),
-            idle: ones(),
-        };
+        let pair = Pair { used: ones(), idle: ones() };
         let mut bridge = Bridge::new(gpu(), &pair, recipe()).unwrap();
         let gradients = pair.used.val().sum().backward();
         let error = bridge.step(pair, gradients).unwrap_err();

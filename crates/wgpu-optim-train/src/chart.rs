@@ -34,10 +34,7 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
     let window = (steps / 25).max(1);
     let (low, high) = limits(runs);
     let mut chart = ChartBuilder::on(&root)
-        .caption(
-            format!("Training loss, {data}"),
-            ("sans-serif", 22).into_font().color(&TEXT),
-        )
+        .caption(format!("Training loss, {data}"), ("sans-serif", 22).into_font().color(&TEXT))
         .margin(16)
         .margin_right(28)
         .x_label_area_size(48)
@@ -58,23 +55,12 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
         .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
         .draw()?;
     for (index, run) in runs.iter().enumerate() {
-        let losses: Vec<f64> = run
-            .losses
-            .iter()
-            .map(|&l| f64::from(l).clamp(low, high))
-            .collect();
+        let losses: Vec<f64> = run.losses.iter().map(|&l| f64::from(l).clamp(low, high)).collect();
         let color = COLORS[index % COLORS.len()];
-        chart.draw_series(LineSeries::new(
-            points(&losses),
-            color.mix(0.18).stroke_width(1),
-        ))?;
+        chart.draw_series(LineSeries::new(points(&losses), color.mix(0.18).stroke_width(1)))?;
     }
     for (index, run) in runs.iter().enumerate() {
-        let losses: Vec<f64> = run
-            .losses
-            .iter()
-            .map(|&l| f64::from(l).clamp(low, high))
-            .collect();
+        let losses: Vec<f64> = run.losses.iter().map(|&l| f64::from(l).clamp(low, high)).collect();
         let color = COLORS[index % COLORS.len()];
         let curve = points(&smooth(&losses, window));
         if let [point] = curve[..] {
@@ -82,11 +68,7 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
         }
         chart
             .draw_series(LineSeries::new(curve, color.stroke_width(3)))?
-            .label(format!(
-                "{}  ({:.2} % on the test set)",
-                run.optimizer,
-                100.0 * run.accuracy()
-            ))
+            .label(format!("{}  ({:.2} % on the test set)", run.optimizer, 100.0 * run.accuracy()))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(3)));
     }
     chart
@@ -102,14 +84,11 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
     Ok(())
 }
 
-/// The range of the loss axis: all losses but the lowest hundredth, which a log axis would give half the picture.
+/// The range of the loss axis: all losses but the lowest hundredth, which a log axis would give half the
+/// picture.
 fn limits(runs: &[Run]) -> (f64, f64) {
-    let mut all: Vec<f64> = runs
-        .iter()
-        .flat_map(|r| &r.losses)
-        .map(|&l| f64::from(l))
-        .filter(|&l| l > 0.0)
-        .collect();
+    let mut all: Vec<f64> =
+        runs.iter().flat_map(|r| &r.losses).map(|&l| f64::from(l)).filter(|&l| l > 0.0).collect();
     all.sort_by(f64::total_cmp);
     match (all.get(all.len() / 100), all.last()) {
         (Some(low), Some(high)) => (low / 1.2, high * 1.2),
@@ -125,7 +104,8 @@ fn smooth(losses: &[f64], window: usize) -> Vec<f64> {
     }
     (0..losses.len())
         .map(|at| {
-            // As many steps before as after, which keeps the steep start in place; the end has only steps before it.
+            // As many steps before as after, which keeps the steep start in place; the end has only steps
+            // before it.
             let before = (window / 2).min(at);
             let to = (at + before + 1).min(losses.len());
             let from = at - before;

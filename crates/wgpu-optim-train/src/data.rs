@@ -1,6 +1,8 @@
-//! The pictures to learn from: the embedded digits, IDX files as MNIST ships them, or CIFAR-10's binary batches.
+//! The pictures to learn from: the embedded digits, IDX files as MNIST ships them, or CIFAR-10's binary
+//! batches.
 //!
-//! Everything is read and checked here, before a GPU is opened; an error names the file and what was expected of it.
+//! Everything is read and checked here, before a GPU is opened; an error names the file and what was
+//! expected of it.
 
 use std::fs;
 use std::io::Read;
@@ -33,10 +35,7 @@ pub struct Pictures {
 
 impl Pictures {
     fn new() -> Self {
-        Self {
-            pixels: Vec::new(),
-            labels: Vec::new(),
-        }
+        Self { pixels: Vec::new(), labels: Vec::new() }
     }
 
     /// How many pictures there are.
@@ -72,13 +71,9 @@ impl Dataset {
         let text = String::from_utf8(text).context("the embedded digits")?;
         let (mut train, mut test) = (Pictures::new(), Pictures::new());
         for (index, line) in text.lines().enumerate() {
-            let (label, pixels) = parse_digit(line)
-                .with_context(|| format!("the embedded digits, line {}", index + 1))?;
-            let part = if index % 6 == 5 {
-                &mut test
-            } else {
-                &mut train
-            };
+            let (label, pixels) =
+                parse_digit(line).with_context(|| format!("the embedded digits, line {}", index + 1))?;
+            let part = if index % 6 == 5 { &mut test } else { &mut train };
             part.push(label, &pixels);
         }
         Ok(Self {
@@ -93,11 +88,10 @@ impl Dataset {
     /// Reads a directory of IDX files or of CIFAR-10 batches, whichever it holds.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let mut names = Vec::new();
-        let listing = fs::read_dir(dir)
-            .with_context(|| format!("cannot read the data directory {}", dir.display()))?;
+        let listing =
+            fs::read_dir(dir).with_context(|| format!("cannot read the data directory {}", dir.display()))?;
         for entry in listing {
-            let entry =
-                entry.with_context(|| format!("cannot read the directory {}", dir.display()))?;
+            let entry = entry.with_context(|| format!("cannot read the directory {}", dir.display()))?;
             names.push(entry.file_name().to_string_lossy().into_owned());
         }
         names.sort();
@@ -170,10 +164,7 @@ impl Dataset {
 fn parse_digit(line: &str) -> Result<(u8, Vec<u8>)> {
     let mut values = line
         .split(',')
-        .map(|v| {
-            v.parse::<u8>()
-                .with_context(|| format!("'{v}' is no number from 0 to 255"))
-        })
+        .map(|v| v.parse::<u8>().with_context(|| format!("'{v}' is no number from 0 to 255")))
         .collect::<Result<Vec<_>>>()?;
     ensure!(
         values.len() == DIGITS_PIXELS + 1,
@@ -181,22 +172,14 @@ fn parse_digit(line: &str) -> Result<(u8, Vec<u8>)> {
         values.len()
     );
     let label = values.pop().unwrap_or_default();
-    ensure!(
-        usize::from(label) < CLASSES,
-        "the label {label} is not one of 0 to 9"
-    );
-    ensure!(
-        values.iter().all(|&v| v <= DIGITS_MAX),
-        "a grey value is larger than {DIGITS_MAX}"
-    );
+    ensure!(usize::from(label) < CLASSES, "the label {label} is not one of 0 to 9");
+    ensure!(values.iter().all(|&v| v <= DIGITS_MAX), "a grey value is larger than {DIGITS_MAX}");
     Ok((label, values))
 }
 
 fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    MultiGzDecoder::new(bytes)
-        .read_to_end(&mut out)
-        .context("not a whole gzip file")?;
+    MultiGzDecoder::new(bytes).read_to_end(&mut out).context("not a whole gzip file")?;
     Ok(out)
 }
 
@@ -241,11 +224,7 @@ fn read_idx_pair(dir: &Path, part: &str) -> Result<(Pictures, [usize; 2])> {
         label_dims[0]
     );
     if let Some(at) = labels.iter().position(|&l| usize::from(l) >= CLASSES) {
-        bail!(
-            "{}: label {} at index {at}; expected 0 to 9",
-            labels_path.display(),
-            labels[at]
-        );
+        bail!("{}: label {} at index {at}; expected 0 to 9", labels_path.display(), labels[at]);
     }
     Ok((Pictures { pixels, labels }, [dims[1], dims[2]]))
 }
@@ -260,9 +239,7 @@ fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>
         path.display(),
         bytes.len()
     );
-    let mut words = bytes[..header]
-        .chunks_exact(4)
-        .map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
+    let mut words = bytes[..header].chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
     let found = words.next().unwrap_or_default();
     ensure!(
         found == magic,
@@ -284,11 +261,7 @@ fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>
         expected == Some(bytes.len() as u64),
         "{}: {}: {} bytes, expected {} for the sizes {dims:?}",
         path.display(),
-        if expected.is_none_or(|e| e > bytes.len() as u64) {
-            "truncated"
-        } else {
-            "too long"
-        },
+        if expected.is_none_or(|e| e > bytes.len() as u64) { "truncated" } else { "too long" },
         bytes.len(),
         expected.map_or_else(|| "more than a file can hold".into(), |e| e.to_string()),
     );
@@ -299,11 +272,7 @@ fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>
 /// Adds the records of one CIFAR-10 batch: a label byte and 3,072 pixel bytes each.
 fn read_cifar_batch(path: &Path, to: &mut Pictures) -> Result<()> {
     let bytes = read_file(path)?;
-    ensure!(
-        !bytes.is_empty(),
-        "{}: empty, expected records of {CIFAR_RECORD} bytes",
-        path.display()
-    );
+    ensure!(!bytes.is_empty(), "{}: empty, expected records of {CIFAR_RECORD} bytes", path.display());
     ensure!(
         bytes.len().is_multiple_of(CIFAR_RECORD),
         "{}: {} bytes, expected a multiple of {CIFAR_RECORD} (a label and {CIFAR_PIXELS} pixel values)",
@@ -352,15 +321,9 @@ mod tests {
         let dir = tempdir().unwrap();
         let pixels: Vec<u8> = (0..18).collect();
         let put = |name: &str, bytes: Vec<u8>| fs::write(dir.path().join(name), bytes).unwrap();
-        put(
-            "train-images-idx3-ubyte",
-            idx(IDX_IMAGES, &[3, 2, 3], &pixels),
-        );
+        put("train-images-idx3-ubyte", idx(IDX_IMAGES, &[3, 2, 3], &pixels));
         put("train-labels-idx1-ubyte", idx(IDX_LABELS, &[3], &[7, 0, 9]));
-        put(
-            "t10k-images-idx3-ubyte",
-            idx(IDX_IMAGES, &[1, 2, 3], &pixels[6..12]),
-        );
+        put("t10k-images-idx3-ubyte", idx(IDX_IMAGES, &[1, 2, 3], &pixels[6..12]));
         put("t10k-labels-idx1-ubyte", idx(IDX_LABELS, &[1], &[4]));
         dir
     }
@@ -435,11 +398,8 @@ mod tests {
             fs::remove_file(dir.path().join(old)).unwrap();
             fs::write(dir.path().join(new), gz(&bytes)).unwrap();
         }
-        fs::rename(
-            dir.path().join("t10k-images-idx3-ubyte"),
-            dir.path().join("t10k-images.idx3-ubyte"),
-        )
-        .unwrap();
+        fs::rename(dir.path().join("t10k-images-idx3-ubyte"), dir.path().join("t10k-images.idx3-ubyte"))
+            .unwrap();
         let data = Dataset::from_dir(dir.path()).unwrap();
         assert_eq!(data.train, plain.train);
         assert_eq!(data.test, plain.test);
@@ -453,16 +413,8 @@ mod tests {
                 idx(IDX_IMAGES, &[3, 2, 3], &[0; 17]),
                 &["truncated", "33 bytes", "expected 34"],
             ),
-            (
-                "train-images-idx3-ubyte",
-                idx(IDX_IMAGES, &[3, 2, 3], &[0; 19]),
-                &["too long", "expected 34"],
-            ),
-            (
-                "train-labels-idx1-ubyte",
-                vec![0, 0, 8],
-                &["truncated", "3 bytes", "header of 8"],
-            ),
+            ("train-images-idx3-ubyte", idx(IDX_IMAGES, &[3, 2, 3], &[0; 19]), &["too long", "expected 34"]),
+            ("train-labels-idx1-ubyte", vec![0, 0, 8], &["truncated", "3 bytes", "header of 8"]),
             (
                 "train-images-idx3-ubyte",
                 idx(IDX_LABELS, &[3, 2, 3], &[0; 18]),
@@ -478,21 +430,9 @@ mod tests {
                 idx(IDX_LABELS, &[2], &[1, 2]),
                 &["3 images", "2 labels", "train-images-idx3-ubyte"],
             ),
-            (
-                "t10k-labels-idx1-ubyte",
-                idx(IDX_LABELS, &[1], &[10]),
-                &["label 10 at index 0", "0 to 9"],
-            ),
-            (
-                "t10k-images-idx3-ubyte",
-                idx(IDX_IMAGES, &[0, 2, 3], &[]),
-                &["empty"],
-            ),
-            (
-                "t10k-images-idx3-ubyte",
-                idx(IDX_IMAGES, &[1, 3, 3], &[0; 9]),
-                &["2 × 3", "3 × 3"],
-            ),
+            ("t10k-labels-idx1-ubyte", idx(IDX_LABELS, &[1], &[10]), &["label 10 at index 0", "0 to 9"]),
+            ("t10k-images-idx3-ubyte", idx(IDX_IMAGES, &[0, 2, 3], &[]), &["empty"]),
+            ("t10k-images-idx3-ubyte", idx(IDX_IMAGES, &[1, 3, 3], &[0; 9]), &["2 × 3", "3 × 3"]),
         ];
         for (name, bytes, words) in cases {
             let dir = mnist();
@@ -532,10 +472,7 @@ mod tests {
         let dir = tempdir().unwrap();
         let put = |name: &str, bytes: Vec<u8>| fs::write(dir.path().join(name), bytes).unwrap();
         put("data_batch_2.bin", cifar_record(3, 30));
-        put(
-            "data_batch_1.bin",
-            [cifar_record(1, 10), cifar_record(2, 20)].concat(),
-        );
+        put("data_batch_1.bin", [cifar_record(1, 10), cifar_record(2, 20)].concat());
         put("test_batch.bin", cifar_record(9, 90));
         let data = Dataset::from_dir(dir.path()).unwrap();
         assert_eq!(data.features, 3072);
@@ -549,17 +486,9 @@ mod tests {
     fn malformed_cifar_batches_are_refused() {
         let record = cifar_record(1, 10);
         let cases: [(&str, Vec<u8>, &[&str]); 4] = [
-            (
-                "data_batch_1.bin",
-                record[..3072].to_vec(),
-                &["3072 bytes", "multiple of 3073"],
-            ),
+            ("data_batch_1.bin", record[..3072].to_vec(), &["3072 bytes", "multiple of 3073"]),
             ("data_batch_1.bin", vec![], &["empty"]),
-            (
-                "test_batch.bin",
-                cifar_record(10, 0),
-                &["label 10 in record 0"],
-            ),
+            ("test_batch.bin", cifar_record(10, 0), &["label 10 in record 0"]),
             ("test_batch.bin", vec![], &["empty"]),
         ];
         for (name, bytes, words) in cases {
@@ -572,11 +501,7 @@ mod tests {
         let dir = tempdir().unwrap();
         fs::write(dir.path().join("test_batch.bin"), &record).unwrap();
         refused(dir.path(), &["data_batch_1.bin"]);
-        fs::rename(
-            dir.path().join("test_batch.bin"),
-            dir.path().join("data_batch_1.bin"),
-        )
-        .unwrap();
+        fs::rename(dir.path().join("test_batch.bin"), dir.path().join("data_batch_1.bin")).unwrap();
         refused(dir.path(), &["test_batch.bin"]);
     }
 

@@ -18,8 +18,8 @@ pub struct Gpu {
 }
 
 impl Gpu {
-    /// Opens the adapter that the environment asks for (`WGPU_BACKEND`, `WGPU_ADAPTER_NAME`), or the first that there is,
-    /// and hands its device to Burn.
+    /// Opens the adapter that the environment asks for (`WGPU_BACKEND`, `WGPU_ADAPTER_NAME`), or the first
+    /// that there is, and hands its device to Burn.
     ///
     /// Call it once a process: Burn would make another runtime of every further registration.
     pub fn open() -> Result<Self> {
@@ -29,8 +29,9 @@ impl Gpu {
     async fn open_async() -> Result<Self> {
         let (instance, adapter) = adapter::from_env().await?;
         let info = adapter.get_info();
-        // Burn compiles for whatever the adapter reports, so the device gets all of it: every feature but the experimental
-        // ones (wgpu wants an unsafe acknowledgement for those) and mapped primary buffers (slow on discrete cards).
+        // Burn compiles for whatever the adapter reports, so the device gets all of it: every feature but
+        // the experimental ones (wgpu wants an unsafe acknowledgement for those) and mapped primary buffers
+        // (slow on discrete cards).
         let features = adapter.features()
             - wgpu::Features::all_experimental_mask()
             - wgpu::Features::MAPPABLE_PRIMARY_BUFFERS;
@@ -54,11 +55,6 @@ impl Gpu {
             })
             .init()
             .with_context(|| format!("Burn cannot use {}", adapter::describe(&info)))?;
-        Ok(Self {
-            adapter: adapter::describe(&info),
-            device,
-            queue,
-            burn,
-        })
+        Ok(Self { adapter: adapter::describe(&info), device, queue, burn })
     }
 }

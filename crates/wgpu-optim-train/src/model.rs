@@ -9,8 +9,8 @@ use rand::{RngExt, SeedableRng};
 
 /// A linear layer whose weight is (out, in).
 ///
-/// Burn's own `Linear` keeps (in, out). Optimizers that treat a weight as a matrix take its rows for the outputs, and
-/// so do the checkpoints of most other programs.
+/// Burn's own `Linear` keeps (in, out). Optimizers that treat a weight as a matrix take its rows for the
+/// outputs, and so do the checkpoints of most other programs.
 #[derive(Module, Debug)]
 pub struct Dense {
     weight: Param<Tensor<2>>,
@@ -32,8 +32,8 @@ pub struct Mlp {
 impl Mlp {
     /// A network of the given widths, from the inputs to the classes.
     ///
-    /// Weights are Kaiming-uniform from a generator of a fixed algorithm on the host, biases are 0: the same seed gives
-    /// the same parameters on every machine.
+    /// Weights are Kaiming-uniform from a generator of a fixed algorithm on the host, biases are 0: the
+    /// same seed gives the same parameters on every machine.
     pub fn new(widths: &[usize], seed: u64, device: &Device) -> Self {
         let mut rng = Xoshiro256PlusPlus::seed_from_u64(seed);
         let layers = widths
@@ -44,9 +44,8 @@ impl Mlp {
                 let last = index + 2 == widths.len();
                 let gain: f32 = if last { 1.0 } else { 2.0 };
                 let bound = (3.0 * gain / inputs as f32).sqrt();
-                let weight: Vec<f32> = (0..outputs * inputs)
-                    .map(|_| rng.random_range(-bound..bound))
-                    .collect();
+                let weight: Vec<f32> =
+                    (0..outputs * inputs).map(|_| rng.random_range(-bound..bound)).collect();
                 let weight = TensorData::new(weight, [outputs, inputs]);
                 let bias = TensorData::new(vec![0f32; outputs], [outputs]);
                 Dense {
@@ -61,13 +60,10 @@ impl Mlp {
     /// The logits of a batch of pictures, (pictures, classes).
     pub fn forward(&self, pictures: Tensor<2>) -> Tensor<2> {
         let last = self.layers.len() - 1;
-        self.layers
-            .iter()
-            .enumerate()
-            .fold(pictures, |x, (index, layer)| {
-                let y = layer.forward(x);
-                if index < last { relu(y) } else { y }
-            })
+        self.layers.iter().enumerate().fold(pictures, |x, (index, layer)| {
+            let y = layer.forward(x);
+            if index < last { relu(y) } else { y }
+        })
     }
 
     /// The mean cross-entropy of a batch against one-hot targets, (1).

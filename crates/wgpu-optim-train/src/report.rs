@@ -52,8 +52,8 @@ impl Output {
             .iter()
             .map(|w| {
                 let bytes = bytemuck::cast_slice(&w.values);
-                let view = TensorView::new(Dtype::F32, w.shape.clone(), bytes)
-                    .with_context(|| w.name.clone())?;
+                let view =
+                    TensorView::new(Dtype::F32, w.shape.clone(), bytes).with_context(|| w.name.clone())?;
                 Ok((w.name.as_str(), view))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -92,10 +92,7 @@ fn summary<'a>(adapter: &'a str, runs: &'a [Run]) -> Summary<'a> {
         test_accuracy: run.accuracy(),
         seconds: run.seconds(),
     });
-    Summary {
-        adapter,
-        runs: runs.collect(),
-    }
+    Summary { adapter, runs: runs.collect() }
 }
 
 /// A line a step; the test accuracy stands where it was asked for.
@@ -125,12 +122,7 @@ fn quoted(text: &str) -> String {
 
 /// The closing table.
 pub fn table(runs: &[Run]) -> String {
-    let width = runs
-        .iter()
-        .map(|r| r.optimizer.chars().count())
-        .max()
-        .unwrap_or(0)
-        .max("optimizer".len());
+    let width = runs.iter().map(|r| r.optimizer.chars().count()).max().unwrap_or(0).max("optimizer".len());
     let mut out = format!(
         "{:width$}  {:>7}  {:>10}  {:>13}  {:>8}  {:>8}\n",
         "optimizer", "steps", "final loss", "test accuracy", "seconds", "setup"

@@ -148,20 +148,10 @@ pub fn train(
             since = Instant::now();
         }
     }
-    let mut weights = ReadWeights {
-        path: Vec::new(),
-        found: Vec::new(),
-    };
+    let mut weights = ReadWeights { path: Vec::new(), found: Vec::new() };
     model.visit(&mut weights);
     let weights = weights.found.into_iter().collect::<Result<_>>()?;
-    Ok(Run {
-        optimizer: optimizer.into(),
-        losses,
-        tests,
-        setup,
-        training,
-        weights,
-    })
+    Ok(Run { optimizer: optimizer.into(), losses, tests, setup, training, weights })
 }
 
 /// One step of `model` on the next batch: the stepped model, and the loss before the step.
@@ -202,9 +192,7 @@ fn accuracy(model: &Mlp, data: &Dataset, device: &Device) -> Result<f64> {
     for rows in all.chunks(TEST_BATCH) {
         let logits = model.forward(pictures(data, &data.test, rows, device));
         let answers: Tensor<1, Int> = logits.argmax(1).squeeze_dim(1);
-        let answers: Vec<i64> = answers
-            .try_into_vec_as()
-            .context("cannot read the answers")?;
+        let answers: Vec<i64> = answers.try_into_vec_as().context("cannot read the answers")?;
         right += rows
             .iter()
             .zip(answers)
@@ -266,10 +254,7 @@ impl<'a> Batches<'a> {
             targets[at * CLASSES + usize::from(data.train.labels[row])] = 1.0;
         }
         let targets = TensorData::new(targets, [rows.len(), CLASSES]);
-        (
-            pictures(data, &data.train, rows, device),
-            Tensor::from_data(targets, device),
-        )
+        (pictures(data, &data.train, rows, device), Tensor::from_data(targets, device))
     }
 }
 
@@ -292,14 +277,8 @@ impl ModuleVisitor for ReadWeights {
         let name = self.path.join(".");
         let tensor = param.val().inner();
         let shape = tensor.dims().to_vec();
-        let values = tensor
-            .try_into_vec_as()
-            .with_context(|| format!("cannot read {name}"));
-        self.found.push(values.map(|values| Weights {
-            name,
-            shape,
-            values,
-        }));
+        let values = tensor.try_into_vec_as().with_context(|| format!("cannot read {name}"));
+        self.found.push(values.map(|values| Weights { name, shape, values }));
     }
 }
 
@@ -308,12 +287,7 @@ mod tests {
     use super::*;
 
     fn options(batch: usize, seed: u64) -> Options {
-        Options {
-            steps: 1,
-            batch,
-            seed,
-            hidden: vec![4],
-        }
+        Options { steps: 1, batch, seed, hidden: vec![4] }
     }
 
     fn order(seed: u64, batches: usize) -> Vec<usize> {

@@ -18,11 +18,7 @@ fn command(arguments: &[&str], out: &Path) -> Command {
 }
 
 fn succeeds(arguments: &[&str], out: &Path) -> String {
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = command(arguments, out).output().unwrap();
+    let Output { status, stdout, stderr } = command(arguments, out).output().unwrap();
     let stdout = String::from_utf8(stdout).unwrap();
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(status.success(), "{arguments:?}: {stdout}\n{stderr}");
@@ -52,15 +48,10 @@ type Metrics = BTreeMap<String, Vec<(usize, f64, Option<f64>)>>;
 fn metrics(out: &Path) -> Metrics {
     let text = fs::read_to_string(out.join("metrics.csv")).unwrap();
     let mut lines = text.lines();
-    assert_eq!(
-        lines.next(),
-        Some("optimizer,step,train_loss,test_accuracy")
-    );
+    assert_eq!(lines.next(), Some("optimizer,step,train_loss,test_accuracy"));
     let mut metrics = Metrics::new();
     for line in lines {
-        let [optimizer, step, loss, test] = line.split(',').collect::<Vec<_>>()[..] else {
-            panic!("{line}")
-        };
+        let [optimizer, step, loss, test] = line.split(',').collect::<Vec<_>>()[..] else { panic!("{line}") };
         metrics.entry(optimizer.into()).or_default().push((
             step.parse().unwrap(),
             loss.parse().unwrap(),
@@ -87,9 +78,7 @@ fn checkpoint(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
 fn accuracy_on_the_host(path: &Path) -> f64 {
     let tensors = checkpoint(path);
     let mut text = String::new();
-    GzDecoder::new(&include_bytes!("../data/digits.csv.gz")[..])
-        .read_to_string(&mut text)
-        .unwrap();
+    GzDecoder::new(&include_bytes!("../data/digits.csv.gz")[..]).read_to_string(&mut text).unwrap();
     let (mut right, mut count) = (0, 0);
     for line in text.lines().skip(5).step_by(6) {
         let values: Vec<f32> = line.split(',').map(|v| v.parse().unwrap()).collect();
@@ -126,24 +115,12 @@ fn the_default_run_trains_two_optimizers_and_reports() {
 
     let metrics = metrics(&out);
     let runs = summary["runs"].as_array().unwrap();
-    let names: Vec<_> = runs
-        .iter()
-        .map(|r| r["optimizer"].as_str().unwrap())
-        .collect();
+    let names: Vec<_> = runs.iter().map(|r| r["optimizer"].as_str().unwrap()).collect();
     assert_eq!(names, ["adamw", "mgup-adamw"]);
     for run in runs {
         let mut keys: Vec<_> = run.as_object().unwrap().keys().collect();
         keys.sort();
-        assert_eq!(
-            keys,
-            [
-                "final_loss",
-                "optimizer",
-                "seconds",
-                "steps",
-                "test_accuracy"
-            ]
-        );
+        assert_eq!(keys, ["final_loss", "optimizer", "seconds", "steps", "test_accuracy"]);
         let name = run["optimizer"].as_str().unwrap();
         let accuracy = run["test_accuracy"].as_f64().unwrap();
         assert!((0.96..=1.0).contains(&accuracy), "{name}: {accuracy}");
@@ -151,22 +128,17 @@ fn the_default_run_trains_two_optimizers_and_reports() {
 
         let steps = run["steps"].as_u64().unwrap() as usize;
         let rows = &metrics[name];
-        assert!(
-            rows.iter().map(|r| r.0).eq(1..=steps),
-            "{name}: not every step"
-        );
+        assert!(rows.iter().map(|r| r.0).eq(1..=steps), "{name}: not every step");
         assert!(rows.iter().all(|r| r.1.is_finite() && r.1 > 0.0));
         assert!(rows[0].1 > 1.5, "{name} starts at {}", rows[0].1);
         let last = rows[steps - 1];
         assert!((last.1 - run["final_loss"].as_f64().unwrap()).abs() < 1e-6);
-        assert_eq!(last.2, Some(accuracy));
+        // The JSON reader may miss the last bit.
+        assert!((last.2.unwrap() - accuracy).abs() < 1e-12);
         assert!(rows.iter().filter(|r| r.2.is_some()).count() > 1);
 
         let path = out.join(format!("{name}.safetensors"));
-        let shapes: Vec<_> = checkpoint(&path)
-            .into_iter()
-            .map(|(name, (shape, _))| (name, shape))
-            .collect();
+        let shapes: Vec<_> = checkpoint(&path).into_iter().map(|(name, (shape, _))| (name, shape)).collect();
         let expected: [(&str, &[usize]); 6] = [
             ("layers.0.bias", &[256]),
             ("layers.0.weight", &[256, 64]),
@@ -175,10 +147,7 @@ fn the_default_run_trains_two_optimizers_and_reports() {
             ("layers.2.bias", &[10]),
             ("layers.2.weight", &[10, 128]),
         ];
-        assert_eq!(
-            shapes,
-            expected.map(|(name, shape)| (name.to_string(), shape.to_vec()))
-        );
+        assert_eq!(shapes, expected.map(|(name, shape)| (name.to_string(), shape.to_vec())));
         // One picture may stand between two answers.
         let host = accuracy_on_the_host(&path);
         assert!((host - accuracy).abs() < 1.5 / 299.0, "{host} {accuracy}");
@@ -197,20 +166,12 @@ fn the_default_run_trains_two_optimizers_and_reports() {
     }
     assert!(svg.matches("<polyline").count() >= 4);
 
-    let mut files: Vec<_> = fs::read_dir(&out)
-        .unwrap()
-        .map(|f| f.unwrap().file_name().into_string().unwrap())
-        .collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&out).unwrap().map(|f| f.unwrap().file_name().into_string().unwrap()).collect();
     files.sort();
     assert_eq!(
         files,
-        [
-            "adamw.safetensors",
-            "loss.svg",
-            "metrics.csv",
-            "mgup-adamw.safetensors",
-            "summary.json"
-        ]
+        ["adamw.safetensors", "loss.svg", "metrics.csv", "mgup-adamw.safetensors", "summary.json"]
     );
 }
 
@@ -237,11 +198,7 @@ fn the_seed_and_the_learning_rate_decide_a_run() {
 fn idx_files(dir: &Path) {
     for (part, count) in [("train", 40u32), ("t10k", 10)] {
         let header = |magic: u32, dims: &[u32]| -> Vec<u8> {
-            [&[magic], dims]
-                .concat()
-                .into_iter()
-                .flat_map(u32::to_be_bytes)
-                .collect()
+            [&[magic], dims].concat().into_iter().flat_map(u32::to_be_bytes).collect()
         };
         let mut images = header(0x803, &[count, 2, 3]);
         images.extend((0..count * 6).map(|i| (i * 37) as u8));
@@ -262,14 +219,7 @@ fn a_recipe_file_trains_on_a_data_directory() {
     fs::write(&recipe, r#"{ "base": { "type": "lion" } }"#).unwrap();
     let data = data.to_str().unwrap();
     let arguments = ["--optimizer", recipe.to_str().unwrap(), "--data", data];
-    succeeds(
-        &[
-            &arguments[..],
-            &["--steps", "1", "--batch", "40", "--hidden", "8"],
-        ]
-        .concat(),
-        &out,
-    );
+    succeeds(&[&arguments[..], &["--steps", "1", "--batch", "40", "--hidden", "8"]].concat(), &out);
     let summary = summary(&out);
     assert_eq!(summary["runs"][0]["optimizer"], "mine");
     assert_eq!(summary["runs"][0]["steps"], 1);
@@ -293,10 +243,7 @@ fn wrong_arguments_are_refused() {
         (&["--optimizer", "adamm"], &["adamm", "mgup-adamw"]),
         (&["--compare", "adamw,lion,adamw"], &["'adamw' twice"]),
         (&["--optimizer", "missing.json"], &["missing.json"]),
-        (
-            &["--optimizer", "lion", "--compare", "adamw"],
-            &["cannot be used with"],
-        ),
+        (&["--optimizer", "lion", "--compare", "adamw"], &["cannot be used with"]),
     ];
     for (arguments, words) in cases {
         refused(&mut command(arguments, &out), &out, words);
@@ -341,18 +288,9 @@ fn an_output_that_cannot_be_written_is_an_error() {
 
 #[test]
 fn help_shows_defaults_and_examples() {
-    let output = Command::new(env!("CARGO_BIN_EXE_wgpu-optim-train"))
-        .arg("--help")
-        .output()
-        .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_wgpu-optim-train")).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in [
-        "adamw,mgup-adamw",
-        "runs/digits",
-        "Examples:",
-        "WGPU_ADAPTER_NAME",
-        "--data",
-    ] {
+    for word in ["adamw,mgup-adamw", "runs/digits", "Examples:", "WGPU_ADAPTER_NAME", "--data"] {
         assert!(help.contains(word), "--help lacks '{word}'");
     }
 }

@@ -1,0 +1,189 @@
+//! The tool as its users meet it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use tempfile::TempDir;
+
+fn tool() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_wgpu-optim"))
+}
+
+fn run(arguments: &[&str]) -> Output {
+    tool().args(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn golden(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden").join(file)
+}
+
+fn tensors(path: &Path) -> BTreeMap<String, Vec<f32>> {
+    let bytes = fs::read(path).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.iter().map(|(name, view)| (name.to_owned(), bytemuck::pod_collect_to_vec(view.data()))).collect()
+}
+
+#[test]
+fn adapters_are_listed() {
+    let output = run(&["adapters"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).starts_with("0: "), "{}", text(&output.stdout));
+}
+
+#[test]
+fn verify_prints_a_row_for_every_recipe_and_holds() {
+    // The first one listed; the table in the library's tests runs on all of them.
+    let listed = text(&run(&["adapters"]).stdout);
+    let name = listed.strip_prefix("0: ").unwrap().split(" (").next().unwrap();
+    let output = tool().arg("verify").env("WGPU_ADAPTER_NAME", name).output().unwrap();
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    for recipe in ["adamw", "cautious-adamw (count)", "mgup-adamw-approximate", "grams-lion"] {
+        let row = printed.lines().find(|l| l.trim_start().starts_with(&format!("{recipe} ")));
+        assert!(row.is_some_and(|row| row.ends_with("ok")), "{recipe}: {printed}");
+    }
+    assert!(printed.contains("all recipes hold on 1 adapter"), "{printed}");
+}
+
+#[test]
+fn an_adapter_that_does_not_exist_is_an_error_that_lists_the_others() {
+    for command in [&["verify"][..], &["bench", "--params", "1000"]] {
+        let output = tool().args(command).env("WGPU_ADAPTER_NAME", "nonsense").output().unwrap();
+        assert!(!output.status.success());
+        let error = text(&output.stderr);
+        assert!(error.contains("WGPU_ADAPTER_NAME is `nonsense`") && error.contains("there are"), "{error}");
+    }
+}
+
+#[test]
+fn replay_follows_the_recordings_on_gpu_and_cpu() {
+    let folder = TempDir::new().unwrap();
+    for case in ["mgup_adamw", "cautious_lion", "adamw_torch"] {
+        for reference in [false, true] {
+            let output = folder.path().join("out.safetensors");
+            let mut command = tool();
+            command.arg("replay").arg("--recipe").arg(golden(&format!("{case}.json")));
+            command.arg("--input").arg(golden(&format!("{case}.safetensors"))).arg("--output").arg(&output);
+            if reference {
+                // Opens no adapter.
+                command.arg("--reference").env("WGPU_ADAPTER_NAME", "nonsense");
+            }
+            let result = command.output().unwrap();
+            assert!(result.status.success(), "{}", text(&result.stderr));
+            let (found, recorded) = (tensors(&output), tensors(&golden(&format!("{case}.safetensors"))));
+            let tolerance = if reference { (1e-9, 1.3e-7) } else { (2e-6, 1e-5) };
+            assert!(!found.is_empty());
+            for (key, values) in found {
+                let name = key.strip_prefix("param.").unwrap();
+                let last =
+                    (0..).take_while(|k| recorded.contains_key(&format!("expected.{k}.{name}"))).count();
+                let expected = &recorded[&format!("expected.{}.{name}", last - 1)];
+                for (i, (a, e)) in values.iter().zip(expected).enumerate() {
+                    assert!((a - e).abs() <= tolerance.0 + tolerance.1 * e.abs(), "{case} {name} at {i}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn bad_recordings_are_refused_by_name_and_nothing_is_written() {
+    let folder = TempDir::new().unwrap();
+    let (input, output) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
+    let two = [1.0f32, 2.0];
+    let f32s: &[u8] = bytemuck::cast_slice(&two);
+    let view = |dtype, shape: &[usize], data| TensorView::new(dtype, shape.to_vec(), data).unwrap();
+    let good = || view(Dtype::F32, &[2], f32s);
+    let write = |tensors: Vec<(&str, TensorView<'_>)>| {
+        fs::write(&input, safetensors::serialize(tensors, None).unwrap()).unwrap();
+    };
+    let replay = |recipe: &Path| {
+        let mut command = tool();
+        command.arg("replay").arg("--recipe").arg(recipe).arg("--input").arg(&input);
+        command.arg("--output").arg(&output).arg("--reference").output().unwrap()
+    };
+    let refused = |expected: &str| {
+        let result = replay(&golden("lion.json"));
+        let error = text(&result.stderr);
+        assert!(!result.status.success() && error.contains(expected), "{expected}: {error}");
+        assert!(!output.exists());
+    };
+    refused("in.safetensors");
+    fs::write(&input, b"").unwrap();
+    refused("this is no safetensors file");
+    let whole = fs::read(golden("lion.safetensors")).unwrap();
+    fs::write(&input, &whole[..whole.len() / 2]).unwrap();
+    refused("this is no safetensors file");
+    write(vec![("other", good())]);
+    refused("there is no tensor `param.<name>`");
+    write(vec![("param.w", good())]);
+    refused("parameter `w` has no gradients");
+    write(vec![("param.w", good()), ("grad.0.w", good()), ("grad.0.v", good())]);
+    refused("gradients of `v` have no parameter");
+    write(vec![("param.w", good()), ("grad.0.w", good()), ("grad.2.w", good())]);
+    refused("gradients of `w`: step 1 is missing");
+    write(vec![("param.w", good()), ("grad.0.w", view(Dtype::F32, &[2, 1], f32s))]);
+    refused("tensor `grad.0.w` has shape [2, 1], its parameter [2]");
+    write(vec![("param.w", good()), ("grad.0.w", view(Dtype::F16, &[4], f32s))]);
+    refused("tensor `grad.0.w` has dtype F16, but must be F32");
+    let v = vec![("param.v", good()), ("grad.0.v", good()), ("grad.1.v", good())];
+    write([v, vec![("param.w", good()), ("grad.0.w", good())]].concat());
+    refused("`w` has gradients of 1 steps, but `v` of 2");
+    write(vec![("param.w", view(Dtype::F32, &[0], &[])), ("grad.0.w", view(Dtype::F32, &[0], &[]))]);
+    refused("tensor `");
+
+    // A recipe that does not exist, or is out of range.
+    write(vec![("param.w", good()), ("grad.0.w", good())]);
+    let result = replay(&folder.path().join("none.json"));
+    assert!(text(&result.stderr).contains("none.json"), "{}", text(&result.stderr));
+    let recipe = folder.path().join("bad.json");
+    fs::write(&recipe, r#"{"base": {"type": "adamw", "lr": -1}}"#).unwrap();
+    assert!(text(&replay(&recipe).stderr).contains("`base.lr` is -1"));
+    assert!(!output.exists());
+    // And the good one is written.
+    assert!(replay(&golden("lion.json")).status.success());
+    assert!(output.exists());
+}
+
+#[test]
+fn bench_reports_in_json_what_its_users_read() {
+    let output = run(&["bench", "--params", "100000", "--samples", "3", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["params"], 100_000);
+    assert!(report["adapter"].as_str().is_some_and(|a| !a.is_empty()));
+    assert!(report["copy"]["ns_per_param"].as_f64().is_some_and(|ns| ns > 0.0));
+    let rows = report["recipes"].as_array().unwrap();
+    for name in ["adamw", "mgup-adamw", "mgup-adamw-approximate", "lion", "grams"] {
+        let row = rows.iter().find(|row| row["name"] == name).expect(name);
+        assert!(row["ns_per_param"].as_f64().is_some_and(|ns| ns > 0.0));
+        assert!(row["dispatches"].as_u64().is_some_and(|d| d > 0));
+    }
+    let bytes =
+        |name: &str| rows.iter().find(|r| r["name"] == name).unwrap()["bytes_per_param"].as_f64().unwrap();
+    assert_eq!((bytes("adamw"), bytes("lion"), bytes("grams")), (28.0, 20.0, 28.0));
+    assert!(bytes("mgup-adamw") > bytes("mgup-adamw-approximate"));
+}
+
+#[test]
+fn bad_arguments_are_refused() {
+    for (arguments, expected) in [
+        (&["bench", "--params", "0"][..], "--params"),
+        (&["bench", "--recipes", "adam"], "unknown optimizer `adam`"),
+        (&["bench", "--samples", "0"], "--samples"),
+        (&["replay"], "--recipe"),
+        (&["fly"], "unrecognized subcommand"),
+    ] {
+        let output = run(arguments);
+        assert!(!output.status.success());
+        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+    }
+}

@@ -1,0 +1,47 @@
+# Makes sure that wgpu finds a GPU adapter, software or real. Sourced by the other scripts.
+#
+# Software Vulkan (Mesa's lavapipe) is installed where apt is there and no Vulkan driver is; elsewhere this says what to
+# install.
+
+# EGL complains at every start where no session has set this.
+export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"
+
+has_adapter() {
+    case "$(uname -s)" in
+    Darwin | MINGW* | MSYS* | CYGWIN*) return 0 ;; # Metal and DirectX 12 come with the system
+    esac
+    # A Vulkan driver is a manifest; its loader is a library.
+    local manifests=("${VK_ICD_FILENAMES:-}" "${VK_DRIVER_FILES:-}" /usr/share/vulkan/icd.d/*.json
+        /usr/local/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json)
+    local manifest
+    ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || return 1
+    for manifest in "${manifests[@]}"; do
+        if [ -n "$manifest" ] && [ -e "${manifest%%:*}" ]; then
+            return 0
+        fi
+    done
+    return 1
+}
+
+apt_install() {
+    local run=()
+    [ "$(id -u)" -eq 0 ] || run=(sudo)
+    "${run[@]}" apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive "${run[@]}" apt-get install -y -qq --no-install-recommends "$@"
+}
+
+ensure_adapter() {
+    has_adapter && return 0
+    if command -v apt-get >/dev/null 2>&1; then
+        echo "No Vulkan driver was found: installing Mesa's, with its software adapter (libvulkan1 mesa-vulkan-drivers)." >&2
+        apt_install libvulkan1 mesa-vulkan-drivers >&2
+        has_adapter && return 0
+    fi
+    cat >&2 <<'TEXT'
+No GPU adapter was found. Install a Vulkan driver for your GPU, or Mesa's software one:
+  Debian, Ubuntu:  apt-get install libvulkan1 mesa-vulkan-drivers
+  Fedora:          dnf install vulkan-loader mesa-vulkan-drivers
+  Arch:            pacman -S vulkan-icd-loader vulkan-swrast
+TEXT
+    return 1
+}
