@@ -14,7 +14,8 @@ has_adapter() {
     local manifests=("${VK_ICD_FILENAMES:-}" "${VK_DRIVER_FILES:-}" /usr/share/vulkan/icd.d/*.json
         /usr/local/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json)
     local manifest
-    ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || return 1
+    # Debian keeps ldconfig out of the path of ordinary users.
+    PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || return 1
     for manifest in "${manifests[@]}"; do
         if [ -n "$manifest" ] && [ -e "${manifest%%:*}" ]; then
             return 0
@@ -28,6 +29,12 @@ apt_install() {
     [ "$(id -u)" -eq 0 ] || run=(sudo)
     "${run[@]}" apt-get update -qq
     DEBIAN_FRONTEND=noninteractive "${run[@]}" apt-get install -y -qq --no-install-recommends "$@"
+}
+
+ensure_cargo() {
+    command -v cargo >/dev/null 2>&1 && return 0
+    echo "Rust is missing: install it from https://rustup.rs" >&2
+    return 1
 }
 
 ensure_adapter() {

@@ -10,7 +10,7 @@ ensure_adapter
 if [ -n "${WGPU_OPTIM_TRAIN:-}" ]; then
     exec "$WGPU_OPTIM_TRAIN" "$@"
 fi
-command -v cargo >/dev/null 2>&1 || { echo "Rust is missing: install it from https://rustup.rs" >&2; exit 1; }
+ensure_cargo
 [ -e target/release/wgpu-optim-train ] ||
-    echo "Building Burn and the trainer: some ten minutes on two cores, once." >&2
-exec cargo run --release --quiet -p wgpu-optim-train -- "$@"
+    echo "Building the trainer and Burn, once; on few cores this takes ten minutes or more." >&2
+exec cargo run --release -p wgpu-optim-train -- "$@"

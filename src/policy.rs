@@ -82,8 +82,8 @@ pub enum Selection {
     /// Exactly K coordinates, ties to the lowest index.
     #[default]
     Exact,
-    /// All scores above the nearer edge of the histogram bin that holds the threshold. A bin is a quarter of an
-    /// octave-wide interval, and |selected − K| is at most half of that bin's population.
+    /// All scores above the nearer edge of the histogram bin that holds the threshold, so that |selected − K| is at most
+    /// half of that bin's population. A bin is a quarter of an octave of scores: sign, exponent and two bits.
     Approximate,
 }
 

@@ -1,0 +1,119 @@
+//! The layout: every coordinate in exactly one chunk, every page within a binding, whatever the limits.
+
+use proptest::prelude::*;
+use wgpu_optim::plan::{CHUNK, Ownership, Plan, PlanLimits};
+use wgpu_optim::{Error, ParamGroups, Recipe, TensorSpec};
+
+const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20, workgroups: 65_535 };
+
+fn plan(specs: &[TensorSpec], groups: impl Into<ParamGroups>, limits: PlanLimits) -> Result<Plan, Error> {
+    Plan::new(specs, &groups.into(), Ownership::Arenas, limits)
+}
+
+fn assert_sound(plan: &Plan, limits: PlanLimits) {
+    let mut covered = vec![0; plan.tensors.len()];
+    let mut next_chunk = 0;
+    for page in &plan.pages {
+        assert!(4 * page.len <= limits.binding && page.scratch.2 <= limits.binding);
+        assert!(page.offset.is_multiple_of(64), "a page can be bound");
+        assert!(page.offset + page.len <= plan.blocks[page.block].len, "a page lies in its block");
+        assert_eq!(page.chunks.start, next_chunk, "pages follow each other");
+        next_chunk = page.chunks.end;
+        for chunk in &plan.chunks[page.chunks.start as usize..page.chunks.end as usize] {
+            let tensor = &plan.tensors[chunk.tensor as usize];
+            assert!(page.tensors.contains(&(chunk.tensor as usize)));
+            assert_eq!(u64::from(chunk.index), covered[chunk.tensor as usize], "chunks follow each other");
+            assert_eq!(page.offset + u64::from(chunk.offset), tensor.offset + u64::from(chunk.index));
+            assert!(u64::from(chunk.offset + chunk.len) <= page.len);
+            assert!(chunk.offset.is_multiple_of(4) && chunk.len > 0 && u64::from(chunk.len) <= CHUNK);
+            covered[chunk.tensor as usize] += u64::from(chunk.len);
+        }
+        let spans = &plan.chunks[page.spans.start as usize..page.spans.end as usize];
+        let chunks = &plan.chunks[page.chunks.start as usize..page.chunks.end as usize];
+        if !spans.is_empty() {
+            let sum = |all: &[wgpu_optim::plan::Chunk]| all.iter().map(|c| u64::from(c.len)).sum::<u64>();
+            assert_eq!(sum(spans), sum(chunks), "spans cover the page");
+        }
+    }
+    for (tensor, covered) in plan.tensors.iter().zip(covered) {
+        assert_eq!(covered, tensor.numel, "{}", tensor.spec.name);
+    }
+    let mut places: Vec<_> = plan.tensors.iter().map(|t| (t.block, t.offset, t.offset + t.numel)).collect();
+    places.sort_unstable();
+    assert!(places.windows(2).all(|w| w[0].0 != w[1].0 || w[0].2 <= w[1].1), "tensors do not overlap");
+    for dispatch in &plan.dispatches {
+        let [x, y] = dispatch.workgroups;
+        assert!(x >= 1 && y >= 1 && x <= limits.workgroups && y <= limits.workgroups);
+        let grid = plan.grids[dispatch.grid];
+        assert!(u64::from(x) * u64::from(y) * 256 >= u64::from(grid.count), "enough workgroups");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_layout_is_sound(
+        sizes in prop::collection::vec((1usize..60_000, 0usize..4), 1..40),
+        binding in 5u64..80,
+        blocks in 1u64..5,
+        workgroups in 1u32..200,
+    ) {
+        // From a little more than a chunk upwards; the counters need 8 KiB for each tensor under mgup.
+        let binding = 4096 * binding + 40 * 8192;
+        let limits = PlanLimits { binding, buffer: binding * blocks, workgroups: workgroups.max(64) };
+        let groups: Vec<Recipe> = ["mgup-adamw", "cautious-lion", "adamw", "mgup-lion-approximate"]
+            .iter()
+            .map(|name| name.parse().unwrap())
+            .collect();
+        let specs: Vec<_> = sizes
+            .iter()
+            .enumerate()
+            .map(|(i, &(n, group))| TensorSpec::new(format!("t{i}"), [n]).in_group(group))
+            .collect();
+        for ownership in [Ownership::Arenas, Ownership::Caller] {
+            let plan = Plan::new(&specs, &groups.clone().into(), ownership, limits).unwrap();
+            assert_sound(&plan, limits);
+            for (spec, &at) in specs.iter().zip(&plan.order) {
+                prop_assert_eq!(&plan.tensors[at].spec, spec);
+            }
+        }
+    }
+}
+
+#[test]
+fn large_tensors_span_pages_and_large_models_blocks() {
+    // 200 MiB each, at WebGPU's limits: two pages a tensor, a block each.
+    let specs = [TensorSpec::new("a", [50 << 20]), TensorSpec::new("b", [50 << 20])];
+    let plan = plan(&specs, Recipe::mgup_adamw(1e-3), WEBGPU).unwrap();
+    assert_sound(&plan, WEBGPU);
+    assert_eq!((plan.blocks.len(), plan.pages.len()), (2, 4));
+    assert_eq!(plan.tensors[0].pages, 0..2);
+}
+
+#[test]
+fn a_step_costs_the_bytes_that_its_kernels_touch() {
+    let specs = [TensorSpec::new("w", [1 << 24])];
+    let of = |name: &str| {
+        let plan = plan(&specs, name.parse::<Recipe>().unwrap(), WEBGPU).unwrap();
+        (plan.dispatches.len(), plan.bytes_per_step() as f64 / f64::from(1 << 24))
+    };
+    assert_eq!(of("adamw"), (1, 28.0));
+    assert_eq!(of("grams"), (1, 28.0));
+    assert_eq!(of("cautious-mgup-adamw"), (1, 28.0));
+    assert_eq!(of("lion"), (1, 20.0));
+    assert_eq!(of("cautious-adamw"), (3, 40.5));
+    let (dispatches, bytes) = of("mgup-adamw");
+    assert_eq!(dispatches, 10);
+    assert!((60.0..60.01).contains(&bytes), "{bytes}");
+    let (dispatches, bytes) = of("mgup-adamw-approximate");
+    assert_eq!(dispatches, 4);
+    assert!((48.0..48.01).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn too_large_a_tensor_is_refused_with_the_numbers() {
+    let error = plan(&[TensorSpec::new("w", [(64 << 20) + 1])], Recipe::adamw(1e-3), WEBGPU).unwrap_err();
+    let message = error.to_string();
+    assert!(message.contains("max_buffer_size needed 268435712, available 268435456"), "{message}");
+}
