@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::recipe::{check, finite_non_negative, unit_interval};
+use crate::ranges::{check, finite_non_negative, unit_interval};
 
 /// A base optimizer and its hyper-parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 
 use encase::ShaderType;
 
-use crate::plan::{BaseKind, Grid, Kernel, Plan, PolicyKind, ROWS, Scratch};
+use crate::plan::{BaseKind, Plan, PolicyKind, ROWS, Scratch};
 use crate::policy::{Normalizer, Policy};
 use crate::recipe::Recipe;
 
@@ -24,6 +24,23 @@ pub(crate) struct Row {
     // A row is as long as the alignment of a dynamic offset, so that a page can begin at any row.
     #[shader(size(220))]
     pub count_normalizer: u32,
+}
+
+/// What a dispatch works on, as the kernels read it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ShaderType)]
+pub struct Grid {
+    /// First chunk, span or tensor.
+    pub first: u32,
+    /// How many of them.
+    pub count: u32,
+    /// Digit of the keys.
+    pub digit: u32,
+    /// First chunk of the page.
+    pub first_chunk: u32,
+    /// Chunks of the page.
+    pub chunk_count: u32,
+    /// Where the tie counts begin among the counters.
+    pub ties: u32,
 }
 
 /// Top-K of one tensor, as the kernels keep it.
@@ -62,6 +79,21 @@ impl Row {
             count_normalizer: u32::from(count),
         }
     }
+}
+
+/// A kernel: an entry point, put together with the base, the policy and the way to reach parameters that it needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[allow(missing_docs)] // each is a file in shaders/ that opens with what it computes
+pub enum Kernel {
+    Prepare,
+    ScoreMask { base: BaseKind, vectorized: bool },
+    ScoreKeys { base: BaseKind, vectorized: bool },
+    ScanExact,
+    ScanNearest,
+    Histogram,
+    Ties,
+    Locate,
+    Stream { base: BaseKind, policy: PolicyKind, vectorized: bool },
 }
 
 macro_rules! shader {
@@ -230,7 +262,8 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    pub(crate) fn new(device: &wgpu::Device, plan: &Plan) -> Self {
+    /// Compiles `needed`, for the classes of a plan.
+    pub(crate) fn new(device: &wgpu::Device, plan: &Plan, needed: BTreeSet<Kernel>) -> Self {
         let storage = |binding| entry(binding, wgpu::BufferBindingType::Storage { read_only: false }, None);
         let uniform = |binding, size| entry(binding, wgpu::BufferBindingType::Uniform, Some(size));
         let layout = |name: &str, entries: &[wgpu::BindGroupLayoutEntry]| {
@@ -260,7 +293,6 @@ impl Kernels {
             counters: layout("counters", &[storage(0)]),
             empty: layout("empty", &[]),
         };
-        let needed: BTreeSet<Kernel> = plan.dispatches.iter().map(|d| d.kernel).collect();
         for kernel in needed {
             let pipeline = kernels.compile(device, kernel);
             kernels.pipelines.insert(kernel, pipeline);

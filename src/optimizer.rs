@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use encase::ShaderType;
 
 use crate::error::Error;
-use crate::kernel::{Kernels, Row, STRIDE, Selection, table};
+use crate::kernel::{Grid, Kernels, Row, STRIDE, Selection, table};
+use crate::passes::{Dispatch, Schedule};
 use crate::plan::{Ownership, Plan, ROWS, Scratch, TensorSpec};
+use crate::ranges::{check, finite_non_negative};
 use crate::readback;
-use crate::recipe::{ParamGroups, check, finite_non_negative};
+use crate::recipe::ParamGroups;
 use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
 use crate::slices::{self, TensorBuffers, TensorSlice};
@@ -26,6 +28,7 @@ pub struct GpuOptimizer {
     queue: wgpu::Queue,
     groups: ParamGroups,
     plan: Plan,
+    schedule: Schedule,
     kernels: Kernels,
     ring: Ring,
     /// Parameter and gradient buffers of each block, where the optimizer owns them.
@@ -137,7 +140,7 @@ impl GpuOptimizer {
             "{} tensors, {} parameters, {} dispatches a step, {} bytes of buffers",
             optimizer.plan.tensors.len(),
             optimizer.plan.numel(),
-            optimizer.plan.dispatches.len(),
+            optimizer.schedule.dispatches.len(),
             optimizer.plan.memory(),
         );
         Ok(optimizer)
@@ -161,7 +164,8 @@ impl GpuOptimizer {
             buffer
         };
 
-        let kernels = Kernels::new(device, &plan);
+        let schedule = Schedule::new(&plan, device.limits().max_compute_workgroups_per_dimension);
+        let kernels = Kernels::new(device, &plan, schedule.dispatches.iter().map(|d| d.kernel).collect());
         let mut arenas = Vec::new();
         let mut states = Vec::new();
         for block in &plan.blocks {
@@ -195,8 +199,8 @@ impl GpuOptimizer {
             .collect();
         let selections = filled("table.selections", &table(&selections), storage);
         let chunks = filled("table.chunks", &table(&plan.chunks), storage);
-        let mut grids = vec![0; plan.grids.len() * STRIDE as usize];
-        for (grid, at) in plan.grids.iter().zip(grids.chunks_exact_mut(STRIDE as usize)) {
+        let mut grids = vec![0; schedule.grids.len() * STRIDE as usize];
+        for (grid, at) in schedule.grids.iter().zip(grids.chunks_exact_mut(STRIDE as usize)) {
             let mut bytes = encase::UniformBuffer::new(Vec::new());
             bytes.write(grid).expect("a vector grows");
             at[..bytes.as_ref().len()].copy_from_slice(bytes.as_ref());
@@ -224,7 +228,7 @@ impl GpuOptimizer {
             "tables",
             &kernels.tables,
             &[
-                range(&grids, 0, crate::plan::Grid::min_size().get()),
+                range(&grids, 0, Grid::min_size().get()),
                 range(&ring.buffer, 0, STRIDE * ROWS as u64),
                 chunks.as_entire_binding(),
                 selections.as_entire_binding(),
@@ -255,6 +259,7 @@ impl GpuOptimizer {
             steps: vec![0; plan.tensors.len()],
             groups,
             plan,
+            schedule,
             kernels,
             ring,
             arenas,
@@ -268,9 +273,14 @@ impl GpuOptimizer {
         }
     }
 
-    /// How everything lies in memory, and which dispatches make a step.
+    /// How everything lies in memory.
     pub fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// Which dispatches make a step.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
     }
 
     /// Records one step over all tensors, from the optimizer's own gradient arena, and never submits. Several steps may
@@ -294,7 +304,7 @@ impl GpuOptimizer {
             self.plan.classes.iter().map(|class| slot.offset + STRIDE * class.first_row as u64).collect();
 
         let mut pass = begin(encoder);
-        for dispatch in &self.plan.dispatches {
+        for dispatch in &self.schedule.dispatches {
             let tensors = dispatch.page.and_then(|page| self.pages[page][0].as_ref());
             self.dispatch(&mut pass, dispatch, row_offsets[dispatch.class], tensors);
         }
@@ -350,7 +360,7 @@ impl GpuOptimizer {
             .collect();
 
         let mut pass = begin(encoder);
-        for dispatch in &self.plan.dispatches {
+        for dispatch in &self.schedule.dispatches {
             let (row, tensors) = match dispatch.page {
                 None => (0, None),
                 Some(page) if pages[page].is_some() => {
@@ -396,7 +406,7 @@ impl GpuOptimizer {
     fn dispatch(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
-        dispatch: &crate::plan::Dispatch,
+        dispatch: &Dispatch,
         row_offset: u64,
         tensors: Option<&wgpu::BindGroup>,
     ) {

@@ -1,4 +1,4 @@
-//! Where everything lies and who works on it: tensors → chunks → pages → grids → dispatches. Knows no wgpu.
+//! Where everything lies: tensors → chunks → pages. Knows no wgpu.
 //!
 //! Tensors of one kind of recipe (a [`Class`]) lie side by side in arenas. A *page* is a range of an arena that fits
 //! into one binding; a *chunk* is up to 4,096 consecutive coordinates of one tensor, the work of one workgroup. A
@@ -10,7 +10,6 @@ use std::ops::Range;
 
 use crate::base::Base;
 use crate::error::{Error, Missing};
-use crate::passes;
 use crate::policy::{Policy, Selection};
 use crate::recipe::{ParamGroups, Recipe};
 
@@ -71,8 +70,6 @@ pub struct PlanLimits {
     pub binding: u64,
     /// Largest buffer, in bytes.
     pub buffer: u64,
-    /// Workgroups per dimension of a dispatch.
-    pub workgroups: u32,
 }
 
 /// The kind of kernels that a recipe needs; hyper-parameters do not matter here.
@@ -262,55 +259,6 @@ pub struct Chunk {
     pub(crate) pad1: u32,
 }
 
-/// What a dispatch works on, as the kernels read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, encase::ShaderType)]
-pub struct Grid {
-    /// First chunk, span or tensor.
-    pub first: u32,
-    /// How many of them.
-    pub count: u32,
-    /// Digit of the keys.
-    pub digit: u32,
-    /// First chunk of the page.
-    pub first_chunk: u32,
-    /// Chunks of the page.
-    pub chunk_count: u32,
-    /// Where the tie counts begin among the counters.
-    pub ties: u32,
-}
-
-/// A kernel: an entry point, put together with the base, the policy and the way to reach parameters that it needs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[allow(missing_docs)] // each is a file in shaders/ that opens with what it computes
-pub enum Kernel {
-    Prepare,
-    ScoreMask { base: BaseKind, vectorized: bool },
-    ScoreKeys { base: BaseKind, vectorized: bool },
-    ScanExact,
-    ScanNearest,
-    Histogram,
-    Ties,
-    Locate,
-    Stream { base: BaseKind, policy: PolicyKind, vectorized: bool },
-}
-
-/// One dispatch of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Dispatch {
-    /// What runs.
-    pub kernel: Kernel,
-    /// The page that it works on; `None` for work on all tensors of a class.
-    pub page: Option<usize>,
-    /// The class.
-    pub class: usize,
-    /// Index of its [`Grid`].
-    pub grid: usize,
-    /// Workgroups in two dimensions.
-    pub workgroups: [u32; 2],
-    /// Bytes that it reads and writes in storage buffers, tables left out.
-    pub bytes: u64,
-}
-
 /// Everything that is decided before a device is touched.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
@@ -334,10 +282,6 @@ pub struct Plan {
     pub counters: u64,
     /// Where each tensor's histogram begins among the counters.
     pub histograms: Vec<u32>,
-    /// The grids.
-    pub grids: Vec<Grid>,
-    /// The dispatches of a step, in order.
-    pub dispatches: Vec<Dispatch>,
     names: HashMap<String, usize>,
 }
 
@@ -365,17 +309,12 @@ impl Plan {
             scratch_blocks: Vec::new(),
             counters: 0,
             histograms: Vec::new(),
-            grids: Vec::new(),
-            dispatches: Vec::new(),
             names,
         };
         plan.place_tensors(specs, groups, limits)?;
         plan.cut_pages(limits);
         plan.cut_spans();
         plan.place_counters(limits)?;
-        for class in 0..plan.classes.len() {
-            passes::schedule(&mut plan, class, limits);
-        }
         Ok(plan)
     }
 
@@ -399,12 +338,6 @@ impl Plan {
     /// Coordinates of all tensors.
     pub fn numel(&self) -> u64 {
         self.tensors.iter().map(|t| t.numel).sum()
-    }
-
-    /// Bytes that a step reads and writes in storage buffers, summed over its dispatches. A selection that is
-    /// decided early skips some of them.
-    pub fn bytes_per_step(&self) -> u64 {
-        self.dispatches.iter().map(|d| d.bytes).sum()
     }
 
     /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them.

@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::recipe::{check, finite_non_negative, open_unit_interval};
+use crate::ranges::{check, finite_non_negative, open_unit_interval};
 
 /// An update policy and its parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]

@@ -132,7 +132,6 @@ pub(crate) fn plan_limits(limits: &wgpu::Limits) -> PlanLimits {
         // Bindings are counted in words of 32 bits in the kernels, and in bytes of 32 bits by some drivers.
         binding: limits.max_storage_buffer_binding_size.min(1 << 31),
         buffer: limits.max_buffer_size,
-        workgroups: limits.max_compute_workgroups_per_dimension,
     }
 }
 

@@ -1,16 +1,18 @@
 //! The layout: every coordinate in exactly one chunk, every page within a binding, whatever the limits.
 
 use proptest::prelude::*;
+use wgpu_optim::passes::Schedule;
 use wgpu_optim::plan::{CHUNK, Ownership, Plan, PlanLimits};
 use wgpu_optim::{Error, ParamGroups, Recipe, TensorSpec};
 
-const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20, workgroups: 65_535 };
+const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
 
 fn plan(specs: &[TensorSpec], groups: impl Into<ParamGroups>, limits: PlanLimits) -> Result<Plan, Error> {
     Plan::new(specs, &groups.into(), Ownership::Arenas, limits)
 }
 
-fn assert_sound(plan: &Plan, limits: PlanLimits) {
+fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
+    let schedule = Schedule::new(plan, workgroups);
     let mut covered = vec![0; plan.tensors.len()];
     let mut next_chunk = 0;
     for page in &plan.pages {
@@ -41,10 +43,10 @@ fn assert_sound(plan: &Plan, limits: PlanLimits) {
     let mut places: Vec<_> = plan.tensors.iter().map(|t| (t.block, t.offset, t.offset + t.numel)).collect();
     places.sort_unstable();
     assert!(places.windows(2).all(|w| w[0].0 != w[1].0 || w[0].2 <= w[1].1), "tensors do not overlap");
-    for dispatch in &plan.dispatches {
+    for dispatch in &schedule.dispatches {
         let [x, y] = dispatch.workgroups;
-        assert!(x >= 1 && y >= 1 && x <= limits.workgroups && y <= limits.workgroups);
-        let grid = plan.grids[dispatch.grid];
+        assert!(x >= 1 && y >= 1 && x <= workgroups && y <= workgroups);
+        let grid = schedule.grids[dispatch.grid];
         assert!(u64::from(x) * u64::from(y) * 256 >= u64::from(grid.count), "enough workgroups");
     }
 }
@@ -57,11 +59,11 @@ proptest! {
         sizes in prop::collection::vec((1usize..60_000, 0usize..4), 1..40),
         binding in 5u64..80,
         blocks in 1u64..5,
-        workgroups in 1u32..200,
+        workgroups in 64u32..200,
     ) {
         // From a little more than a chunk upwards; the counters need 8 KiB for each tensor under mgup.
         let binding = 4096 * binding + 40 * 8192;
-        let limits = PlanLimits { binding, buffer: binding * blocks, workgroups: workgroups.max(64) };
+        let limits = PlanLimits { binding, buffer: binding * blocks };
         let groups: Vec<Recipe> = ["mgup-adamw", "cautious-lion", "adamw", "mgup-lion-approximate"]
             .iter()
             .map(|name| name.parse().unwrap())
@@ -73,7 +75,7 @@ proptest! {
             .collect();
         for ownership in [Ownership::Arenas, Ownership::Caller] {
             let plan = Plan::new(&specs, &groups.clone().into(), ownership, limits).unwrap();
-            assert_sound(&plan, limits);
+            assert_sound(&plan, limits, workgroups);
             for (spec, &at) in specs.iter().zip(&plan.order) {
                 prop_assert_eq!(&plan.tensors[at].spec, spec);
             }
@@ -86,7 +88,7 @@ fn large_tensors_span_pages_and_large_models_blocks() {
     // 200 MiB each, at WebGPU's limits: two pages a tensor, a block each.
     let specs = [TensorSpec::new("a", [50 << 20]), TensorSpec::new("b", [50 << 20])];
     let plan = plan(&specs, Recipe::mgup_adamw(1e-3), WEBGPU).unwrap();
-    assert_sound(&plan, WEBGPU);
+    assert_sound(&plan, WEBGPU, 65_535);
     assert_eq!((plan.blocks.len(), plan.pages.len()), (2, 4));
     assert_eq!(plan.tensors[0].pages, 0..2);
 }
@@ -96,7 +98,8 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
     let specs = [TensorSpec::new("w", [1 << 24])];
     let of = |name: &str| {
         let plan = plan(&specs, name.parse::<Recipe>().unwrap(), WEBGPU).unwrap();
-        (plan.dispatches.len(), plan.bytes_per_step() as f64 / f64::from(1 << 24))
+        let schedule = Schedule::new(&plan, 65_535);
+        (schedule.dispatches.len(), schedule.bytes() as f64 / f64::from(1 << 24))
     };
     assert_eq!(of("adamw"), (1, 28.0));
     assert_eq!(of("grams"), (1, 28.0));

@@ -1,4 +1,4 @@
-//! The stages of a step. Each file adds its dispatches to a plan, and nothing else.
+//! The stages of a step. Each file adds its dispatches to a [`Schedule`], and nothing else.
 //!
 //! | policy | dispatches |
 //! |---|---|
@@ -11,29 +11,68 @@ mod score;
 mod select;
 mod stream;
 
-use crate::plan::{BaseKind, Dispatch, Grid, Kernel, Plan, PlanLimits, PolicyKind};
+use crate::kernel::{Grid, Kernel};
+use crate::plan::{BaseKind, Plan, PolicyKind};
 
-/// Adds the dispatches of a class.
-pub(crate) fn schedule(plan: &mut Plan, class: usize, limits: PlanLimits) {
-    let mut schedule = Schedule { plan, class, limits };
-    match schedule.policy() {
-        PolicyKind::Plain | PolicyKind::CautiousMgup | PolicyKind::Grams => {}
-        PolicyKind::Cautious => {
-            select::prepare(&mut schedule);
-            score::mask(&mut schedule);
+/// One dispatch of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dispatch {
+    /// What runs.
+    pub kernel: Kernel,
+    /// The page that it works on; `None` for work on all tensors of a class.
+    pub page: Option<usize>,
+    /// The class.
+    pub class: usize,
+    /// Index of its [`Grid`].
+    pub grid: usize,
+    /// Workgroups in two dimensions.
+    pub workgroups: [u32; 2],
+    /// Bytes that it reads and writes in storage buffers, tables left out.
+    pub bytes: u64,
+}
+
+/// What a step does: its dispatches in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    /// The dispatches.
+    pub dispatches: Vec<Dispatch>,
+    /// What each of them works on.
+    pub grids: Vec<Grid>,
+}
+
+impl Schedule {
+    /// The dispatches of a step over all tensors of a plan, where a dimension of a dispatch has at most `workgroups`.
+    pub fn new(plan: &Plan, workgroups: u32) -> Self {
+        let mut schedule = Self { dispatches: Vec::new(), grids: Vec::new() };
+        for class in 0..plan.classes.len() {
+            let mut writer = Writer { plan, class, workgroups, schedule: &mut schedule };
+            match writer.policy() {
+                PolicyKind::Plain | PolicyKind::CautiousMgup | PolicyKind::Grams => {}
+                PolicyKind::Cautious => {
+                    select::prepare(&mut writer);
+                    score::mask(&mut writer);
+                }
+                PolicyKind::MgupApproximate => {
+                    select::prepare(&mut writer);
+                    score::keys(&mut writer);
+                    select::nearest(&mut writer);
+                }
+                PolicyKind::Mgup => {
+                    select::prepare(&mut writer);
+                    score::keys(&mut writer);
+                    select::exact(&mut writer);
+                }
+            }
+            stream::stream(&mut writer);
         }
-        PolicyKind::MgupApproximate => {
-            select::prepare(&mut schedule);
-            score::keys(&mut schedule);
-            select::nearest(&mut schedule);
-        }
-        PolicyKind::Mgup => {
-            select::prepare(&mut schedule);
-            score::keys(&mut schedule);
-            select::exact(&mut schedule);
-        }
+        schedule
     }
-    stream::stream(&mut schedule);
+
+    /// Bytes that a step reads and writes in storage buffers, tables left out, summed over its dispatches. A selection
+    /// that is decided early skips some of them.
+    pub fn bytes(&self) -> u64 {
+        self.dispatches.iter().map(|d| d.bytes).sum()
+    }
 }
 
 /// What a dispatch has one workgroup for.
@@ -47,14 +86,15 @@ enum Over {
     PageTensors,
 }
 
-/// Writes dispatches of one class into its plan.
-struct Schedule<'a> {
-    plan: &'a mut Plan,
+/// Adds the dispatches of one class.
+struct Writer<'a> {
+    plan: &'a Plan,
     class: usize,
-    limits: PlanLimits,
+    workgroups: u32,
+    schedule: &'a mut Schedule,
 }
 
-impl Schedule<'_> {
+impl Writer<'_> {
     fn base(&self) -> BaseKind {
         self.plan.classes[self.class].base
     }
@@ -101,13 +141,13 @@ impl Schedule<'_> {
     }
 
     fn push(&mut self, kernel: Kernel, page: Option<usize>, grid: Grid, workgroups: u32, bytes: u64) {
-        self.plan.grids.push(grid);
-        let x = workgroups.min(self.limits.workgroups);
-        self.plan.dispatches.push(Dispatch {
+        self.schedule.grids.push(grid);
+        let x = workgroups.min(self.workgroups);
+        self.schedule.dispatches.push(Dispatch {
             kernel,
             page,
             class: self.class,
-            grid: self.plan.grids.len() - 1,
+            grid: self.schedule.grids.len() - 1,
             workgroups: [x, workgroups.div_ceil(x)],
             bytes,
         });

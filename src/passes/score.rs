@@ -1,12 +1,13 @@
 //! The alignment score s = u ⊙ g, computed once: as mask bits, or as keys with a histogram of their first digit.
 
-use super::{Over, Schedule};
-use crate::plan::{Kernel, WORKGROUP};
+use super::{Over, Writer};
+use crate::kernel::Kernel;
+use crate::plan::WORKGROUP;
 
-pub(super) fn mask(schedule: &mut Schedule<'_>) {
-    let base = schedule.base();
+pub(super) fn mask(writer: &mut Writer<'_>) {
+    let base = writer.base();
     let words = 1 + base.states(); // reads g and the state
-    schedule.per_page(
+    writer.per_page(
         |vectorized| Kernel::ScoreMask { base, vectorized },
         0,
         Over::Chunks,
@@ -14,10 +15,10 @@ pub(super) fn mask(schedule: &mut Schedule<'_>) {
     );
 }
 
-pub(super) fn keys(schedule: &mut Schedule<'_>) {
-    let base = schedule.base();
+pub(super) fn keys(writer: &mut Writer<'_>) {
+    let base = writer.base();
     let words = 2 + base.states(); // reads g and the state; writes the keys
-    schedule.per_page(
+    writer.per_page(
         |vectorized| Kernel::ScoreKeys { base, vectorized },
         0,
         Over::Spans,

@@ -1,13 +1,14 @@
 //! The step itself: moments, factor and parameter in one pass over the tensors.
 
-use super::{Over, Schedule};
-use crate::plan::{Kernel, Scratch, WORKGROUP};
+use super::{Over, Writer};
+use crate::kernel::Kernel;
+use crate::plan::{Scratch, WORKGROUP};
 
-pub(super) fn stream(schedule: &mut Schedule<'_>) {
-    let base = schedule.base();
-    let policy = schedule.policy().stream();
+pub(super) fn stream(writer: &mut Writer<'_>) {
+    let base = writer.base();
+    let policy = writer.policy().stream();
     let words = 3 + 2 * base.states(); // reads θ, g and the state; writes θ and the state
-    schedule.per_page(
+    writer.per_page(
         |vectorized| Kernel::Stream { base, policy, vectorized },
         0,
         Over::Chunks,

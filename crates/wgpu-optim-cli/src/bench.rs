@@ -97,8 +97,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         rows.push(Row {
             name,
             ns_per_param: median(steps),
-            dispatches: optimizer.plan().dispatches.len(),
-            bytes_per_param: optimizer.plan().bytes_per_step() as f64 / arguments.params as f64,
+            dispatches: optimizer.schedule().dispatches.len(),
+            bytes_per_param: optimizer.schedule().bytes() as f64 / arguments.params as f64,
             ratio_to_copy: median(ratios),
         });
         progress.inc(1);

@@ -1,0 +1,26 @@
+//! What a hyper-parameter may be.
+
+use crate::error::Error;
+
+pub(crate) fn finite_non_negative(x: f64) -> Option<&'static str> {
+    (!(x.is_finite() && x >= 0.0)).then_some("finite and not negative")
+}
+
+pub(crate) fn unit_interval(x: f64) -> Option<&'static str> {
+    (!(0.0..1.0).contains(&x)).then_some("in [0, 1)")
+}
+
+pub(crate) fn open_unit_interval(x: f64) -> Option<&'static str> {
+    (!(x > 0.0 && x < 1.0)).then_some("in (0, 1), both ends excluded")
+}
+
+pub(crate) fn check(field: &str, value: f64, rule: fn(f64) -> Option<&'static str>) -> Result<(), Error> {
+    match rule(value) {
+        None => Ok(()),
+        Some(allowed) => Err(Error::Recipe {
+            field: field.to_owned(),
+            value: value.to_string(),
+            allowed: allowed.to_owned(),
+        }),
+    }
+}
