@@ -15,6 +15,8 @@ mod model;
 mod report;
 mod train;
 
+use std::process::ExitCode;
+
 use anyhow::{Result, ensure};
 use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -25,7 +27,17 @@ use gpu::Gpu;
 use report::Output;
 use train::Options;
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
     // Vulkan's validation layers (debug builds switch them on) are often older than wgpu, and then report
     // every shader.
     let log = env_logger::Env::default().default_filter_or("error,wgpu_hal=off");
