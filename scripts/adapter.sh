@@ -14,8 +14,8 @@ has_adapter() {
     local manifests=("${VK_ICD_FILENAMES:-}" "${VK_DRIVER_FILES:-}" /usr/share/vulkan/icd.d/*.json
         /usr/local/share/vulkan/icd.d/*.json /etc/vulkan/icd.d/*.json)
     local manifest
-    # Debian keeps ldconfig out of the path of ordinary users.
-    PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep -q 'libvulkan\.so\.1' || return 1
+    # Debian keeps ldconfig out of the path of ordinary users; grep -q would end the pipe early, which pipefail minds.
+    PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep 'libvulkan\.so\.1' >/dev/null || return 1
     for manifest in "${manifests[@]}"; do
         if [ -n "$manifest" ] && [ -e "${manifest%%:*}" ]; then
             return 0
@@ -27,8 +27,8 @@ has_adapter() {
 apt_install() {
     local run=()
     [ "$(id -u)" -eq 0 ] || run=(sudo)
-    "${run[@]}" apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive "${run[@]}" apt-get install -y -qq --no-install-recommends "$@"
+    "${run[@]}" apt-get update -qq || return
+    "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
 ensure_cargo() {
@@ -41,8 +41,7 @@ ensure_adapter() {
     has_adapter && return 0
     if command -v apt-get >/dev/null 2>&1; then
         echo "No Vulkan driver was found: installing Mesa's, with its software adapter (libvulkan1 mesa-vulkan-drivers)." >&2
-        apt_install libvulkan1 mesa-vulkan-drivers >&2
-        has_adapter && return 0
+        apt_install libvulkan1 mesa-vulkan-drivers >&2 && has_adapter && return 0
     fi
     cat >&2 <<'TEXT'
 No GPU adapter was found. Install a Vulkan driver for your GPU, or Mesa's software one:

@@ -1,22 +1,24 @@
 #!/usr/bin/env bash
 # Runs every test of the workspace on this machine's Vulkan, Metal or DirectX 12 adapters (or on the one that
 # WGPU_ADAPTER_NAME chooses), then those of the library once more on SwiftShader.
-# Arguments go to the first cargo test: ./scripts/test.sh -p wgpu-optim
+# With arguments, runs just `cargo test` with them: ./scripts/test.sh -p wgpu-optim
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/adapter.sh
 ensure_cargo
 ensure_adapter
-[ $# -gt 0 ] || set -- --workspace
+[ $# -eq 0 ] || exec cargo test "$@"
 
 failed=0
-cargo test --no-fail-fast "$@" || failed=1
+cargo test --no-fail-fast --workspace || failed=1
 
 # SwiftShader, which browsers use, comes with Chromium. A distribution may not have it.
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -e "$swiftshader" ]; then
     echo "The library's tests on SwiftShader:" >&2
-    VK_ADD_DRIVER_FILES="$swiftshader" WGPU_ADAPTER_NAME=SwiftShader \
+    # The same packages as above, so that nothing is built twice.
+    env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND \
+        VK_ADD_DRIVER_FILES="$swiftshader" WGPU_ADAPTER_NAME=SwiftShader \
         cargo test --no-fail-fast --workspace --test golden --test optimizer --test selection --test table || failed=1
 else
     echo "missing: the adapter SwiftShader (Debian: apt-get install chromium-common); its tests did not run." >&2

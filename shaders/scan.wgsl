@@ -18,7 +18,8 @@ fn scan_exact(
         // NaN scores are in no bin: with fewer than K others, all of those are selected.
         let wanted = select(selections[tensor].remaining, min(selections[tensor].k, sums[WORKGROUP - 1u]), grid.digit == 0u);
         var before = through - own;
-        workgroupBarrier();
+        // What the lanes have read of the selection, one of them overwrites now.
+        storageBarrier();
         if open && grid.digit == 0u && lane == 0u {
             atomicStore(&selections[tensor].selected, wanted);
             if wanted == 0u {

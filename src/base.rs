@@ -34,7 +34,8 @@ pub struct AdamW {
     pub lr: f64,
     /// Decay of the first and second moment, each in [0, 1). Default (0.9, 0.999).
     pub betas: [f64; 2],
-    /// ε, ≥ 0 and finite; 0 divides 0 by 0 where a coordinate never had a gradient. Default 1e-8.
+    /// ε, ≥ 0 and finite. 0, which every value below 2⁻¹²⁶ may count as, divides 0 by 0 where a coordinate never had a
+    /// gradient. Default 1e-8.
     pub eps: f64,
     /// λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,

@@ -480,6 +480,14 @@ mod tests {
                         _ => 1,
                     };
                     assert!(binding.binding < bindings, "{kernel:?}: {:?}", variable.name);
+                    let space = match (binding.group, binding.binding) {
+                        (0, 0 | 1) => naga::AddressSpace::Uniform,
+                        (0, 2) => naga::AddressSpace::Storage { access: naga::StorageAccess::LOAD },
+                        _ => naga::AddressSpace::Storage {
+                            access: naga::StorageAccess::LOAD | naga::StorageAccess::STORE,
+                        },
+                    };
+                    assert_eq!(variable.space, space, "{kernel:?}: {:?}", variable.name);
                 }
             }
             assert_eq!(used, kernel.groups(), "{kernel:?}");

@@ -604,8 +604,8 @@ impl GpuOptimizer {
         Ok(self.read(name, self.state(name, state)?))
     }
 
-    /// Reads what selection did to a tensor in the last step that ran. Off the web, poll the device until the future is
-    /// ready.
+    /// Reads what selection did to a tensor in the last step that ran. A tensor that was left out of a step in which others
+    /// of its kind took part reports 0. Off the web, poll the device until the future is ready.
     ///
     /// # Errors
     /// [`Error::UnknownTensor`], when called; [`Error::Readback`], when awaited.
@@ -621,6 +621,14 @@ impl GpuOptimizer {
             let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes.await?);
             Ok(Selected { k: words[0].into(), count: words[9].into() })
         })
+    }
+
+    /// Fills what the kernels of a step hand to each other with nonsense, for tests.
+    #[doc(hidden)]
+    pub fn poison_scratch(&self) {
+        for (buffer, &size) in self.scratch.iter().zip(&self.plan.scratch_blocks) {
+            self.queue.write_buffer(buffer, 0, &vec![0xee; size as usize]);
+        }
     }
 
     /// Reads the keys of the last step's scores, for tests: `mgup` only, empty under other policies.

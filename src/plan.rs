@@ -340,7 +340,8 @@ impl Plan {
         self.tensors.iter().map(|t| t.numel).sum()
     }
 
-    /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them.
+    /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them, tables left
+    /// out.
     pub fn memory(&self) -> u64 {
         let owned = if self.ownership == Ownership::Arenas { 2 } else { 0 };
         let words = |block: &Block| block.len * (owned + self.classes[block.class].base.states());
@@ -484,10 +485,8 @@ impl Plan {
             while let Some(c) = chunks.next() {
                 let mut span = self.chunks[c as usize];
                 for _ in 1..chunks_per_span {
-                    let next = self.chunks[chunks.start as usize];
-                    if chunks.is_empty() || next.tensor != span.tensor {
-                        break;
-                    }
+                    let next = chunks.clone().next().map(|c| self.chunks[c as usize]);
+                    let Some(next) = next.filter(|next| next.tensor == span.tensor) else { break };
                     span.len += next.len;
                     chunks.next();
                 }

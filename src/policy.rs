@@ -133,17 +133,12 @@ impl Policy {
     }
 
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        let (Policy::Mgup(Mgup { ratio, alpha, gamma, .. })
-        | Policy::CautiousMgup(CautiousMgup { ratio, alpha, gamma })) = *self
-        else {
-            return Ok(());
-        };
-        check("policy.ratio", ratio, open_unit_interval)?;
-        for (field, value) in [("policy.alpha", alpha), ("policy.gamma", gamma)] {
-            if let Some(value) = value {
-                check(field, value, finite_non_negative)?;
-            }
+        if let Policy::Mgup(Mgup { ratio, .. }) | Policy::CautiousMgup(CautiousMgup { ratio, .. }) = *self {
+            check("policy.ratio", ratio, open_unit_interval)?;
         }
-        Ok(())
+        // Also where they follow from the ratio: 1/τ may overflow.
+        let (alpha, gamma) = self.factors();
+        check("policy.alpha", alpha, finite_non_negative)?;
+        check("policy.gamma", gamma, finite_non_negative)
     }
 }

@@ -3,7 +3,8 @@
 use crate::error::Error;
 
 pub(crate) fn finite_non_negative(x: f64) -> Option<&'static str> {
-    (!(x.is_finite() && x >= 0.0)).then_some("finite and not negative")
+    // Kernels compute in f32.
+    (!(x >= 0.0 && x <= f64::from(f32::MAX))).then_some("finite in f32 and not negative")
 }
 
 pub(crate) fn unit_interval(x: f64) -> Option<&'static str> {

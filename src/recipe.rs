@@ -140,8 +140,11 @@ impl TryFrom<Value> for Recipe {
         #[serde(deny_unknown_fields)]
         struct Sections {
             base: Value,
-            #[serde(default)]
-            policy: Option<Value>,
+            #[serde(default = "plain")]
+            policy: Value,
+        }
+        fn plain() -> Value {
+            serde_json::json!({ "type": "plain" })
         }
         let Sections { base, policy } = section("recipe", value)?;
         let (kind, fields) = typed("base", base)?;
@@ -150,21 +153,15 @@ impl TryFrom<Value> for Recipe {
             "lion" => Base::Lion(section("base", fields)?),
             _ => return Err(unknown_type("base", &kind, "adamw, lion")),
         };
-        let policy = match policy {
-            None => Policy::Plain(Plain {}),
-            Some(policy) => {
-                let (kind, fields) = typed("policy", policy)?;
-                match kind.as_str() {
-                    "plain" => Policy::Plain(section("policy", fields)?),
-                    "cautious" => Policy::Cautious(section("policy", fields)?),
-                    "mgup" => Policy::Mgup(section("policy", fields)?),
-                    "cautious_mgup" => Policy::CautiousMgup(section("policy", fields)?),
-                    "grams" => Policy::Grams(section("policy", fields)?),
-                    _ => {
-                        let known = "plain, cautious, mgup, cautious_mgup, grams";
-                        return Err(unknown_type("policy", &kind, known));
-                    }
-                }
+        let (kind, fields) = typed("policy", policy)?;
+        let policy = match kind.as_str() {
+            "plain" => Policy::Plain(section("policy", fields)?),
+            "cautious" => Policy::Cautious(section("policy", fields)?),
+            "mgup" => Policy::Mgup(section("policy", fields)?),
+            "cautious_mgup" => Policy::CautiousMgup(section("policy", fields)?),
+            "grams" => Policy::Grams(section("policy", fields)?),
+            _ => {
+                return Err(unknown_type("policy", &kind, "plain, cautious, mgup, cautious_mgup, grams"));
             }
         };
         let recipe = Self { base, policy };

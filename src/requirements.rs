@@ -27,7 +27,8 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB.
+    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB or there are more
+    /// than some 16,000 tensors under `mgup`.
     ///
     /// # Errors
     /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.
@@ -47,15 +48,17 @@ impl Requirements {
             .map(|kernel| kernel.storage_buffers())
             .max()
             .unwrap_or(0);
-        let keyed = kinds.iter().any(|(_, policy)| policy.scratch() == Scratch::Keys);
+        let keyed = kinds.iter().filter(|(_, policy)| policy.scratch() == Scratch::Keys).count() as u64;
         let chunks: u64 = specs.iter().map(|s| s.numel().div_ceil(CHUNK)).sum();
         // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
         let tables = [
             2 * 32 * chunks,
             specs.len() as u64 * <Selection as encase::ShaderSize>::SHADER_SIZE.get(),
+            4 * (keyed * plan::BINS + if keyed > 0 { chunks } else { 0 }),
             4 * CHUNK,
         ];
-        let workgroup_memory = if keyed { 4 * plan::BINS } else { 4 };
+        let table = tables.into_iter().max().unwrap_or(0);
+        let workgroup_memory = if keyed > 0 { 4 * plan::BINS } else { 4 };
         Ok(Self {
             limits: vec![
                 ("max_bind_groups", 4),
@@ -63,8 +66,8 @@ impl Requirements {
                 ("max_uniform_buffers_per_shader_stage", 2),
                 ("max_dynamic_uniform_buffers_per_pipeline_layout", 2),
                 ("max_uniform_buffer_binding_size", crate::kernel::STRIDE * ROWS as u64),
-                ("max_storage_buffer_binding_size", tables.into_iter().max().unwrap_or(0)),
-                ("max_buffer_size", plan::largest_tensor(specs)),
+                ("max_storage_buffer_binding_size", table),
+                ("max_buffer_size", plan::largest_tensor(specs).max(table)),
                 ("max_compute_workgroup_storage_size", workgroup_memory),
                 ("max_compute_invocations_per_workgroup", WORKGROUP),
                 ("max_compute_workgroup_size_x", WORKGROUP),

@@ -469,7 +469,7 @@ fn bad_specs_and_groups_are_refused_by_name() {
     assert!(message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, none)).contains("group"));
     let bad = Recipe::adamw(-1.0);
     let error = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, bad));
-    assert_eq!(error, "recipe: `base.lr` is -1, but must be finite and not negative");
+    assert_eq!(error, "recipe: `base.lr` is -1, but must be finite in f32 and not negative");
 }
 
 #[test]

@@ -120,3 +120,12 @@ fn too_large_a_tensor_is_refused_with_the_numbers() {
     let message = error.to_string();
     assert!(message.contains("max_buffer_size needed 268435712, available 268435456"), "{message}");
 }
+
+#[test]
+fn a_short_tensor_behind_a_large_one_of_another_kind_has_its_own_span() {
+    let specs = [TensorSpec::new("large", [10_000_000]), TensorSpec::new("small", [100]).in_group(1)];
+    let groups = vec![Recipe::adamw(1e-3), Recipe::mgup_adamw(1e-3)];
+    let plan = plan(&specs, groups, WEBGPU).unwrap();
+    assert_sound(&plan, WEBGPU, 65_535);
+    assert_eq!(plan.pages[1].spans.len(), 1);
+}

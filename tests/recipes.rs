@@ -50,7 +50,7 @@ fn bad_json_names_the_field_the_value_and_what_is_allowed() {
     let refused = [
         (
             r#"{"base": {"type": "adamw", "lr": -0.1}}"#,
-            "`base.lr` is -0.1, but must be finite and not negative",
+            "`base.lr` is -0.1, but must be finite in f32 and not negative",
         ),
         (
             r#"{"base": {"type": "adamw", "betas": [0.9, 1.0]}}"#,
@@ -93,6 +93,12 @@ fn bad_json_names_the_field_the_value_and_what_is_allowed() {
         (r#"{"base": {"type": "adamw"}, "policy": {"type": "max"}}"#, "`policy.type` is `max`"),
         (r#"{"base": {"type": "adamw"}"#, "json: EOF"),
         ("", "json: EOF"),
+        (r#"{"base": {"type": "adamw", "lr": 1e300}}"#, "`base.lr` is 1000"),
+        (
+            r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "ratio": 1e-100}}"#,
+            "`policy.alpha` is 1000",
+        ),
+        (r#"{"base": {"type": "adamw"}, "policy": null}"#, "policy: must be an object"),
     ];
     for (json, expected) in refused {
         let error = Recipe::from_json(json).expect_err(json).to_string();

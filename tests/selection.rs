@@ -27,6 +27,7 @@ fn phi(gpu: &Gpu, recipe: Recipe, scores: &[(String, Vec<f32>)]) -> Vec<(Vec<f32
         optimizer.write_state(name, "exp_avg", &vec![0.01; scores.len()]).unwrap();
         optimizer.write_grad(name, scores).unwrap();
     }
+    optimizer.poison_scratch();
     optimizer.step().unwrap();
     scores
         .iter()
@@ -200,6 +201,23 @@ fn selection_is_exact_on_the_stored_scores_of_adamw() {
             }
             assert!(seen > n / 2, "the check saw {seen} coordinates");
             assert_eq!(mgup.read_selected_blocking("w").unwrap().count, n as u64 / 2);
+        }
+    }
+}
+
+#[test]
+fn spans_of_many_chunks_and_grids_of_two_dimensions_select_exactly() {
+    // 2,198 chunks in 64 columns; a span has several chunks from 8 million coordinates on.
+    let limits = wgpu::Limits { max_compute_workgroups_per_dimension: 64, ..wgpu::Limits::default() };
+    for gpu in common::gpus_with(limits) {
+        let random = noise(9_000_001, 3);
+        let scores: Vec<f32> = random.iter().map(|&x| if x < 0.6 { 0.0 } else { x - 0.65 }).collect();
+        let selected = reference::top_k(&scores, scores.len() / 2);
+        let scores = [("small".to_owned(), vec![0.5; 5]), ("large".to_owned(), scores)];
+        let found = phi(&gpu, recipe(0.5, Selection::Exact), &scores);
+        assert_eq!((found[0].1, found[1].1), (2, 4_500_000), "{}", gpu.name);
+        for (i, (&phi, &selected)) in found[1].0.iter().zip(&selected).enumerate() {
+            assert_eq!(phi, if selected { 4.0 } else { 0.25 }, "{} at {i}", gpu.name);
         }
     }
 }

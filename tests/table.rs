@@ -26,3 +26,12 @@ fn every_recipe_at_every_size_follows_the_cpu() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+#[test]
+fn the_comparison_notices_what_differs() {
+    let fails = |actual: &[f32], expected: &[f32]| verify::compare(actual, expected, None).1;
+    assert_eq!(fails(&[1.0, 2.0], &[1.0, 2.0]), None);
+    assert_eq!(fails(&[1.0, 2.0001], &[1.0, 2.0]).unwrap(), "at 1: 2.0001 instead of 2");
+    assert!(fails(&[f32::NAN], &[1.0]).is_some() && fails(&[1.0], &[f32::NAN]).is_some());
+    assert!(fails(&[0.0], &[f32::INFINITY]).is_some() && fails(&[1.0], &[1.0, 1.0]).is_some());
+}

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, kernel, verify, wgpu};
+use wgpu_optim::{GpuOptimizer, Recipe, Requirements, TensorSpec, kernel, verify, wgpu};
 
 use crate::adapters::{open_chosen, wait};
 
@@ -16,7 +16,7 @@ use crate::adapters::{open_chosen, wait};
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Parameters, in one tensor.
-    #[arg(long, default_value_t = 1 << 24, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, default_value_t = 1 << 24, value_parser = clap::value_parser!(u64).range(1..=0xffff_0000))]
     params: u64,
     /// Recipes, by preset name, separated by commas.
     #[arg(
@@ -64,6 +64,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .collect::<Result<_>>()?;
     ensure!(!recipes.is_empty(), "--recipes names no recipe");
     let (adapter, device, queue) = open_chosen()?;
+    // Before the host allocates as much.
+    let spec = [TensorSpec::new("tensor", [usize::try_from(arguments.params)?])];
+    for (_, recipe) in &recipes {
+        Requirements::new(&spec, *recipe)?.check(&device.limits())?;
+    }
     let progress = ProgressBar::new(recipes.len() as u64 + 1);
     progress.enable_steady_tick(Duration::from_millis(100));
 
@@ -76,8 +81,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let (params, grads) = (verify::params(numel), verify::grads(numel, 1));
     for (name, recipe) in recipes {
         progress.set_message(name.clone());
-        let spec = TensorSpec::new("tensor", [numel]);
-        let mut optimizer = GpuOptimizer::new_blocking(&device, &queue, &[spec], recipe)?;
+        let mut optimizer = GpuOptimizer::new_blocking(&device, &queue, &spec, recipe)?;
         optimizer.write_param("tensor", &params)?;
         optimizer.write_grad("tensor", &grads)?;
         let mut step = || -> Result<()> {

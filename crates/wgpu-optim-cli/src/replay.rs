@@ -59,6 +59,7 @@ fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Recording>> {
     let mut grads: BTreeMap<String, Steps> = BTreeMap::new();
     for (key, view) in file.iter() {
         if let Some(name) = key.strip_prefix("param.") {
+            ensure!(!name.is_empty(), "tensor `{key}` has no name");
             let param = values(key, &view)?;
             let recording = Recording { shape: view.shape().to_vec(), param, grads: Vec::new() };
             recordings.insert(name.to_owned(), recording);

@@ -117,7 +117,7 @@ pub fn train(
     let mut batches = Batches::new(data, options);
     let mut bridge = Bridge::new(gpu, &model, recipe)?;
 
-    let mut losses = Vec::with_capacity(options.steps);
+    let mut losses = Vec::new();
     let mut tests = Vec::new();
     let mut pending = Vec::new();
     let mut setup = Duration::ZERO;
