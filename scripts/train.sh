@@ -12,5 +12,5 @@ if [ -n "${WGPU_OPTIM_TRAIN:-}" ]; then
 fi
 ensure_cargo
 [ -e target/release/wgpu-optim-train ] ||
-    echo "Building the trainer and Burn, once; on few cores this takes ten minutes or more." >&2
+    echo "Building the trainer and Burn, once; on two cores this takes a quarter of an hour or more." >&2
 exec cargo run --release -p wgpu-optim-train -- "$@"
