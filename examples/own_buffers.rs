@@ -48,8 +48,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         compilation_options: wgpu::PipelineCompilationOptions::default(),
         cache: None,
     });
-    let buffers =
-        TensorBuffers { param: TensorSlice::whole(&coefficients), grad: Some(TensorSlice::whole(&grad)) };
+    let buffers = TensorBuffers::new(TensorSlice::whole(&coefficients), TensorSlice::whole(&grad));
     let group = device.create_bind_group(&wgpu::BindGroupDescriptor {
         label: Some("gradient"),
         layout: &pipeline.get_bind_group_layout(0),

@@ -15,8 +15,8 @@ fn histogram(
     let width = select(1023u, 2047u, grid.digit == 1u);
     if at < grid.count {
         let span = chunks[grid.first + at];
-        if selections[span.tensor].open == 1u {
-            let prefix = selections[span.tensor].threshold >> known;
+        if tensors.selections[span.tensor].open == 1u {
+            let prefix = tensors.selections[span.tensor].threshold >> known;
             for (var j = lane; 4u * j < span.len; j += WORKGROUP) {
                 let found = keys[span.offset / 4u + j];
                 let inside = (found >> vec4<u32>(known)) == vec4<u32>(prefix);
@@ -31,6 +31,6 @@ fn histogram(
         }
     }
     if at < grid.count {
-        flush_bins(lane, selections[chunks[grid.first + at].tensor].histogram);
+        flush_bins(lane, tensors.selections[chunks[grid.first + at].tensor].histogram);
     }
 }

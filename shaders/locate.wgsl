@@ -18,16 +18,16 @@ fn locate(
     let at = linear(workgroup, workgroups);
     if at < grid.count {
         let tensor = grid.first + at;
-        let open = selections[tensor].open == 1u;
-        let wanted = selections[tensor].remaining;
-        let threshold = vec4<u32>(selections[tensor].threshold);
+        let open = tensors.selections[tensor].open == 1u;
+        let wanted = tensors.selections[tensor].remaining;
+        let threshold = vec4<u32>(tensors.selections[tensor].threshold);
         if lane == 0u {
             boundary = NOWHERE;
         }
 
-        let share = (selections[tensor].chunk_count + WORKGROUP - 1u) / WORKGROUP;
-        let first = selections[tensor].first_chunk + lane * share;
-        let end = min(first + share, selections[tensor].first_chunk + selections[tensor].chunk_count);
+        let share = (tensors.selections[tensor].chunk_count + WORKGROUP - 1u) / WORKGROUP;
+        let first = tensors.selections[tensor].first_chunk + lane * share;
+        let end = min(first + share, tensors.selections[tensor].first_chunk + tensors.selections[tensor].chunk_count);
         var own = 0u;
         if open {
             for (var c = first; c < end; c += 1u) {
@@ -67,7 +67,7 @@ fn locate(
                 if keys[(chunk.offset + j) / 4u][j % 4u] == threshold.x {
                     passed += 1u;
                     if passed == left {
-                        selections[tensor].tie_limit = chunk.index + j + 1u;
+                        tensors.selections[tensor].tie_limit = chunk.index + j + 1u;
                     }
                 }
             }

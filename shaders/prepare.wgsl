@@ -9,10 +9,10 @@ fn prepare(
     let at = linear(workgroup, workgroups) * WORKGROUP + lane;
     if at < grid.count {
         let tensor = grid.first + at;
-        selections[tensor].open = 1u;
-        selections[tensor].threshold = 0u;
-        selections[tensor].tie_limit = 0u;
-        selections[tensor].remaining = selections[tensor].k;
-        atomicStore(&selections[tensor].selected, 0u);
+        tensors.selections[tensor].open = 1u;
+        tensors.selections[tensor].threshold = 0u;
+        tensors.selections[tensor].tie_limit = 0u;
+        tensors.selections[tensor].remaining = tensors.selections[tensor].k;
+        atomicStore(&tensors.selections[tensor].selected, 0u);
     }
 }

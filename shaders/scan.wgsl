@@ -10,21 +10,21 @@ fn scan_exact(
     let at = linear(workgroup, workgroups);
     if at < grid.count {
         let tensor = grid.first + at;
-        let open = selections[tensor].open == 1u;
-        let prefix = selections[tensor].threshold;
+        let open = tensors.selections[tensor].open == 1u;
+        let prefix = tensors.selections[tensor].threshold;
         var populations = take_populations(tensor, lane);
         let own = population(populations);
         let through = scan(lane, own);
         // NaN scores are in no bin: with fewer than K others, all of those are selected.
-        let wanted = select(selections[tensor].remaining, min(selections[tensor].k, sums[WORKGROUP - 1u]), grid.digit == 0u);
+        let wanted = select(tensors.selections[tensor].remaining, min(tensors.selections[tensor].k, sums[WORKGROUP - 1u]), grid.digit == 0u);
         var before = through - own;
         // What the lanes have read of the selection, one of them overwrites now.
         storageBarrier();
         if open && grid.digit == 0u && lane == 0u {
-            atomicStore(&selections[tensor].selected, wanted);
+            atomicStore(&tensors.selections[tensor].selected, wanted);
             if wanted == 0u {
-                selections[tensor].open = 0u;
-                selections[tensor].threshold = 0xffffffffu;
+                tensors.selections[tensor].open = 0u;
+                tensors.selections[tensor].threshold = 0xffffffffu;
             }
         }
         if open && before < wanted && wanted <= through {
@@ -34,9 +34,9 @@ fn scan_exact(
                     let shift = select(select(0u, 10u, grid.digit == 1u), 21u, grid.digit == 0u);
                     let found = prefix | ((bin - b) << shift);
                     let whole = wanted - before == populations[b];
-                    selections[tensor].threshold = select(found, found - 1u, whole);
-                    selections[tensor].open = select(1u, 0u, whole);
-                    selections[tensor].remaining = wanted - before;
+                    tensors.selections[tensor].threshold = select(found, found - 1u, whole);
+                    tensors.selections[tensor].open = select(1u, 0u, whole);
+                    tensors.selections[tensor].remaining = wanted - before;
                     break;
                 }
                 before += populations[b];

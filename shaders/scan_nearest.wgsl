@@ -13,11 +13,11 @@ fn scan_nearest(
         var populations = take_populations(tensor, lane);
         let own = population(populations);
         let through = scan(lane, own);
-        let wanted = min(selections[tensor].k, sums[WORKGROUP - 1u]);
+        let wanted = min(tensors.selections[tensor].k, sums[WORKGROUP - 1u]);
         var before = through - own;
         if wanted == 0u && lane == 0u {
-            selections[tensor].threshold = 0xffffffffu;
-            atomicStore(&selections[tensor].selected, 0u);
+            tensors.selections[tensor].threshold = 0xffffffffu;
+            atomicStore(&tensors.selections[tensor].selected, 0u);
         }
         if before < wanted && wanted <= through {
             let bin = highest_bin(lane);
@@ -26,8 +26,8 @@ fn scan_nearest(
                 if wanted <= after {
                     let with_bin = after - wanted <= wanted - before;
                     let edge = select(bin - b + 1u, bin - b, with_bin) << 21u;
-                    selections[tensor].threshold = edge - 1u;
-                    atomicStore(&selections[tensor].selected, select(before, after, with_bin));
+                    tensors.selections[tensor].threshold = edge - 1u;
+                    atomicStore(&tensors.selections[tensor].selected, select(before, after, with_bin));
                     break;
                 }
                 before = after;

@@ -17,7 +17,7 @@ fn score_keys(
         for (var j = lane; 4u * j < span.len; j += WORKGROUP) {
             let lanes = min(4u, span.len - 4u * j);
             let vector = span.offset / 4u + j;
-            let g = load_grad(vector, lanes);
+            let g = clip(load_grad(span.grad / 4u + j, lanes));
             let score = update(load_state(vector), g, row).direction * g;
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let found = select(vec4<u32>(NAN_KEY), key(score), inside);
@@ -29,6 +29,6 @@ fn score_keys(
         }
     }
     if at < grid.count {
-        flush_bins(lane, selections[chunks[grid.first + at].tensor].histogram);
+        flush_bins(lane, tensors.selections[chunks[grid.first + at].tensor].histogram);
     }
 }

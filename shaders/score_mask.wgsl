@@ -22,7 +22,7 @@ fn score_mask(
         for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
-            let g = load_grad(vector, lanes);
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
             let score = update(load_state(vector), g, row).direction * g;
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let ones = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), (key(score) > vec4<u32>(ZERO_KEY)) & inside);
@@ -33,6 +33,6 @@ fn score_mask(
     }
     workgroupBarrier();
     if lane == 0u && at < grid.count {
-        atomicAdd(&selections[chunks[grid.first + at].tensor].selected, atomicLoad(&positive));
+        atomicAdd(&tensors.selections[chunks[grid.first + at].tensor].selected, atomicLoad(&positive));
     }
 }

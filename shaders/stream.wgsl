@@ -14,12 +14,12 @@ fn stream(
         for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
-            let g = load_grad(vector, lanes);
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
             let next = update(load_state(vector), g, row);
             let factor = phi(policy, next.direction * g, chunk, j, row);
-            let theta = load_param(vector, lanes);
+            let theta = load_param(chunk.param / 4u + j, lanes);
             store_state(vector, next.state);
-            store_param(vector, lanes, theta - (row.decay * theta + row.step * (factor * next.direction)));
+            store_param(chunk.param / 4u + j, lanes, theta - (row.decay * theta + row.step * (factor * next.direction)));
         }
     }
 }

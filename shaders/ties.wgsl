@@ -18,8 +18,8 @@ fn ties(
     let at = linear(workgroup, workgroups);
     if at < grid.count {
         let chunk = chunks[grid.first + at];
-        if selections[chunk.tensor].open == 1u {
-            let threshold = vec4<u32>(selections[chunk.tensor].threshold);
+        if tensors.selections[chunk.tensor].open == 1u {
+            let threshold = vec4<u32>(tensors.selections[chunk.tensor].threshold);
             var sum = vec4<u32>(0u);
             for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
                 sum += select(vec4<u32>(0u), vec4<u32>(1u), keys[chunk.offset / 4u + j] == threshold);

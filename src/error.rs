@@ -51,7 +51,7 @@ pub enum Error {
     Slice {
         /// Name of the tensor.
         tensor: String,
-        /// `parameter` or `gradient`.
+        /// `parameter`, `gradient`, or the name of a state.
         what: &'static str,
         /// What is wrong with it, and what is allowed.
         reason: String,

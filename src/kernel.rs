@@ -5,7 +5,8 @@ use std::num::NonZeroU64;
 
 use encase::ShaderType;
 
-use crate::plan::{BaseKind, Plan, PolicyKind, ROWS, Scratch};
+use crate::passes::Schedule;
+use crate::plan::{BaseKind, Chunk, Ownership, Plan, PolicyKind, ROWS, Scratch};
 use crate::policy::{Normalizer, Policy};
 use crate::recipe::Recipe;
 
@@ -21,8 +22,9 @@ pub(crate) struct Row {
     pub eps: f32,
     pub alpha: f32,
     pub gamma: f32,
-    // A row is as long as the alignment of a dynamic offset, so that a page can begin at any row.
-    #[shader(size(220))]
+    pub max_grad_norm: f32,
+    // A row is as long as the alignment of a dynamic offset, so that a dispatch can begin at any row.
+    #[shader(size(216))]
     pub count_normalizer: u32,
 }
 
@@ -39,8 +41,10 @@ pub struct Grid {
     pub first_chunk: u32,
     /// Chunks of the page.
     pub chunk_count: u32,
-    /// Where the tie counts begin among the counters.
+    /// Where the chunks' tie counts begin among the counters.
     pub ties: u32,
+    /// Where the chunks' sums of squared gradients begin among the counters.
+    pub norms: u32,
 }
 
 /// Top-K of one tensor, as the kernels keep it.
@@ -62,7 +66,7 @@ pub(crate) struct Selection {
 pub(crate) const STRIDE: u64 = 256;
 
 impl Row {
-    pub(crate) fn new(recipe: &Recipe, t: u64) -> Self {
+    pub(crate) fn new(recipe: &Recipe, t: u64, max_grad_norm: Option<f64>) -> Self {
         let scalars = recipe.base.scalars(t);
         let (alpha, gamma) = recipe.policy.factors();
         let count = matches!(recipe.policy, Policy::Cautious(c) if c.normalizer == Normalizer::Count);
@@ -76,24 +80,36 @@ impl Row {
             eps: scalars.eps as f32,
             alpha: alpha as f32,
             gamma: gamma as f32,
+            max_grad_norm: max_grad_norm.unwrap_or(f64::INFINITY) as f32,
             count_normalizer: u32::from(count),
         }
     }
 }
 
-/// A kernel: an entry point, put together with the base, the policy and the way to reach parameters that it needs.
+/// How kernels reach parameters and gradients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Access {
+    /// Four at a time; one at a time where what lies behind the last coordinate is not ours.
+    pub vectorized: bool,
+    /// Whether gradients are scaled to clip their norm.
+    pub clipped: bool,
+}
+
+/// A kernel: an entry point, put together with the base, the policy and the way to reach tensors that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // each is a file in shaders/ that opens with what it computes
 pub enum Kernel {
+    Norm { base: BaseKind, access: Access },
+    Clip,
     Prepare,
-    ScoreMask { base: BaseKind, vectorized: bool },
-    ScoreKeys { base: BaseKind, vectorized: bool },
+    ScoreMask { base: BaseKind, access: Access },
+    ScoreKeys { base: BaseKind, access: Access },
     ScanExact,
     ScanNearest,
     Histogram,
     Ties,
     Locate,
-    Stream { base: BaseKind, policy: PolicyKind, vectorized: bool },
+    Stream { base: BaseKind, policy: PolicyKind, access: Access },
 }
 
 macro_rules! shader {
@@ -106,6 +122,8 @@ impl Kernel {
     /// The name of the entry point.
     pub fn entry_point(self) -> &'static str {
         match self {
+            Kernel::Norm { .. } => "norm",
+            Kernel::Clip => "clip_factor",
             Kernel::Prepare => "prepare",
             Kernel::ScoreMask { .. } => "score_mask",
             Kernel::ScoreKeys { .. } => "score_keys",
@@ -125,13 +143,19 @@ impl Kernel {
         let bins = shader!("lib/bins.wgsl");
         let populations = shader!("lib/populations.wgsl");
         let find_bin = shader!("lib/find_bin.wgsl");
+        let sum = shader!("lib/sum.wgsl");
         match self {
+            // It reads the gradients themselves, whatever the access says about scaling.
+            Kernel::Norm { access, .. } => [tables, tensors(access), sum, shader!("norm.wgsl")].join("\n"),
+            Kernel::Clip => [tables, sum, shader!("clip.wgsl")].join("\n"),
             Kernel::Prepare => [tables, shader!("prepare.wgsl")].join("\n"),
-            Kernel::ScoreMask { base, vectorized } => {
-                [tables, keys, tensors(vectorized), base.source(), shader!("score_mask.wgsl")].join("\n")
+            Kernel::ScoreMask { base, access } => {
+                let clip = clip(access);
+                [tables, keys, tensors(access), clip, base.source(), shader!("score_mask.wgsl")].join("\n")
             }
-            Kernel::ScoreKeys { base, vectorized } => {
-                [tables, keys, bins, tensors(vectorized), base.source(), shader!("score_keys.wgsl")]
+            Kernel::ScoreKeys { base, access } => {
+                let clip = clip(access);
+                [tables, keys, bins, tensors(access), clip, base.source(), shader!("score_keys.wgsl")]
                     .join("\n")
             }
             Kernel::ScanExact => [tables, populations, find_bin, shader!("scan.wgsl")].join("\n"),
@@ -139,8 +163,9 @@ impl Kernel {
             Kernel::Histogram => [tables, bins, shader!("histogram.wgsl")].join("\n"),
             Kernel::Ties => [tables, shader!("ties.wgsl")].join("\n"),
             Kernel::Locate => [tables, find_bin, shader!("locate.wgsl")].join("\n"),
-            Kernel::Stream { base, policy, vectorized } => {
-                [tables, keys, tensors(vectorized), base.source(), policy.source(), shader!("stream.wgsl")]
+            Kernel::Stream { base, policy, access } => {
+                let (clip, policy) = (clip(access), policy.source());
+                [tables, keys, tensors(access), clip, base.source(), policy, shader!("stream.wgsl")]
                     .join("\n")
             }
         }
@@ -149,6 +174,8 @@ impl Kernel {
     /// Which of the bind groups `[tables, tensors, scratch, counters]` it uses.
     pub fn groups(self) -> [bool; 4] {
         match self {
+            Kernel::Norm { .. } => [true, true, false, true],
+            Kernel::Clip => [true, false, false, true],
             Kernel::Prepare => [true, false, false, false],
             Kernel::ScoreMask { .. } => [true, true, true, false],
             Kernel::ScoreKeys { .. } => [true, true, true, true],
@@ -160,12 +187,7 @@ impl Kernel {
 
     /// How many storage buffers its bind groups hold.
     pub(crate) fn storage_buffers(self) -> u32 {
-        let tensors = match self {
-            Kernel::ScoreMask { base, .. } | Kernel::ScoreKeys { base, .. } | Kernel::Stream { base, .. } => {
-                2 + base.states() as u32
-            }
-            _ => 0,
-        };
+        let tensors = self.base().map_or(0, |base| 2 + base.states() as u32);
         let [_, _, scratch, counters] = self.groups();
         2 + tensors + u32::from(scratch) + u32::from(counters)
     }
@@ -176,6 +198,8 @@ impl Kernel {
             Kernel::Stream { base: b, policy: p, .. } => b == base && p == policy.stream(),
             Kernel::ScoreMask { base: b, .. } => b == base && policy.scratch() == Scratch::Mask,
             Kernel::ScoreKeys { base: b, .. } => b == base && policy.scratch() == Scratch::Keys,
+            Kernel::Norm { base: b, .. } => b == base,
+            Kernel::Clip => true,
             Kernel::Prepare => policy.scratch() != Scratch::None,
             Kernel::ScanNearest => policy == PolicyKind::MgupApproximate,
             Kernel::ScanExact | Kernel::Histogram | Kernel::Ties | Kernel::Locate => {
@@ -184,11 +208,31 @@ impl Kernel {
         }
     }
 
+    /// Whether it reads or writes parameters, gradients or state.
+    pub(crate) fn touches_tensors(self) -> bool {
+        self.groups()[1]
+    }
+
+    /// The same kernel for tensors that are reached four coordinates at a time, or one.
+    pub(crate) fn vectorized(self, vectorized: bool) -> Self {
+        let change = |access| Access { vectorized, ..access };
+        match self {
+            Kernel::Norm { base, access } => Kernel::Norm { base, access: change(access) },
+            Kernel::ScoreMask { base, access } => Kernel::ScoreMask { base, access: change(access) },
+            Kernel::ScoreKeys { base, access } => Kernel::ScoreKeys { base, access: change(access) },
+            Kernel::Stream { base, policy, access } => {
+                Kernel::Stream { base, policy, access: change(access) }
+            }
+            other => other,
+        }
+    }
+
     fn base(self) -> Option<BaseKind> {
         match self {
-            Kernel::ScoreMask { base, .. } | Kernel::ScoreKeys { base, .. } | Kernel::Stream { base, .. } => {
-                Some(base)
-            }
+            Kernel::Norm { base, .. }
+            | Kernel::ScoreMask { base, .. }
+            | Kernel::ScoreKeys { base, .. }
+            | Kernel::Stream { base, .. } => Some(base),
             _ => None,
         }
     }
@@ -215,8 +259,12 @@ impl PolicyKind {
     }
 }
 
-fn tensors(vectorized: bool) -> &'static str {
-    if vectorized { shader!("lib/tensors_vec4.wgsl") } else { shader!("lib/tensors_scalar.wgsl") }
+fn tensors(access: Access) -> &'static str {
+    if access.vectorized { shader!("lib/tensors_vec4.wgsl") } else { shader!("lib/tensors_scalar.wgsl") }
+}
+
+fn clip(access: Access) -> &'static str {
+    if access.clipped { shader!("lib/clip_on.wgsl") } else { shader!("lib/clip_off.wgsl") }
 }
 
 /// WGSL of `p[i] = g[i]`, the yardstick of the benchmarks: 8 bytes a parameter. Its constant `RUN` is the number of
@@ -226,6 +274,7 @@ pub const COPY: &str = shader!("copy.wgsl");
 /// Every kernel there is.
 pub fn all_kernels() -> Vec<Kernel> {
     let mut kernels = vec![
+        Kernel::Clip,
         Kernel::Prepare,
         Kernel::ScanExact,
         Kernel::ScanNearest,
@@ -233,10 +282,14 @@ pub fn all_kernels() -> Vec<Kernel> {
         Kernel::Ties,
         Kernel::Locate,
     ];
-    for base in [BaseKind::Adamw, BaseKind::Lion] {
-        for vectorized in [true, false] {
-            kernels.push(Kernel::ScoreMask { base, vectorized });
-            kernels.push(Kernel::ScoreKeys { base, vectorized });
+    for base in BaseKind::ALL {
+        for (vectorized, clipped) in [(true, false), (false, false), (true, true), (false, true)] {
+            let access = Access { vectorized, clipped };
+            kernels.push(Kernel::ScoreMask { base, access });
+            kernels.push(Kernel::ScoreKeys { base, access });
+            if clipped {
+                kernels.push(Kernel::Norm { base, access });
+            }
             for policy in [
                 PolicyKind::Plain,
                 PolicyKind::Cautious,
@@ -244,14 +297,15 @@ pub fn all_kernels() -> Vec<Kernel> {
                 PolicyKind::CautiousMgup,
                 PolicyKind::Grams,
             ] {
-                kernels.push(Kernel::Stream { base, policy, vectorized });
+                kernels.push(Kernel::Stream { base, policy, access });
             }
         }
     }
     kernels
 }
 
-/// The pipelines of a plan, and the layouts of their bind groups.
+/// Pipelines, and the layouts of their bind groups. A clone shares them.
+#[derive(Clone)]
 pub(crate) struct Kernels {
     pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
     pub tables: wgpu::BindGroupLayout,
@@ -262,8 +316,28 @@ pub(crate) struct Kernels {
 }
 
 impl Kernels {
-    /// Compiles `needed`, for the classes of a plan.
-    pub(crate) fn new(device: &wgpu::Device, plan: &Plan, needed: BTreeSet<Kernel>) -> Self {
+    /// Compiles what a schedule needs and `compiled` does not have.
+    pub(crate) fn new(
+        device: &wgpu::Device,
+        plan: &Plan,
+        schedule: &Schedule,
+        compiled: Option<&Self>,
+    ) -> Self {
+        let mut needed: BTreeSet<_> = schedule.dispatches.iter().map(|d| d.kernel).collect();
+        if plan.ownership != Ownership::Arenas && plan.tensors.iter().any(|t| !t.numel.is_multiple_of(4)) {
+            needed.extend(schedule.dispatches.iter().map(|d| d.kernel.vectorized(false)));
+        }
+        let mut kernels = compiled.cloned().unwrap_or_else(|| Self::layouts(device));
+        for kernel in needed {
+            if !kernels.pipelines.contains_key(&kernel) {
+                let pipeline = kernels.compile(device, kernel);
+                kernels.pipelines.insert(kernel, pipeline);
+            }
+        }
+        kernels
+    }
+
+    fn layouts(device: &wgpu::Device) -> Self {
         let storage = |binding| entry(binding, wgpu::BufferBindingType::Storage { read_only: false }, None);
         let uniform = |binding, size| entry(binding, wgpu::BufferBindingType::Uniform, Some(size));
         let layout = |name: &str, entries: &[wgpu::BindGroupLayoutEntry]| {
@@ -272,32 +346,28 @@ impl Kernels {
                 entries,
             })
         };
+        let chunk = Chunk::min_size().get();
         let tables = layout(
             "tables",
             &[
                 uniform(0, Grid::min_size().get()),
                 uniform(1, STRIDE * ROWS as u64),
-                entry(2, wgpu::BufferBindingType::Storage { read_only: true }, None),
+                entry(2, wgpu::BufferBindingType::Storage { read_only: true }, Some(chunk)),
                 storage(3),
             ],
         );
-        let tensors = plan.classes.iter().map(|class| {
-            let bindings = 2 + class.base.states() as u32;
-            (class.base, layout("tensors", &(0..bindings).map(storage).collect::<Vec<_>>()))
+        let tensors = BaseKind::ALL.map(|base| {
+            let bindings = 2 + base.states() as u32;
+            (base, layout("tensors", &(0..bindings).map(storage).collect::<Vec<_>>()))
         });
-        let mut kernels = Self {
+        Self {
             pipelines: HashMap::new(),
             tables,
-            tensors: tensors.collect(),
+            tensors: tensors.into(),
             scratch: layout("scratch", &[storage(0)]),
             counters: layout("counters", &[storage(0)]),
             empty: layout("empty", &[]),
-        };
-        for kernel in needed {
-            let pipeline = kernels.compile(device, kernel);
-            kernels.pipelines.insert(kernel, pipeline);
         }
-        kernels
     }
 
     pub(crate) fn pipeline(&self, kernel: Kernel) -> &wgpu::ComputePipeline {
@@ -361,7 +431,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::{BINS, Chunk, WORKGROUP};
+    use crate::plan::{BINS, CHUNK, WORKGROUP};
 
     /// Byte offsets of a WGSL struct's members, and its size.
     fn wgsl_layout(module: &naga::Module, name: &str) -> (Vec<(String, u32)>, u32) {
@@ -391,7 +461,8 @@ mod tests {
 
     #[test]
     fn structs_lie_in_wgsl_as_in_rust() {
-        let kernel = Kernel::Stream { base: BaseKind::Adamw, policy: PolicyKind::Mgup, vectorized: true };
+        let access = Access { vectorized: true, clipped: true };
+        let kernel = Kernel::Stream { base: BaseKind::Adamw, policy: PolicyKind::Mgup, access };
         let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
         let bits = f32::to_bits;
         let row = Row {
@@ -404,7 +475,8 @@ mod tests {
             eps: 7.0,
             alpha: 8.0,
             gamma: 9.0,
-            count_normalizer: 10,
+            max_grad_norm: 10.0,
+            count_normalizer: 11,
         };
         let fields = [
             ("step", bits(1.0)),
@@ -416,12 +488,13 @@ mod tests {
             ("eps", bits(7.0)),
             ("alpha", bits(8.0)),
             ("gamma", bits(9.0)),
-            ("count_normalizer", 10),
+            ("max_grad_norm", bits(10.0)),
+            ("count_normalizer", 11),
         ];
         assert_layout(&module, "Row", &fields, &row);
         assert_eq!(Row::min_size().get(), STRIDE);
 
-        let chunk = Chunk { offset: 1, len: 2, index: 3, tensor: 4, row: 5, mask: 6, pad0: 7, pad1: 8 };
+        let chunk = Chunk { offset: 1, len: 2, index: 3, tensor: 4, row: 5, mask: 6, param: 7, grad: 8 };
         let fields = [
             ("offset", 1),
             ("len", 2),
@@ -429,14 +502,21 @@ mod tests {
             ("tensor", 4),
             ("row", 5),
             ("mask", 6),
-            ("pad0", 7),
-            ("pad1", 8),
+            ("param", 7),
+            ("grad", 8),
         ];
         assert_layout(&module, "Chunk", &fields, &chunk);
 
-        let grid = Grid { first: 1, count: 2, digit: 3, first_chunk: 4, chunk_count: 5, ties: 6 };
-        let fields =
-            [("first", 1), ("count", 2), ("digit", 3), ("first_chunk", 4), ("chunk_count", 5), ("ties", 6)];
+        let grid = Grid { first: 1, count: 2, digit: 3, first_chunk: 4, chunk_count: 5, ties: 6, norms: 7 };
+        let fields = [
+            ("first", 1),
+            ("count", 2),
+            ("digit", 3),
+            ("first_chunk", 4),
+            ("chunk_count", 5),
+            ("ties", 6),
+            ("norms", 7),
+        ];
         assert_layout(&module, "Grid", &fields, &grid);
 
         let selection = Selection {
@@ -493,7 +573,7 @@ mod tests {
             assert_eq!(used, kernel.groups(), "{kernel:?}");
             assert!(kernel.storage_buffers() <= 8, "{kernel:?} exceeds WebGPU's default");
             let text = kernel.source();
-            for (constant, value) in [("WORKGROUP", WORKGROUP), ("BINS", BINS)] {
+            for (constant, value) in [("WORKGROUP", WORKGROUP), ("BINS", BINS), ("CHUNK", CHUNK)] {
                 let named = format!("const {constant}: u32 = ");
                 if let Some(at) = text.find(&named) {
                     let rest = &text[at + named.len()..];

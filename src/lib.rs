@@ -4,6 +4,7 @@
 
 pub mod adapter;
 pub mod base;
+mod batches;
 mod error;
 pub mod kernel;
 mod optimizer;

@@ -1,25 +1,29 @@
 //! [`GpuOptimizer`]: owns the state, records the steps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use encase::ShaderType;
 
+use crate::batches::{self, Batch, Place, Placement};
 use crate::error::Error;
 use crate::kernel::{Grid, Kernels, Row, STRIDE, Selection, table};
-use crate::passes::{Dispatch, Schedule};
-use crate::plan::{Ownership, Plan, ROWS, Scratch, TensorSpec};
-use crate::ranges::{check, finite_non_negative};
+use crate::passes::{Dispatch, Over, Schedule};
+use crate::plan::{Chunk, Ownership, Plan, ROWS, Scratch, TensorSpec};
+use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::readback;
 use crate::recipe::ParamGroups;
 use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
 use crate::slices::{self, TensorBuffers, TensorSlice};
 
+/// Bytes before the selections in the kernels' `Tensors`.
+const TENSORS_HEADER: u64 = 8;
+
 /// Optimizer steps on a GPU.
 ///
 /// It borrows a device and a queue, keeps all state in storage buffers, and records a step into the caller's encoder.
 /// Parameters and gradients lie either in its own arenas ([`GpuOptimizer::new`]) or in buffers of the caller, given anew
-/// each step ([`GpuOptimizer::for_buffers`]).
+/// each step ([`GpuOptimizer::for_buffers`]); the state, too, may be the caller's ([`GpuOptimizer::stateless`]).
 ///
 /// Everything is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
 /// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other.
@@ -36,11 +40,13 @@ pub struct GpuOptimizer {
     /// State buffers of each block.
     states: Vec<Vec<wgpu::Buffer>>,
     scratch: Vec<wgpu::Buffer>,
-    selections: wgpu::Buffer,
-    tables: wgpu::BindGroup,
+    /// The `Tensors` of the kernels: the gradients' norm, then a selection a tensor.
+    tensors: wgpu::Buffer,
+    /// The tables of the plan, and those of a step in a slot of the ring.
+    tables: [wgpu::BindGroup; 2],
     counters: wgpu::BindGroup,
     empty: wgpu::BindGroup,
-    /// Per page: parameters, gradients and state (where the optimizer owns them), and scratch (where there is any).
+    /// Per page: parameters, gradients and state (where the optimizer owns them all), and scratch (where there is any).
     pages: Vec<[Option<wgpu::BindGroup>; 2]>,
     /// Steps that each tensor has taken.
     steps: Vec<u64>,
@@ -69,7 +75,7 @@ impl GpuOptimizer {
         specs: &[TensorSpec],
         groups: impl Into<ParamGroups>,
     ) -> Result<Self, Error> {
-        Self::build(device, queue, specs, groups.into(), Ownership::Arenas).await
+        Self::build(device, queue, specs, groups.into(), Ownership::Arenas, None).await
     }
 
     /// An optimizer that holds only state; the caller gives parameters and gradients each step, to
@@ -83,7 +89,32 @@ impl GpuOptimizer {
         specs: &[TensorSpec],
         groups: impl Into<ParamGroups>,
     ) -> Result<Self, Error> {
-        Self::build(device, queue, specs, groups.into(), Ownership::Caller).await
+        Self::build(device, queue, specs, groups.into(), Ownership::Caller, None).await
+    }
+
+    /// An optimizer that holds neither parameters nor state, only what the kernels of a step hand to each other: the
+    /// caller gives all of them each step, to [`record_with`](Self::record_with), with state that begins at zero, and
+    /// says with [`set_steps`](Self::set_steps) how many steps that state has seen.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub async fn stateless(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Stateless, None).await
+    }
+
+    /// Another optimizer on the same device, made for buffers in the same way, for other tensors or groups. It shares the
+    /// pipelines that are compiled already.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub async fn sibling(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self, Error> {
+        let (groups, kernels) = (groups.into(), Some(&self.kernels));
+        Self::build(&self.device, &self.queue, specs, groups, self.plan.ownership, kernels).await
     }
 
     /// [`new`](Self::new), blocking. Not on the web.
@@ -114,12 +145,40 @@ impl GpuOptimizer {
         pollster::block_on(Self::for_buffers(device, queue, specs, groups))
     }
 
+    /// [`stateless`](Self::stateless), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn stateless_blocking(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        pollster::block_on(Self::stateless(device, queue, specs, groups))
+    }
+
+    /// [`sibling`](Self::sibling), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn sibling_blocking(
+        &self,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        pollster::block_on(self.sibling(specs, groups))
+    }
+
     async fn build(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         specs: &[TensorSpec],
         groups: ParamGroups,
         ownership: Ownership,
+        compiled: Option<&Kernels>,
     ) -> Result<Self, Error> {
         let limits = device.limits();
         Requirements::new(specs, groups.clone())?.check(&limits)?;
@@ -129,7 +188,7 @@ impl GpuOptimizer {
             device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),
             device.push_error_scope(wgpu::ErrorFilter::Internal),
         ];
-        let optimizer = Self::allocate(device, queue, groups, plan);
+        let optimizer = Self::allocate(device, queue, groups, plan, compiled);
         let errors: Vec<_> = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect();
         for error in errors {
             if let Some(error) = error.await {
@@ -146,7 +205,13 @@ impl GpuOptimizer {
         Ok(optimizer)
     }
 
-    fn allocate(device: &wgpu::Device, queue: &wgpu::Queue, groups: ParamGroups, plan: Plan) -> Self {
+    fn allocate(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        groups: ParamGroups,
+        plan: Plan,
+        compiled: Option<&Kernels>,
+    ) -> Self {
         let storage = wgpu::BufferUsages::STORAGE;
         let copies = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         // wgpu clears new buffers: state begins at zero.
@@ -165,7 +230,7 @@ impl GpuOptimizer {
         };
 
         let schedule = Schedule::new(&plan, device.limits().max_compute_workgroups_per_dimension);
-        let kernels = Kernels::new(device, &plan, schedule.dispatches.iter().map(|d| d.kernel).collect());
+        let kernels = Kernels::new(device, &plan, &schedule, compiled);
         let mut arenas = Vec::new();
         let mut states = Vec::new();
         for block in &plan.blocks {
@@ -173,7 +238,10 @@ impl GpuOptimizer {
                 arenas
                     .push(["arena.param", "arena.grad"].map(|w| buffer(w, 4 * block.len, storage | copies)));
             }
-            let names = plan.classes[block.class].base.state_names();
+            let names = match plan.ownership {
+                Ownership::Stateless => &[],
+                _ => plan.classes[block.class].base.state_names(),
+            };
             let state = |name: &&str| buffer(&format!("state.{name}"), 4 * block.len, storage | copies);
             states.push(names.iter().map(state).collect());
         }
@@ -197,7 +265,8 @@ impl GpuOptimizer {
                 selected: 0,
             })
             .collect();
-        let selections = filled("table.selections", &table(&selections), storage);
+        let header = vec![0; TENSORS_HEADER as usize];
+        let tensors = filled("table.tensors", &[header, table(&selections)].concat(), storage);
         let chunks = filled("table.chunks", &table(&plan.chunks), storage);
         let mut grids = vec![0; schedule.grids.len() * STRIDE as usize];
         for (grid, at) in schedule.grids.iter().zip(grids.chunks_exact_mut(STRIDE as usize)) {
@@ -206,11 +275,15 @@ impl GpuOptimizer {
             at[..bytes.as_ref().len()].copy_from_slice(bytes.as_ref());
         }
         let grids = filled("table.grids", &grids, wgpu::BufferUsages::UNIFORM);
+        let own_table = plan.ownership != Ownership::Arenas;
+        let table_bytes = Chunk::min_size().get() * if own_table { plan.chunks.len() as u64 } else { 1 };
         let rows = match plan.ownership {
             Ownership::Arenas => groups.recipes().len(),
-            Ownership::Caller => plan.tensors.len(),
+            // Each tensor may have a row of its own, and a batch for each page that it has a part in.
+            _ => plan.tensors.len() + 3 * (plan.tensors.len() + plan.pages.len()),
         };
-        let ring = Ring::new(device, rows);
+        let slot_bytes = STRIDE * rows as u64 + table_bytes;
+        let ring = Ring::new(device, slot_bytes, table_bytes.max(STRIDE * ROWS as u64));
 
         let group = |what: &str, layout: &wgpu::BindGroupLayout, resources: &[wgpu::BindingResource<'_>]| {
             let entries: Vec<_> = resources
@@ -224,15 +297,20 @@ impl GpuOptimizer {
                 entries: &entries,
             })
         };
-        let tables = group(
-            "tables",
-            &kernels.tables,
-            &[
-                range(&grids, 0, Grid::min_size().get()),
-                range(&ring.buffer, 0, STRIDE * ROWS as u64),
-                chunks.as_entire_binding(),
-                selections.as_entire_binding(),
-            ],
+        let rows = range(&ring.buffer, 0, STRIDE * ROWS as u64);
+        let tables = [(&grids, &chunks, chunks.size()), (&ring.buffer, &ring.buffer, table_bytes)].map(
+            |(grids, chunks, table_bytes)| {
+                group(
+                    "tables",
+                    &kernels.tables,
+                    &[
+                        range(grids, 0, Grid::min_size().get()),
+                        rows.clone(),
+                        range(chunks, 0, table_bytes),
+                        tensors.as_entire_binding(),
+                    ],
+                )
+            },
         );
         let counters = buffer("counters", 4 * plan.counters, storage);
         let counters = group("counters", &kernels.counters, &[counters.as_entire_binding()]);
@@ -242,7 +320,7 @@ impl GpuOptimizer {
             .iter()
             .map(|page| {
                 let class = &plan.classes[page.class];
-                let tensors = arenas.get(page.block).map(|arena| {
+                let own = arenas.get(page.block).map(|arena| {
                     let buffers = arena.iter().chain(&states[page.block]);
                     let ranges: Vec<_> = buffers.map(|b| range(b, 4 * page.offset, 4 * page.len)).collect();
                     group("tensors", &kernels.tensors[&class.base], &ranges)
@@ -250,7 +328,7 @@ impl GpuOptimizer {
                 let (block, offset, size) = page.scratch;
                 let scratch = (class.policy.scratch() != Scratch::None)
                     .then(|| group("scratch", &kernels.scratch, &[range(&scratch[block], offset, size)]));
-                [tensors, scratch]
+                [own, scratch]
             })
             .collect();
         Self {
@@ -265,7 +343,7 @@ impl GpuOptimizer {
             arenas,
             states,
             scratch,
-            selections,
+            tensors,
             tables,
             counters,
             empty,
@@ -290,7 +368,7 @@ impl GpuOptimizer {
     /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
     /// many recorded steps (8 to 256) wait to be submitted. Nothing is recorded then.
     pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
-        if self.plan.ownership == Ownership::Caller {
+        if self.plan.ownership != Ownership::Arenas {
             return Err(Error::Ownership(
                 "this optimizer was made for the caller's buffers: use `record_with`",
             ));
@@ -298,15 +376,17 @@ impl GpuOptimizer {
         let slot = self.ring.take(&self.device)?;
         // In arenas all tensors step together.
         let t = self.steps[0] + 1;
-        let rows: Vec<_> = self.groups.recipes().iter().map(|recipe| Row::new(recipe, t)).collect();
-        self.ring.write(&self.queue, &slot, &rows);
-        let row_offsets: Vec<u64> =
-            self.plan.classes.iter().map(|class| slot.offset + STRIDE * class.first_row as u64).collect();
+        let mut bytes = SlotBytes::default();
+        for recipe in self.groups.recipes() {
+            bytes.push(&Row::new(recipe, t, self.groups.max_grad_norm()));
+        }
+        self.ring.write(&self.queue, &slot, &bytes.0);
 
         let mut pass = begin(encoder);
         for dispatch in &self.schedule.dispatches {
-            let tensors = dispatch.page.and_then(|page| self.pages[page][0].as_ref());
-            self.dispatch(&mut pass, dispatch, row_offsets[dispatch.class], tensors);
+            let own = dispatch.page.and_then(|page| self.pages[page][0].as_ref());
+            let row = slot.offset + STRIDE * self.plan.classes[dispatch.class].first_row as u64;
+            self.dispatch(&mut pass, dispatch, row, own);
         }
         drop(pass);
         self.steps.iter_mut().for_each(|t| *t += 1);
@@ -314,8 +394,10 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// Records one step over the caller's buffers, in the order of the specs, and never submits. Tensors without a
-    /// gradient are left alone: their parameter, state and step count stay as they are.
+    /// Records one step over the caller's buffers, in the order of the specs, and never submits: a slice of
+    /// [`TensorBuffers`], or of `Option`s where `None` leaves a tensor out of this step, with its state and its step
+    /// count as they are. Tensors whose parameters lie in
+    /// one buffer, and whose gradients do, share their dispatches.
     ///
     /// Parameters are changed in place. Every range is bound as read-write storage, so several slices may lie in one
     /// buffer, but they must not overlap.
@@ -323,59 +405,127 @@ impl GpuOptimizer {
     /// # Errors
     /// [`Error::Ownership`] for an optimizer with arenas, [`Error::Plan`] if the number of tensors differs,
     /// [`Error::Slice`] for a slice of another size than its tensor, misaligned, overlapping another, reaching beyond
-    /// its buffer, or of a buffer without `STORAGE`; [`Error::RingFull`] as for [`record`](Self::record). Nothing is
+    /// its buffer, or of a buffer without `STORAGE`, and for state that is missing or not asked for;
+    /// [`Error::Recipe`] for a learning rate out of range; [`Error::RingFull`] as for [`record`](Self::record). Nothing is
     /// recorded then.
-    pub fn record_with(
+    pub fn record_with<'a, B>(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
-        buffers: &[TensorBuffers<'_>],
+        buffers: &[B],
+    ) -> Result<(), Error>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
+        let buffers: Vec<_> = buffers.iter().map(|&buffers| buffers.into()).collect();
+        self.record_present(encoder, &buffers)
+    }
+
+    fn record_present(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[Option<TensorBuffers<'_>>],
     ) -> Result<(), Error> {
         if self.plan.ownership == Ownership::Arenas {
             return Err(Error::Ownership("this optimizer has arenas of its own: use `record`"));
         }
         let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
         slices::validate(&self.plan, buffers, alignment)?;
-        let mut given: Vec<Option<(TensorSlice<'_>, TensorSlice<'_>)>> = vec![None; buffers.len()];
-        for (spec, buffers) in buffers.iter().enumerate() {
-            given[self.plan.order[spec]] = buffers.grad.map(|grad| (buffers.param, grad));
-        }
-        if given.iter().all(Option::is_none) {
+        let (row_of, rows) = self.rows_of(buffers);
+        if rows.is_empty() {
             return Ok(());
         }
         let slot = self.ring.take(&self.device)?;
-        // A row for each group and step count that occurs.
-        let mut rows = Vec::new();
-        let mut places = BTreeMap::new();
-        let mut row_of = vec![0; given.len()];
-        for (t, _) in given.iter().enumerate().filter(|(_, given)| given.is_some()) {
-            let (group, step) = (self.plan.tensors[t].spec.group, self.steps[t] + 1);
-            row_of[t] = *places.entry((group, step)).or_insert_with(|| {
-                rows.push(Row::new(&self.groups.recipes()[group], step));
-                rows.len() - 1
-            });
-        }
-        self.ring.write(&self.queue, &slot, &rows);
-        let pages: Vec<Option<wgpu::BindGroup>> = (0..self.plan.pages.len())
-            .map(|p| given[self.plan.pages[p].tensors.start].map(|g| self.bind(p, g)))
+        let mut places = Places::default();
+        let placements: Vec<_> = buffers
+            .iter()
+            .enumerate()
+            .filter_map(|(spec, given)| {
+                let tensor = self.plan.order[spec];
+                let TensorBuffers { param, grad, .. } = (*given)?;
+                Some(Placement {
+                    tensor,
+                    param: places.of(param),
+                    grad: places.of(grad),
+                    vectorized: slices::vectorized(&self.plan.tensors[tensor], param, grad),
+                    row: row_of[spec],
+                })
+            })
             .collect();
+        let limits = plan_limits(&self.device.limits());
+        let (batches, chunks) = batches::lay_out(&self.plan, &placements, limits.binding);
+        let groups: Vec<_> =
+            batches.iter().map(|batch| self.bind(batch, &chunks, &places, buffers)).collect();
+
+        let mut bytes = SlotBytes::default();
+        for row in &rows {
+            bytes.push(row);
+        }
+        let dispatches = self.expand(&batches, &mut bytes);
+        let table_offset = slot.offset + bytes.0.len() as u64;
+        bytes.0.extend(table(&chunks));
+        self.ring.write(&self.queue, &slot, &bytes.0);
 
         let mut pass = begin(encoder);
-        for dispatch in &self.schedule.dispatches {
-            let (row, tensors) = match dispatch.page {
-                None => (0, None),
-                Some(page) if pages[page].is_some() => {
-                    (row_of[self.plan.pages[page].tensors.start], pages[page].as_ref())
+        for (dispatch, batch) in &dispatches {
+            match batch {
+                Some((index, grid)) => {
+                    let row = slot.offset + STRIDE * u64::from(batches[*index].first_row);
+                    let offsets = [slot.offset + grid, row, table_offset];
+                    self.dispatch_in(&mut pass, dispatch, 1, offsets, Some(&groups[*index]));
                 }
-                Some(_) => continue,
-            };
-            self.dispatch(&mut pass, dispatch, slot.offset + STRIDE * row as u64, tensors);
+                None => self.dispatch(&mut pass, dispatch, slot.offset, None),
+            }
         }
         drop(pass);
-        for (t, given) in given.iter().enumerate() {
-            self.steps[t] += u64::from(given.is_some());
+        for (spec, given) in buffers.iter().enumerate() {
+            self.steps[self.plan.order[spec]] += u64::from(given.is_some());
         }
         encoder.on_submitted_work_done(move || drop(slot));
         Ok(())
+    }
+
+    /// A row for each group, step count and learning rate that occurs, and which of them each tensor has.
+    fn rows_of(&self, buffers: &[Option<TensorBuffers<'_>>]) -> (Vec<u32>, Vec<Row>) {
+        let mut rows = Vec::new();
+        let mut places = BTreeMap::new();
+        let row_of = |(spec, given): (usize, &Option<TensorBuffers<'_>>)| {
+            let Some(given) = given else { return 0 };
+            let tensor = self.plan.order[spec];
+            let (group, t) = (self.plan.tensors[tensor].spec.group, self.steps[tensor] + 1);
+            *places.entry((group, t, given.lr.map(f64::to_bits))).or_insert_with(|| {
+                let recipe = self.groups.recipes()[group];
+                let recipe = given.lr.map_or(recipe, |lr| recipe.with_lr(lr));
+                rows.push(Row::new(&recipe, t, self.groups.max_grad_norm()));
+                rows.len() as u32 - 1
+            })
+        };
+        let row_of = buffers.iter().enumerate().map(row_of).collect();
+        (row_of, rows)
+    }
+
+    /// The dispatches of a step over the caller's buffers: those that touch tensors once for each batch of their page,
+    /// with the batch's index and the place of its grid in the slot.
+    fn expand(&self, batches: &[Batch], bytes: &mut SlotBytes) -> Vec<(Dispatch, Option<(usize, u64)>)> {
+        let limit = self.device.limits().max_compute_workgroups_per_dimension;
+        let mut dispatches = Vec::new();
+        for dispatch in &self.schedule.dispatches {
+            if !dispatch.kernel.touches_tensors() {
+                dispatches.push((*dispatch, None));
+                continue;
+            }
+            for (index, batch) in batches.iter().enumerate().filter(|(_, b)| Some(b.page) == dispatch.page) {
+                let range = if dispatch.over == Over::Spans { &batch.spans } else { &batch.chunks };
+                let (first, count) = (range.start, range.len() as u32);
+                let place = bytes.push(&Grid { first, count, ..self.schedule.grids[dispatch.grid] });
+                let dispatch = Dispatch {
+                    kernel: dispatch.kernel.vectorized(batch.vectorized),
+                    workgroups: Schedule::workgroups(count, limit),
+                    ..*dispatch
+                };
+                dispatches.push((dispatch, Some((index, place))));
+            }
+        }
+        dispatches
     }
 
     /// [`record`](Self::record) and submit.
@@ -392,7 +542,10 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// As for [`record_with`](Self::record_with).
-    pub fn step_with(&mut self, buffers: &[TensorBuffers<'_>]) -> Result<wgpu::SubmissionIndex, Error> {
+    pub fn step_with<'a, B>(&mut self, buffers: &[B]) -> Result<wgpu::SubmissionIndex, Error>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
         let mut encoder = self.encoder();
         self.record_with(&mut encoder, buffers)?;
         Ok(self.queue.submit([encoder.finish()]))
@@ -403,6 +556,7 @@ impl GpuOptimizer {
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label })
     }
 
+    /// A dispatch over what the plan says.
     fn dispatch(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
@@ -411,8 +565,20 @@ impl GpuOptimizer {
         tensors: Option<&wgpu::BindGroup>,
     ) {
         let grid_offset = STRIDE * dispatch.grid as u64;
+        self.dispatch_in(pass, dispatch, 0, [grid_offset, row_offset, 0], tensors);
+    }
+
+    /// A dispatch with the tables of the plan (0) or of a step (1): grid, rows and chunks at these offsets.
+    fn dispatch_in(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        dispatch: &Dispatch,
+        tables: usize,
+        offsets: [u64; 3],
+        tensors: Option<&wgpu::BindGroup>,
+    ) {
         pass.set_pipeline(self.kernels.pipeline(dispatch.kernel));
-        pass.set_bind_group(0, &self.tables, &[grid_offset as u32, row_offset as u32]);
+        pass.set_bind_group(0, &self.tables[tables], &offsets.map(|offset| offset as u32));
         let scratch = dispatch.page.and_then(|page| self.pages[page][1].as_ref());
         let groups = [tensors, scratch, Some(&self.counters)];
         let used = dispatch.kernel.groups();
@@ -424,24 +590,34 @@ impl GpuOptimizer {
         pass.dispatch_workgroups(dispatch.workgroups[0], dispatch.workgroups[1], 1);
     }
 
-    /// A page of the caller's buffers.
-    fn bind(&self, page: usize, (param, grad): (TensorSlice<'_>, TensorSlice<'_>)) -> wgpu::BindGroup {
-        let page = &self.plan.pages[page];
-        let tensor = &self.plan.tensors[page.tensors.start];
-        let first = 4 * (page.offset - tensor.offset);
-        let caller = |slice: TensorSlice<'_>| (slice.buffer.clone(), slice.offset + first, 4 * page.numel);
-        let state = |buffer: &wgpu::Buffer| (buffer.clone(), 4 * page.offset, 4 * page.len);
-        let ranges: Vec<_> = [caller(param), caller(grad)]
-            .into_iter()
-            .chain(self.states[page.block].iter().map(state))
-            .collect();
+    /// The caller's buffers of a batch, and the state of its page.
+    fn bind(
+        &self,
+        batch: &Batch,
+        chunks: &[Chunk],
+        places: &Places<'_>,
+        buffers: &[Option<TensorBuffers<'_>>],
+    ) -> wgpu::BindGroup {
+        let page = &self.plan.pages[batch.page];
+        let given = |place: Place| range(places.0[place.buffer], place.offset, place.size);
+        let mut ranges = vec![given(batch.param), given(batch.grad)];
+        if self.plan.ownership == Ownership::Stateless {
+            // Without state of its own a page has one tensor.
+            let tensor = &self.plan.tensors[page.tensors.start];
+            let spec = self.plan.order.iter().position(|&t| t == page.tensors.start);
+            let first = 4 * u64::from(chunks[batch.chunks.start as usize].index);
+            let size = 4 * page.numel.next_multiple_of(4);
+            debug_assert_eq!(first, 4 * (page.offset - tensor.offset));
+            let slices = spec.and_then(|spec| buffers[spec].as_ref()).map_or(&[][..], |given| given.state);
+            ranges.extend(slices.iter().map(|s| range(s.buffer, s.offset + first, size)));
+        } else {
+            let own = self.states[page.block].iter();
+            ranges.extend(own.map(|buffer| range(buffer, 4 * page.offset, 4 * page.len)));
+        }
         let entries: Vec<_> = ranges
-            .iter()
+            .into_iter()
             .enumerate()
-            .map(|(i, (buffer, offset, size))| wgpu::BindGroupEntry {
-                binding: i as u32,
-                resource: range(buffer, *offset, *size),
-            })
+            .map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource })
             .collect();
         self.device.create_bind_group(&wgpu::BindGroupDescriptor {
             label: Some("wgpu-optim.tensors"),
@@ -471,6 +647,26 @@ impl GpuOptimizer {
             .ok_or_else(|| Error::Plan(format!("there is no parameter group {group}, only {count}")))?;
         *recipe = recipe.with_lr(lr);
         Ok(())
+    }
+
+    /// Sets the norm to which gradients are clipped, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is not positive and finite; [`Error::Plan`] if the optimizer was made without clipping.
+    pub fn set_max_grad_norm(&mut self, max_norm: f64) -> Result<(), Error> {
+        check("max_grad_norm", max_norm, finite_positive)?;
+        self.clips()?;
+        self.groups = self.groups.clone().with_max_grad_norm(max_norm);
+        Ok(())
+    }
+
+    fn clips(&self) -> Result<(), Error> {
+        if self.groups.max_grad_norm().is_some() {
+            return Ok(());
+        }
+        Err(Error::Plan(
+            "this optimizer does not clip gradients; give its parameter groups a `max_grad_norm`".to_owned(),
+        ))
     }
 
     /// The parameter groups, with their learning rates as they are now.
@@ -505,9 +701,12 @@ impl GpuOptimizer {
     /// Where a state lies: `exp_avg` or `exp_avg_sq`.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`], [`Error::UnknownState`].
+    /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if the caller holds the state.
     pub fn state(&self, name: &str, state: &str) -> Result<TensorSlice<'_>, Error> {
         let tensor = self.plan.tensor(name)?;
+        if self.plan.ownership == Ownership::Stateless {
+            return Err(Error::Ownership("the caller holds the state of this optimizer"));
+        }
         let names = self.plan.classes[self.plan.blocks[tensor.block].class].base.state_names();
         let index = names
             .iter()
@@ -559,7 +758,7 @@ impl GpuOptimizer {
     /// # Errors
     /// [`Error::Ownership`] if the caller holds the gradients.
     pub fn zero_grad(&self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
-        if self.plan.ownership == Ownership::Caller {
+        if self.plan.ownership != Ownership::Arenas {
             return Err(Error::Ownership("the caller holds the gradients of this optimizer"));
         }
         for [_, grad] in &self.arenas {
@@ -579,6 +778,19 @@ impl GpuOptimizer {
     /// Sets the number of steps that every tensor has taken, as when resuming.
     pub fn set_steps(&mut self, steps: u64) {
         self.steps.fill(steps);
+    }
+
+    /// Sets the number of steps that one tensor has taken, as when resuming tensors that have not always stepped together.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`]; [`Error::Ownership`] for an optimizer with arenas, where all tensors step together.
+    pub fn set_tensor_steps(&mut self, name: &str, steps: u64) -> Result<(), Error> {
+        if self.plan.ownership == Ownership::Arenas {
+            return Err(Error::Ownership("in arenas all tensors step together: use `set_steps`"));
+        }
+        let tensor = self.plan.tensor_index(name)?;
+        self.steps[tensor] = steps;
+        Ok(())
     }
 
     /// Reads a parameter. Off the web, poll the device until the future is ready.
@@ -614,13 +826,24 @@ impl GpuOptimizer {
         name: &str,
     ) -> Result<impl Future<Output = Result<Selected, Error>> + use<>, Error> {
         let size = Selection::min_size().get();
-        let offset = size * self.plan.tensor_index(name)? as u64;
-        let ranges = [(&self.selections, offset, size)];
+        let offset = TENSORS_HEADER + size * self.plan.tensor_index(name)? as u64;
+        let ranges = [(&self.tensors, offset, size)];
         let bytes = readback::read(&self.device, &self.queue, name, &ranges);
         Ok(async move {
             let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes.await?);
             Ok(Selected { k: words[0].into(), count: words[9].into() })
         })
+    }
+
+    /// Reads the norm of all gradients of the last step that ran, as it was before it was clipped. Off the web, poll the
+    /// device until the future is ready.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if the optimizer does not clip, when called; [`Error::Readback`], when awaited.
+    pub fn read_grad_norm(&self) -> Result<impl Future<Output = Result<f32, Error>> + use<>, Error> {
+        self.clips()?;
+        let bytes = readback::read(&self.device, &self.queue, "gradient norm", &[(&self.tensors, 0, 4)]);
+        Ok(async move { Ok(bytemuck::pod_collect_to_vec(&bytes.await?)[0]) })
     }
 
     /// Fills what the kernels of a step hand to each other with nonsense, for tests.
@@ -689,6 +912,14 @@ impl GpuOptimizer {
         readback::block_on(&self.device, self.read_selected(name)?)
     }
 
+    /// [`read_grad_norm`](Self::read_grad_norm), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_grad_norm`](Self::read_grad_norm).
+    pub fn read_grad_norm_blocking(&self) -> Result<f32, Error> {
+        readback::block_on(&self.device, self.read_grad_norm()?)
+    }
+
     #[doc(hidden)]
     pub fn read_keys_blocking(&self, name: &str) -> Result<Vec<u32>, Error> {
         readback::block_on(&self.device, self.read_keys(name)?)
@@ -702,6 +933,36 @@ impl std::fmt::Debug for GpuOptimizer {
             .field("tensors", &self.plan.tensors.len())
             .field("parameters", &self.plan.numel())
             .finish_non_exhaustive()
+    }
+}
+
+/// What a slot of the ring holds: uniforms, each at a multiple of the alignment of dynamic offsets, then a table.
+#[derive(Default)]
+struct SlotBytes(Vec<u8>);
+
+impl SlotBytes {
+    /// Adds a uniform, and returns its place in the slot.
+    fn push<T: ShaderType + encase::internal::WriteInto>(&mut self, uniform: &T) -> u64 {
+        let mut bytes = encase::UniformBuffer::new(Vec::<u8>::new());
+        bytes.write(uniform).expect("a vector grows");
+        let place = self.0.len();
+        self.0.extend(bytes.into_inner());
+        self.0.resize(place + STRIDE as usize, 0);
+        place as u64
+    }
+}
+
+/// The caller's buffers by number.
+#[derive(Default)]
+struct Places<'a>(Vec<&'a wgpu::Buffer>, HashMap<&'a wgpu::Buffer, usize>);
+
+impl<'a> Places<'a> {
+    fn of(&mut self, slice: TensorSlice<'a>) -> Place {
+        let buffer = *self.1.entry(slice.buffer).or_insert_with(|| {
+            self.0.push(slice.buffer);
+            self.0.len() - 1
+        });
+        Place { buffer, offset: slice.offset, size: slice.size }
     }
 }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 use crate::base::Base;
 use crate::error::{Error, Missing};
 use crate::policy::{Policy, Selection};
+use crate::ranges::{check, finite_positive};
 use crate::recipe::{ParamGroups, Recipe};
 
 /// Coordinates of a chunk.
@@ -54,13 +55,15 @@ impl TensorSpec {
     }
 }
 
-/// Who holds parameters and gradients.
+/// Who holds what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ownership {
-    /// The optimizer, in arenas.
+    /// The optimizer holds everything, in arenas.
     Arenas,
-    /// The caller, who gives slices of buffers each step.
+    /// The caller gives parameters and gradients each step; the optimizer holds the state.
     Caller,
+    /// The caller gives the state as well.
+    Stateless,
 }
 
 /// The limits of a device that shape a plan.
@@ -110,6 +113,9 @@ pub enum Scratch {
 }
 
 impl BaseKind {
+    /// Every kind.
+    pub const ALL: [Self; 2] = [Self::Adamw, Self::Lion];
+
     /// The kind of a base.
     pub fn of(base: &Base) -> Self {
         match base {
@@ -236,14 +242,12 @@ pub struct Page {
     pub tensors: Range<usize>,
     /// Scratch: block, offset in bytes, size in bytes (0 for none).
     pub scratch: (usize, u64, u64),
-    /// Whether parameters and gradients are reached four at a time.
-    pub vectorized: bool,
 }
 
-/// One workgroup's coordinates, as the kernels read it.
+/// One workgroup's coordinates, as the kernels read it. Places count coordinates and are multiples of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, encase::ShaderType)]
 pub struct Chunk {
-    /// First coordinate's place in the page.
+    /// First coordinate's place in the page: in the bindings of the state and of the scratch.
     pub offset: u32,
     /// Coordinates.
     pub len: u32,
@@ -251,12 +255,14 @@ pub struct Chunk {
     pub index: u32,
     /// The tensor.
     pub tensor: u32,
-    /// The group's row, relative to the class's first.
+    /// Its row of step scalars, relative to the first of the dispatch.
     pub row: u32,
     /// First word of its mask bits in the page.
     pub mask: u32,
-    pub(crate) pad0: u32,
-    pub(crate) pad1: u32,
+    /// First coordinate's place in the binding of the parameters.
+    pub param: u32,
+    /// First coordinate's place in the binding of the gradients.
+    pub grad: u32,
 }
 
 /// Everything that is decided before a device is touched.
@@ -278,10 +284,14 @@ pub struct Plan {
     pub blocks: Vec<Block>,
     /// Bytes of each scratch block.
     pub scratch_blocks: Vec<u64>,
-    /// Words for histograms and tie counts.
+    /// Words for histograms, tie counts and sums of squares.
     pub counters: u64,
     /// Where each tensor's histogram begins among the counters.
     pub histograms: Vec<u32>,
+    /// Where the chunks' tie counts begin among the counters.
+    pub ties: u32,
+    /// Where the chunks' sums of squared gradients begin among the counters; `None` if the norm is not clipped.
+    pub norms: Option<u32>,
     names: HashMap<String, usize>,
 }
 
@@ -309,12 +319,14 @@ impl Plan {
             scratch_blocks: Vec::new(),
             counters: 0,
             histograms: Vec::new(),
+            ties: 0,
+            norms: None,
             names,
         };
         plan.place_tensors(specs, groups, limits)?;
         plan.cut_pages(limits);
         plan.cut_spans();
-        plan.place_counters(limits)?;
+        plan.place_counters(groups.max_grad_norm().is_some(), limits)?;
         Ok(plan)
     }
 
@@ -343,8 +355,15 @@ impl Plan {
     /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them, tables left
     /// out.
     pub fn memory(&self) -> u64 {
-        let owned = if self.ownership == Ownership::Arenas { 2 } else { 0 };
-        let words = |block: &Block| block.len * (owned + self.classes[block.class].base.states());
+        let words = |block: &Block| {
+            let states = self.classes[block.class].base.states();
+            block.len
+                * match self.ownership {
+                    Ownership::Arenas => 2 + states,
+                    Ownership::Caller => states,
+                    Ownership::Stateless => 0,
+                }
+        };
         let arenas = 4 * self.blocks.iter().map(words).sum::<u64>();
         arenas + self.scratch_blocks.iter().sum::<u64>() + 4 * self.counters
     }
@@ -417,7 +436,7 @@ impl Plan {
                             page.block == block
                                 && 4 * (end - page.offset) <= limits.binding
                                 && (policy.scratch() != Scratch::Mask || mask + MASK_BYTES <= limits.binding)
-                                && (self.ownership == Ownership::Arenas || page.tensors.start == t)
+                                && (self.ownership != Ownership::Stateless || page.tensors.start == t)
                         });
                     if !fits {
                         let at = self.chunks.len() as u32;
@@ -431,24 +450,20 @@ impl Plan {
                             spans: 0..0,
                             tensors: t..t,
                             scratch: (0, 0, 0),
-                            vectorized: self.ownership == Ownership::Arenas || numel.is_multiple_of(4),
                         });
                     }
                     let p = self.pages.len() - 1;
                     let page = &mut self.pages[p];
+                    let offset = (place - page.offset) as u32;
                     self.chunks.push(Chunk {
-                        offset: (place - page.offset) as u32,
+                        offset,
                         len: len as u32,
                         index: index as u32,
                         tensor: t as u32,
-                        row: match self.ownership {
-                            Ownership::Arenas => (self.tensors[t].spec.group - first_row) as u32,
-                            // The page's rows begin at its own tensor's.
-                            Ownership::Caller => 0,
-                        },
+                        row: (self.tensors[t].spec.group - first_row) as u32,
                         mask: page.chunks.len() as u32 * WORKGROUP as u32,
-                        pad0: 0,
-                        pad1: 0,
+                        param: offset,
+                        grad: offset,
                     });
                     page.len = end - page.offset;
                     page.numel += len;
@@ -496,28 +511,24 @@ impl Plan {
         }
     }
 
-    fn place_counters(&mut self, limits: PlanLimits) -> Result<(), Error> {
+    fn place_counters(&mut self, clipped: bool, limits: PlanLimits) -> Result<(), Error> {
         self.histograms = vec![0; self.tensors.len()];
-        let mut chunks = 0;
-        for class in &self.classes {
-            if class.policy.scratch() == Scratch::Keys {
-                for t in class.tensors.clone() {
-                    self.histograms[t] = self.counters as u32;
-                    self.counters += BINS;
-                }
-            }
-            if class.policy == PolicyKind::Mgup {
-                chunks = self.tensors[class.tensors.end - 1].chunks.end;
+        for class in self.classes.iter().filter(|c| c.policy.scratch() == Scratch::Keys) {
+            for t in class.tensors.clone() {
+                self.histograms[t] = self.counters as u32;
+                self.counters += BINS;
             }
         }
-        self.counters += u64::from(chunks);
+        let chunks = u64::from(self.tensors[self.tensors.len() - 1].chunks.end);
+        self.ties = self.counters as u32;
+        if self.classes.iter().any(|c| c.policy == PolicyKind::Mgup) {
+            self.counters += chunks;
+        }
+        if clipped {
+            self.norms = Some(self.counters as u32);
+            self.counters += chunks;
+        }
         within("max_storage_buffer_binding_size", 4 * self.counters, limits.binding)
-    }
-
-    /// Where the tie counts begin among the counters.
-    pub(crate) fn ties(&self) -> u32 {
-        let keyed = self.classes.iter().filter(|c| c.policy.scratch() == Scratch::Keys);
-        keyed.map(|c| c.tensors.len() as u32 * BINS as u32).sum()
     }
 }
 
@@ -539,6 +550,9 @@ pub(crate) fn validate(specs: &[TensorSpec], groups: &ParamGroups) -> Result<Has
     }
     for recipe in groups.recipes() {
         recipe.validate()?;
+    }
+    if let Some(max_norm) = groups.max_grad_norm() {
+        check("max_grad_norm", max_norm, finite_positive)?;
     }
     if specs.is_empty() {
         return Err(Error::Plan("there must be at least one tensor".to_owned()));

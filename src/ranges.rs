@@ -7,6 +7,10 @@ pub(crate) fn finite_non_negative(x: f64) -> Option<&'static str> {
     (!(x >= 0.0 && x <= f64::from(f32::MAX))).then_some("finite in f32 and not negative")
 }
 
+pub(crate) fn finite_positive(x: f64) -> Option<&'static str> {
+    (!(x > 0.0 && x <= f64::from(f32::MAX))).then_some("finite in f32 and greater than 0")
+}
+
 pub(crate) fn unit_interval(x: f64) -> Option<&'static str> {
     (!(0.0..1.0).contains(&x)).then_some("in [0, 1)")
 }

@@ -214,30 +214,50 @@ impl fmt::Display for Recipe {
     }
 }
 
-/// Parameter groups: a recipe each. A tensor names its group by index, and a [`Recipe`] alone is one group.
+/// Parameter groups: a recipe each, and what holds for all of them. A tensor names its group by index, and a
+/// [`Recipe`] alone is one group.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ParamGroups(Vec<Recipe>);
+pub struct ParamGroups {
+    recipes: Vec<Recipe>,
+    max_grad_norm: Option<f64>,
+}
 
 impl ParamGroups {
     /// The groups' recipes, in order.
     pub fn recipes(&self) -> &[Recipe] {
-        &self.0
+        &self.recipes
     }
 
     pub(crate) fn recipes_mut(&mut self) -> &mut [Recipe] {
-        &mut self.0
+        &mut self.recipes
+    }
+
+    /// Clips the gradients of every step to a global norm, as `torch.nn.utils.clip_grad_norm_` does: all gradients of
+    /// the step, of all tensors and groups, are multiplied by min(1, max_norm / (‖g‖₂ + 1e-6)) as they are read; the
+    /// caller's buffers keep theirs. Default off, which costs nothing; on, it costs 4 bytes a parameter and two
+    /// dispatches.
+    ///
+    /// `max_norm` is > 0 and finite; [`GpuOptimizer::new`](crate::GpuOptimizer::new) refuses anything else. If the norm
+    /// is infinite in f32, finite gradients become 0; if it is NaN, the step is NaN.
+    pub fn with_max_grad_norm(self, max_norm: f64) -> Self {
+        Self { max_grad_norm: Some(max_norm), ..self }
+    }
+
+    /// The norm to which gradients are clipped.
+    pub fn max_grad_norm(&self) -> Option<f64> {
+        self.max_grad_norm
     }
 }
 
 impl From<Recipe> for ParamGroups {
     fn from(recipe: Recipe) -> Self {
-        Self(vec![recipe])
+        vec![recipe].into()
     }
 }
 
 impl From<Vec<Recipe>> for ParamGroups {
     fn from(recipes: Vec<Recipe>) -> Self {
-        Self(recipes)
+        Self { recipes, max_grad_norm: None }
     }
 }
 

@@ -49,6 +49,17 @@ pub struct Step<T> {
     pub selected: usize,
 }
 
+/// ‖g‖₂ over all gradients of a step.
+pub fn grad_norm<'a, T: Float + 'a>(grads: impl IntoIterator<Item = &'a [T]>) -> T {
+    let squares = grads.into_iter().flatten().fold(T::zero(), |sum, &g| sum + g * g);
+    squares.sqrt()
+}
+
+/// What clipping to `max_norm` multiplies gradients of norm `norm` by; 0 if that norm is not finite.
+pub fn clip_factor<T: Float>(norm: T, max_norm: f64) -> T {
+    if norm.is_finite() { (real::<T>(max_norm) / (norm + real(1e-6))).min(T::one()) } else { T::zero() }
+}
+
 impl<T: Float + Debug> Tensor<T> {
     /// A tensor before its first step.
     ///

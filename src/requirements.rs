@@ -1,7 +1,7 @@
 //! What a device must offer, known before there is one.
 
 use crate::error::{Error, Missing};
-use crate::kernel::{Selection, all_kernels};
+use crate::kernel::{Kernel, Selection, all_kernels};
 use crate::plan::{self, BaseKind, CHUNK, PlanLimits, PolicyKind, ROWS, Scratch, TensorSpec, WORKGROUP};
 use crate::recipe::ParamGroups;
 
@@ -35,6 +35,7 @@ impl Requirements {
     pub fn new(specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self, Error> {
         let groups = groups.into();
         plan::validate(specs, &groups)?;
+        let clips = groups.max_grad_norm().is_some();
         let kinds: Vec<_> = specs
             .iter()
             .map(|spec| {
@@ -44,6 +45,7 @@ impl Requirements {
             .collect();
         let storage = all_kernels()
             .into_iter()
+            .filter(|kernel| clips || !matches!(kernel, Kernel::Norm { .. } | Kernel::Clip))
             .filter(|kernel| kinds.iter().any(|&(base, policy)| kernel.serves(base, policy)))
             .map(|kernel| kernel.storage_buffers())
             .max()
@@ -53,8 +55,8 @@ impl Requirements {
         // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
         let tables = [
             2 * 32 * chunks,
-            specs.len() as u64 * <Selection as encase::ShaderSize>::SHADER_SIZE.get(),
-            4 * (keyed * plan::BINS + if keyed > 0 { chunks } else { 0 }),
+            8 + specs.len() as u64 * <Selection as encase::ShaderSize>::SHADER_SIZE.get(),
+            4 * (keyed * plan::BINS + if keyed > 0 { chunks } else { 0 } + if clips { chunks } else { 0 }),
             4 * CHUNK,
         ];
         let table = tables.into_iter().max().unwrap_or(0);
@@ -65,6 +67,7 @@ impl Requirements {
                 ("max_storage_buffers_per_shader_stage", u64::from(storage)),
                 ("max_uniform_buffers_per_shader_stage", 2),
                 ("max_dynamic_uniform_buffers_per_pipeline_layout", 2),
+                ("max_dynamic_storage_buffers_per_pipeline_layout", 1),
                 ("max_uniform_buffer_binding_size", crate::kernel::STRIDE * ROWS as u64),
                 ("max_storage_buffer_binding_size", table),
                 ("max_buffer_size", plan::largest_tensor(specs).max(table)),
@@ -116,11 +119,12 @@ impl Requirements {
 }
 
 /// The limits that matter here.
-const LIMITS: [&str; 10] = [
+const LIMITS: [&str; 11] = [
     "max_bind_groups",
     "max_storage_buffers_per_shader_stage",
     "max_uniform_buffers_per_shader_stage",
     "max_dynamic_uniform_buffers_per_pipeline_layout",
+    "max_dynamic_storage_buffers_per_pipeline_layout",
     "max_uniform_buffer_binding_size",
     "max_storage_buffer_binding_size",
     "max_buffer_size",
@@ -145,6 +149,9 @@ fn available(limits: &wgpu::Limits, name: &str) -> u64 {
         "max_uniform_buffers_per_shader_stage" => limits.max_uniform_buffers_per_shader_stage.into(),
         "max_dynamic_uniform_buffers_per_pipeline_layout" => {
             limits.max_dynamic_uniform_buffers_per_pipeline_layout.into()
+        }
+        "max_dynamic_storage_buffers_per_pipeline_layout" => {
+            limits.max_dynamic_storage_buffers_per_pipeline_layout.into()
         }
         "max_uniform_buffer_binding_size" => limits.max_uniform_buffer_binding_size,
         "max_storage_buffer_binding_size" => limits.max_storage_buffer_binding_size,

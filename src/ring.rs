@@ -1,4 +1,4 @@
-//! Slots for the scalars of recorded steps.
+//! Slots for what the host says in each recorded step: its scalars and, for the caller's buffers, where the tensors lie.
 //!
 //! `queue.write_buffer` lands before everything of the next submit, so two steps in one encoder must not share a
 //! place. A slot is taken when a step is recorded and comes back when the encoder's work is done, or when the encoder
@@ -7,8 +7,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
-use crate::kernel::{Row, STRIDE};
-use crate::plan::ROWS;
+use crate::kernel::STRIDE;
 
 /// Memory for slots: as many as fit, within [8, 256].
 const BYTES: u64 = 4 << 20;
@@ -28,16 +27,17 @@ pub(crate) struct Slot {
 }
 
 impl Ring {
-    /// A ring whose slots hold up to `rows` rows.
-    pub(crate) fn new(device: &wgpu::Device, rows: usize) -> Self {
-        let slot_bytes = STRIDE * rows as u64;
+    /// A ring whose slots hold up to `slot_bytes`; a binding of `tail` bytes may begin anywhere in the last of them.
+    pub(crate) fn new(device: &wgpu::Device, slot_bytes: u64, tail: u64) -> Self {
+        let slot_bytes = slot_bytes.next_multiple_of(STRIDE);
         let slots = (BYTES / slot_bytes).clamp(8, 256) as usize;
         Self {
             buffer: device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some("wgpu-optim.table.rows"),
-                // A binding always spans ROWS rows, also when it begins at the last one.
-                size: slot_bytes * slots as u64 + STRIDE * ROWS as u64,
-                usage: wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST,
+                label: Some("wgpu-optim.table.steps"),
+                size: slot_bytes * slots as u64 + tail,
+                usage: wgpu::BufferUsages::UNIFORM
+                    | wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             }),
             slots,
@@ -62,10 +62,9 @@ impl Ring {
         Ok(Slot { offset: self.slot_bytes * index as u64, index, free: self.free.clone() })
     }
 
-    pub(crate) fn write(&self, queue: &wgpu::Queue, slot: &Slot, rows: &[Row]) {
-        let mut bytes = encase::StorageBuffer::new(Vec::new());
-        bytes.write(&rows).expect("a vector grows");
-        queue.write_buffer(&self.buffer, slot.offset, bytes.as_ref());
+    pub(crate) fn write(&self, queue: &wgpu::Queue, slot: &Slot, bytes: &[u8]) {
+        assert!(bytes.len() as u64 <= self.slot_bytes, "a slot holds a step");
+        queue.write_buffer(&self.buffer, slot.offset, bytes);
     }
 }
 

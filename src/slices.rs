@@ -1,26 +1,54 @@
 //! Ranges of buffers that hold a tensor, and what may be wrong with them.
 
 use crate::error::Error;
-use crate::plan::Plan;
+use crate::plan::{Ownership, Plan, Tensor};
+use crate::ranges::{check, finite_non_negative};
 
 /// A tensor's range of a buffer, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TensorSlice<'a> {
     /// The buffer. Others may lie in it too.
     pub buffer: &'a wgpu::Buffer,
-    /// Where the tensor begins: a multiple of the device's `min_storage_buffer_offset_alignment`.
+    /// Where the tensor begins: a multiple of the device's `min_storage_buffer_offset_alignment`. At multiples of 16 it is
+    /// fastest, and state must begin there.
     pub offset: u64,
-    /// Four times its number of coordinates.
+    /// Four times its number of coordinates. That rounded up to a multiple of 16 says that the bytes behind the last
+    /// coordinate belong to the tensor too and may be overwritten; it is then reached four coordinates at a time,
+    /// whatever its size.
     pub size: u64,
 }
 
-/// A tensor's parameter and gradient in the caller's buffers, for one step.
+/// A tensor in the caller's buffers, for one step. It converts into the `Option` that
+/// [`GpuOptimizer::record_with`](crate::GpuOptimizer::record_with) takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct TensorBuffers<'a> {
     /// Changed in place.
     pub param: TensorSlice<'a>,
-    /// `None` leaves the tensor out of this step.
-    pub grad: Option<TensorSlice<'a>>,
+    /// Its gradient.
+    pub grad: TensorSlice<'a>,
+    /// The state, for an optimizer [without one](crate::GpuOptimizer::stateless): `exp_avg` and, under AdamW,
+    /// `exp_avg_sq`, with sizes rounded up to multiples of 16. Changed in place. Empty for other optimizers.
+    pub state: &'a [TensorSlice<'a>],
+    /// The learning rate in this step; `None` is the group's.
+    pub lr: Option<f64>,
+}
+
+impl<'a> TensorBuffers<'a> {
+    /// A parameter and its gradient.
+    pub fn new(param: TensorSlice<'a>, grad: TensorSlice<'a>) -> Self {
+        Self { param, grad, state: &[], lr: None }
+    }
+
+    /// The same with its state.
+    pub fn with_state(self, state: &'a [TensorSlice<'a>]) -> Self {
+        Self { state, ..self }
+    }
+
+    /// The same with a learning rate of its own, ≥ 0 and finite.
+    pub fn with_lr(self, lr: f64) -> Self {
+        Self { lr: Some(lr), ..self }
+    }
 }
 
 impl<'a> TensorSlice<'a> {
@@ -39,8 +67,23 @@ impl<'a> TensorSlice<'a> {
     }
 }
 
-/// Refuses slices that cannot be bound or would overlap.
-pub(crate) fn validate(plan: &Plan, buffers: &[TensorBuffers<'_>], alignment: u64) -> Result<(), Error> {
+/// Bytes of a tensor, rounded up to whole vectors of four coordinates.
+fn padded(tensor: &Tensor) -> u64 {
+    tensor.bytes().next_multiple_of(16)
+}
+
+/// Whether a tensor in these slices is reached four coordinates at a time.
+pub(crate) fn vectorized(tensor: &Tensor, param: TensorSlice<'_>, grad: TensorSlice<'_>) -> bool {
+    // Some devices bind at any multiple of 4.
+    [param, grad].iter().all(|slice| slice.size == padded(tensor) && slice.offset.is_multiple_of(16))
+}
+
+/// Refuses slices that cannot be bound or would overlap, and learning rates out of range.
+pub(crate) fn validate(
+    plan: &Plan,
+    buffers: &[Option<TensorBuffers<'_>>],
+    alignment: u64,
+) -> Result<(), Error> {
     if buffers.len() != plan.order.len() {
         return Err(Error::Plan(format!(
             "buffers of {} tensors were given, but the optimizer has {}",
@@ -49,16 +92,33 @@ pub(crate) fn validate(plan: &Plan, buffers: &[TensorBuffers<'_>], alignment: u6
         )));
     }
     let mut used = Vec::new();
-    for (spec, buffers) in buffers.iter().enumerate() {
+    for (spec, buffers) in buffers.iter().enumerate().filter_map(|(spec, b)| Some((spec, b.as_ref()?))) {
         let tensor = &plan.tensors[plan.order[spec]];
-        let slices = [("parameter", Some(buffers.param)), ("gradient", buffers.grad)];
-        for (what, slice) in slices.into_iter().filter_map(|(what, slice)| Some((what, slice?))) {
+        if let Some(lr) = buffers.lr {
+            check("lr", lr, finite_non_negative)?;
+        }
+        let names = match plan.ownership {
+            Ownership::Stateless => plan.classes[plan.blocks[tensor.block].class].base.state_names(),
+            _ => &[],
+        };
+        if buffers.state.len() != names.len() {
+            return Err(Error::Slice {
+                tensor: tensor.spec.name.clone(),
+                what: "state",
+                reason: format!("{} slices given, {} needed", buffers.state.len(), names.len()),
+            });
+        }
+        let state = names.iter().copied().zip(buffers.state.iter().copied());
+        for (what, slice) in
+            [("parameter", buffers.param), ("gradient", buffers.grad)].into_iter().chain(state)
+        {
             let refuse = |reason| Err(Error::Slice { tensor: tensor.spec.name.clone(), what, reason });
-            if slice.size != tensor.bytes() {
+            let is_state = !matches!(what, "parameter" | "gradient");
+            if slice.size != padded(tensor) && (is_state || slice.size != tensor.bytes()) {
                 return refuse(format!(
                     "{} bytes given, {} needed for shape {:?} of f32",
                     slice.size,
-                    tensor.bytes(),
+                    if is_state { padded(tensor) } else { tensor.bytes() },
                     tensor.spec.shape
                 ));
             }
@@ -70,6 +130,7 @@ pub(crate) fn validate(plan: &Plan, buffers: &[TensorBuffers<'_>], alignment: u6
                     slice.buffer.size()
                 ));
             }
+            let alignment = if is_state { alignment.max(16) } else { alignment };
             if !slice.offset.is_multiple_of(alignment) {
                 return refuse(format!("offset {} is no multiple of {alignment}", slice.offset));
             }

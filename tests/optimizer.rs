@@ -165,15 +165,30 @@ fn resuming_equals_going_on_to_the_bit() {
     }
 }
 
+/// How parameters and gradients lie in one buffer.
+#[derive(Clone, Copy, Debug)]
+enum Layout {
+    /// Parameter, gradient, parameter, gradient: no two tensors can be bound together.
+    Alternating,
+    /// All parameters, then all gradients: tensors share dispatches.
+    Apart,
+}
+
 /// A buffer with all parameters and gradients in it, and where they begin.
-fn shared_buffer(gpu: &Gpu) -> (wgpu::Buffer, Vec<[u64; 2]>) {
+fn shared_buffer(gpu: &Gpu, layout: Layout) -> (wgpu::Buffer, Vec<[u64; 2]>) {
     let mut at = 256;
     let mut place = |n: usize| {
         let offset = at;
         at += (4 * n as u64).next_multiple_of(256);
         offset
     };
-    let offsets: Vec<[u64; 2]> = SHAPES.iter().map(|(_, s)| [place(numel(s)), place(numel(s))]).collect();
+    let offsets: Vec<[u64; 2]> = match layout {
+        Layout::Alternating => SHAPES.iter().map(|(_, s)| [place(numel(s)), place(numel(s))]).collect(),
+        Layout::Apart => {
+            let [params, grads] = [(), ()].map(|()| SHAPES.map(|(_, s)| place(numel(s))));
+            params.into_iter().zip(grads).map(|(param, grad)| [param, grad]).collect()
+        }
+    };
     let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         // Ends with the last coordinate, which is no multiple of four.
@@ -190,11 +205,10 @@ fn slices<'a>(
     buffer: &'a wgpu::Buffer,
     offsets: &[[u64; 2]],
     without: Option<usize>,
-) -> Vec<TensorBuffers<'a>> {
+) -> Vec<Option<TensorBuffers<'a>>> {
     let slice = |offset, i: usize| TensorSlice { buffer, offset, size: 4 * numel(SHAPES[i].1) as u64 };
-    let of = |(i, [param, grad]): (usize, &[u64; 2])| TensorBuffers {
-        param: slice(*param, i),
-        grad: (without != Some(i)).then(|| slice(*grad, i)),
+    let of = |(i, [param, grad]): (usize, &[u64; 2])| {
+        (without != Some(i)).then(|| TensorBuffers::new(slice(*param, i), slice(*grad, i)))
     };
     offsets.iter().enumerate().map(of).collect()
 }
@@ -217,8 +231,11 @@ fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<u8> {
 #[test]
 fn callers_buffers_equal_arenas_and_nothing_else_is_touched() {
     for gpu in gpus() {
-        for (name, recipe) in all_recipes() {
-            let (buffer, offsets) = shared_buffer(&gpu);
+        let layouts = [Layout::Alternating, Layout::Apart];
+        for ((name, recipe), layout) in
+            all_recipes().into_iter().flat_map(|r| layouts.map(|l| (r.clone(), l)))
+        {
+            let (buffer, offsets) = shared_buffer(&gpu, layout);
             let mut owned = build(&gpu, recipe);
             let mut borrowed =
                 GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
@@ -241,7 +258,7 @@ fn callers_buffers_equal_arenas_and_nothing_else_is_touched() {
                 let [param, grad] = offsets[i].map(|offset| offset as usize);
                 let size = 4 * expected.len();
                 let found: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes[param..param + size]);
-                assert_eq!(found, expected, "{}: {name}, {}", gpu.name, SHAPES[i].0);
+                assert_eq!(found, expected, "{}: {name}, {}, {layout:?}", gpu.name, SHAPES[i].0);
                 covered[param..param + size].fill(true);
                 covered[grad..grad + size].fill(true);
             }
@@ -256,7 +273,7 @@ fn callers_buffers_equal_arenas_and_nothing_else_is_touched() {
 fn a_tensor_without_gradient_is_left_alone_and_keeps_its_own_count() {
     for gpu in gpus() {
         for (name, recipe) in all_recipes() {
-            let (buffer, offsets) = shared_buffer(&gpu);
+            let (buffer, offsets) = shared_buffer(&gpu, Layout::Apart);
             for (i, (_, shape)) in SHAPES.iter().enumerate() {
                 let (param, grad) = (verify::params(numel(shape)), verify::grads(numel(shape), 1));
                 gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&param));
@@ -490,10 +507,218 @@ fn a_device_that_lacks_limits_is_refused_with_all_of_them() {
     }
 }
 
+/// A buffer whose tensors are all padded to whole vectors, with space for the state of AdamW behind each.
+fn padded_buffer(gpu: &Gpu) -> (wgpu::Buffer, Vec<[u64; 4]>) {
+    let mut at = 0;
+    let mut place = |n: usize| {
+        let offset = at;
+        at += (4 * n as u64).next_multiple_of(256);
+        offset
+    };
+    let offsets = SHAPES.iter().map(|(_, s)| [(); 4].map(|()| place(numel(s)))).collect();
+    let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+    let descriptor = wgpu::BufferDescriptor { label: None, size: at, usage, mapped_at_creation: false };
+    (gpu.device.create_buffer(&descriptor), offsets)
+}
+
+#[test]
+fn the_callers_state_equals_arenas() {
+    for gpu in gpus() {
+        for (name, recipe) in all_recipes() {
+            let mut owned = build(&gpu, recipe);
+            let (buffer, offsets) = padded_buffer(&gpu);
+            let mut stateless =
+                GpuOptimizer::stateless_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
+            for (i, (_, shape)) in SHAPES.iter().enumerate() {
+                let values = verify::params(numel(shape) + i);
+                gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&values[i..]));
+            }
+            let states = owned.state("a", "exp_avg_sq").map_or(1, |_| 2);
+            let slices: Vec<[TensorSlice<'_>; 4]> = offsets
+                .iter()
+                .zip(SHAPES)
+                .map(|(offsets, (_, s))| {
+                    let size = (4 * numel(s) as u64).next_multiple_of(16);
+                    offsets.map(|offset| TensorSlice { buffer: &buffer, offset, size })
+                })
+                .collect();
+            let buffers: Vec<_> =
+                slices.iter().map(|s| TensorBuffers::new(s[0], s[1]).with_state(&s[2..2 + states])).collect();
+            for t in 1..4 {
+                write_grads(&owned, t);
+                for (i, (_, shape)) in SHAPES.iter().enumerate() {
+                    let values = verify::grads(numel(shape) + i, t);
+                    gpu.queue.write_buffer(&buffer, offsets[i][1], bytemuck::cast_slice(&values[i..]));
+                }
+                owned.step().unwrap();
+                // As if each step were the first that this optimizer sees.
+                stateless.set_steps(t - 1);
+                stateless.step_with(&buffers).unwrap();
+            }
+            let bytes = read(&gpu, &buffer);
+            let found = |offset: u64, n: usize| -> Vec<u32> {
+                bytemuck::pod_collect_to_vec(&bytes[offset as usize..offset as usize + 4 * n])
+            };
+            for (i, expected) in params(&owned).into_iter().enumerate() {
+                let n = expected.len();
+                assert_eq!(found(offsets[i][0], n), expected, "{}: {name}, {}", gpu.name, SHAPES[i].0);
+                let state = owned.read_state_blocking(SHAPES[i].0, "exp_avg").unwrap();
+                let state: Vec<u32> = state.iter().map(|x| x.to_bits()).collect();
+                assert_eq!(found(offsets[i][2], n), state, "{}: {name}, {}", gpu.name, SHAPES[i].0);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_learning_rate_of_its_own_equals_a_group_of_its_own() {
+    for gpu in gpus() {
+        let groups = vec![Recipe::mgup_adamw(1e-2), Recipe::mgup_adamw(3e-3)];
+        let grouped: Vec<_> = specs().into_iter().enumerate().map(|(i, s)| s.in_group(i % 2)).collect();
+        let runs = [(grouped, None), (specs(), Some(3e-3))].map(|(specs, lr)| {
+            let (buffer, offsets) = shared_buffer(&gpu, Layout::Apart);
+            for (i, (_, shape)) in SHAPES.iter().enumerate() {
+                let (param, grad) = (verify::params(numel(shape)), verify::grads(numel(shape), 1));
+                gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&param));
+                gpu.queue.write_buffer(&buffer, offsets[i][1], bytemuck::cast_slice(&grad));
+            }
+            let mut optimizer =
+                GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups.clone()).unwrap();
+            let mut buffers = slices(&buffer, &offsets, None);
+            for odd in buffers.iter_mut().skip(1).step_by(2) {
+                odd.as_mut().unwrap().lr = lr;
+            }
+            for _ in 0..3 {
+                optimizer.step_with(&buffers).unwrap();
+            }
+            read(&gpu, &buffer)
+        });
+        assert_eq!(runs[0], runs[1], "{}", gpu.name);
+    }
+}
+
+#[test]
+fn a_sibling_serves_other_tensors() {
+    let gpu = &gpus()[0];
+    let (buffer, offsets) = shared_buffer(gpu, Layout::Apart);
+    for (i, (_, shape)) in SHAPES.iter().enumerate() {
+        let (param, grad) = (verify::params(numel(shape)), verify::grads(numel(shape), 1));
+        gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&param));
+        gpu.queue.write_buffer(&buffer, offsets[i][1], bytemuck::cast_slice(&grad));
+    }
+    let recipe = Recipe::mgup_adamw(1e-2);
+    let first = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs()[3..4], recipe).unwrap();
+    let mut sibling = first.sibling_blocking(&specs()[1..2], recipe).unwrap();
+    drop(first);
+    sibling.step_with(&slices(&buffer, &offsets, None)[1..2]).unwrap();
+    let bytes = read(gpu, &buffer);
+    let n = numel(SHAPES[1].1);
+    let mut twin = reference::Tensor::new(recipe, verify::params(n)).unwrap();
+    twin.step(&verify::grads(n, 1));
+    let at = offsets[1][0] as usize;
+    let found: Vec<f32> = bytemuck::pod_collect_to_vec(&bytes[at..at + 4 * n]);
+    assert_eq!(verify::compare(&found, &twin.param, None).1, None);
+}
+
+#[test]
+fn clipping_follows_the_cpu_over_all_tensors_and_groups() {
+    for gpu in gpus() {
+        for (name, recipe) in all_recipes() {
+            // Half a norm, so that every step is clipped; then so much that none is.
+            for max_norm in [Some(0.5), None] {
+                let all =
+                    |t| -> Vec<Vec<f32>> { SHAPES.iter().map(|(_, s)| verify::grads(numel(s), t)).collect() };
+                let norm_of = |t| reference::grad_norm(all(t).iter().map(|g| &g[..]));
+                let max_norm = max_norm.map_or(1e6, |share| share * f64::from(norm_of(1)));
+                let groups: Vec<Recipe> = vec![recipe, Recipe::adamw(1e-2)];
+                let groups = wgpu_optim::ParamGroups::from(groups).with_max_grad_norm(max_norm);
+                let specs: Vec<_> = specs().into_iter().enumerate().map(|(i, s)| s.in_group(i % 2)).collect();
+                let mut optimizer =
+                    GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups.clone()).unwrap();
+                let mut twins: Vec<_> = SHAPES
+                    .iter()
+                    .enumerate()
+                    .map(|(i, (tensor, s))| {
+                        optimizer.write_param(tensor, &verify::params(numel(s))).unwrap();
+                        reference::Tensor::new(groups.recipes()[i % 2], verify::params(numel(s))).unwrap()
+                    })
+                    .collect();
+                for t in 1..4 {
+                    let grads = all(t);
+                    for ((tensor, _), grad) in SHAPES.iter().zip(&grads) {
+                        optimizer.write_grad(tensor, grad).unwrap();
+                    }
+                    optimizer.step().unwrap();
+                    let norm = optimizer.read_grad_norm_blocking().unwrap();
+                    let exact = reference::grad_norm(grads.iter().map(|g| &g[..]));
+                    assert!((norm - exact).abs() <= 1e-5 * exact, "{}: {norm}, {exact}", gpu.name);
+                    // The norm that the GPU found, so that rounding of the sum moves nothing across a threshold.
+                    let factor = reference::clip_factor(norm, max_norm);
+                    assert_eq!(factor == 1.0, max_norm == 1e6);
+                    for (twin, grad) in twins.iter_mut().zip(&grads) {
+                        twin.step(&grad.iter().map(|g| factor * g).collect::<Vec<_>>());
+                    }
+                }
+                for ((tensor, _), twin) in SHAPES.iter().zip(&twins) {
+                    let param = optimizer.read_param_blocking(tensor).unwrap();
+                    let (_, failure) = verify::compare(&param, &twin.param, None);
+                    assert_eq!(failure, None, "{}: {name}, {tensor}, {max_norm}", gpu.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_norm_counts_the_tensors_of_the_step_and_nothing_else() {
+    for gpu in gpus() {
+        let (buffer, offsets) = shared_buffer(&gpu, Layout::Apart);
+        let groups = wgpu_optim::ParamGroups::from(Recipe::lion(1e-3)).with_max_grad_norm(1.0);
+        let mut optimizer =
+            GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+        for (i, (_, shape)) in SHAPES.iter().enumerate() {
+            let (param, grad) = (verify::params(numel(shape)), verify::grads(numel(shape), 1));
+            gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&param));
+            gpu.queue.write_buffer(&buffer, offsets[i][1], bytemuck::cast_slice(&grad));
+        }
+        for without in [None, Some(3), None, Some(0)] {
+            optimizer.step_with(&slices(&buffer, &offsets, without)).unwrap();
+            let grads: Vec<_> = SHAPES.iter().map(|(_, s)| verify::grads(numel(s), 1)).collect();
+            let present = grads.iter().enumerate().filter(|(i, _)| Some(*i) != without);
+            let exact = reference::grad_norm(present.map(|(_, g)| &g[..]));
+            let norm = optimizer.read_grad_norm_blocking().unwrap();
+            assert!((norm - exact).abs() <= 1e-5 * exact, "{}: {norm}, {exact}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_is_not_finite_spoils_no_other_coordinate_when_clipped() {
+    for gpu in gpus() {
+        for bad in [f32::INFINITY, f32::NAN, 1e30] {
+            let groups = wgpu_optim::ParamGroups::from(Recipe::adamw(1e-2)).with_max_grad_norm(1.0);
+            let mut optimizer =
+                GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+            for (name, shape) in SHAPES {
+                optimizer.write_param(name, &verify::params(numel(shape))).unwrap();
+            }
+            write_grads(&optimizer, 1);
+            let mut grad = verify::grads(4099, 1);
+            grad[17] = bad;
+            optimizer.write_grad("e", &grad).unwrap();
+            optimizer.step().unwrap();
+            assert!(!optimizer.read_grad_norm_blocking().unwrap().is_finite());
+            let param = optimizer.read_param_blocking("e").unwrap();
+            let spoiled: Vec<_> = (0..4099).filter(|&i| i != 17 && !param[i].is_finite()).collect();
+            assert!(spoiled.is_empty(), "{}: {bad}: {spoiled:?}", gpu.name);
+        }
+    }
+}
+
 #[test]
 fn bad_slices_are_refused_and_nothing_is_recorded() {
     let gpu = &gpus()[0];
-    let (buffer, offsets) = shared_buffer(gpu);
+    let (buffer, offsets) = shared_buffer(gpu, Layout::Alternating);
     let mut optimizer =
         GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
     let before = read(gpu, &buffer);
@@ -503,14 +728,23 @@ fn bad_slices_are_refused_and_nothing_is_recorded() {
         usage: wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     });
-    type Spoil<'a> = Box<dyn Fn(&mut Vec<TensorBuffers<'a>>) + 'a>;
+    let state = TensorSlice::whole(&no_storage);
+    fn at<'a, 'b>(buffers: &'b mut [Option<TensorBuffers<'a>>], i: usize) -> &'b mut TensorBuffers<'a> {
+        buffers[i].as_mut().unwrap()
+    }
+    type Spoil<'a> = Box<dyn Fn(&mut Vec<Option<TensorBuffers<'a>>>) + 'a>;
     let cases: Vec<(Spoil<'_>, &str)> = vec![
-        (Box::new(|b| b[0].param.offset += 4), "parameter of tensor `a`: offset 260 is no multiple of"),
-        (Box::new(|b| b[1].param.size -= 4), "parameter of tensor `b`: 16496 bytes given, 16500 needed"),
-        (Box::new(|b| b[1].grad.as_mut().unwrap().size += 4), "gradient of tensor `b`: 16504 bytes given"),
-        (Box::new(|b| b[4].grad.as_mut().unwrap().offset += 256), "reach beyond the buffer's"),
-        (Box::new(|b| b[3].grad = Some(b[3].param)), "overlaps the parameter of tensor `d`"),
-        (Box::new(|b| b[0].param = TensorSlice::whole(&no_storage)), "its buffer lacks STORAGE"),
+        (Box::new(|b| at(b, 0).param.offset += 4), "parameter of tensor `a`: offset 260 is no multiple of"),
+        (Box::new(|b| at(b, 1).param.size -= 4), "parameter of tensor `b`: 16496 bytes given, 16500 needed"),
+        (Box::new(|b| at(b, 1).grad.size += 4), "gradient of tensor `b`: 16504 bytes given"),
+        (Box::new(|b| at(b, 4).grad.offset += 256), "reach beyond the buffer's"),
+        (Box::new(|b| at(b, 3).grad = at(b, 3).param), "overlaps the parameter of tensor `d`"),
+        (Box::new(|b| at(b, 0).param = TensorSlice::whole(&no_storage)), "its buffer lacks STORAGE"),
+        (Box::new(|b| at(b, 2).lr = Some(-1.0)), "`lr` is -1"),
+        (
+            Box::new(|b| at(b, 2).state = std::slice::from_ref(&state)),
+            "state of tensor `c`: 1 slices given, 0 needed",
+        ),
         (Box::new(|b| b.truncate(4)), "buffers of 4 tensors were given, but the optimizer has 5"),
     ];
     for (spoil, expected) in cases {
@@ -539,8 +773,15 @@ fn calls_that_do_not_fit_are_refused() {
         "no state is named `exp_avg_sq`; this optimizer keeps exp_avg"
     );
     assert!(message(owned.set_lr(f64::NAN)).contains("`lr` is NaN"));
+    assert!(message(owned.set_max_grad_norm(1.0)).contains("does not clip"));
+    assert!(matches!(owned.read_grad_norm_blocking(), Err(Error::Plan(_))));
+    for max_norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        let groups = wgpu_optim::ParamGroups::from(recipe).with_max_grad_norm(max_norm);
+        let error = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups));
+        assert!(error.contains("`max_grad_norm` is"), "{error}");
+    }
     assert!(message(owned.set_group_lr(1, 1.0)).contains("no parameter group 1"));
-    assert!(matches!(owned.step_with(&[]), Err(Error::Ownership(_))));
+    assert!(matches!(owned.step_with::<TensorBuffers<'_>>(&[]), Err(Error::Ownership(_))));
     assert!(matches!(borrowed.step(), Err(Error::Ownership(_))));
     assert!(matches!(borrowed.param("a"), Err(Error::Ownership(_))));
     assert!(matches!(borrowed.zero_grad(&mut encoder(gpu)), Err(Error::Ownership(_))));

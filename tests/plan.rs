@@ -117,6 +117,22 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
 }
 
 #[test]
+fn clipping_costs_one_pass_over_the_gradients_and_two_dispatches() {
+    let specs = [TensorSpec::new("w", [1 << 24]), TensorSpec::new("b", [1 << 10])];
+    for name in ["adamw", "mgup-lion", "cautious-adamw"] {
+        let groups = ParamGroups::from(name.parse::<Recipe>().unwrap());
+        let [off, on] = [groups.clone(), groups.with_max_grad_norm(1.0)].map(|groups| {
+            let plan = plan(&specs, groups, WEBGPU).unwrap();
+            let schedule = Schedule::new(&plan, 65_535);
+            (schedule.dispatches.len(), schedule.bytes() as f64 / plan.numel() as f64, plan.memory())
+        });
+        assert_eq!(on.0 - off.0, 2);
+        assert!((4.0..4.01).contains(&(on.1 - off.1)));
+        assert!((on.2 - off.2) as f64 / f64::from(1 << 24) < 0.001);
+    }
+}
+
+#[test]
 fn too_large_a_tensor_is_refused_with_the_numbers() {
     let error = plan(&[TensorSpec::new("w", [(64 << 20) + 1])], Recipe::adamw(1e-3), WEBGPU).unwrap_err();
     let message = error.to_string();

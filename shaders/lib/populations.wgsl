@@ -11,7 +11,7 @@ fn highest_bin(lane: u32) -> u32 {
 fn take_populations(tensor: u32, lane: u32) -> array<u32, 8> {
     var populations: array<u32, 8>;
     for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
-        let at = selections[tensor].histogram + highest_bin(lane) - b;
+        let at = tensors.selections[tensor].histogram + highest_bin(lane) - b;
         populations[b] = atomicLoad(&counters[at]);
         atomicStore(&counters[at], 0u);
     }

@@ -2,6 +2,7 @@
 // found out about each tensor. The Rust side is `src/kernel.rs`; a test compares the two.
 
 const WORKGROUP: u32 = 256u;
+const CHUNK: u32 = 4096u;
 
 // One dispatch.
 struct Grid {
@@ -10,19 +11,20 @@ struct Grid {
     digit: u32,         // which digit of the keys selection looks at
     first_chunk: u32,   // of the page
     chunk_count: u32,   // of the page
-    ties: u32,          // where the tie counts begin among the counters
+    ties: u32,          // where the chunks' tie counts begin among the counters
+    norms: u32,         // where the chunks' sums of squared gradients begin among the counters
 }
 
-// Consecutive coordinates of one tensor. Offsets are multiples of 4.
+// Consecutive coordinates of one tensor. Places count coordinates and are multiples of 4.
 struct Chunk {
-    offset: u32,        // first coordinate's place in the page
+    offset: u32,        // first coordinate's place in the page: in the state and in the scratch
     len: u32,
     index: u32,         // first coordinate's index in the tensor
     tensor: u32,
     row: u32,
     mask: u32,          // first word of the chunk's mask bits in the page
-    pad0: u32,
-    pad1: u32,
+    param: u32,         // first coordinate's place among the parameters
+    grad: u32,          // and among the gradients
 }
 
 // The scalars of one step of one parameter group.
@@ -36,7 +38,8 @@ struct Row {
     eps: f32,
     alpha: f32,
     gamma: f32,
-    @size(220) count_normalizer: u32,
+    max_grad_norm: f32,
+    @size(216) count_normalizer: u32,
 }
 
 // Top-K of one tensor.
@@ -53,10 +56,16 @@ struct Selection {
     selected: atomic<u32>,
 }
 
+struct Tensors {
+    grad_norm: f32,         // over all tensors of the step, before it is clipped
+    grad_scale: f32,        // what the gradients are multiplied by to clip it
+    selections: array<Selection>,
+}
+
 @group(0) @binding(0) var<uniform> grid: Grid;
 @group(0) @binding(1) var<uniform> rows: array<Row, 64>;
 @group(0) @binding(2) var<storage, read> chunks: array<Chunk>;
-@group(0) @binding(3) var<storage, read_write> selections: array<Selection>;
+@group(0) @binding(3) var<storage, read_write> tensors: Tensors;
 
 // Grids are two-dimensional because a dimension ends at 65,535.
 fn linear(workgroup: vec3<u32>, count: vec3<u32>) -> u32 {

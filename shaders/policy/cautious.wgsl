@@ -9,8 +9,8 @@ struct Context {
 }
 
 fn context(chunk: Chunk, row: Row, lane: u32) -> Context {
-    let d = f32(selections[chunk.tensor].numel);
-    let positive = f32(atomicLoad(&selections[chunk.tensor].selected));
+    let d = f32(tensors.selections[chunk.tensor].numel);
+    let positive = f32(atomicLoad(&tensors.selections[chunk.tensor].selected));
     let by_mean = 1.0 / max(positive / d, 1e-3);
     let by_count = d / (positive + 1.0);
     return Context(mask[mask_word(chunk, lane)], select(by_mean, by_count, row.count_normalizer == 1u));

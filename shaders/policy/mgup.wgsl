@@ -9,7 +9,7 @@ struct Context {
 }
 
 fn context(chunk: Chunk, row: Row, lane: u32) -> Context {
-    return Context(selections[chunk.tensor].threshold, selections[chunk.tensor].tie_limit);
+    return Context(tensors.selections[chunk.tensor].threshold, tensors.selections[chunk.tensor].tie_limit);
 }
 
 fn phi(context: Context, score: vec4<f32>, chunk: Chunk, vector: u32, row: Row) -> vec4<f32> {

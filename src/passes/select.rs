@@ -15,9 +15,9 @@ pub(super) fn nearest(writer: &mut Writer<'_>) {
 pub(super) fn exact(writer: &mut Writer<'_>) {
     writer.per_tensor(Kernel::ScanExact, 0, 1, 8 * BINS);
     for digit in [1, 2] {
-        writer.per_page(|_| Kernel::Histogram, digit, Over::Spans, |numel, _| 4 * numel);
+        writer.per_page(Kernel::Histogram, digit, Over::Spans, |numel, _| 4 * numel);
         writer.per_tensor(Kernel::ScanExact, digit, 1, 8 * BINS);
     }
-    writer.per_page(|_| Kernel::Ties, 0, Over::Chunks, |numel, chunks| 4 * numel + 4 * chunks);
-    writer.per_page(|_| Kernel::Locate, 0, Over::PageTensors, |_, chunks| 4 * chunks);
+    writer.per_page(Kernel::Ties, 0, Over::Chunks, |numel, chunks| 4 * numel + 4 * chunks);
+    writer.per_page(Kernel::Locate, 0, Over::PageTensors, |_, chunks| 4 * chunks);
 }

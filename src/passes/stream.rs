@@ -5,20 +5,15 @@ use crate::kernel::Kernel;
 use crate::plan::{Scratch, WORKGROUP};
 
 pub(super) fn stream(writer: &mut Writer<'_>) {
-    let base = writer.base();
+    let (base, access) = (writer.base(), writer.access());
     let policy = writer.policy().stream();
     let words = 3 + 2 * base.states(); // reads θ, g and the state; writes θ and the state
-    writer.per_page(
-        |vectorized| Kernel::Stream { base, policy, vectorized },
-        0,
-        Over::Chunks,
-        |numel, chunks| {
-            4 * words * numel
-                + match policy.scratch() {
-                    Scratch::None => 0,
-                    Scratch::Mask => 4 * WORKGROUP * chunks,
-                    Scratch::Keys => 4 * numel,
-                }
-        },
-    );
+    writer.per_page(Kernel::Stream { base, policy, access }, 0, Over::Chunks, |numel, chunks| {
+        4 * words * numel
+            + match policy.scratch() {
+                Scratch::None => 0,
+                Scratch::Mask => 4 * WORKGROUP * chunks,
+                Scratch::Keys => 4 * numel,
+            }
+    });
 }

@@ -1,0 +1,58 @@
+//! What can go wrong, and a model that survives it.
+
+use std::fmt;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A parameter or its gradient cannot be stepped here.
+    #[error("parameter `{path}`: {reason}")]
+    Parameter {
+        /// Its path in the module.
+        path: String,
+        /// What is wrong, and what to do about it.
+        reason: String,
+    },
+    /// The optimizer refused.
+    #[error(transparent)]
+    Optimizer(#[from] wgpu_optim::Error),
+    /// No device could be opened or shared.
+    #[error("{0}")]
+    Device(String),
+    /// A record could not be written, read or applied.
+    #[error("optimizer record: {0}")]
+    Record(String),
+}
+
+impl Error {
+    pub(crate) fn parameter(path: &str, reason: impl Into<String>) -> Self {
+        Self::Parameter { path: path.to_owned(), reason: reason.into() }
+    }
+}
+
+/// A step that was refused: the error, and the model as it was.
+pub struct StepError<M> {
+    /// The model, with the values that it had before the step.
+    pub model: M,
+    /// Why.
+    pub error: Error,
+}
+
+impl<M> fmt::Debug for StepError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StepError").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Display for StepError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<M> std::error::Error for StepError<M> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}

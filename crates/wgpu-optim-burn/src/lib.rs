@@ -1,0 +1,19 @@
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+#![doc = include_str!("../README.md")]
+
+mod context;
+mod error;
+mod gpu;
+mod groups;
+mod module;
+mod optimizer;
+mod record;
+mod tensor;
+
+pub use error::{Error, StepError};
+pub use gpu::Gpu;
+pub use groups::Select;
+pub use module::GpuModuleOptimizer;
+pub use optimizer::{RecipeOptimizer, RecipeState};
+pub use wgpu_optim;

@@ -1,0 +1,407 @@
+//! [`GpuModuleOptimizer`]: steps all parameters of a Burn module in one submit.
+
+use std::collections::{HashMap, HashSet};
+
+use burn::backend::wgpu::CubeTensor;
+use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+use wgpu_optim::plan::BaseKind;
+use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, TensorBuffers, TensorSpec, wgpu};
+
+use crate::context::Context;
+use crate::error::{Error, StepError};
+use crate::gpu::Gpu;
+use crate::groups::Select;
+use crate::record::Loaded;
+use crate::tensor::{self, Range};
+
+/// Steps a whole Burn module: every parameter and gradient is bound where Burn keeps it, and all of them go into one
+/// submit.
+///
+/// A parameter is changed in place where nothing else holds it. While a clone of the model is alive, as one kept for
+/// evaluation, the step fills new storage instead, and the clone keeps its values.
+///
+/// Parameters get state at their first gradient. Those without a gradient in a step, frozen ones among them, are left
+/// alone and keep what they have. Two parameters of one id that share their storage are tied: the step moves both. If
+/// they do not share it, only the first in the module steps. Parameters of size 0 are left alone.
+///
+/// ```no_run
+/// use burn::module::Module;
+/// use burn::optim::GradientsParams;
+/// use wgpu_optim::Recipe;
+/// use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
+/// # use burn::tensor::Tensor;
+/// # fn train<M: Module>(mut model: M, loss: impl Fn(&M) -> Tensor<1>) -> Result<(), Box<dyn std::error::Error>> {
+///
+/// let gpu = Gpu::open()?;
+/// let mut optim = GpuModuleOptimizer::new(&gpu, Recipe::mgup_adamw(1e-3));
+/// for _ in 0..100 {
+///     let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
+///     model = optim.step(1e-3, model, grads);
+/// }
+/// # Ok(()) }
+/// ```
+pub struct GpuModuleOptimizer {
+    gpu: Gpu,
+    groups: Vec<(Option<Select>, Recipe)>,
+    max_grad_norm: Option<f64>,
+    pub(crate) core: Option<Core>,
+    /// State from a record, until its parameters step.
+    pub(crate) loaded: Vec<Loaded>,
+}
+
+/// The optimizer below, once there are parameters.
+pub(crate) struct Core {
+    pub optimizer: GpuOptimizer,
+    pub params: Vec<Known>,
+    index: HashMap<ParamId, usize>,
+}
+
+/// A parameter that has state.
+pub(crate) struct Known {
+    pub id: ParamId,
+    pub path: String,
+    /// In the optimizer below: the path, or path and id should paths repeat.
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub group: usize,
+}
+
+/// A parameter with a gradient in this step.
+struct Found {
+    id: ParamId,
+    path: String,
+    shape: Vec<usize>,
+    grad: CubeTensor,
+}
+
+/// A parameter's storage in this step.
+struct Moving {
+    /// What the step writes.
+    target: CubeTensor,
+    /// The storage before the step, if something else holds it too, as a tied parameter does.
+    old: Option<CubeTensor>,
+    require_grad: bool,
+}
+
+impl GpuModuleOptimizer {
+    /// An optimizer for any module on this device, which steps all parameters by one recipe.
+    ///
+    /// The recipe's own learning rate is not used: each step is given one, as Burn's optimizers are.
+    pub fn new(gpu: &Gpu, recipe: Recipe) -> Self {
+        Self {
+            gpu: gpu.clone(),
+            groups: vec![(None, recipe)],
+            max_grad_norm: None,
+            core: None,
+            loaded: Vec::new(),
+        }
+    }
+
+    /// Steps the chosen parameters by another recipe. If a parameter matches several groups, the last one added counts.
+    ///
+    /// # Panics
+    /// After the first step, when parameters have their groups already.
+    pub fn with_group(mut self, select: impl Into<Select>, recipe: Recipe) -> Self {
+        assert!(self.core.is_none(), "groups are added before the first step");
+        self.groups.push((Some(select.into()), recipe));
+        self
+    }
+
+    /// Clips the gradients of every step to a global norm, over all parameters and groups; see
+    /// [`ParamGroups::with_max_grad_norm`]. Burn's own clipping is per parameter.
+    ///
+    /// # Panics
+    /// After the first step.
+    pub fn with_max_grad_norm(mut self, max_norm: f64) -> Self {
+        assert!(self.core.is_none(), "clipping is switched on before the first step");
+        self.max_grad_norm = Some(max_norm);
+        self
+    }
+
+    /// One step: the module with new parameters. `lr` is a number, or a
+    /// [`ModuleLearningRate`] with one for each of Burn's parameter groups.
+    ///
+    /// # Panics
+    /// With the error's message, where [`try_step`](Self::try_step) returns it.
+    pub fn step<M: Module>(
+        &mut self,
+        lr: impl Into<ModuleLearningRate>,
+        module: M,
+        grads: GradientsParams,
+    ) -> M {
+        self.try_step(lr, module, grads).unwrap_or_else(|refused| panic!("{}", refused.error))
+    }
+
+    /// [`step`](Self::step) that returns a refusal: the error, and the module with the values that it had.
+    ///
+    /// # Errors
+    /// A gradient or parameter that is not F32, lives on another device, or has another shape than before; a recipe or
+    /// learning rate out of range; a device that is lost or out of memory.
+    pub fn try_step<M: Module>(
+        &mut self,
+        lr: impl Into<ModuleLearningRate>,
+        module: M,
+        grads: GradientsParams,
+    ) -> Result<M, StepError<M>> {
+        let refused = |(module, error)| StepError { model: module, error };
+        if let Err(error) = self.gpu.check() {
+            return Err(refused((module, error)));
+        }
+        let mut survey = Survey { gpu: &self.gpu, grads, path: Vec::new(), found: Ok(Vec::new()) };
+        module.visit(&mut survey);
+        let (found, grads) = (survey.found, survey.grads);
+        drop(grads);
+        let found = match found {
+            Ok(found) if found.is_empty() => return Ok(module),
+            Ok(found) => found,
+            Err(error) => return Err(refused((module, error))),
+        };
+        if let Err(error) = self.know(&found) {
+            return Err(refused((module, error)));
+        }
+        let wanted = found.iter().map(|found| found.id).collect();
+        let mut exchange = Exchange { gpu: &self.gpu, wanted, moving: HashMap::new() };
+        let module = module.map(&mut exchange);
+        match self.submit(&lr.into(), &found, &exchange.moving) {
+            Ok(()) => Ok(module),
+            // New storage has the old values until a step is submitted.
+            Err(error) => Err(refused((module, error))),
+        }
+    }
+
+    /// The norm of all gradients of the last step, as it was before it was clipped. Waits for the GPU.
+    ///
+    /// # Errors
+    /// If the optimizer does not clip, or the norm cannot be read.
+    pub fn grad_norm(&self) -> Result<f32, Error> {
+        match &self.core {
+            Some(core) => Ok(core.optimizer.read_grad_norm_blocking()?),
+            None => Err(wgpu_optim::Error::Plan("no step was taken yet".to_owned()).into()),
+        }
+    }
+
+    /// Sees to it that every parameter of this step has state.
+    fn know(&mut self, found: &[Found]) -> Result<(), Error> {
+        let known = self.core.as_ref();
+        let mut fresh = Vec::new();
+        for found in found {
+            match known.and_then(|core| Some(&core.params[*core.index.get(&found.id)?])) {
+                Some(known) if known.shape == found.shape => {}
+                Some(known) => {
+                    let reason = format!("its shape was {:?} and is {:?}", known.shape, found.shape);
+                    return Err(Error::parameter(&found.path, reason));
+                }
+                None => fresh.push(found),
+            }
+        }
+        if fresh.is_empty() {
+            return Ok(());
+        }
+        let old = self.core.as_ref().map_or(&[][..], |core| &core.params);
+        let mut params: Vec<_> = old.iter().map(Known::again).collect();
+        for found in fresh {
+            let taken = params.iter().any(|p: &Known| p.path == found.path);
+            params.push(Known {
+                id: found.id,
+                path: found.path.clone(),
+                name: if taken { format!("{}#{}", found.path, found.id) } else { found.path.clone() },
+                shape: found.shape.clone(),
+                group: self.group_of(found.id, &found.path, found.shape.len()),
+            });
+        }
+        let core = self.build(params)?;
+        self.core = Some(core);
+        Ok(())
+    }
+
+    /// The optimizer below for these parameters, with the state of those that it has already.
+    fn build(&mut self, params: Vec<Known>) -> Result<Core, Error> {
+        let mut groups: ParamGroups = self.groups.iter().map(|group| group.1).collect::<Vec<_>>().into();
+        if let Some(max_norm) = self.max_grad_norm {
+            groups = groups.with_max_grad_norm(max_norm);
+        }
+        let specs: Vec<_> =
+            params.iter().map(|p| TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group)).collect();
+        let mut optimizer = match &self.core {
+            Some(core) => core.optimizer.sibling_blocking(&specs, groups)?,
+            None => {
+                let (device, queue) = (&self.gpu.wgpu_device, &self.gpu.queue);
+                GpuOptimizer::for_buffers_blocking(device, queue, &specs, groups)?
+            }
+        };
+        if let Some(core) = &self.core {
+            let mut encoder = self.gpu.encoder();
+            for known in &core.params {
+                for state in BaseKind::of(&self.groups[known.group].1.base).state_names() {
+                    let (from, to) =
+                        (core.optimizer.state(&known.name, state)?, optimizer.state(&known.name, state)?);
+                    encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, to.size);
+                }
+                optimizer.set_tensor_steps(&known.name, core.optimizer.steps(&known.name)?)?;
+            }
+            self.gpu.queue.submit([encoder.finish()]);
+        }
+        for known in &params {
+            if let Some(loaded) = Loaded::take(&mut self.loaded, known) {
+                loaded.apply(&mut optimizer, known)?;
+            }
+        }
+        let index = params.iter().enumerate().map(|(i, p)| (p.id, i)).collect();
+        Ok(Core { optimizer, params, index })
+    }
+
+    fn group_of(&self, id: ParamId, path: &str, rank: usize) -> usize {
+        let matches = |(select, _): &(Option<Select>, Recipe)| {
+            select.as_ref().is_none_or(|select| select.matches(id, path, rank))
+        };
+        // The first group matches everything.
+        self.groups.iter().rposition(matches).unwrap_or(0)
+    }
+
+    /// Records the step over the storage as it lies now, and submits it.
+    fn submit(
+        &mut self,
+        lr: &ModuleLearningRate,
+        found: &[Found],
+        moving: &HashMap<ParamId, Moving>,
+    ) -> Result<(), Error> {
+        let core = self.core.as_mut().expect("`know` comes first");
+        let mut encoder = self.gpu.encoder();
+        let scopes =
+            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
+                .map(|filter| self.gpu.wgpu_device.push_error_scope(filter));
+        let places =
+            found.iter().map(|found| Places::of(found, &moving[&found.id])).collect::<Result<Vec<_>, _>>();
+        let recorded = places.and_then(|places| {
+            let mut buffers = vec![None; core.params.len()];
+            for (found, places) in found.iter().zip(&places) {
+                let lr = lr.lr_from_param(found.id, Some(&found.path));
+                let given = TensorBuffers::new(places.param.slice(), places.grad.slice()).with_lr(lr);
+                buffers[core.index[&found.id]] = Some(given);
+            }
+            core.optimizer.record_with(&mut encoder, &buffers)?;
+            self.gpu.queue.submit([encoder.finish()]);
+            Ok(())
+        });
+        let failures = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect::<Vec<_>>();
+        for failure in failures {
+            if let Some(failure) = pollster::block_on(failure) {
+                return Err(wgpu_optim::Error::Gpu(failure.to_string()).into());
+            }
+        }
+        recorded
+    }
+}
+
+/// Where a parameter and its gradient lie in this step, held in place.
+struct Places {
+    param: Range,
+    grad: Range,
+}
+
+impl Places {
+    fn of(found: &Found, moving: &Moving) -> Result<Self, Error> {
+        let range = |tensor| Range::of(tensor).map_err(|reason| Error::parameter(&found.path, reason));
+        Ok(Self { param: range(&moving.target)?, grad: range(&found.grad)? })
+    }
+}
+
+impl Moving {
+    /// Whether `tensor` lay where this parameter lay before the step.
+    fn shares(&self, tensor: &CubeTensor) -> bool {
+        self.old.as_ref().is_some_and(|old| tensor::same_storage(old, tensor))
+    }
+}
+
+impl Known {
+    fn again(&self) -> Self {
+        Self {
+            id: self.id,
+            path: self.path.clone(),
+            name: self.name.clone(),
+            shape: self.shape.clone(),
+            group: self.group,
+        }
+    }
+}
+
+/// Finds the parameters that have a gradient, and brings the gradients into row-major order.
+struct Survey<'a> {
+    gpu: &'a Gpu,
+    grads: GradientsParams,
+    path: Vec<String>,
+    found: Result<Vec<Found>, Error>,
+}
+
+impl ModuleVisitor for Survey<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let Ok(found) = &mut self.found else { return };
+        // A tied parameter's second visit finds none: the first has taken it.
+        let Some(grad) = self.grads.remove::<D>(param.id) else { return };
+        let path = self.path.join(".");
+        let shape = param.lazy_shape();
+        if shape.num_elements() == 0 {
+            return;
+        }
+        let grad = if grad.shape() == shape {
+            tensor::check(&param.base(), &self.gpu.device)
+                .and_then(|()| tensor::resolve(grad.inner(), &self.gpu.device))
+        } else {
+            Err(format!(
+                "its shape is {:?}, but its gradient's is {:?}",
+                shape.to_vec(),
+                grad.shape().to_vec()
+            ))
+        };
+        match grad {
+            Ok(grad) => {
+                found.push(Found { id: param.id, path, shape: shape.to_vec(), grad: tensor::dense(grad) })
+            }
+            Err(reason) => self.found = Err(Error::parameter(&path, reason)),
+        }
+    }
+}
+
+/// Gives every parameter of the step the storage that the step writes.
+struct Exchange<'a> {
+    gpu: &'a Gpu,
+    wanted: HashSet<ParamId>,
+    moving: HashMap<ParamId, Moving>,
+}
+
+impl ModuleMapper for Exchange<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !self.wanted.contains(&param.id) || tensor::check(&param.base(), &self.gpu.device).is_err() {
+            return param;
+        }
+        let (id, tensor, mapper) = param.consume();
+        let context = Context::capture(&tensor);
+        let found = tensor::storage(tensor.inner());
+        let tensor = match self.moving.get(&id) {
+            None => {
+                let old = (!found.handle.can_mut()).then(|| found.clone());
+                let target = tensor::exclusive(found);
+                let new = tensor::wrap(target.clone());
+                let require_grad = context.require_grad;
+                self.moving.insert(id, Moving { old, target, require_grad });
+                new
+            }
+            Some(first) if first.require_grad == context.require_grad && first.shares(&found) => {
+                tensor::wrap(first.target.clone())
+            }
+            Some(_) => tensor::wrap(found),
+        };
+        Param::from_mapped_value(id, context.restore(tensor, id), mapper)
+    }
+}

@@ -1,0 +1,201 @@
+//! State as Burn's records keep it, so that a run can go on with Burn's optimizers or with ours.
+//!
+//! A record names state by parameter: `{id}.momentum.moment_1`, `{id}.momentum.moment_2` and `{id}.momentum.time` for
+//! AdamW, `{id}.momentum` for Lion. Ours adds `{id}.step`, which Burn passes over.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::ParamId;
+use burn::optim::OptimizerRecord;
+use burn::tensor::Bytes;
+use burn_pack::{DType, Reader, Scalar, Tensor, Writer};
+use wgpu_optim::GpuOptimizer;
+use wgpu_optim::plan::BaseKind;
+
+use crate::error::Error;
+use crate::module::{GpuModuleOptimizer, Known};
+
+/// Burn's names of a base's state, in the order of ours.
+pub(crate) fn leaves(base: BaseKind) -> &'static [&'static str] {
+    match base {
+        BaseKind::Adamw => &["momentum.moment_1", "momentum.moment_2"],
+        BaseKind::Lion => &["momentum"],
+    }
+}
+
+/// State of one parameter from a record.
+pub(crate) struct Loaded {
+    id: ParamId,
+    path: Option<String>,
+    steps: Option<u64>,
+    state: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Loaded {
+    /// The state of this parameter: by its id, or by its path where a model was built anew with other ids.
+    pub(crate) fn take(all: &mut Vec<Self>, known: &Known) -> Option<Self> {
+        let by_id = all.iter().position(|loaded| loaded.id == known.id);
+        let by_path = || all.iter().position(|loaded| loaded.path.as_deref() == Some(&known.path));
+        by_id.or_else(by_path).map(|at| all.swap_remove(at))
+    }
+
+    pub(crate) fn apply(self, optimizer: &mut GpuOptimizer, known: &Known) -> Result<(), Error> {
+        let base = BaseKind::of(&optimizer.groups().recipes()[known.group].base);
+        let wanted = leaves(base);
+        let found: Vec<_> = self.state.keys().map(String::as_str).collect();
+        if found != wanted {
+            return Err(Error::Record(format!(
+                "parameter `{}` has the state {}, but its recipe needs {}",
+                known.path,
+                found.join(", "),
+                wanted.join(", ")
+            )));
+        }
+        for (leaf, name) in wanted.iter().zip(base.state_names()) {
+            let (shape, values) = &self.state[*leaf];
+            if *shape != known.shape {
+                return Err(Error::Record(format!(
+                    "`{leaf}` of parameter `{}` has shape {shape:?}, but the parameter {:?}",
+                    known.path, known.shape
+                )));
+            }
+            optimizer.write_state(&known.name, name, values)?;
+        }
+        let steps = self.steps.or((base == BaseKind::Lion).then_some(1));
+        let steps = steps.ok_or_else(|| {
+            Error::Record(format!("parameter `{}` lacks `momentum.time`, its number of steps", known.path))
+        })?;
+        Ok(optimizer.set_tensor_steps(&known.name, steps)?)
+    }
+}
+
+impl GpuModuleOptimizer {
+    /// The state as a record of Burn's; `AdamW` and `Lion` of Burn load it too.
+    ///
+    /// # Errors
+    /// [`Error::Optimizer`] if the state cannot be read back, as from a lost device.
+    pub fn to_record(&self) -> Result<OptimizerRecord, Error> {
+        OptimizerRecord::from_bytes(self.into_bytes()?).map_err(|e| Error::Record(e.to_string()))
+    }
+
+    /// Replaces the state by a record of ours, or of Burn's `AdamW` or `Lion`. It is checked against the module in the
+    /// first step; parameters that the record does not have begin anew.
+    ///
+    /// # Errors
+    /// [`Error::Record`] for a record without what it says it has.
+    pub fn load_record(self, record: OptimizerRecord) -> Result<Self, Error> {
+        self.from_bytes(record.into_bytes().map_err(|e| Error::Record(e.to_string()))?)
+    }
+
+    /// Writes the state to a file, which is replaced as a whole or not at all.
+    ///
+    /// # Errors
+    /// As for [`to_record`](Self::to_record); [`Error::Record`] if the file cannot be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.writer()?.overwrite(true).write_to_file(path).map_err(|e| Error::Record(e.to_string()))
+    }
+
+    /// [`load_record`](Self::load_record) from a file.
+    ///
+    /// # Errors
+    /// [`Error::Record`] if there is no such file, or it is not a record.
+    pub fn load(self, path: impl AsRef<Path>) -> Result<Self, Error> {
+        self.read(Reader::from_file(path).map_err(|e| Error::Record(e.to_string()))?)
+    }
+
+    /// The record in memory.
+    ///
+    /// # Errors
+    /// As for [`to_record`](Self::to_record).
+    #[allow(clippy::wrong_self_convention)] // Burn's name
+    pub fn into_bytes(&self) -> Result<Bytes, Error> {
+        self.writer()?.into_bytes().map_err(|e| Error::Record(e.to_string()))
+    }
+
+    /// [`load_record`](Self::load_record) from memory.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    #[allow(clippy::wrong_self_convention)] // Burn's name
+    pub fn from_bytes(self, bytes: Bytes) -> Result<Self, Error> {
+        self.read(Reader::from_bytes(bytes).map_err(|e| Error::Record(e.to_string()))?)
+    }
+
+    fn writer(&self) -> Result<Writer, Error> {
+        let mut all = Vec::new();
+        if let Some(core) = &self.core {
+            for known in &core.params {
+                let base = BaseKind::of(&core.optimizer.groups().recipes()[known.group].base);
+                let state = leaves(base).iter().zip(base.state_names()).map(|(leaf, name)| {
+                    let values = core.optimizer.read_state_blocking(&known.name, name)?;
+                    Ok(((*leaf).to_owned(), (known.shape.clone(), values)))
+                });
+                all.push(Loaded {
+                    id: known.id,
+                    path: Some(known.path.clone()),
+                    steps: Some(core.optimizer.steps(&known.name)?),
+                    state: state.collect::<Result<_, Error>>()?,
+                });
+            }
+        }
+        // What was loaded and has not stepped yet is not lost.
+        let all = all.iter().chain(&self.loaded);
+        let mut tensors = Vec::new();
+        let mut scalars = Vec::new();
+        let mut paths = Vec::new();
+        for Loaded { id, path, steps, state } in all {
+            let id = id.val();
+            for (leaf, (shape, values)) in state {
+                let bytes = Bytes::from_elems(values.clone());
+                tensors.push(Tensor::new(format!("{id}.{leaf}"), DType::F32, shape.clone(), Some(id), bytes));
+            }
+            let rank = state.values().next().map_or(0, |(shape, _)| shape.len());
+            scalars.push((format!("{id}.__rank"), rank as u64));
+            for leaf in ["step", "momentum.time"] {
+                // Only AdamW has the latter.
+                if let Some(steps) = steps.filter(|_| leaf == "step" || state.len() == 2) {
+                    scalars.push((format!("{id}.{leaf}"), steps));
+                }
+            }
+            if let Some(path) = path {
+                paths.push((id.to_string(), path));
+            }
+        }
+        let writer = Writer::new(tensors);
+        let writer = scalars
+            .iter()
+            .fold(writer, |writer, (name, value)| writer.with_scalar(name, Scalar::from(*value)));
+        Ok(paths.iter().fold(writer, |writer, (id, path)| writer.with_metadata(id, path)))
+    }
+
+    fn read(mut self, reader: Reader) -> Result<Self, Error> {
+        let (scalars, paths) = (reader.scalars().clone(), reader.metadata().clone());
+        let mut loaded: BTreeMap<u64, Loaded> = BTreeMap::new();
+        for tensor in reader.into_tensors().map_err(|e| Error::Record(e.to_string()))? {
+            let (name, dtype, shape, _, bytes) =
+                tensor.into_parts().map_err(|e| Error::Record(e.to_string()))?;
+            let parts = name.split_once('.').and_then(|(id, leaf)| Some((id.parse::<u64>().ok()?, leaf)));
+            let Some((id, leaf)) = parts else {
+                return Err(Error::Record(format!("`{name}` is no state of a parameter")));
+            };
+            if dtype != DType::F32 {
+                return Err(Error::Record(format!("`{name}` is {dtype:?}, not F32")));
+            }
+            let values: Vec<f32> =
+                bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+            let scalar =
+                |leaf: &str| scalars.get(&format!("{id}.{leaf}")).and_then(|s| u64::try_from(*s).ok());
+            let entry = loaded.entry(id).or_insert_with(|| Loaded {
+                id: ParamId::from(id),
+                path: paths.get(&id.to_string()).cloned(),
+                steps: scalar("momentum.time").or_else(|| scalar("step")),
+                state: BTreeMap::new(),
+            });
+            entry.state.insert(leaf.to_owned(), (shape.to_vec(), values));
+        }
+        self.core = None;
+        self.loaded = loaded.into_values().collect();
+        Ok(self)
+    }
+}

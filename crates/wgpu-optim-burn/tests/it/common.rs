@@ -1,0 +1,218 @@
+//! A device, models, gradients that are the same on every machine, and readback.
+
+use std::sync::OnceLock;
+
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput};
+use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use wgpu_optim::verify;
+use wgpu_optim_burn::Gpu;
+
+/// One device for all tests: Burn wants a device registered once.
+pub fn gpu() -> &'static Gpu {
+    static GPU: OnceLock<Gpu> = OnceLock::new();
+    GPU.get_or_init(|| {
+        let gpu = open();
+        println!("adapter: {}", gpu.adapter);
+        gpu
+    })
+}
+
+/// Burn's SPIR-V compiler wants a device of Burn's own making.
+fn open() -> Gpu {
+    if cfg!(feature = "vulkan") {
+        let (device, setup) = Device::wgpu_options().init_with_setup().unwrap();
+        Gpu::from_setup(device, &setup)
+    } else {
+        Gpu::open().unwrap()
+    }
+}
+
+pub fn autodiff() -> Device {
+    gpu().device.clone().autodiff()
+}
+
+/// A parameter of a model: its path, id and values.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Values {
+    pub path: String,
+    pub id: ParamId,
+    pub values: Vec<f32>,
+}
+
+struct Read {
+    path: Vec<String>,
+    found: Vec<Values>,
+}
+
+impl ModuleVisitor for Read {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let values = param.val().inner().try_into_vec_as().unwrap();
+        self.found.push(Values { path: self.path.join("."), id: param.id, values });
+    }
+}
+
+/// All float parameters, in the order of the module.
+pub fn read<M: Module>(model: &M) -> Vec<Values> {
+    let mut read = Read { path: Vec::new(), found: Vec::new() };
+    model.visit(&mut read);
+    read.found
+}
+
+pub fn bits<M: Module>(model: &M) -> Vec<Vec<u32>> {
+    read(model).into_iter().map(|p| p.values.iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+/// Gradients by formula, for step `t`; none for the parameters that `without` names.
+pub fn gradients<M: Module>(model: &M, t: u64, without: &[&str]) -> GradientsParams {
+    struct Fill<'a> {
+        t: u64,
+        without: &'a [&'a str],
+        path: Vec<String>,
+        count: usize,
+        grads: GradientsParams,
+    }
+    impl ModuleVisitor for Fill<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.into());
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.count += 1;
+            let path = self.path.join(".");
+            if self.without.contains(&path.as_str()) {
+                return;
+            }
+            let shape = param.shape();
+            let values = gradient(shape.num_elements(), self.count - 1, self.t);
+            let grad = Tensor::<D>::from_data(TensorData::new(values, shape), &param.device().inner());
+            self.grads.register(param.id, grad);
+        }
+    }
+    let mut fill = Fill { t, without, path: Vec::new(), count: 0, grads: GradientsParams::new() };
+    model.visit(&mut fill);
+    fill.grads
+}
+
+/// The gradient of the parameter at place `index` of a model, in step `t`.
+pub fn gradient(numel: usize, index: usize, t: u64) -> Vec<f32> {
+    verify::grads(numel + index, t)[index..].to_vec()
+}
+
+/// Layers of sizes that end inside a vector of four.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    pub first: Linear,
+    pub second: Linear,
+    pub scale: Param<Tensor<1>>,
+}
+
+impl Mlp {
+    pub fn new(device: &Device) -> Self {
+        let param = |shape: &[usize], seed: usize| {
+            let numel: usize = shape.iter().product();
+            TensorData::new(verify::params(numel + seed)[seed..].to_vec(), shape.to_vec())
+        };
+        Self {
+            first: Linear {
+                weight: Param::from_data(param(&[33, 130], 0), device),
+                bias: Some(Param::from_data(param(&[130], 1), device)),
+            },
+            second: Linear {
+                weight: Param::from_data(param(&[130, 10], 2), device),
+                bias: Some(Param::from_data(param(&[10], 3), device)),
+            },
+            scale: Param::from_data(param(&[1], 4), device),
+        }
+    }
+
+    pub fn forward(&self, input: Tensor<2>) -> Tensor<2> {
+        let hidden = burn::tensor::activation::gelu(self.first.forward(input));
+        self.second.forward(hidden) * self.scale.val().unsqueeze()
+    }
+
+    pub fn loss(&self, t: u64) -> Tensor<1> {
+        let values = TensorData::new(verify::params(8 * 33 + t as usize)[t as usize..].to_vec(), [8, 33]);
+        self.forward(Tensor::from_data(values, &autodiff())).powi_scalar(2).mean()
+    }
+
+    pub fn backward(&self, t: u64) -> GradientsParams {
+        GradientsParams::from_grads(self.loss(t).backward(), self)
+    }
+}
+
+/// A small transformer that predicts the next token.
+#[derive(Module, Debug)]
+pub struct Transformer {
+    embedding: Embedding,
+    encoder: TransformerEncoder,
+    head: Linear,
+}
+
+const VOCABULARY: usize = 40;
+const WINDOW: usize = 12;
+
+impl Transformer {
+    pub fn new(device: &Device) -> Self {
+        let model = Self {
+            embedding: EmbeddingConfig::new(VOCABULARY, 16).init(device),
+            encoder: TransformerEncoderConfig::new(16, 32, 2, 2).with_dropout(0.0).init(device),
+            head: LinearConfig::new(16, VOCABULARY).init(device),
+        };
+        seeded(model)
+    }
+
+    /// Mean cross-entropy of a batch of counting sequences.
+    pub fn loss(&self, t: u64) -> Tensor<1> {
+        let token = |row: usize, at: usize| ((row * 7 + at * (1 + row % 3) + t as usize) % VOCABULARY) as i64;
+        let tokens: Vec<i64> =
+            (0..4).flat_map(|row| (0..=WINDOW).map(move |at| (row, at))).map(|(r, a)| token(r, a)).collect();
+        let device = self.head.weight.device();
+        let tokens = Tensor::<2, Int>::from_data(TensorData::new(tokens, [4, WINDOW + 1]), &device);
+        let input = tokens.clone().slice([0..4, 0..WINDOW]);
+        let target = tokens.slice([0..4, 1..WINDOW + 1]).reshape([4 * WINDOW]);
+        let hidden = self.encoder.forward(TransformerEncoderInput::new(self.embedding.forward(input)));
+        let logits = self.head.forward(hidden).reshape([4 * WINDOW, VOCABULARY]);
+        burn::nn::loss::CrossEntropyLossConfig::new().init(&device).forward(logits, target)
+    }
+
+    pub fn backward(&self, t: u64) -> GradientsParams {
+        GradientsParams::from_grads(self.loss(t).backward(), self)
+    }
+}
+
+/// The model with small values by formula in place of random ones; norms keep theirs.
+fn seeded<M: Module>(model: M) -> M {
+    struct Seed(usize);
+    impl burn::module::ModuleMapper for Seed {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            self.0 += 1;
+            if D < 2 {
+                return param;
+            }
+            let seed = self.0;
+            param.map(|old| {
+                let shape = old.shape();
+                let numel = shape.num_elements();
+                let values: Vec<f32> =
+                    verify::params(numel + seed)[seed..].iter().map(|x| 0.1 * x.sin()).collect();
+                Tensor::<D>::from_data(TensorData::new(values, shape), &old.device()).require_grad()
+            })
+        }
+    }
+    model.map(&mut Seed(0))
+}

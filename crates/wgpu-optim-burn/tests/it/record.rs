@@ -1,0 +1,145 @@
+//! State that outlives a process, ours and Burn's.
+
+use burn::optim::{AdamWConfig, LionConfig, ModuleOptimizer};
+use wgpu_optim::base::{AdamW, Lion};
+use wgpu_optim::{Base, Recipe, verify};
+use wgpu_optim_burn::{GpuModuleOptimizer, RecipeOptimizer};
+
+use crate::common::{Mlp, autodiff, bits, gpu, gradients, read};
+
+fn run(optim: &mut GpuModuleOptimizer, mut model: Mlp, steps: std::ops::Range<u64>) -> Mlp {
+    for t in steps {
+        // One parameter steps less often, so that counts differ.
+        let without: &[&str] = if t == 2 { &["first.bias"] } else { &[] };
+        let grads = gradients(&model, t, without);
+        model = optim.step(1e-2, model, grads);
+    }
+    model
+}
+
+#[test]
+fn resuming_equals_going_on_to_the_bit() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, recipe) in verify::recipes() {
+        let mut straight = GpuModuleOptimizer::new(gpu(), recipe);
+        let model = run(&mut straight, Mlp::new(&autodiff()), 1..4);
+        let file = folder.path().join(format!("{name}.bpk"));
+        straight.save(&file).unwrap();
+        let mut resumed = GpuModuleOptimizer::new(gpu(), recipe).load(&file).unwrap();
+        // Saved again before it has stepped, nothing is lost.
+        let loaded = GpuModuleOptimizer::new(gpu(), recipe).load(&file).unwrap();
+        let bytes = loaded.into_bytes().unwrap();
+        let mut again = GpuModuleOptimizer::new(gpu(), recipe).from_bytes(bytes).unwrap();
+        let expected = bits(&run(&mut straight, model.clone(), 4..7));
+        assert_eq!(bits(&run(&mut resumed, model.clone(), 4..7)), expected, "{}: {name}", gpu().adapter);
+        assert_eq!(bits(&run(&mut again, model, 4..7)), expected, "{}: {name}", gpu().adapter);
+    }
+}
+
+#[test]
+fn a_model_built_anew_finds_its_state_by_path() {
+    let recipe = Recipe::mgup_adamw(1e-2);
+    let mut straight = GpuModuleOptimizer::new(gpu(), recipe);
+    let model = run(&mut straight, Mlp::new(&autodiff()), 1..4);
+    let mut resumed =
+        GpuModuleOptimizer::new(gpu(), recipe).from_bytes(straight.into_bytes().unwrap()).unwrap();
+    // The same values under ids of their own.
+    let mut other = Mlp::new(&autodiff());
+    let values: Vec<_> = read(&model);
+    struct Load(std::vec::IntoIter<crate::common::Values>);
+    impl burn::module::ModuleMapper for Load {
+        fn map_float<const D: usize>(
+            &mut self,
+            param: burn::module::Param<burn::tensor::Tensor<D>>,
+        ) -> burn::module::Param<burn::tensor::Tensor<D>> {
+            let values = self.0.next().unwrap().values;
+            param.map(|old| {
+                let data = burn::tensor::TensorData::new(values, old.shape());
+                burn::tensor::Tensor::from_data(data, &old.device()).require_grad()
+            })
+        }
+    }
+    other = burn::module::Module::map(other, &mut Load(values.into_iter()));
+    assert_ne!(read(&other)[0].id, read(&model)[0].id);
+    let expected = bits(&run(&mut straight, model, 4..7));
+    assert_eq!(bits(&run(&mut resumed, other, 4..7)), expected);
+}
+
+/// AdamW and Lion at Burn's settings, each as ours, as Burn's, and as ours behind Burn's trait.
+fn peers() -> Vec<(Recipe, ModuleOptimizer, ModuleOptimizer)> {
+    let adamw = Recipe::plain(Base::Adamw(AdamW { eps: 1e-5, weight_decay: 1e-4, ..AdamW::torch() }));
+    let lion = Recipe::plain(Base::Lion(Lion { weight_decay: 0.0, ..Lion::default() }));
+    let drop_in = |recipe| ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
+    vec![(adamw, AdamWConfig::new().init(), drop_in(adamw)), (lion, LionConfig::new().init(), drop_in(lion))]
+}
+
+fn assert_close(a: &Mlp, b: &Mlp) {
+    for (a, b) in read(a).iter().zip(read(b)) {
+        for (x, y) in a.values.iter().zip(&b.values) {
+            assert!((x - y).abs() <= 1e-6 + 1e-5 * y.abs(), "{}: {x}, {y}", a.path);
+        }
+    }
+}
+
+#[test]
+fn burns_records_and_ours_are_interchangeable() {
+    for (recipe, mut theirs, mut drop_in) in peers() {
+        let mut ours = GpuModuleOptimizer::new(gpu(), recipe);
+        let model = Mlp::new(&autodiff());
+        let step = |optim: &mut ModuleOptimizer, model: Mlp, t| {
+            let grads = gradients(&model, t, &[]);
+            optim.step(1e-2, model, grads)
+        };
+        let mut a = run(&mut ours, model.clone(), 3..6);
+        let mut b = (3..6).fold(model.clone(), |model, t| step(&mut theirs, model, t));
+        let mut c = (3..6).fold(model, |model, t| step(&mut drop_in, model, t));
+        assert_close(&a, &b);
+        assert_eq!(bits(&a), bits(&c), "one recipe, either way in");
+        // Each goes on with another's state.
+        let (x, y, z) = (ours.to_record().unwrap(), theirs.to_record(), drop_in.to_record());
+        let mut theirs = theirs.load_record(x);
+        let mut drop_in = drop_in.load_record(y);
+        let mut ours = ours.load_record(z).unwrap();
+        for t in 6..9 {
+            a = step(&mut theirs, a, t);
+            b = step(&mut drop_in, b, t);
+            c = run(&mut ours, c, t..t + 1);
+        }
+        assert_close(&a, &b);
+        assert_close(&a, &c);
+    }
+}
+
+#[test]
+fn records_that_do_not_fit_are_refused_with_the_reason() {
+    let model = || Mlp::new(&autodiff());
+    let mut adamw = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-3));
+    let first = run(&mut adamw, model(), 1..2);
+    let record = adamw.into_bytes().unwrap();
+    let refused = |optim: GpuModuleOptimizer, model: Mlp| {
+        let mut optim = optim.from_bytes(record.clone()).unwrap();
+        let before = bits(&model);
+        let grads = gradients(&model, 1, &[]);
+        let refused = optim.try_step(1e-3, model, grads).unwrap_err();
+        assert_eq!(bits(&refused.model), before);
+        refused.error.to_string()
+    };
+    let error = refused(GpuModuleOptimizer::new(gpu(), Recipe::lion(1e-3)), first.clone());
+    assert!(
+        error.contains("has the state momentum.moment_1, momentum.moment_2, but its recipe needs momentum"),
+        "{error}"
+    );
+    let mut other = first;
+    let weight = burn::tensor::Tensor::<2>::ones([10, 130], &autodiff());
+    other.second.weight = burn::module::Param::initialized(other.second.weight.id, weight);
+    let error = refused(GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-3)), other);
+    assert!(error.contains("has shape [130, 10], but the parameter [10, 130]"), "{error}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("broken.bpk");
+    std::fs::write(&file, &record[..record.len() / 2]).unwrap();
+    for path in [file, folder.path().join("none.bpk")] {
+        let error = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-3)).load(path).err().unwrap();
+        assert!(error.to_string().starts_with("optimizer record: "), "{error}");
+    }
+}

@@ -1,0 +1,13 @@
+//! The norm of all gradients, and the factor that clips it.
+
+use super::{Over, Writer};
+use crate::kernel::Kernel;
+
+pub(super) fn norm(writer: &mut Writer<'_>) {
+    let kernel = Kernel::Norm { base: writer.base(), access: writer.access() };
+    writer.per_page(kernel, 0, Over::Chunks, |numel, chunks| 4 * numel + 4 * chunks);
+}
+
+pub(super) fn factor(writer: &mut Writer<'_>) {
+    writer.once(Kernel::Clip, 8);
+}
