@@ -4,7 +4,7 @@
 
 var<workgroup> positive: atomic<u32>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(32)
 fn score_mask(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -19,17 +19,24 @@ fn score_mask(
         let chunk = chunks[grid.first + at];
         let row = rows[chunk.row];
         var bits = 0u;
-        for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
+        var ones = 0u;
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let g = clip(load_grad(chunk.grad / 4u + j, lanes));
             let score = update(load_state(vector), g, row).direction * g;
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
-            let ones = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), (key(score) > vec4<u32>(ZERO_KEY)) & inside);
-            bits |= (ones.x | ones.y | ones.z | ones.w) << (4u * (j / WORKGROUP));
+            let found = (key(score) > vec4<u32>(ZERO_KEY)) & inside;
+            let nibble = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), found);
+            bits |= (nibble.x | nibble.y | nibble.z | nibble.w) << mask_shift(j);
+            // The last vector of this word, or of the lane.
+            if mask_shift(j) == 28u || 4u * (j + LANES) >= chunk.len {
+                mask[mask_word(chunk, j)] = bits;
+                ones += countOneBits(bits);
+                bits = 0u;
+            }
         }
-        mask[mask_word(chunk, lane)] = bits;
-        atomicAdd(&positive, countOneBits(bits));
+        atomicAdd(&positive, ones);
     }
     workgroupBarrier();
     if lane == 0u && at < grid.count {

@@ -1,6 +1,6 @@
 // θ ← θ − (decay θ + step φ ⊙ u), and the moments on the way: one pass over the tensors, one chunk a workgroup.
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(32)
 fn stream(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -11,7 +11,7 @@ fn stream(
         let chunk = chunks[grid.first + at];
         let row = rows[chunk.row];
         let policy = context(chunk, row, lane);
-        for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let g = clip(load_grad(chunk.grad / 4u + j, lanes));

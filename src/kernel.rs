@@ -573,7 +573,9 @@ mod tests {
             assert_eq!(used, kernel.groups(), "{kernel:?}");
             assert!(kernel.storage_buffers() <= 8, "{kernel:?} exceeds WebGPU's default");
             let text = kernel.source();
-            for (constant, value) in [("WORKGROUP", WORKGROUP), ("BINS", BINS), ("CHUNK", CHUNK)] {
+            for (constant, value) in
+                [("WORKGROUP", WORKGROUP), ("BINS", BINS), ("CHUNK", CHUNK), ("LANES", CHUNK / 128)]
+            {
                 let named = format!("const {constant}: u32 = ");
                 if let Some(at) = text.find(&named) {
                     let rest = &text[at + named.len()..];

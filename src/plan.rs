@@ -24,8 +24,8 @@ pub const ROWS: usize = 64;
 pub const BINS: u64 = 2048;
 /// Tensors begin at multiples of this many coordinates, so that each can be bound alone.
 const ALIGNMENT: u64 = 64;
-/// Mask bits take one word a lane and chunk.
-const MASK_BYTES: u64 = 4 * WORKGROUP;
+/// Bytes of a chunk's mask bits.
+pub(crate) const MASK_BYTES: u64 = CHUNK / 8;
 
 /// A tensor to optimize: its name, shape and parameter group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -461,7 +461,7 @@ impl Plan {
                         index: index as u32,
                         tensor: t as u32,
                         row: (self.tensors[t].spec.group - first_row) as u32,
-                        mask: page.chunks.len() as u32 * WORKGROUP as u32,
+                        mask: page.chunks.len() as u32 * (MASK_BYTES / 4) as u32,
                         param: offset,
                         grad: offset,
                     });

@@ -107,7 +107,7 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
     assert_eq!(of("grams"), (1, 28.0));
     assert_eq!(of("cautious-mgup-adamw"), (1, 28.0));
     assert_eq!(of("lion"), (1, 20.0));
-    assert_eq!(of("cautious-adamw"), (3, 40.5));
+    assert_eq!(of("cautious-adamw"), (3, 40.25));
     let (dispatches, bytes) = of("mgup-adamw");
     assert_eq!(dispatches, 10);
     assert!((60.0..60.01).contains(&bytes), "{bytes}");

@@ -2,6 +2,7 @@
 // found out about each tensor. The Rust side is `src/kernel.rs`; a test compares the two.
 
 const WORKGROUP: u32 = 256u;
+const LANES: u32 = 32u;     // of a workgroup that streams a chunk: few, so that each has a long run
 const CHUNK: u32 = 4096u;
 
 // One dispatch.
@@ -72,7 +73,11 @@ fn linear(workgroup: vec3<u32>, count: vec3<u32>) -> u32 {
     return workgroup.y * count.x + workgroup.x;
 }
 
-// The word of mask bits of a lane's 16 coordinates in a chunk.
-fn mask_word(chunk: Chunk, lane: u32) -> u32 {
-    return chunk.mask + lane;
+// The word of mask bits of a vector of a chunk: each lane has 4 bits for each of its vectors, 8 vectors in a word.
+fn mask_word(chunk: Chunk, vector: u32) -> u32 {
+    return chunk.mask + vector / (8u * LANES) * LANES + vector % LANES;
+}
+
+fn mask_shift(vector: u32) -> u32 {
+    return 4u * (vector / LANES % 8u);
 }

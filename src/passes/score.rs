@@ -2,13 +2,13 @@
 
 use super::{Over, Writer};
 use crate::kernel::Kernel;
-use crate::plan::WORKGROUP;
+use crate::plan::MASK_BYTES;
 
 pub(super) fn mask(writer: &mut Writer<'_>) {
     let (base, access) = (writer.base(), writer.access());
     let words = 1 + base.states(); // reads g and the state
     let kernel = Kernel::ScoreMask { base, access };
-    writer.per_page(kernel, 0, Over::Chunks, |numel, chunks| 4 * words * numel + 4 * WORKGROUP * chunks);
+    writer.per_page(kernel, 0, Over::Chunks, |numel, chunks| 4 * words * numel + MASK_BYTES * chunks);
 }
 
 pub(super) fn keys(writer: &mut Writer<'_>) {

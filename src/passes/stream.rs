@@ -2,7 +2,7 @@
 
 use super::{Over, Writer};
 use crate::kernel::Kernel;
-use crate::plan::{Scratch, WORKGROUP};
+use crate::plan::{MASK_BYTES, Scratch};
 
 pub(super) fn stream(writer: &mut Writer<'_>) {
     let (base, access) = (writer.base(), writer.access());
@@ -12,7 +12,7 @@ pub(super) fn stream(writer: &mut Writer<'_>) {
         4 * words * numel
             + match policy.scratch() {
                 Scratch::None => 0,
-                Scratch::Mask => 4 * WORKGROUP * chunks,
+                Scratch::Mask => MASK_BYTES * chunks,
                 Scratch::Keys => 4 * numel,
             }
     });

@@ -1,6 +1,6 @@
 //! Our step against Burn's, in one process, on one device: `cargo bench -p wgpu-optim-burn`.
 //!
-//! Samples alternate, and what is compared are medians. Burn has its kernel fusion and autotune. On Mesa, switch the
+//! Samples alternate, and what is compared is the median ratio of neighbours. Burn has its kernel fusion and autotune. On Mesa, switch the
 //! shader cache off (`MESA_SHADER_CACHE_DISABLE=true`), or the first steps of the second run are not first steps.
 
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
 #[derive(Parser)]
 struct Arguments {
     /// Steps of each contestant, after two that are reported by themselves.
-    #[arg(long, default_value_t = 15)]
+    #[arg(long, default_value_t = 25)]
     samples: usize,
     /// Parameters of the large tensor.
     #[arg(long, default_value_t = 1 << 24)]
@@ -143,9 +143,9 @@ struct Entry {
 struct Outcome {
     /// Making it, and its first two steps.
     begin: Duration,
-    /// Medians: until the GPU has finished, and until the call returns.
-    step: Duration,
-    host: Duration,
+    /// Until the GPU has finished, and until the call returns.
+    steps: Vec<Duration>,
+    hosts: Vec<Duration>,
 }
 
 fn compare(device: &Device, model: &Tensors, entries: [Entry; 2], samples: usize) -> [Outcome; 2] {
@@ -180,7 +180,7 @@ fn compare(device: &Device, model: &Tensors, entries: [Entry; 2], samples: usize
             running.steps.push(start.elapsed());
         }
     }
-    running.map(|r| Outcome { begin: r.begin, step: median(r.steps), host: median(r.hosts) })
+    running.map(|r| Outcome { begin: r.begin, steps: r.steps, hosts: r.hosts })
 }
 
 fn again<const D: usize>(param: &Param<Tensor<D>>) -> Param<Tensor<D>> {
@@ -197,32 +197,34 @@ fn copy(model: &Tensors, device: &Device) -> Tensors {
     copied
 }
 
-fn median(mut all: Vec<Duration>) -> Duration {
-    all.sort_unstable();
+fn median(mut all: Vec<f64>) -> f64 {
+    all.sort_unstable_by(f64::total_cmp);
     all[all.len() / 2]
 }
 
 fn report(title: &str, model: &Tensors, [ours, theirs]: &[Outcome; 2], names: [&str; 2]) {
     let tensors = model.vectors.len() + model.matrices.len();
-    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    let ms = |d: &Duration| d.as_secs_f64() * 1e3;
     println!("\n{title}: {tensors} tensors, {} parameters", model.num_params());
     println!(
         "  {:32} {:>10} {:>10} {:>16} {:>14}",
         "", "ms a step", "ns/param", "host µs/tensor", "first two, ms"
     );
     for (name, outcome) in names.iter().zip([ours, theirs]) {
+        let step = median(outcome.steps.iter().map(ms).collect());
         println!(
-            "  {name:32} {:10.2} {:10.2} {:16.1} {:14.0}",
-            ms(outcome.step),
-            ms(outcome.step) * 1e6 / model.num_params() as f64,
-            ms(outcome.host) * 1e3 / tensors as f64,
-            ms(outcome.begin)
+            "  {name:32} {step:10.2} {:10.2} {:16.1} {:14.0}",
+            step * 1e6 / model.num_params() as f64,
+            median(outcome.hosts.iter().map(ms).collect()) * 1e3 / tensors as f64,
+            ms(&outcome.begin)
         );
     }
+    // Neighbours in time, because a machine is faster and slower by turns.
+    let ratios = ours.steps.iter().zip(&theirs.steps).map(|(ours, theirs)| ms(theirs) / ms(ours)).collect();
     println!(
         "  ours is {:.2} times as fast, and {:.2} times with its first two steps",
-        ms(theirs.step) / ms(ours.step),
-        ms(theirs.begin) / ms(ours.begin)
+        median(ratios),
+        ms(&theirs.begin) / ms(&ours.begin)
     );
 }
 

@@ -273,13 +273,15 @@ impl GpuModuleOptimizer {
         let scopes =
             [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
                 .map(|filter| self.gpu.wgpu_device.push_error_scope(filter));
+        let tensors: Vec<_> =
+            found.iter().flat_map(|found| [&moving[&found.id].target, &found.grad]).collect();
         let places =
-            found.iter().map(|found| Places::of(found, &moving[&found.id])).collect::<Result<Vec<_>, _>>();
+            Range::all(&tensors).map_err(|(at, reason)| Error::parameter(&found[at / 2].path, reason));
         let recorded = places.and_then(|places| {
             let mut buffers = vec![None; core.params.len()];
-            for (found, places) in found.iter().zip(&places) {
+            for (found, places) in found.iter().zip(places.chunks_exact(2)) {
                 let lr = lr.lr_from_param(found.id, Some(&found.path));
-                let given = TensorBuffers::new(places.param.slice(), places.grad.slice()).with_lr(lr);
+                let given = TensorBuffers::new(places[0].slice(), places[1].slice()).with_lr(lr);
                 buffers[core.index[&found.id]] = Some(given);
             }
             core.optimizer.record_with(&mut encoder, &buffers)?;
@@ -293,19 +295,6 @@ impl GpuModuleOptimizer {
             }
         }
         recorded
-    }
-}
-
-/// Where a parameter and its gradient lie in this step, held in place.
-struct Places {
-    param: Range,
-    grad: Range,
-}
-
-impl Places {
-    fn of(found: &Found, moving: &Moving) -> Result<Self, Error> {
-        let range = |tensor| Range::of(tensor).map_err(|reason| Error::parameter(&found.path, reason));
-        Ok(Self { param: range(&moving.target)?, grad: range(&found.grad)? })
     }
 }
 
@@ -403,5 +392,71 @@ impl ModuleMapper for Exchange<'_> {
             Some(_) => tensor::wrap(found),
         };
         Param::from_mapped_value(id, context.restore(tensor, id), mapper)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::OnceLock;
+
+    use burn::module::Module;
+
+    use super::*;
+
+    fn gpu() -> &'static Gpu {
+        static GPU: OnceLock<Gpu> = OnceLock::new();
+        GPU.get_or_init(|| Gpu::open().unwrap())
+    }
+
+    #[derive(Module, Debug)]
+    struct Two {
+        first: Param<Tensor<1>>,
+        second: Param<Tensor<1>>,
+    }
+
+    impl Two {
+        fn new() -> Self {
+            let device = gpu().device.clone().autodiff();
+            let ones = |n: usize| Param::from_tensor(Tensor::ones([n], &device));
+            Self { first: ones(1000), second: ones(50) }
+        }
+
+        fn gradients(&self) -> GradientsParams {
+            let mut grads = GradientsParams::new();
+            for param in [&self.first, &self.second] {
+                grads.register(param.id, Tensor::<1>::ones(param.shape(), &gpu().device));
+            }
+            grads
+        }
+
+        /// Where the parameters lie: buffer and offset.
+        fn places(&self) -> [(wgpu::Buffer, u64); 2] {
+            [&self.first, &self.second].map(|param| {
+                let range = Range::of(&tensor::storage(param.val().inner())).unwrap();
+                (range.buffer.clone(), range.offset)
+            })
+        }
+    }
+
+    #[test]
+    fn a_step_stays_in_place_unless_a_clone_is_alive() {
+        let mut model = Two::new();
+        let mut optim = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-3));
+        for keep in [false, true, false, true] {
+            let before = model.places();
+            let clone = keep.then(|| model.clone());
+            let grads = model.gradients();
+            model = optim.step(1e-3, model, grads);
+            assert_eq!(model.places() == before, !keep);
+            drop(clone);
+        }
+    }
+
+    #[test]
+    fn tensors_share_buffers_and_dispatches() {
+        let model = Two::new();
+        let [first, second] = model.places();
+        assert_eq!(first.0, second.0, "Burn packs small tensors into one buffer");
+        assert_ne!(first.1, second.1);
     }
 }

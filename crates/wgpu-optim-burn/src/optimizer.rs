@@ -102,8 +102,9 @@ impl RecipeOptimizer {
         let grad = tensor::dense(storage.remove(1));
         let targets: Vec<_> = storage.into_iter().map(tensor::exclusive).collect();
 
-        let places = targets.iter().map(Range::of).collect::<Result<Vec<_>, _>>().map_err(failed)?;
-        let grad = Range::of(&grad).map_err(failed)?;
+        let all: Vec<_> = targets.iter().chain([&grad]).collect();
+        let mut places = Range::all(&all).map_err(|(_, reason)| failed(reason))?;
+        let grad = places.pop().expect("a range for each tensor");
         let slices: Vec<_> = places[1..].iter().map(Range::slice).collect();
         let buffers = TensorBuffers::new(places[0].slice(), grad.slice()).with_state(&slices).with_lr(lr);
 

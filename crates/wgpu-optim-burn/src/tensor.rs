@@ -117,7 +117,7 @@ pub(crate) struct Range {
     /// The tensor's bytes, rounded up to whole vectors of four.
     pub size: u64,
     /// Cubecl's hold on the range, whose type has no public name.
-    _held: Box<dyn Any>,
+    _held: Box<dyn Any + Send>,
 }
 
 impl Range {
@@ -132,6 +132,19 @@ impl Range {
         // tensor and the next vector is in its own allocation, which has no other owner if the tensor is exclusive.
         let size = 4 * (tensor.shape().num_elements() as u64).next_multiple_of(4);
         Ok(Self { buffer, offset, size, _held: Box::new(managed) })
+    }
+
+    /// The ranges of many tensors in one visit to Burn's device thread.
+    pub(crate) fn all(tensors: &[&CubeTensor]) -> Result<Vec<Self>, (usize, String)> {
+        let Some(first) = tensors.first() else { return Ok(Vec::new()) };
+        let find = || {
+            let ranges = tensors.iter().enumerate();
+            ranges.map(|(i, tensor)| Self::of(tensor).map_err(|reason| (i, reason))).collect()
+        };
+        first
+            .client
+            .exclusive(find)
+            .unwrap_or_else(|e| Err((0, format!("its storage cannot be reached: {e}"))))
     }
 
     pub(crate) fn slice(&self) -> TensorSlice<'_> {
