@@ -7,10 +7,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod bridge;
 mod chart;
 mod data;
-mod gpu;
 mod model;
 mod report;
 mod train;
@@ -23,9 +21,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use args::Args;
 use data::Dataset;
-use gpu::Gpu;
 use report::Output;
 use train::Options;
+use wgpu_optim_burn::Gpu;
 
 fn main() -> ExitCode {
     match run() {

@@ -4,16 +4,16 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 use wgpu_optim::Recipe;
+use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
 
-use crate::bridge::Bridge;
 use crate::data::{CLASSES, Dataset, Pictures};
-use crate::gpu::Gpu;
 use crate::model::Mlp;
 
 /// Losses stay on the GPU until this many steps have been recorded: to read one is to wait for it.
@@ -87,18 +87,19 @@ impl Run {
 
 /// Compiles what every run uses of Burn, so that the first run is not charged for it.
 pub fn warm_up(gpu: &Gpu, data: &Dataset, options: &Options, recipe: Recipe) -> Result<()> {
-    let device = gpu.burn.clone().autodiff();
+    let device = gpu.device.clone().autodiff();
     let mut model = Mlp::new(&options.widths(data), options.seed, &device);
     let mut batches = Batches::new(data, options);
-    let mut bridge = Bridge::new(gpu, &model, recipe)?;
+    let mut optim = GpuModuleOptimizer::new(gpu, recipe);
+    let lr = recipe.base.lr();
     let mut pending = Vec::new();
     for _ in 0..3 {
         let loss;
-        (model, loss) = step(model, &mut bridge, &mut batches, &device)?;
+        (model, loss) = step(model, &mut optim, lr, &mut batches, &device)?;
         pending.push(loss);
     }
     read(&mut pending)?;
-    accuracy(&model, data, &gpu.burn)?;
+    accuracy(&model, data, &gpu.device)?;
     Ok(())
 }
 
@@ -111,11 +112,12 @@ pub fn train(
     recipe: Recipe,
     bar: &ProgressBar,
 ) -> Result<Run> {
-    let device = gpu.burn.clone().autodiff();
+    let device = gpu.device.clone().autodiff();
     let start = Instant::now();
     let mut model = Mlp::new(&options.widths(data), options.seed, &device);
     let mut batches = Batches::new(data, options);
-    let mut bridge = Bridge::new(gpu, &model, recipe)?;
+    let mut optim = GpuModuleOptimizer::new(gpu, recipe);
+    let lr = recipe.base.lr();
 
     let mut losses = Vec::new();
     let mut tests = Vec::new();
@@ -126,7 +128,7 @@ pub fn train(
     let test_every = options.steps.div_ceil(TESTS_PER_RUN);
     for done in 1..=options.steps {
         let loss;
-        (model, loss) = step(model, &mut bridge, &mut batches, &device)?;
+        (model, loss) = step(model, &mut optim, lr, &mut batches, &device)?;
         pending.push(loss);
         let (first, last) = (done == 1, done == options.steps);
         let test = last || done.is_multiple_of(test_every);
@@ -137,14 +139,14 @@ pub fn train(
             bar.set_message(format!("{:.4}", losses[losses.len() - 1]));
         }
         if first {
-            gpu.burn.sync()?;
+            gpu.device.sync()?;
             setup = since.elapsed();
             since = Instant::now();
         }
         if test {
-            gpu.burn.sync()?;
+            gpu.device.sync()?;
             training += since.elapsed();
-            tests.push((done, accuracy(&model, data, &gpu.burn)?));
+            tests.push((done, accuracy(&model, data, &gpu.device)?));
             since = Instant::now();
         }
     }
@@ -157,14 +159,15 @@ pub fn train(
 /// One step of `model` on the next batch: the stepped model, and the loss before the step.
 fn step(
     model: Mlp,
-    bridge: &mut Bridge,
+    optim: &mut GpuModuleOptimizer,
+    lr: f64,
     batches: &mut Batches<'_>,
     device: &Device,
 ) -> Result<(Mlp, Tensor<1>)> {
     let (pictures, targets) = batches.next(device);
     let loss = model.loss(pictures, targets);
-    let gradients = loss.backward();
-    let model = bridge.step(model, gradients)?;
+    let grads = GradientsParams::from_grads(loss.backward(), &model);
+    let model = optim.try_step(lr, model, grads)?;
     Ok((model, loss.inner()))
 }
 

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The tests of wgpu-optim-burn on the builds of Burn that continuous integration leaves out: without kernel fusion, and
+# with the SPIR-V compiler (on SwiftShader; its matmul crashes the lavapipe of Mesa 22.3.6). Each compiles Burn anew.
+# Arguments choose: ./scripts/burn-builds.sh fusion-off, ./scripts/burn-builds.sh vulkan
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/adapter.sh
+ensure_cargo
+ensure_adapter
+for build in "${@:-fusion-off vulkan}"; do
+    for one in $build; do
+        echo "== $one" >&2
+        case $one in
+        fusion-off) cargo test -p wgpu-optim-burn --no-default-features --target-dir target/fusion-off ;;
+        vulkan)
+            env -u VK_ICD_FILENAMES VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json WGPU_ADAPTER_NAME=SwiftShader \
+                cargo test -p wgpu-optim-burn --features vulkan --target-dir target/vulkan
+            ;;
+        *)
+            echo "unknown build $one: fusion-off or vulkan" >&2
+            exit 2
+            ;;
+        esac
+    done
+done
