@@ -117,10 +117,7 @@ fn joined(batch: &Batch, piece: &Piece<'_>, binding: u64) -> Option<(Place, Plac
     let alike = batch.page == piece.page
         && batch.vectorized == piece.of.vectorized
         && batch.param.buffer == piece.param.buffer
-        && batch.grad.buffer == piece.grad.buffer
-        // Places in a binding count whole vectors of four.
-        && batch.param.offset % 16 == piece.param.offset % 16
-        && batch.grad.offset % 16 == piece.grad.offset % 16;
+        && batch.grad.buffer == piece.grad.buffer;
     let hull = |a: Place, b: Place| {
         let offset = a.offset.min(b.offset);
         Place { offset, size: (a.offset + a.size).max(b.offset + b.size) - offset, ..a }

@@ -26,7 +26,8 @@ const TENSORS_HEADER: u64 = 8;
 /// each step ([`GpuOptimizer::for_buffers`]); the state, too, may be the caller's ([`GpuOptimizer::stateless`]).
 ///
 /// Everything is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
-/// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other.
+/// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other, except through
+/// the norm that gradients are clipped to.
 pub struct GpuOptimizer {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -366,7 +367,7 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
-    /// many recorded steps (8 to 256) wait to be submitted. Nothing is recorded then.
+    /// many recorded steps (at least 8, at most 256) wait to be submitted. Nothing is recorded then.
     pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
         if self.plan.ownership != Ownership::Arenas {
             return Err(Error::Ownership(

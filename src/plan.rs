@@ -106,7 +106,7 @@ pub enum PolicyKind {
 pub enum Scratch {
     /// Nothing.
     None,
-    /// A bit: 16 of them in a word.
+    /// A bit: 32 of them in a word.
     Mask,
     /// The score's key: a word.
     Keys,

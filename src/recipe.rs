@@ -232,13 +232,13 @@ impl ParamGroups {
         &mut self.recipes
     }
 
-    /// Clips the gradients of every step to a global norm, as `torch.nn.utils.clip_grad_norm_` does: all gradients of
-    /// the step, of all tensors and groups, are multiplied by min(1, max_norm / (‖g‖₂ + 1e-6)) as they are read; the
+    /// Clips the gradients of every step to a global norm, by the factor of `torch.nn.utils.clip_grad_norm_`: all
+    /// gradients of the step, of all tensors and groups, are multiplied by min(1, max_norm / (‖g‖₂ + 1e-6)) as they are read; the
     /// caller's buffers keep theirs. Default off, which costs nothing; on, it costs 4 bytes a parameter and two
     /// dispatches.
     ///
     /// `max_norm` is > 0 and finite; [`GpuOptimizer::new`](crate::GpuOptimizer::new) refuses anything else. If the norm
-    /// is infinite in f32, finite gradients become 0; if it is NaN, the step is NaN.
+    /// is not finite in f32, finite gradients count as 0, and the others spoil their own coordinates.
     pub fn with_max_grad_norm(self, max_norm: f64) -> Self {
         Self { max_grad_norm: Some(max_norm), ..self }
     }

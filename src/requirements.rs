@@ -60,7 +60,7 @@ impl Requirements {
             4 * CHUNK,
         ];
         let table = tables.into_iter().max().unwrap_or(0);
-        let workgroup_memory = if keyed > 0 { 4 * plan::BINS } else { 4 };
+        let workgroup_memory = 4 * if keyed > 0 { plan::BINS } else { WORKGROUP };
         Ok(Self {
             limits: vec![
                 ("max_bind_groups", 4),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::Error;
 use crate::kernel::STRIDE;
 
-/// Memory for slots: as many as fit, within [8, 256].
+/// Memory for slots: as many as fit, within [8, 256], unless 8 exceed a buffer.
 const BYTES: u64 = 4 << 20;
 
 pub(crate) struct Ring {
@@ -30,7 +30,8 @@ impl Ring {
     /// A ring whose slots hold up to `slot_bytes`; a binding of `tail` bytes may begin anywhere in the last of them.
     pub(crate) fn new(device: &wgpu::Device, slot_bytes: u64, tail: u64) -> Self {
         let slot_bytes = slot_bytes.next_multiple_of(STRIDE);
-        let slots = (BYTES / slot_bytes).clamp(8, 256) as usize;
+        let most = device.limits().max_buffer_size.saturating_sub(tail) / slot_bytes;
+        let slots = (BYTES / slot_bytes).clamp(8, 256).min(most).max(1) as usize;
         Self {
             buffer: device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("wgpu-optim.table.steps"),

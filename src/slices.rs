@@ -9,8 +9,7 @@ use crate::ranges::{check, finite_non_negative};
 pub struct TensorSlice<'a> {
     /// The buffer. Others may lie in it too.
     pub buffer: &'a wgpu::Buffer,
-    /// Where the tensor begins: a multiple of the device's `min_storage_buffer_offset_alignment`. At multiples of 16 it is
-    /// fastest, and state must begin there.
+    /// Where the tensor begins: a multiple of the device's `min_storage_buffer_offset_alignment`.
     pub offset: u64,
     /// Four times its number of coordinates. That rounded up to a multiple of 16 says that the bytes behind the last
     /// coordinate belong to the tensor too and may be overwritten; it is then reached four coordinates at a time,
@@ -74,8 +73,7 @@ fn padded(tensor: &Tensor) -> u64 {
 
 /// Whether a tensor in these slices is reached four coordinates at a time.
 pub(crate) fn vectorized(tensor: &Tensor, param: TensorSlice<'_>, grad: TensorSlice<'_>) -> bool {
-    // Some devices bind at any multiple of 4.
-    [param, grad].iter().all(|slice| slice.size == padded(tensor) && slice.offset.is_multiple_of(16))
+    param.size == padded(tensor) && grad.size == padded(tensor)
 }
 
 /// Refuses slices that cannot be bound or would overlap, and learning rates out of range.
@@ -130,7 +128,6 @@ pub(crate) fn validate(
                     slice.buffer.size()
                 ));
             }
-            let alignment = if is_state { alignment.max(16) } else { alignment };
             if !slice.offset.is_multiple_of(alignment) {
                 return refuse(format!("offset {} is no multiple of {alignment}", slice.offset));
             }
@@ -140,15 +137,24 @@ pub(crate) fn validate(
             used.push((slice.buffer, slice.offset, slice.size, what, &tensor.spec.name));
         }
     }
+    // Gradients are only read: two tensors may have the same.
     used.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
-    for pair in used.windows(2) {
-        let [a, b] = [&pair[0], &pair[1]];
-        if a.0 == b.0 && a.1 + a.2 > b.1 {
+    let mut before: [Option<usize>; 2] = [None, None];
+    for (i, slice) in used.iter().enumerate() {
+        let read = slice.3 == "gradient";
+        let reaches = |at: &usize| used[*at].0 == slice.0 && used[*at].1 + used[*at].2 > slice.1;
+        let [read_before, written_before] = before;
+        let other = written_before.filter(reaches).or(read_before.filter(reaches).filter(|_| !read));
+        if let Some(other) = other.map(|at| &used[at]) {
             return Err(Error::Slice {
-                tensor: b.4.clone(),
-                what: b.3,
-                reason: format!("it overlaps the {} of tensor `{}`", a.3, a.4),
+                tensor: slice.4.clone(),
+                what: slice.3,
+                reason: format!("it overlaps the {} of tensor `{}`", other.3, other.4),
             });
+        }
+        let last = &mut before[usize::from(!read)];
+        if !last.is_some_and(|at| used[at].0 == slice.0 && used[at].1 + used[at].2 > slice.1 + slice.2) {
+            *last = Some(i);
         }
     }
     Ok(())

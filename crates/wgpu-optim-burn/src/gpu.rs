@@ -9,9 +9,6 @@ use wgpu_optim::{adapter, wgpu};
 
 use crate::error::Error;
 
-/// Smallest alignment of tensors in buffers, in bytes: a vector of four coordinates.
-const ALIGNMENT: u32 = 16;
-
 /// A Burn device and the wgpu handles below it.
 ///
 /// Open it once a process and clone it: Burn makes another runtime of every registration.
@@ -35,12 +32,11 @@ impl Gpu {
     ///
     /// # Errors
     /// [`Error::Optimizer`] if no adapter fits, [`Error::Device`] if it gives no device or Burn cannot use it.
-    #[cfg(not(target_family = "wasm"))]
     pub fn open() -> Result<Self, Error> {
         pollster::block_on(Self::open_async())
     }
 
-    /// [`open`](Self::open), for browsers and async programs.
+    /// [`open`](Self::open), for async programs.
     ///
     /// # Errors
     /// As for [`open`](Self::open).
@@ -50,16 +46,11 @@ impl Gpu {
         let name = adapter::describe(&info);
         // Burn picks its kernels by the features that it finds enabled.
         let features = adapter.features().difference(wgpu::Features::all_experimental_mask());
-        let limits = adapter.limits();
-        let limits = wgpu::Limits {
-            min_storage_buffer_offset_alignment: limits.min_storage_buffer_offset_alignment.max(ALIGNMENT),
-            ..limits
-        };
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("wgpu-optim-burn"),
                 required_features: features,
-                required_limits: limits,
+                required_limits: adapter.limits(),
                 memory_hints: wgpu::MemoryHints::MemoryUsage,
                 ..Default::default()
             })
@@ -71,40 +62,40 @@ impl Gpu {
     /// Registers wgpu handles of the caller with Burn, as of a renderer.
     ///
     /// # Errors
-    /// [`Error::Device`] if Burn cannot use them, or the device's offset alignments are below 16 bytes.
+    /// [`Error::Device`] if Burn cannot use them.
     pub fn register(setup: WgpuSetup) -> Result<Self, Error> {
         let name = adapter::describe(&setup.adapter.get_info());
         let device = Device::wgpu_options()
             .setup(setup.clone())
             .init()
             .map_err(|e| Error::Device(format!("Burn cannot use {name}: {e}")))?;
-        Self::from_setup(device, &setup)
+        Ok(Self::from_setup(device, &setup))
     }
 
     /// A device that Burn has opened, and the setup that it gave for it: what
     /// `Device::wgpu_options().init_with_setup()` returns.
-    ///
-    /// # Errors
-    /// [`Error::Device`] if the device's offset alignments are below 16 bytes, as some drivers offer.
-    pub fn from_setup(device: Device, setup: &WgpuSetup) -> Result<Self, Error> {
-        let adapter = adapter::describe(&setup.adapter.get_info());
-        let limits = setup.device.limits();
-        // Burn places tensors at multiples of the larger one, and steps go four coordinates at a time.
-        let storage = limits.min_storage_buffer_offset_alignment;
-        let alignment = storage.max(limits.min_uniform_buffer_offset_alignment);
-        if alignment < ALIGNMENT {
-            return Err(Error::Device(format!(
-                "the device of {adapter} was made with an offset alignment of {alignment} bytes; make it with \
-                 `Gpu::open`, or request `min_storage_buffer_offset_alignment: {ALIGNMENT}`"
-            )));
-        }
-        Ok(Self {
+    pub fn from_setup(device: Device, setup: &WgpuSetup) -> Self {
+        Self {
             device: device.inner(),
             wgpu_device: setup.device.clone(),
             queue: setup.queue.clone(),
-            adapter,
+            adapter: adapter::describe(&setup.adapter.get_info()),
             probe: probe(&setup.device),
-        })
+        }
+    }
+
+    /// Runs what uses the device, and turns what wgpu reports meanwhile into an error.
+    pub(crate) fn guarded<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        let scopes =
+            [Validation, OutOfMemory, Internal].map(|filter| self.wgpu_device.push_error_scope(filter));
+        let result = work();
+        let reports: Vec<_> = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect();
+        let reported = reports.into_iter().find_map(pollster::block_on);
+        match reported {
+            Some(error) => Err(wgpu_optim::Error::Gpu(error.to_string()).into()),
+            None => result,
+        }
     }
 
     /// Refuses a device that was lost: wgpu drops work for one without a word, and the callback that would tell is

@@ -2,6 +2,9 @@
 #![warn(missing_docs)]
 #![doc = include_str!("../README.md")]
 
+#[cfg(target_family = "wasm")]
+compile_error!("wgpu-optim-burn waits for the GPU in places, which a browser forbids: native targets only");
+
 mod context;
 mod error;
 mod gpu;

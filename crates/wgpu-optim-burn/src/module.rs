@@ -8,7 +8,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use wgpu_optim::plan::BaseKind;
-use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, TensorBuffers, TensorSpec, wgpu};
+use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, TensorBuffers, TensorSpec};
 
 use crate::context::Context;
 use crate::error::{Error, StepError};
@@ -244,11 +244,16 @@ impl GpuModuleOptimizer {
             }
             self.gpu.queue.submit([encoder.finish()]);
         }
+        let mut applied = Vec::new();
         for known in &params {
-            if let Some(loaded) = Loaded::take(&mut self.loaded, known) {
-                loaded.apply(&mut optimizer, known)?;
+            if let Some(at) = Loaded::find(&self.loaded, known) {
+                self.loaded[at].apply(&mut optimizer, known)?;
+                applied.push(at);
             }
         }
+        // Only now: after a refusal they are all still there.
+        let mut at = 0..;
+        self.loaded.retain(|_| !at.next().is_some_and(|at| applied.contains(&at)));
         let index = params.iter().enumerate().map(|(i, p)| (p.id, i)).collect();
         Ok(Core { optimizer, params, index })
     }
@@ -269,32 +274,32 @@ impl GpuModuleOptimizer {
         moving: &HashMap<ParamId, Moving>,
     ) -> Result<(), Error> {
         let core = self.core.as_mut().expect("`know` comes first");
-        let mut encoder = self.gpu.encoder();
-        let scopes =
-            [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal]
-                .map(|filter| self.gpu.wgpu_device.push_error_scope(filter));
-        let tensors: Vec<_> =
-            found.iter().flat_map(|found| [&moving[&found.id].target, &found.grad]).collect();
-        let places =
-            Range::all(&tensors).map_err(|(at, reason)| Error::parameter(&found[at / 2].path, reason));
-        let recorded = places.and_then(|places| {
+        let names: Vec<_> =
+            found.iter().map(|found| core.params[core.index[&found.id]].name.clone()).collect();
+        let before = names.iter().map(|name| core.optimizer.steps(name)).collect::<Result<Vec<_>, _>>()?;
+        let result = self.gpu.guarded(|| {
+            let tensors: Vec<_> =
+                found.iter().flat_map(|found| [&moving[&found.id].target, &found.grad]).collect();
+            let places =
+                Range::all(&tensors).map_err(|(at, reason)| Error::parameter(&found[at / 2].path, reason))?;
             let mut buffers = vec![None; core.params.len()];
             for (found, places) in found.iter().zip(places.chunks_exact(2)) {
                 let lr = lr.lr_from_param(found.id, Some(&found.path));
                 let given = TensorBuffers::new(places[0].slice(), places[1].slice()).with_lr(lr);
                 buffers[core.index[&found.id]] = Some(given);
             }
+            let mut encoder = self.gpu.encoder();
             core.optimizer.record_with(&mut encoder, &buffers)?;
             self.gpu.queue.submit([encoder.finish()]);
             Ok(())
         });
-        let failures = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect::<Vec<_>>();
-        for failure in failures {
-            if let Some(failure) = pollster::block_on(failure) {
-                return Err(wgpu_optim::Error::Gpu(failure.to_string()).into());
+        if result.is_err() {
+            // A refused step does not count.
+            for (name, steps) in names.iter().zip(before) {
+                core.optimizer.set_tensor_steps(name, steps)?;
             }
         }
-        recorded
+        result
     }
 }
 
@@ -400,6 +405,7 @@ mod tests {
     use std::sync::OnceLock;
 
     use burn::module::Module;
+    use wgpu_optim::wgpu;
 
     use super::*;
 

@@ -91,6 +91,9 @@ impl RecipeOptimizer {
         // Burn does not say which parameter it is.
         let name = format!("of shape {:?}", param.dims());
         let failed = |reason| Error::parameter(&name, reason);
+        if grad.shape() != param.shape() {
+            return Err(failed(format!("its gradient has shape {:?}", grad.dims())));
+        }
         let (steps, moments) = self.moments(state, &param).map_err(failed)?;
         let states = moments.len();
         let all = [vec![param.clone(), grad], moments].concat();

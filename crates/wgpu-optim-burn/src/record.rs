@@ -33,14 +33,14 @@ pub(crate) struct Loaded {
 }
 
 impl Loaded {
-    /// The state of this parameter: by its id, or by its path where a model was built anew with other ids.
-    pub(crate) fn take(all: &mut Vec<Self>, known: &Known) -> Option<Self> {
+    /// Where the state of this parameter is: by its id, or by its path where a model was built anew with other ids.
+    pub(crate) fn find(all: &[Self], known: &Known) -> Option<usize> {
         let by_id = all.iter().position(|loaded| loaded.id == known.id);
         let by_path = || all.iter().position(|loaded| loaded.path.as_deref() == Some(&known.path));
-        by_id.or_else(by_path).map(|at| all.swap_remove(at))
+        by_id.or_else(by_path)
     }
 
-    pub(crate) fn apply(self, optimizer: &mut GpuOptimizer, known: &Known) -> Result<(), Error> {
+    pub(crate) fn apply(&self, optimizer: &mut GpuOptimizer, known: &Known) -> Result<(), Error> {
         let base = BaseKind::of(&optimizer.groups().recipes()[known.group].base);
         let wanted = leaves(base);
         let found: Vec<_> = self.state.keys().map(String::as_str).collect();

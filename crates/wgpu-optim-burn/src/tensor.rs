@@ -128,7 +128,7 @@ impl Range {
             .get_resource::<WgpuServer<AutoCompiler>>(tensor.handle.clone())
             .map_err(|e| format!("its storage cannot be reached: {e}"))?;
         let WgpuResource { buffer, offset, .. } = managed.resource().clone();
-        // Allocations begin and end at multiples of Burn's alignment, which `Gpu` has checked: what lies between the end of a
+        // Allocations begin and end at multiples of the device's alignment, in wgpu at least 32 bytes: what lies between the end of a
         // tensor and the next vector is in its own allocation, which has no other owner if the tensor is exclusive.
         let size = 4 * (tensor.shape().num_elements() as u64).next_multiple_of(4);
         Ok(Self { buffer, offset, size, _held: Box::new(managed) })

@@ -24,7 +24,7 @@ pub fn gpu() -> &'static Gpu {
 fn open() -> Gpu {
     if cfg!(feature = "vulkan") {
         let (device, setup) = Device::wgpu_options().init_with_setup().unwrap();
-        Gpu::from_setup(device, &setup).unwrap()
+        Gpu::from_setup(device, &setup)
     } else {
         Gpu::open().unwrap()
     }

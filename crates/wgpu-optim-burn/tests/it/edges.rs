@@ -167,3 +167,23 @@ fn strided_parameters_and_gradients_are_brought_into_order() {
         assert_eq!(verify::compare(&found.values, &twin.param, None).1, None, "{}", found.path);
     }
 }
+
+#[test]
+fn parameters_that_share_a_gradient_each_take_it() {
+    // The gradient of a sum is one tensor for both terms.
+    let ones = || Param::from_tensor(Tensor::<2>::ones([6, 5], &autodiff()));
+    let mut model = Tied { embedding: ones(), head: ones() };
+    let recipe = Recipe::adamw(1e-2);
+    let mut twin = reference::Tensor::new(recipe, vec![1.0; 30]).unwrap();
+    let mut optim = GpuModuleOptimizer::new(gpu(), recipe);
+    for _ in 0..2 {
+        let loss = (model.embedding.val() + model.head.val()).sum();
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        assert_eq!(grads.len(), 2);
+        model = optim.step(1e-2, model, grads);
+        twin.step(&[1.0; 30]);
+    }
+    for found in read(&model) {
+        assert_eq!(verify::compare(&found.values, &twin.param, None).1, None, "{}", found.path);
+    }
+}

@@ -122,6 +122,7 @@ fn records_that_do_not_fit_are_refused_with_the_reason() {
         let grads = gradients(&model, 1, &[]);
         let refused = optim.try_step(1e-3, model, grads).unwrap_err();
         assert_eq!(bits(&refused.model), before);
+        assert_eq!(optim.to_record().unwrap().len(), 10, "the record is still there");
         refused.error.to_string()
     };
     let error = refused(GpuModuleOptimizer::new(gpu(), Recipe::lion(1e-3)), first.clone());
