@@ -124,7 +124,7 @@ impl Contestant for BurnMgup {
         let v = v * 0.999 + grad.clone().square() * 0.001;
         let direction = m.clone() / (v.clone().sqrt() + 1e-8);
         let score = direction.clone() * grad;
-        let threshold = score.clone().sort_descending(0).slice([numel / 2 - 1..numel / 2]);
+        let threshold = score.clone().sort_descending(0).narrow(0, numel / 2 - 1, 1);
         let factor = score.greater_equal(threshold.expand([numel])).float() * 1.5 + 0.5;
         let rate = 1e-3 * (1.0 - 0.999_f64.powi(self.steps)).sqrt() / (1.0 - 0.9_f64.powi(self.steps));
         self.moments = Some([m, v]);

@@ -43,6 +43,7 @@ pub struct RecipeOptimizer {
 /// The state of one parameter: that of Burn's optimizer of the same base.
 #[derive(Clone)]
 #[non_exhaustive]
+#[allow(clippy::large_enum_variant)] // Burn boxes it
 pub enum RecipeState<const D: usize> {
     /// m, v and the number of steps.
     AdamW(AdamWState<D>),
