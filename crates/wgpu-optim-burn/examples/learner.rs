@@ -27,7 +27,7 @@ struct Arguments {
     #[arg(default_value = "mgup-adamw")]
     recipe: Recipe,
     /// Passes over the points.
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 20)]
     epochs: usize,
     /// Where logs and checkpoints go. Default: a folder for temporary files.
     #[arg(long)]
