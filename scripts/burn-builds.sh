@@ -7,19 +7,18 @@ cd "$(dirname "$0")/.."
 . scripts/adapter.sh
 ensure_cargo
 ensure_adapter
-for build in "${@:-fusion-off vulkan}"; do
-    for one in $build; do
-        echo "== $one" >&2
-        case $one in
-        fusion-off) cargo test -p wgpu-optim-burn --no-default-features --target-dir target/fusion-off ;;
-        vulkan)
-            env -u VK_ICD_FILENAMES VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json WGPU_ADAPTER_NAME=SwiftShader \
-                cargo test -p wgpu-optim-burn --features vulkan --target-dir target/vulkan
-            ;;
-        *)
-            echo "unknown build $one: fusion-off or vulkan" >&2
-            exit 2
-            ;;
-        esac
-    done
+[ $# -gt 0 ] || set -- fusion-off vulkan
+for build in "$@"; do
+    echo "== $build" >&2
+    case $build in
+    fusion-off) cargo test -p wgpu-optim-burn --no-default-features --target-dir target/fusion-off ;;
+    vulkan)
+        env -u VK_ICD_FILENAMES VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json WGPU_ADAPTER_NAME=SwiftShader \
+            cargo test -p wgpu-optim-burn --features vulkan --target-dir target/vulkan
+        ;;
+    *)
+        echo "unknown build $build: fusion-off or vulkan" >&2
+        exit 2
+        ;;
+    esac
 done

@@ -10,7 +10,7 @@ fn stream(
     if at < grid.count {
         let chunk = chunks[grid.first + at];
         let row = rows[chunk.row];
-        let policy = context(chunk, row, lane);
+        let policy = context(chunk, row);
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;

@@ -62,6 +62,9 @@ pub(crate) struct Selection {
     pub selected: u32,
 }
 
+/// Bytes before the selections in `Tensors`.
+pub(crate) const TENSORS_HEADER: u64 = 8;
+
 /// Distance of two rows, or of two grids: the alignment of dynamic offsets.
 pub(crate) const STRIDE: u64 = 256;
 

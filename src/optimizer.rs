@@ -6,7 +6,7 @@ use encase::ShaderType;
 
 use crate::batches::{self, Batch, Place, Placement};
 use crate::error::Error;
-use crate::kernel::{Grid, Kernels, Row, STRIDE, Selection, table};
+use crate::kernel::{Grid, Kernels, Row, STRIDE, Selection, TENSORS_HEADER, table};
 use crate::passes::{Dispatch, Over, Schedule};
 use crate::plan::{Chunk, Ownership, Plan, ROWS, Scratch, TensorSpec};
 use crate::ranges::{check, finite_non_negative, finite_positive};
@@ -15,9 +15,6 @@ use crate::recipe::ParamGroups;
 use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
 use crate::slices::{self, TensorBuffers, TensorSlice};
-
-/// Bytes before the selections in the kernels' `Tensors`.
-const TENSORS_HEADER: u64 = 8;
 
 /// Optimizer steps on a GPU.
 ///
@@ -454,8 +451,7 @@ impl GpuOptimizer {
             .collect();
         let limits = plan_limits(&self.device.limits());
         let (batches, chunks) = batches::lay_out(&self.plan, &placements, limits.binding);
-        let groups: Vec<_> =
-            batches.iter().map(|batch| self.bind(batch, &chunks, &places, buffers)).collect();
+        let groups: Vec<_> = batches.iter().map(|batch| self.bind(batch, &places, buffers)).collect();
 
         let mut bytes = SlotBytes::default();
         for row in &rows {
@@ -595,7 +591,6 @@ impl GpuOptimizer {
     fn bind(
         &self,
         batch: &Batch,
-        chunks: &[Chunk],
         places: &Places<'_>,
         buffers: &[Option<TensorBuffers<'_>>],
     ) -> wgpu::BindGroup {
@@ -606,9 +601,8 @@ impl GpuOptimizer {
             // Without state of its own a page has one tensor.
             let tensor = &self.plan.tensors[page.tensors.start];
             let spec = self.plan.order.iter().position(|&t| t == page.tensors.start);
-            let first = 4 * u64::from(chunks[batch.chunks.start as usize].index);
+            let first = 4 * (page.offset - tensor.offset);
             let size = 4 * page.numel.next_multiple_of(4);
-            debug_assert_eq!(first, 4 * (page.offset - tensor.offset));
             let slices = spec.and_then(|spec| buffers[spec].as_ref()).map_or(&[][..], |given| given.state);
             ranges.extend(slices.iter().map(|s| range(s.buffer, s.offset + first, size)));
         } else {

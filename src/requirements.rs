@@ -1,7 +1,7 @@
 //! What a device must offer, known before there is one.
 
 use crate::error::{Error, Missing};
-use crate::kernel::{Kernel, Selection, all_kernels};
+use crate::kernel::{Kernel, Selection, TENSORS_HEADER, all_kernels};
 use crate::plan::{self, BaseKind, CHUNK, PlanLimits, PolicyKind, ROWS, Scratch, TensorSpec, WORKGROUP};
 use crate::recipe::ParamGroups;
 
@@ -55,7 +55,7 @@ impl Requirements {
         // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
         let tables = [
             2 * 32 * chunks,
-            8 + specs.len() as u64 * <Selection as encase::ShaderSize>::SHADER_SIZE.get(),
+            TENSORS_HEADER + specs.len() as u64 * <Selection as encase::ShaderSize>::SHADER_SIZE.get(),
             4 * (keyed * plan::BINS + if keyed > 0 { chunks } else { 0 } + if clips { chunks } else { 0 }),
             4 * CHUNK,
         ];

@@ -7,7 +7,7 @@ struct Context {
     factor: f32,
 }
 
-fn context(chunk: Chunk, row: Row, lane: u32) -> Context {
+fn context(chunk: Chunk, row: Row) -> Context {
     let d = f32(tensors.selections[chunk.tensor].numel);
     let positive = f32(atomicLoad(&tensors.selections[chunk.tensor].selected));
     let by_mean = 1.0 / max(positive / d, 1e-3);

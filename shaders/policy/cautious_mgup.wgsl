@@ -4,7 +4,7 @@ struct Context {
     unused: u32,
 }
 
-fn context(chunk: Chunk, row: Row, lane: u32) -> Context {
+fn context(chunk: Chunk, row: Row) -> Context {
     return Context(0u);
 }
 

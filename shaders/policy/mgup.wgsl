@@ -8,7 +8,7 @@ struct Context {
     tie_limit: u32,
 }
 
-fn context(chunk: Chunk, row: Row, lane: u32) -> Context {
+fn context(chunk: Chunk, row: Row) -> Context {
     return Context(tensors.selections[chunk.tensor].threshold, tensors.selections[chunk.tensor].tie_limit);
 }
 

@@ -60,6 +60,7 @@ pub(crate) struct Core {
 }
 
 /// A parameter that has state.
+#[derive(Clone)]
 pub(crate) struct Known {
     pub id: ParamId,
     pub path: String,
@@ -152,9 +153,7 @@ impl GpuModuleOptimizer {
         }
         let mut survey = Survey { gpu: &self.gpu, grads, path: Vec::new(), found: Ok(Vec::new()) };
         module.visit(&mut survey);
-        let (found, grads) = (survey.found, survey.grads);
-        drop(grads);
-        let found = match found {
+        let found = match survey.found {
             Ok(found) if found.is_empty() => return Ok(module),
             Ok(found) => found,
             Err(error) => return Err(refused((module, error))),
@@ -200,10 +199,9 @@ impl GpuModuleOptimizer {
         if fresh.is_empty() {
             return Ok(());
         }
-        let old = self.core.as_ref().map_or(&[][..], |core| &core.params);
-        let mut params: Vec<_> = old.iter().map(Known::again).collect();
+        let mut params = known.map_or_else(Vec::new, |core| core.params.clone());
         for found in fresh {
-            let taken = params.iter().any(|p: &Known| p.path == found.path);
+            let taken = params.iter().any(|p| p.path == found.path);
             params.push(Known {
                 id: found.id,
                 path: found.path.clone(),
@@ -307,18 +305,6 @@ impl Moving {
     /// Whether `tensor` lay where this parameter lay before the step.
     fn shares(&self, tensor: &CubeTensor) -> bool {
         self.old.as_ref().is_some_and(|old| tensor::same_storage(old, tensor))
-    }
-}
-
-impl Known {
-    fn again(&self) -> Self {
-        Self {
-            id: self.id,
-            path: self.path.clone(),
-            name: self.name.clone(),
-            shape: self.shape.clone(),
-            group: self.group,
-        }
     }
 }
 

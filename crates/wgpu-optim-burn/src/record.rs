@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::module::{GpuModuleOptimizer, Known};
 
 /// Burn's names of a base's state, in the order of ours.
-pub(crate) fn leaves(base: BaseKind) -> &'static [&'static str] {
+fn leaves(base: BaseKind) -> &'static [&'static str] {
     match base {
         BaseKind::Adamw => &["momentum.moment_1", "momentum.moment_2"],
         BaseKind::Lion => &["momentum"],

@@ -22,6 +22,18 @@ fn twins(model: &Mlp, recipe: Recipe) -> Vec<reference::Tensor<f32>> {
     read(model).into_iter().map(|p| reference::Tensor::new(recipe, p.values).unwrap()).collect()
 }
 
+/// Steps a model and its twins with the same gradients.
+fn run(optim: &mut GpuModuleOptimizer, mut model: Mlp, twins: &mut [reference::Tensor<f32>]) -> Mlp {
+    for t in 1..4 {
+        let grads = gradients(&model, t, &[]);
+        model = optim.step(1e-2, model, grads);
+        for (i, twin) in twins.iter_mut().enumerate() {
+            twin.step(&gradient(twin.param.len(), i, t));
+        }
+    }
+    model
+}
+
 #[test]
 fn every_recipe_follows_the_cpu() {
     for (name, recipe) in verify::recipes() {
@@ -29,13 +41,7 @@ fn every_recipe_follows_the_cpu() {
             let mut model = Mlp::new(&device);
             let mut twins = twins(&model, recipe.with_lr(1e-2));
             let mut optim = GpuModuleOptimizer::new(gpu(), recipe);
-            for t in 1..4 {
-                let grads = gradients(&model, t, &[]);
-                model = optim.step(1e-2, model, grads);
-                for (i, twin) in twins.iter_mut().enumerate() {
-                    twin.step(&gradient(twin.param.len(), i, t));
-                }
-            }
+            model = run(&mut optim, model, &mut twins);
             assert_follows(&model, &twins, &name);
         }
     }
@@ -154,13 +160,7 @@ fn groups_are_disjoint_and_the_last_match_wins() {
         .zip(recipes)
         .map(|(p, recipe)| reference::Tensor::new(recipe, p.values).unwrap())
         .collect();
-    for t in 1..4 {
-        let grads = gradients(&model, t, &[]);
-        model = optim.step(1e-2, model, grads);
-        for (i, twin) in twins.iter_mut().enumerate() {
-            twin.step(&gradient(twin.param.len(), i, t));
-        }
-    }
+    model = run(&mut optim, model, &mut twins);
     assert_follows(&model, &twins, "groups");
 }
 
