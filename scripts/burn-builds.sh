@@ -11,10 +11,10 @@ ensure_adapter
 for build in "$@"; do
     echo "== $build" >&2
     case $build in
-    fusion-off) cargo test -p wgpu-optim-burn --no-default-features --target-dir target/fusion-off ;;
+    fusion-off) cargo test -p wgpu-optim-burn --no-default-features ;;
     vulkan)
         env -u VK_ICD_FILENAMES VK_DRIVER_FILES=/usr/lib/chromium/vk_swiftshader_icd.json WGPU_ADAPTER_NAME=SwiftShader \
-            cargo test -p wgpu-optim-burn --features vulkan --target-dir target/vulkan
+            cargo test -p wgpu-optim-burn --no-default-features --features fusion,vulkan
         ;;
     *)
         echo "unknown build $build: fusion-off or vulkan" >&2

@@ -9,17 +9,19 @@ ensure_cargo
 ensure_adapter
 [ $# -eq 0 ] || exec cargo test "$@"
 
+# Burn without its autotune, which would take minutes of the tests on a software adapter.
+packages=(--workspace --no-default-features --features wgpu-optim-burn/fusion)
 failed=0
-cargo test --no-fail-fast --workspace || failed=1
+cargo test --no-fail-fast "${packages[@]}" || failed=1
 
 # SwiftShader, which browsers use, comes with Chromium. A distribution may not have it.
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -e "$swiftshader" ]; then
     echo "The library's tests on SwiftShader:" >&2
-    # The same packages as above, so that nothing is built twice.
+    # The same packages and features as above, so that nothing is built twice.
     env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND \
         VK_ADD_DRIVER_FILES="$swiftshader" WGPU_ADAPTER_NAME=SwiftShader \
-        cargo test --no-fail-fast --workspace --test golden --test optimizer --test selection --test table || failed=1
+        cargo test --no-fail-fast "${packages[@]}" --test golden --test optimizer --test selection --test table || failed=1
 else
     echo "missing: the adapter SwiftShader (Debian: apt-get install chromium-common); its tests did not run." >&2
     [ -z "${CI:-}" ] || failed=1

@@ -1,8 +1,6 @@
 // grad_norm = √Σ g² over all chunks ;  grad_scale = min(1, max_grad_norm / (grad_norm + 1e-6)), 0 if that norm is not finite
 // One workgroup. Leaves the sums cleared, for tensors that the next step leaves out.
 
-@group(3) @binding(0) var<storage, read_write> counters: array<atomic<u32>>;
-
 @compute @workgroup_size(256)
 fn clip_factor(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -10,7 +8,9 @@ fn clip_factor(
     @builtin(local_invocation_index) lane: u32,
 ) {
     var squares = 0.0;
-    for (var c = lane; c < grid.count; c += WORKGROUP) {
+    // Not the uniform itself: some drivers compile a kernel anew for each value that bounds a loop.
+    let end = select(0u, grid.count, lane < WORKGROUP);
+    for (var c = lane; c < end; c += WORKGROUP) {
         squares += bitcast<f32>(atomicLoad(&counters[grid.norms + c]));
         atomicStore(&counters[grid.norms + c], 0u);
     }

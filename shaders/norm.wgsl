@@ -1,7 +1,5 @@
 // Σ g² of every chunk, for the norm of all gradients.
 
-@group(3) @binding(0) var<storage, read_write> counters: array<atomic<u32>>;
-
 @compute @workgroup_size(256)
 fn norm(
     @builtin(workgroup_id) workgroup: vec3<u32>,

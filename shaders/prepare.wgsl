@@ -1,4 +1,4 @@
-// Forgets what selection found in the last step: one lane a tensor.
+// Forgets the count of the last step: one lane a tensor.
 
 @compute @workgroup_size(256)
 fn prepare(
@@ -8,11 +8,6 @@ fn prepare(
 ) {
     let at = linear(workgroup, workgroups) * WORKGROUP + lane;
     if at < grid.count {
-        let tensor = grid.first + at;
-        tensors.selections[tensor].open = 1u;
-        tensors.selections[tensor].threshold = 0u;
-        tensors.selections[tensor].tie_limit = 0u;
-        tensors.selections[tensor].remaining = tensors.selections[tensor].k;
-        atomicStore(&tensors.selections[tensor].selected, 0u);
+        atomicStore(&tensors.selections[grid.first + at].selected, 0u);
     }
 }

@@ -1,46 +1,65 @@
-// The bin that holds the K-th largest key becomes the next digit of the threshold: one workgroup a tensor. When the
-// whole bin belongs to the selection, the threshold is known. Leaves the bins cleared for the next histogram.
+// The bin that holds the K-th largest becomes the next digit of the cut of a tensor whose bracket missed: of the key in
+// rounds 1 to 3, of the tied index, all its bits flipped, in rounds 4 to 6. When the whole bin is selected, the cut is
+// known. One workgroup a tensor; leaves the bins cleared.
+
+var<workgroup> work: u32;
 
 @compute @workgroup_size(256)
-fn scan_exact(
+fn scan_bins(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
     let at = linear(workgroup, workgroups);
-    if at < grid.count {
-        let tensor = grid.first + at;
-        let open = tensors.selections[tensor].open == 1u;
-        let prefix = tensors.selections[tensor].threshold;
-        var populations = take_populations(tensor, lane);
-        let own = population(populations);
-        let through = scan(lane, own);
-        // NaN scores are in no bin: with fewer than K others, all of those are selected.
-        let wanted = select(tensors.selections[tensor].remaining, min(tensors.selections[tensor].k, sums[WORKGROUP - 1u]), grid.digit == 0u);
-        var before = through - own;
-        // What the lanes have read of the selection, one of them overwrites now.
-        storageBarrier();
-        if open && grid.digit == 0u && lane == 0u {
-            atomicStore(&tensors.selections[tensor].selected, wanted);
-            if wanted == 0u {
-                tensors.selections[tensor].open = 0u;
-                tensors.selections[tensor].threshold = 0xffffffffu;
-            }
+    let tensor = grid.first + at;
+    if lane == 0u {
+        work = 0u;
+        if at < grid.count {
+            work = tensors.selections[tensor].open;
         }
-        if open && before < wanted && wanted <= through {
-            let bin = highest_bin(lane);
-            for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
-                if wanted <= before + populations[b] {
-                    let shift = select(select(0u, 10u, grid.digit == 1u), 21u, grid.digit == 0u);
-                    let found = prefix | ((bin - b) << shift);
-                    let whole = wanted - before == populations[b];
-                    tensors.selections[tensor].threshold = select(found, found - 1u, whole);
-                    tensors.selections[tensor].open = select(1u, 0u, whole);
-                    tensors.selections[tensor].remaining = wanted - before;
-                    break;
+    }
+    if workgroupUniformLoad(&work) == 0u {
+        return;
+    }
+    let round = tensors.selections[tensor].open - 1u;
+    var populations = take_populations(tensors.selections[tensor].histogram, lane);
+    let own = population(populations);
+    let through = scan(lane, own);
+    let all = sums[WORKGROUP - 1u];
+    let cut = tensors.selections[tensor].found;
+    // NaN scores are in no bin: with fewer than K others, all of those are selected.
+    let wanted = select(tensors.selections[tensor].remaining, min(tensors.selections[tensor].k, all), round == 0u);
+    var passed = through - own;
+    // What the lanes have read of the selection, one of them overwrites now.
+    storageBarrier();
+    if round == 0u && lane == 0u {
+        atomicStore(&tensors.selections[tensor].selected, wanted);
+        if wanted == 0u {
+            tensors.selections[tensor].open = 0u;
+            tensors.selections[tensor].found = Cut(0xffffffffu, 0u);
+        }
+    }
+    if passed < wanted && wanted <= through {
+        let bin = highest_bin(lane);
+        let shift = array<u32, 3>(21u, 10u, 0u)[round % 3u];
+        for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
+            if wanted <= passed + populations[b] {
+                let whole = wanted - passed == populations[b];
+                let digit = (bin - b) << shift;
+                if round < 3u {
+                    let digits = cut.key | digit;
+                    tensors.selections[tensor].found = Cut(select(digits, digits - 1u, whole), 0u);
+                } else {
+                    let digits = cut.limit | digit;
+                    // Selected are the indices up to ~digits; all of them where that is the last.
+                    let limit = select(0u - digits, 0xffffffffu, digits == 0u);
+                    tensors.selections[tensor].found = Cut(cut.key, select(digits, limit, whole));
                 }
-                before += populations[b];
+                tensors.selections[tensor].open = select(round + 2u, 0u, whole);
+                tensors.selections[tensor].remaining = wanted - passed;
+                break;
             }
+            passed += populations[b];
         }
     }
 }

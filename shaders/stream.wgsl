@@ -21,5 +21,6 @@ fn stream(
             store_state(vector, next.state);
             store_param(chunk.param / 4u + j, lanes, theta - (row.decay * theta + row.step * (factor * next.direction)));
         }
+        conclude(chunk, lane);
     }
 }

@@ -6,7 +6,7 @@ use std::num::NonZeroU64;
 use encase::ShaderType;
 
 use crate::passes::Schedule;
-use crate::plan::{BaseKind, Chunk, Ownership, Plan, PolicyKind, ROWS, Scratch};
+use crate::plan::{BaseKind, Chunk, Ownership, Plan, PolicyKind, ROWS};
 use crate::policy::{Normalizer, Policy};
 use crate::recipe::Recipe;
 
@@ -23,42 +23,66 @@ pub(crate) struct Row {
     pub alpha: f32,
     pub gamma: f32,
     pub max_grad_norm: f32,
+    pub t: u32,
     // A row is as long as the alignment of a dynamic offset, so that a dispatch can begin at any row.
-    #[shader(size(216))]
+    #[shader(size(212))]
     pub count_normalizer: u32,
 }
 
 /// What a dispatch works on, as the kernels read it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ShaderType)]
 pub struct Grid {
-    /// First chunk, span or tensor.
+    /// First chunk, piece or tensor.
     pub first: u32,
     /// How many of them.
     pub count: u32,
-    /// Digit of the keys.
-    pub digit: u32,
-    /// First chunk of the page.
-    pub first_chunk: u32,
-    /// Chunks of the page.
-    pub chunk_count: u32,
-    /// Where the chunks' tie counts begin among the counters.
-    pub ties: u32,
+    /// 1 in the last dispatch of the selection by full histograms.
+    pub correct: u32,
+    /// Cuts that are taken from the sample.
+    pub bounds: u32,
     /// Where the chunks' sums of squared gradients begin among the counters.
     pub norms: u32,
+    /// Which of the launches is for tensors whose bracket missed: the class.
+    pub launch: u32,
+    /// Its workgroups.
+    pub launch_x: u32,
+    /// Its workgroups, second dimension.
+    pub launch_y: u32,
+}
+
+/// A place in the order of selection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ShaderType)]
+pub(crate) struct Cut {
+    pub key: u32,
+    pub limit: u32,
 }
 
 /// Top-K of one tensor, as the kernels keep it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ShaderType)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ShaderType)]
 pub(crate) struct Selection {
     pub k: u32,
     pub numel: u32,
     pub first_chunk: u32,
-    pub chunk_count: u32,
     pub histogram: u32,
-    pub open: u32,
-    pub threshold: u32,
-    pub tie_limit: u32,
+    pub sample: u32,
+    pub stride: u32,
+    pub strata: u32,
+    pub rank_high: u32,
+    pub rank_low: u32,
+    pub candidates: u32,
+    pub capacity: u32,
+    pub list: u32,
+    pub list_capacity: u32,
+    pub t: u32,
+    pub high: Cut,
+    pub low: Cut,
+    pub boundary: i32,
     pub remaining: u32,
+    pub missed: u32,
+    pub open: u32,
+    pub found: Cut,
+    pub inside: u32,
+    pub listed: u32,
     pub selected: u32,
 }
 
@@ -84,6 +108,7 @@ impl Row {
             alpha: alpha as f32,
             gamma: gamma as f32,
             max_grad_norm: max_grad_norm.unwrap_or(f64::INFINITY) as f32,
+            t: t as u32,
             count_normalizer: u32::from(count),
         }
     }
@@ -106,13 +131,16 @@ pub enum Kernel {
     Clip,
     Prepare,
     ScoreMask { base: BaseKind, access: Access },
-    ScoreKeys { base: BaseKind, access: Access },
-    ScanExact,
-    ScanNearest,
-    Histogram,
-    Ties,
-    Locate,
+    Sample { base: BaseKind, access: Access },
+    RankSample,
     Stream { base: BaseKind, policy: PolicyKind, access: Access },
+    StreamExact { base: BaseKind, access: Access },
+    Prove,
+    Repair { base: BaseKind },
+    Settle { base: BaseKind },
+    Recount { base: BaseKind, access: Access },
+    ScanBins,
+    Small { base: BaseKind, access: Access },
 }
 
 macro_rules! shader {
@@ -129,49 +157,98 @@ impl Kernel {
             Kernel::Clip => "clip_factor",
             Kernel::Prepare => "prepare",
             Kernel::ScoreMask { .. } => "score_mask",
-            Kernel::ScoreKeys { .. } => "score_keys",
-            Kernel::ScanExact => "scan_exact",
-            Kernel::ScanNearest => "scan_nearest",
-            Kernel::Histogram => "histogram",
-            Kernel::Ties => "ties",
-            Kernel::Locate => "locate",
+            Kernel::Sample { .. } => "sample",
+            Kernel::RankSample => "rank_sample",
             Kernel::Stream { .. } => "stream",
+            Kernel::StreamExact { .. } => "stream_exact",
+            Kernel::Prove => "prove",
+            Kernel::Repair { .. } => "repair",
+            Kernel::Settle { .. } => "settle",
+            Kernel::Recount { .. } => "recount",
+            Kernel::ScanBins => "scan_bins",
+            Kernel::Small { .. } => "small",
         }
     }
 
     /// Its WGSL: the files that it is put together from.
     pub fn source(self) -> String {
-        let tables = shader!("lib/tables.wgsl");
         let keys = shader!("lib/keys.wgsl");
+        let cut = shader!("lib/cut.wgsl");
+        let counters = shader!("lib/counters.wgsl");
         let bins = shader!("lib/bins.wgsl");
         let populations = shader!("lib/populations.wgsl");
         let find_bin = shader!("lib/find_bin.wgsl");
+        let bracket = shader!("lib/bracket.wgsl");
+        let candidates = shader!("lib/candidates.wgsl");
+        let finish = shader!("lib/finish.wgsl");
+        let notes = shader!("lib/notes.wgsl");
+        let sampling = shader!("lib/sampling.wgsl");
         let sum = shader!("lib/sum.wgsl");
-        match self {
+        let totals = shader!("lib/totals.wgsl");
+        let own: &[&str] = match self {
             // It reads the gradients themselves, whatever the access says about scaling.
-            Kernel::Norm { access, .. } => [tables, tensors(access), sum, shader!("norm.wgsl")].join("\n"),
-            Kernel::Clip => [tables, sum, shader!("clip.wgsl")].join("\n"),
-            Kernel::Prepare => [tables, shader!("prepare.wgsl")].join("\n"),
+            Kernel::Norm { access, .. } => &[counters, tensors(access), sum, shader!("norm.wgsl")],
+            Kernel::Clip => &[counters, sum, shader!("clip.wgsl")],
+            Kernel::Prepare => &[shader!("prepare.wgsl")],
             Kernel::ScoreMask { base, access } => {
-                let clip = clip(access);
-                [tables, keys, tensors(access), clip, base.source(), shader!("score_mask.wgsl")].join("\n")
+                &[keys, tensors(access), clip(access), base.source(), shader!("score_mask.wgsl")]
             }
-            Kernel::ScoreKeys { base, access } => {
-                let clip = clip(access);
-                [tables, keys, bins, tensors(access), clip, base.source(), shader!("score_keys.wgsl")]
-                    .join("\n")
+            Kernel::Sample { base, access } => &[
+                keys,
+                counters,
+                bins,
+                sampling,
+                tensors(access),
+                clip(access),
+                base.source(),
+                shader!("sample.wgsl"),
+            ],
+            Kernel::RankSample => {
+                &[cut, counters, bins, populations, find_bin, sampling, shader!("rank_sample.wgsl")]
             }
-            Kernel::ScanExact => [tables, populations, find_bin, shader!("scan.wgsl")].join("\n"),
-            Kernel::ScanNearest => [tables, populations, find_bin, shader!("scan_nearest.wgsl")].join("\n"),
-            Kernel::Histogram => [tables, bins, shader!("histogram.wgsl")].join("\n"),
-            Kernel::Ties => [tables, shader!("ties.wgsl")].join("\n"),
-            Kernel::Locate => [tables, find_bin, shader!("locate.wgsl")].join("\n"),
-            Kernel::Stream { base, policy, access } => {
-                let (clip, policy) = (clip(access), policy.source());
-                [tables, keys, tensors(access), clip, base.source(), policy, shader!("stream.wgsl")]
-                    .join("\n")
+            Kernel::Stream { base, policy, access } => &[
+                keys,
+                cut,
+                tensors(access),
+                clip(access),
+                base.source(),
+                policy.source(),
+                shader!("stream.wgsl"),
+            ],
+            Kernel::StreamExact { base, access } => &[
+                keys,
+                cut,
+                counters,
+                bracket,
+                candidates,
+                notes,
+                tensors(access),
+                clip(access),
+                base.source(),
+                base.notes(),
+                shader!("stream_exact.wgsl"),
+            ],
+            Kernel::Prove => &[counters, populations, find_bin, shader!("prove.wgsl")],
+            Kernel::Repair { .. } => &[counters, bracket, candidates, finish, shader!("repair.wgsl")],
+            Kernel::Settle { .. } => &[counters, bracket, candidates, finish, totals, shader!("settle.wgsl")],
+            Kernel::Recount { base, access } => &[
+                keys,
+                cut,
+                counters,
+                bins,
+                notes,
+                tensors(access),
+                clip(access),
+                base.source(),
+                base.notes(),
+                shader!("recount.wgsl"),
+            ],
+            Kernel::ScanBins => &[counters, populations, find_bin, shader!("scan.wgsl")],
+            Kernel::Small { base, access } => {
+                &[keys, cut, totals, tensors(access), clip(access), base.source(), shader!("small.wgsl")]
             }
-        }
+        };
+        [shader!("lib/tables.wgsl")].iter().chain(own).copied().collect::<Vec<_>>().join("\n")
     }
 
     /// Which of the bind groups `[tables, tensors, scratch, counters]` it uses.
@@ -181,11 +258,18 @@ impl Kernel {
             Kernel::Clip => [true, false, false, true],
             Kernel::Prepare => [true, false, false, false],
             Kernel::ScoreMask { .. } => [true, true, true, false],
-            Kernel::ScoreKeys { .. } => [true, true, true, true],
-            Kernel::ScanExact | Kernel::ScanNearest => [true, false, false, true],
-            Kernel::Histogram | Kernel::Ties | Kernel::Locate => [true, false, true, true],
-            Kernel::Stream { policy, .. } => [true, true, policy.scratch() != Scratch::None, false],
+            Kernel::Stream { policy, .. } => [true, true, policy == PolicyKind::Cautious, false],
+            Kernel::Sample { .. } | Kernel::StreamExact { .. } | Kernel::Recount { .. } => [true; 4],
+            Kernel::RankSample | Kernel::Prove => [true, false, true, true],
+            Kernel::ScanBins => [true, false, false, true],
+            Kernel::Repair { .. } | Kernel::Settle { .. } => [true, true, false, true],
+            Kernel::Small { .. } => [true, true, false, false],
         }
+    }
+
+    /// Whether it only runs where a bracket missed.
+    pub(crate) fn is_indirect(self) -> bool {
+        matches!(self, Kernel::Recount { .. } | Kernel::ScanBins)
     }
 
     /// How many storage buffers its bind groups hold.
@@ -197,18 +281,21 @@ impl Kernel {
 
     /// Whether a class of this base and policy runs it.
     pub(crate) fn serves(self, base: BaseKind, policy: PolicyKind) -> bool {
-        match self {
-            Kernel::Stream { base: b, policy: p, .. } => b == base && p == policy.stream(),
-            Kernel::ScoreMask { base: b, .. } => b == base && policy.scratch() == Scratch::Mask,
-            Kernel::ScoreKeys { base: b, .. } => b == base && policy.scratch() == Scratch::Keys,
-            Kernel::Norm { base: b, .. } => b == base,
-            Kernel::Clip => true,
-            Kernel::Prepare => policy.scratch() != Scratch::None,
-            Kernel::ScanNearest => policy == PolicyKind::MgupApproximate,
-            Kernel::ScanExact | Kernel::Histogram | Kernel::Ties | Kernel::Locate => {
-                policy == PolicyKind::Mgup
-            }
-        }
+        let own_base = self.base().is_none_or(|b| b == base);
+        let own_policy = match self {
+            Kernel::Norm { .. } | Kernel::Clip => true,
+            Kernel::Prepare | Kernel::ScoreMask { .. } => policy == PolicyKind::Cautious,
+            Kernel::Stream { policy: own, .. } => policy == own,
+            Kernel::Sample { .. } | Kernel::RankSample => policy.samples(),
+            Kernel::Small { .. } => policy == PolicyKind::MgupSmall,
+            Kernel::StreamExact { .. }
+            | Kernel::Prove
+            | Kernel::Repair { .. }
+            | Kernel::Settle { .. }
+            | Kernel::Recount { .. }
+            | Kernel::ScanBins => policy == PolicyKind::Mgup,
+        };
+        own_base && own_policy
     }
 
     /// Whether it reads or writes parameters, gradients or state.
@@ -217,26 +304,32 @@ impl Kernel {
     }
 
     /// The same kernel for tensors that are reached four coordinates at a time, or one.
-    pub(crate) fn vectorized(self, vectorized: bool) -> Self {
-        let change = |access| Access { vectorized, ..access };
-        match self {
-            Kernel::Norm { base, access } => Kernel::Norm { base, access: change(access) },
-            Kernel::ScoreMask { base, access } => Kernel::ScoreMask { base, access: change(access) },
-            Kernel::ScoreKeys { base, access } => Kernel::ScoreKeys { base, access: change(access) },
-            Kernel::Stream { base, policy, access } => {
-                Kernel::Stream { base, policy, access: change(access) }
-            }
-            other => other,
+    pub(crate) fn vectorized(mut self, vectorized: bool) -> Self {
+        match &mut self {
+            Kernel::Norm { access, .. }
+            | Kernel::ScoreMask { access, .. }
+            | Kernel::Sample { access, .. }
+            | Kernel::Stream { access, .. }
+            | Kernel::StreamExact { access, .. }
+            | Kernel::Recount { access, .. }
+            | Kernel::Small { access, .. } => access.vectorized = vectorized,
+            _ => {}
         }
+        self
     }
 
     fn base(self) -> Option<BaseKind> {
         match self {
             Kernel::Norm { base, .. }
             | Kernel::ScoreMask { base, .. }
-            | Kernel::ScoreKeys { base, .. }
-            | Kernel::Stream { base, .. } => Some(base),
-            _ => None,
+            | Kernel::Sample { base, .. }
+            | Kernel::Stream { base, .. }
+            | Kernel::StreamExact { base, .. }
+            | Kernel::Repair { base }
+            | Kernel::Settle { base }
+            | Kernel::Recount { base, .. }
+            | Kernel::Small { base, .. } => Some(base),
+            Kernel::Clip | Kernel::Prepare | Kernel::RankSample | Kernel::Prove | Kernel::ScanBins => None,
         }
     }
 }
@@ -248,6 +341,13 @@ impl BaseKind {
             BaseKind::Lion => shader!("base/lion.wgsl"),
         }
     }
+
+    fn notes(self) -> &'static str {
+        match self {
+            BaseKind::Adamw => shader!("base/adamw_notes.wgsl"),
+            BaseKind::Lion => shader!("base/lion_notes.wgsl"),
+        }
+    }
 }
 
 impl PolicyKind {
@@ -255,7 +355,8 @@ impl PolicyKind {
         match self {
             PolicyKind::Plain => shader!("policy/plain.wgsl"),
             PolicyKind::Cautious => shader!("policy/cautious.wgsl"),
-            PolicyKind::Mgup | PolicyKind::MgupApproximate => shader!("policy/mgup.wgsl"),
+            PolicyKind::MgupApproximate => shader!("policy/mgup_approximate.wgsl"),
+            PolicyKind::Mgup | PolicyKind::MgupSmall => unreachable!("{self:?} has a kernel of its own"),
             PolicyKind::CautiousMgup => shader!("policy/cautious_mgup.wgsl"),
             PolicyKind::Grams => shader!("policy/grams.wgsl"),
         }
@@ -276,27 +377,26 @@ pub const COPY: &str = shader!("copy.wgsl");
 
 /// Every kernel there is.
 pub fn all_kernels() -> Vec<Kernel> {
-    let mut kernels = vec![
-        Kernel::Clip,
-        Kernel::Prepare,
-        Kernel::ScanExact,
-        Kernel::ScanNearest,
-        Kernel::Histogram,
-        Kernel::Ties,
-        Kernel::Locate,
-    ];
+    let mut kernels =
+        vec![Kernel::Clip, Kernel::Prepare, Kernel::RankSample, Kernel::Prove, Kernel::ScanBins];
     for base in BaseKind::ALL {
+        kernels.extend([Kernel::Repair { base }, Kernel::Settle { base }]);
         for (vectorized, clipped) in [(true, false), (false, false), (true, true), (false, true)] {
             let access = Access { vectorized, clipped };
-            kernels.push(Kernel::ScoreMask { base, access });
-            kernels.push(Kernel::ScoreKeys { base, access });
+            kernels.extend([
+                Kernel::ScoreMask { base, access },
+                Kernel::Sample { base, access },
+                Kernel::StreamExact { base, access },
+                Kernel::Recount { base, access },
+                Kernel::Small { base, access },
+            ]);
             if clipped {
                 kernels.push(Kernel::Norm { base, access });
             }
             for policy in [
                 PolicyKind::Plain,
                 PolicyKind::Cautious,
-                PolicyKind::Mgup,
+                PolicyKind::MgupApproximate,
                 PolicyKind::CautiousMgup,
                 PolicyKind::Grams,
             ] {
@@ -435,6 +535,7 @@ where
 mod tests {
     use super::*;
     use crate::plan::{BINS, CHUNK, WORKGROUP};
+    use crate::sampling::{SECTOR, STRATA};
 
     /// Byte offsets of a WGSL struct's members, and its size.
     fn wgsl_layout(module: &naga::Module, name: &str) -> (Vec<(String, u32)>, u32) {
@@ -465,7 +566,7 @@ mod tests {
     #[test]
     fn structs_lie_in_wgsl_as_in_rust() {
         let access = Access { vectorized: true, clipped: true };
-        let kernel = Kernel::Stream { base: BaseKind::Adamw, policy: PolicyKind::Mgup, access };
+        let kernel = Kernel::StreamExact { base: BaseKind::Adamw, access };
         let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
         let bits = f32::to_bits;
         let row = Row {
@@ -479,7 +580,8 @@ mod tests {
             alpha: 8.0,
             gamma: 9.0,
             max_grad_norm: 10.0,
-            count_normalizer: 11,
+            t: 11,
+            count_normalizer: 12,
         };
         let fields = [
             ("step", bits(1.0)),
@@ -492,12 +594,24 @@ mod tests {
             ("alpha", bits(8.0)),
             ("gamma", bits(9.0)),
             ("max_grad_norm", bits(10.0)),
-            ("count_normalizer", 11),
+            ("t", 11),
+            ("count_normalizer", 12),
         ];
         assert_layout(&module, "Row", &fields, &row);
         assert_eq!(Row::min_size().get(), STRIDE);
 
-        let chunk = Chunk { offset: 1, len: 2, index: 3, tensor: 4, row: 5, mask: 6, param: 7, grad: 8 };
+        let chunk = Chunk {
+            offset: 1,
+            len: 2,
+            index: 3,
+            tensor: 4,
+            row: 5,
+            mask: 6,
+            param: 7,
+            grad: 8,
+            part: 9,
+            parts: 10,
+        };
         let fields = [
             ("offset", 1),
             ("len", 2),
@@ -507,18 +621,22 @@ mod tests {
             ("mask", 6),
             ("param", 7),
             ("grad", 8),
+            ("part", 9),
+            ("parts", 10),
         ];
         assert_layout(&module, "Chunk", &fields, &chunk);
 
-        let grid = Grid { first: 1, count: 2, digit: 3, first_chunk: 4, chunk_count: 5, ties: 6, norms: 7 };
+        let grid =
+            Grid { first: 1, count: 2, correct: 3, bounds: 4, norms: 5, launch: 6, launch_x: 7, launch_y: 8 };
         let fields = [
             ("first", 1),
             ("count", 2),
-            ("digit", 3),
-            ("first_chunk", 4),
-            ("chunk_count", 5),
-            ("ties", 6),
-            ("norms", 7),
+            ("correct", 3),
+            ("bounds", 4),
+            ("norms", 5),
+            ("launch", 6),
+            ("launch_x", 7),
+            ("launch_y", 8),
         ];
         assert_layout(&module, "Grid", &fields, &grid);
 
@@ -526,27 +644,58 @@ mod tests {
             k: 1,
             numel: 2,
             first_chunk: 3,
-            chunk_count: 4,
-            histogram: 5,
-            open: 6,
-            threshold: 7,
-            tie_limit: 8,
-            remaining: 9,
-            selected: 10,
+            histogram: 4,
+            sample: 5,
+            stride: 6,
+            strata: 7,
+            rank_high: 8,
+            rank_low: 9,
+            candidates: 10,
+            capacity: 11,
+            list: 12,
+            list_capacity: 13,
+            t: 14,
+            high: Cut { key: 15, limit: 0 },
+            low: Cut { key: 16, limit: 0 },
+            boundary: 17,
+            remaining: 18,
+            missed: 19,
+            open: 20,
+            found: Cut { key: 21, limit: 0 },
+            inside: 22,
+            listed: 23,
+            selected: 24,
         };
         let fields = [
             ("k", 1),
             ("numel", 2),
             ("first_chunk", 3),
-            ("chunk_count", 4),
-            ("histogram", 5),
-            ("open", 6),
-            ("threshold", 7),
-            ("tie_limit", 8),
-            ("remaining", 9),
-            ("selected", 10),
+            ("histogram", 4),
+            ("sample", 5),
+            ("stride", 6),
+            ("strata", 7),
+            ("rank_high", 8),
+            ("rank_low", 9),
+            ("candidates", 10),
+            ("capacity", 11),
+            ("list", 12),
+            ("list_capacity", 13),
+            ("t", 14),
+            ("high", 15),
+            ("low", 16),
+            ("boundary", 17),
+            ("remaining", 18),
+            ("missed", 19),
+            ("open", 20),
+            ("found", 21),
+            ("inside", 22),
+            ("listed", 23),
+            ("selected", 24),
         ];
         assert_layout(&module, "Selection", &fields, &selection);
+        assert_layout(&module, "Cut", &[("key", 1), ("limit", 2)], &Cut { key: 1, limit: 2 });
+        let (members, _) = wgsl_layout(&module, "Tensors");
+        assert_eq!(u64::from(members[2].1), TENSORS_HEADER);
     }
 
     #[test]
@@ -576,9 +725,14 @@ mod tests {
             assert_eq!(used, kernel.groups(), "{kernel:?}");
             assert!(kernel.storage_buffers() <= 8, "{kernel:?} exceeds WebGPU's default");
             let text = kernel.source();
-            for (constant, value) in
-                [("WORKGROUP", WORKGROUP), ("BINS", BINS), ("CHUNK", CHUNK), ("LANES", CHUNK / 128)]
-            {
+            for (constant, value) in [
+                ("WORKGROUP", WORKGROUP),
+                ("BINS", BINS),
+                ("CHUNK", CHUNK),
+                ("LANES", CHUNK / 128),
+                ("SECTOR", SECTOR),
+                ("STRATA", STRATA),
+            ] {
                 let named = format!("const {constant}: u32 = ");
                 if let Some(at) = text.find(&named) {
                     let rest = &text[at + named.len()..];

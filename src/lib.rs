@@ -17,11 +17,14 @@ mod recipe;
 pub mod reference;
 mod requirements;
 mod ring;
+pub mod sampling;
 mod slices;
 pub mod verify;
 
 pub use base::Base;
 pub use error::{Error, Missing};
+#[doc(hidden)]
+pub use optimizer::Miss;
 pub use optimizer::{GpuOptimizer, Selected};
 pub use plan::TensorSpec;
 pub use policy::Policy;

@@ -6,9 +6,9 @@ use encase::ShaderType;
 
 use crate::batches::{self, Batch, Place, Placement};
 use crate::error::Error;
-use crate::kernel::{Grid, Kernels, Row, STRIDE, Selection, TENSORS_HEADER, table};
+use crate::kernel::{Grid, Kernel, Kernels, Row, STRIDE, Selection, TENSORS_HEADER, table};
 use crate::passes::{Dispatch, Over, Schedule};
-use crate::plan::{Chunk, Ownership, Plan, ROWS, Scratch, TensorSpec};
+use crate::plan::{Chunk, Ownership, Plan, PolicyKind, ROWS, TensorSpec};
 use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::readback;
 use crate::recipe::ParamGroups;
@@ -43,6 +43,9 @@ pub struct GpuOptimizer {
     /// The tables of the plan, and those of a step in a slot of the ring.
     tables: [wgpu::BindGroup; 2],
     counters: wgpu::BindGroup,
+    samples: wgpu::BindGroup,
+    /// For each class, the workgroups of the kernels that run where a bracket missed; and the buffer bound.
+    launches: (wgpu::Buffer, wgpu::BindGroup),
     empty: wgpu::BindGroup,
     /// Per page: parameters, gradients and state (where the optimizer owns them all), and scratch (where there is any).
     pages: Vec<[Option<wgpu::BindGroup>; 2]>,
@@ -57,6 +60,26 @@ pub struct Selected {
     pub k: u64,
     /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
     pub count: u64,
+    /// How many coordinates lay between the ends of the sample's bracket and had to be ranked: exact `mgup` on more than
+    /// 4,096 coordinates, 0 otherwise.
+    pub candidates: u64,
+    /// Whether the bracket did not hold the K-th largest score, or more candidates than there is room for, so that full
+    /// histograms had to find it: the step was right, and slower.
+    pub missed: bool,
+}
+
+/// How [`GpuOptimizer::force_miss`] makes brackets miss.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// The K-th largest lies before the bracket.
+    Above,
+    /// It lies behind it.
+    Below,
+    /// There is no room for candidates.
+    Overflow,
+    /// There is no room for those of the bin at the boundary.
+    Boundary,
 }
 
 impl GpuOptimizer {
@@ -249,18 +272,29 @@ impl GpuOptimizer {
         let selections: Vec<_> = plan
             .tensors
             .iter()
-            .zip(&plan.histograms)
-            .map(|(tensor, &histogram)| Selection {
-                k: tensor.k as u32,
-                numel: tensor.numel as u32,
-                first_chunk: tensor.chunks.start,
-                chunk_count: tensor.chunks.len() as u32,
-                histogram,
-                open: 0,
-                threshold: 0,
-                tie_limit: 0,
-                remaining: 0,
-                selected: 0,
+            .zip(&plan.words)
+            .map(|(tensor, words)| {
+                let own = Selection {
+                    k: tensor.k as u32,
+                    numel: tensor.numel as u32,
+                    first_chunk: tensor.chunks.start,
+                    ..Selection::default()
+                };
+                let Some(sampling) = tensor.sampling else { return own };
+                let exact = plan.classes[plan.blocks[tensor.block].class].policy == PolicyKind::Mgup;
+                Selection {
+                    histogram: words.histogram,
+                    sample: words.sample,
+                    stride: sampling.stride,
+                    strata: sampling.strata,
+                    rank_high: if exact { sampling.high } else { sampling.middle },
+                    rank_low: if exact { sampling.low } else { 0 },
+                    candidates: words.candidates,
+                    capacity: sampling.capacity,
+                    list: words.list,
+                    list_capacity: sampling.boundary,
+                    ..own
+                }
             })
             .collect();
         let header = vec![0; TENSORS_HEADER as usize];
@@ -277,7 +311,8 @@ impl GpuOptimizer {
         let table_bytes = Chunk::min_size().get() * if own_table { plan.chunks.len() as u64 } else { 1 };
         let rows = match plan.ownership {
             Ownership::Arenas => groups.recipes().len(),
-            // Each tensor may have a row of its own, and a batch for each page that it has a part in.
+            // Each tensor may have a row of its own, and a batch for each page that it has a part in, with three grids: over
+            // its chunks, over its pieces, and over these for the last time.
             _ => plan.tensors.len() + 3 * (plan.tensors.len() + plan.pages.len()),
         };
         let slot_bytes = STRIDE * rows as u64 + table_bytes;
@@ -312,6 +347,14 @@ impl GpuOptimizer {
         );
         let counters = buffer("counters", 4 * plan.counters, storage);
         let counters = group("counters", &kernels.counters, &[counters.as_entire_binding()]);
+        let samples = buffer("samples", 4 * plan.samples.max(4), storage | copies);
+        let samples = group("samples", &kernels.scratch, &[samples.as_entire_binding()]);
+        let launches = buffer(
+            "launches",
+            12 * plan.classes.len() as u64,
+            storage | copies | wgpu::BufferUsages::INDIRECT,
+        );
+        let launches_group = group("launches", &kernels.scratch, &[launches.as_entire_binding()]);
         let empty = group("empty", &kernels.empty, &[]);
         let pages = plan
             .pages
@@ -324,7 +367,7 @@ impl GpuOptimizer {
                     group("tensors", &kernels.tensors[&class.base], &ranges)
                 });
                 let (block, offset, size) = page.scratch;
-                let scratch = (class.policy.scratch() != Scratch::None)
+                let scratch = (class.policy.bits() > 0)
                     .then(|| group("scratch", &kernels.scratch, &[range(&scratch[block], offset, size)]));
                 [own, scratch]
             })
@@ -344,6 +387,8 @@ impl GpuOptimizer {
             tensors,
             tables,
             counters,
+            samples,
+            launches: (launches, launches_group),
             empty,
             pages,
         }
@@ -380,7 +425,7 @@ impl GpuOptimizer {
         }
         self.ring.write(&self.queue, &slot, &bytes.0);
 
-        let mut pass = begin(encoder);
+        let mut pass = self.begin(encoder);
         for dispatch in &self.schedule.dispatches {
             let own = dispatch.page.and_then(|page| self.pages[page][0].as_ref());
             let row = slot.offset + STRIDE * self.plan.classes[dispatch.class].first_row as u64;
@@ -462,7 +507,7 @@ impl GpuOptimizer {
         bytes.0.extend(table(&chunks));
         self.ring.write(&self.queue, &slot, &bytes.0);
 
-        let mut pass = begin(encoder);
+        let mut pass = self.begin(encoder);
         for (dispatch, batch) in &dispatches {
             match batch {
                 Some((index, grid)) => {
@@ -505,15 +550,17 @@ impl GpuOptimizer {
     fn expand(&self, batches: &[Batch], bytes: &mut SlotBytes) -> Vec<(Dispatch, Option<(usize, u64)>)> {
         let limit = self.device.limits().max_compute_workgroups_per_dimension;
         let mut dispatches = Vec::new();
+        let mut places = HashMap::new();
         for dispatch in &self.schedule.dispatches {
             if !dispatch.kernel.touches_tensors() {
                 dispatches.push((*dispatch, None));
                 continue;
             }
             for (index, batch) in batches.iter().enumerate().filter(|(_, b)| Some(b.page) == dispatch.page) {
-                let range = if dispatch.over == Over::Spans { &batch.spans } else { &batch.chunks };
+                let range = if dispatch.over == Over::Pieces { &batch.pieces } else { &batch.chunks };
                 let (first, count) = (range.start, range.len() as u32);
-                let place = bytes.push(&Grid { first, count, ..self.schedule.grids[dispatch.grid] });
+                let grid = Grid { first, count, ..self.schedule.grids[dispatch.grid] };
+                let place = *places.entry(grid).or_insert_with(|| bytes.push(&grid));
                 let dispatch = Dispatch {
                     kernel: dispatch.kernel.vectorized(batch.vectorized),
                     workgroups: Schedule::workgroups(count, limit),
@@ -548,6 +595,16 @@ impl GpuOptimizer {
         Ok(self.queue.submit([encoder.finish()]))
     }
 
+    fn begin<'a>(&self, encoder: &'a mut wgpu::CommandEncoder) -> wgpu::ComputePass<'a> {
+        if self.schedule.dispatches.iter().any(|dispatch| dispatch.kernel.is_indirect()) {
+            encoder.clear_buffer(&self.launches.0, 0, None);
+        }
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("wgpu-optim.step"),
+            timestamp_writes: None,
+        })
+    }
+
     fn encoder(&self) -> wgpu::CommandEncoder {
         let label = Some("wgpu-optim.step");
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label })
@@ -576,7 +633,12 @@ impl GpuOptimizer {
     ) {
         pass.set_pipeline(self.kernels.pipeline(dispatch.kernel));
         pass.set_bind_group(0, &self.tables[tables], &offsets.map(|offset| offset as u32));
-        let scratch = dispatch.page.and_then(|page| self.pages[page][1].as_ref());
+        let bits = dispatch.page.and_then(|page| self.pages[page][1].as_ref());
+        let scratch = match dispatch.kernel {
+            Kernel::Sample { .. } | Kernel::RankSample => Some(&self.samples),
+            Kernel::Prove => Some(&self.launches.1),
+            _ => bits,
+        };
         let groups = [tensors, scratch, Some(&self.counters)];
         let used = dispatch.kernel.groups();
         let last = used.iter().rposition(|&used| used).unwrap_or(0);
@@ -584,7 +646,11 @@ impl GpuOptimizer {
             let group = if used[i] { groups[i - 1] } else { Some(&self.empty) };
             pass.set_bind_group(i as u32, group, &[]);
         }
-        pass.dispatch_workgroups(dispatch.workgroups[0], dispatch.workgroups[1], 1);
+        if dispatch.kernel.is_indirect() {
+            pass.dispatch_workgroups_indirect(&self.launches.0, 12 * dispatch.class as u64);
+        } else {
+            pass.dispatch_workgroups(dispatch.workgroups[0], dispatch.workgroups[1], 1);
+        }
     }
 
     /// The caller's buffers of a batch, and the state of its page.
@@ -824,9 +890,19 @@ impl GpuOptimizer {
         let offset = TENSORS_HEADER + size * self.plan.tensor_index(name)? as u64;
         let ranges = [(&self.tensors, offset, size)];
         let bytes = readback::read(&self.device, &self.queue, name, &ranges);
+        let what = name.to_owned();
         Ok(async move {
-            let words: Vec<u32> = bytemuck::pod_collect_to_vec(&bytes.await?);
-            Ok(Selected { k: words[0].into(), count: words[9].into() })
+            let bytes = bytes.await?;
+            let mut found = Selection::default();
+            encase::StorageBuffer::new(bytes)
+                .read(&mut found)
+                .map_err(|e| Error::Readback { what: what.clone(), reason: e.to_string() })?;
+            Ok(Selected {
+                k: found.k.into(),
+                count: found.selected.into(),
+                candidates: found.inside.into(),
+                missed: found.missed == 1,
+            })
         })
     }
 
@@ -841,32 +917,29 @@ impl GpuOptimizer {
         Ok(async move { Ok(bytemuck::pod_collect_to_vec(&bytes.await?)[0]) })
     }
 
+    /// Makes every bracket miss from the next step on, for tests.
+    #[doc(hidden)]
+    pub fn force_miss(&self, miss: Miss) {
+        for (i, tensor) in self.plan.tensors.iter().enumerate() {
+            let Some(sampling) = tensor.sampling else { continue };
+            let sampled = sampling.coordinates() as u32;
+            let (first, words) = match miss {
+                Miss::Above => (7, [sampled * 3 / 4, sampled]),
+                Miss::Below => (7, [0, sampled / 4]),
+                Miss::Overflow => (10, [0, self.plan.words[i].list]),
+                Miss::Boundary => (11, [self.plan.words[i].list, 0]),
+            };
+            let offset = TENSORS_HEADER + Selection::min_size().get() * i as u64 + 4 * first;
+            self.queue.write_buffer(&self.tensors, offset, bytemuck::cast_slice(&words));
+        }
+    }
+
     /// Fills what the kernels of a step hand to each other with nonsense, for tests.
     #[doc(hidden)]
     pub fn poison_scratch(&self) {
         for (buffer, &size) in self.scratch.iter().zip(&self.plan.scratch_blocks) {
             self.queue.write_buffer(buffer, 0, &vec![0xee; size as usize]);
         }
-    }
-
-    /// Reads the keys of the last step's scores, for tests: `mgup` only, empty under other policies.
-    #[doc(hidden)]
-    pub fn read_keys(
-        &self,
-        name: &str,
-    ) -> Result<impl Future<Output = Result<Vec<u32>, Error>> + use<>, Error> {
-        let tensor = self.plan.tensor(name)?;
-        let mut ranges = Vec::new();
-        for page in &self.plan.pages[tensor.pages.clone()] {
-            if self.plan.classes[page.class].policy.scratch() == Scratch::Keys {
-                let start = tensor.offset.max(page.offset);
-                let end = (tensor.offset + tensor.numel).min(page.offset + page.len);
-                let (block, offset, _) = page.scratch;
-                ranges.push((&self.scratch[block], offset + 4 * (start - page.offset), 4 * (end - start)));
-            }
-        }
-        let bytes = readback::read(&self.device, &self.queue, name, &ranges);
-        Ok(async move { Ok(bytemuck::pod_collect_to_vec(&bytes.await?)) })
     }
 
     fn read(
@@ -914,11 +987,6 @@ impl GpuOptimizer {
     pub fn read_grad_norm_blocking(&self) -> Result<f32, Error> {
         readback::block_on(&self.device, self.read_grad_norm()?)
     }
-
-    #[doc(hidden)]
-    pub fn read_keys_blocking(&self, name: &str) -> Result<Vec<u32>, Error> {
-        readback::block_on(&self.device, self.read_keys(name)?)
-    }
 }
 
 impl std::fmt::Debug for GpuOptimizer {
@@ -959,13 +1027,6 @@ impl<'a> Places<'a> {
         });
         Place { buffer, offset: slice.offset, size: slice.size }
     }
-}
-
-fn begin(encoder: &mut wgpu::CommandEncoder) -> wgpu::ComputePass<'_> {
-    encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
-        label: Some("wgpu-optim.step"),
-        timestamp_writes: None,
-    })
 }
 
 fn range(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {

@@ -13,6 +13,7 @@ use crate::error::{Error, Missing};
 use crate::policy::{Policy, Selection};
 use crate::ranges::{check, finite_positive};
 use crate::recipe::{ParamGroups, Recipe};
+use crate::sampling::Sampling;
 
 /// Coordinates of a chunk.
 pub const CHUNK: u64 = 4096;
@@ -20,12 +21,14 @@ pub const CHUNK: u64 = 4096;
 pub const WORKGROUP: u64 = 256;
 /// Parameter groups whose scalars one dispatch can tell apart; the length of `rows` in `shaders/lib/tables.wgsl`.
 pub const ROWS: usize = 64;
-/// Bins of a histogram; `BINS` in `shaders/lib/bins.wgsl`.
+/// Bins of a histogram; `BINS` in `shaders/lib/tables.wgsl`.
 pub const BINS: u64 = 2048;
 /// Tensors begin at multiples of this many coordinates, so that each can be bound alone.
 const ALIGNMENT: u64 = 64;
-/// Bytes of a chunk's mask bits.
-pub(crate) const MASK_BYTES: u64 = CHUNK / 8;
+/// Coordinates of a tensor that one workgroup steps under `mgup`, selection included.
+pub const SMALL: u64 = CHUNK;
+/// Words of a candidate.
+const CANDIDATE: u64 = 3;
 
 /// A tensor to optimize: its name, shape and parameter group.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,21 +98,12 @@ pub enum PolicyKind {
     Mgup,
     /// See [`Policy::Mgup`], approximate.
     MgupApproximate,
+    /// See [`Policy::Mgup`], for tensors of at most [`SMALL`] coordinates: exact.
+    MgupSmall,
     /// See [`Policy::CautiousMgup`].
     CautiousMgup,
     /// See [`Policy::Grams`].
     Grams,
-}
-
-/// What the kernels of a policy share about each coordinate within a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scratch {
-    /// Nothing.
-    None,
-    /// A bit: 32 of them in a word.
-    Mask,
-    /// The score's key: a word.
-    Keys,
 }
 
 impl BaseKind {
@@ -139,11 +133,12 @@ impl BaseKind {
 }
 
 impl PolicyKind {
-    /// The kind of a policy.
-    pub fn of(policy: &Policy) -> Self {
+    /// The kind of a policy, for a tensor of `numel` coordinates.
+    pub fn of(policy: &Policy, numel: u64) -> Self {
         match policy {
             Policy::Plain(_) => Self::Plain,
             Policy::Cautious(_) => Self::Cautious,
+            Policy::Mgup(_) if numel <= SMALL => Self::MgupSmall,
             Policy::Mgup(m) => match m.selection {
                 Selection::Exact => Self::Mgup,
                 Selection::Approximate => Self::MgupApproximate,
@@ -153,21 +148,32 @@ impl PolicyKind {
         }
     }
 
-    /// The policy whose stream kernel serves this one.
-    pub(crate) fn stream(self) -> Self {
+    /// Whether it selects with the help of a sample.
+    pub fn samples(self) -> bool {
+        self.bounds() > 0
+    }
+
+    /// Cuts that it takes from the sample.
+    pub(crate) fn bounds(self) -> u64 {
         match self {
-            Self::MgupApproximate => Self::Mgup, // only the threshold differs
-            policy => policy,
+            Self::Mgup => 2,
+            Self::MgupApproximate => 1,
+            _ => 0,
         }
     }
 
-    /// What its kernels share.
-    pub fn scratch(self) -> Scratch {
+    /// Bits a coordinate that its kernels hand to each other within a step.
+    pub fn bits(self) -> u64 {
         match self {
-            Self::Plain | Self::CautiousMgup | Self::Grams => Scratch::None,
-            Self::Cautious => Scratch::Mask,
-            Self::Mgup | Self::MgupApproximate => Scratch::Keys,
+            Self::Cautious => 1, // whether the score is positive
+            Self::Mgup => 2,     // what the stream decided
+            _ => 0,
         }
+    }
+
+    /// Bytes of a chunk's bits.
+    pub(crate) fn bits_bytes(self) -> u64 {
+        self.bits() * CHUNK / 8
     }
 }
 
@@ -188,6 +194,8 @@ pub struct Tensor {
     pub chunks: Range<u32>,
     /// Its pages.
     pub pages: Range<usize>,
+    /// How it is sampled, if it is.
+    pub sampling: Option<Sampling>,
 }
 
 impl Tensor {
@@ -236,15 +244,16 @@ pub struct Page {
     pub numel: u64,
     /// Its chunks.
     pub chunks: Range<u32>,
-    /// Its spans: runs of chunks of one tensor, the work of one workgroup in the histogram kernels.
-    pub spans: Range<u32>,
+    /// The pieces of its sampled tensors, each as often as workgroups share it.
+    pub pieces: Range<u32>,
     /// Tensors that have a chunk here.
     pub tensors: Range<usize>,
-    /// Scratch: block, offset in bytes, size in bytes (0 for none).
+    /// Its bits: scratch block, offset in bytes, size in bytes (0 for none).
     pub scratch: (usize, u64, u64),
 }
 
-/// One workgroup's coordinates, as the kernels read it. Places count coordinates and are multiples of four.
+/// Consecutive coordinates of one tensor, as the kernels read them: a chunk, or a piece, which is all of a tensor that
+/// lies in a page. Places count coordinates and are multiples of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, encase::ShaderType)]
 pub struct Chunk {
     /// First coordinate's place in the page: in the bindings of the state and of the scratch.
@@ -257,12 +266,25 @@ pub struct Chunk {
     pub tensor: u32,
     /// Its row of step scalars, relative to the first of the dispatch.
     pub row: u32,
-    /// First word of its mask bits in the page.
+    /// First word of its bits in the page.
     pub mask: u32,
     /// First coordinate's place in the binding of the parameters.
     pub param: u32,
     /// First coordinate's place in the binding of the gradients.
     pub grad: u32,
+    /// Which of the workgroups that share the piece.
+    pub part: u32,
+    /// How many they are.
+    pub parts: u32,
+}
+
+/// Where the words of a sampled tensor begin: its keys among the sampled ones, the others among the counters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Words {
+    pub sample: u32,
+    pub histogram: u32,
+    pub candidates: u32,
+    pub list: u32,
 }
 
 /// Everything that is decided before a device is touched.
@@ -278,18 +300,18 @@ pub struct Plan {
     pub classes: Vec<Class>,
     /// Pages.
     pub pages: Vec<Page>,
-    /// Chunks, then spans.
+    /// Chunks, then pieces.
     pub chunks: Vec<Chunk>,
     /// Arena blocks: a buffer each for parameters, gradients and every state.
     pub blocks: Vec<Block>,
     /// Bytes of each scratch block.
     pub scratch_blocks: Vec<u64>,
-    /// Words for histograms, tie counts and sums of squares.
+    /// Words for histograms, candidates and sums of squares.
     pub counters: u64,
-    /// Where each tensor's histogram begins among the counters.
-    pub histograms: Vec<u32>,
-    /// Where the chunks' tie counts begin among the counters.
-    pub ties: u32,
+    /// Words for sampled keys.
+    pub samples: u64,
+    /// Where each tensor's words begin.
+    pub(crate) words: Vec<Words>,
     /// Where the chunks' sums of squared gradients begin among the counters; `None` if the norm is not clipped.
     pub norms: Option<u32>,
     names: HashMap<String, usize>,
@@ -318,14 +340,14 @@ impl Plan {
             blocks: Vec::new(),
             scratch_blocks: Vec::new(),
             counters: 0,
-            histograms: Vec::new(),
-            ties: 0,
+            samples: 0,
+            words: Vec::new(),
             norms: None,
             names,
         };
         plan.place_tensors(specs, groups, limits)?;
         plan.cut_pages(limits);
-        plan.cut_spans();
+        plan.cut_pieces();
         plan.place_counters(groups.max_grad_norm().is_some(), limits)?;
         Ok(plan)
     }
@@ -365,7 +387,7 @@ impl Plan {
                 }
         };
         let arenas = 4 * self.blocks.iter().map(words).sum::<u64>();
-        arenas + self.scratch_blocks.iter().sum::<u64>() + 4 * self.counters
+        arenas + self.scratch_blocks.iter().sum::<u64>() + 4 * (self.counters + self.samples)
     }
 
     fn place_tensors(
@@ -378,7 +400,7 @@ impl Plan {
         let mut by_class: BTreeMap<(BaseKind, PolicyKind, usize), Vec<usize>> = BTreeMap::new();
         for (i, spec) in specs.iter().enumerate() {
             let Recipe { base, policy } = &groups.recipes()[spec.group];
-            let key = (BaseKind::of(base), PolicyKind::of(policy), spec.group / ROWS);
+            let key = (BaseKind::of(base), PolicyKind::of(policy, spec.numel()), spec.group / ROWS);
             by_class.entry(key).or_default().push(i);
         }
         for ((base, policy, window), members) in by_class {
@@ -391,13 +413,15 @@ impl Plan {
                 let padded = numel.next_multiple_of(ALIGNMENT);
                 let (block, offset) = allocate(&mut blocks, padded, limits.buffer / 4);
                 self.order[i] = self.tensors.len();
+                let k = match groups.recipes()[spec.group].policy {
+                    Policy::Mgup(mgup) => mgup.k(numel as usize) as u64,
+                    _ => 0,
+                };
                 self.tensors.push(Tensor {
                     spec: spec.clone(),
                     numel,
-                    k: match groups.recipes()[spec.group].policy {
-                        Policy::Mgup(mgup) => mgup.k(numel as usize) as u64,
-                        _ => 0,
-                    },
+                    k,
+                    sampling: policy.samples().then(|| Sampling::new(numel, k)),
                     block: self.blocks.len() + block,
                     offset,
                     chunks: 0..0,
@@ -430,12 +454,12 @@ impl Plan {
                     let len = CHUNK.min(numel - index);
                     let place = self.tensors[t].offset + index;
                     let end = (place + len).next_multiple_of(ALIGNMENT);
-                    let mask = self.pages.last().map_or(0, |p| p.chunks.len() as u64 * MASK_BYTES);
+                    let bits = self.pages.last().map_or(0, |p| p.chunks.len() as u64 * policy.bits_bytes());
                     let fits = self.pages.len() > first_page
                         && self.pages.last().is_some_and(|page| {
                             page.block == block
                                 && 4 * (end - page.offset) <= limits.binding
-                                && (policy.scratch() != Scratch::Mask || mask + MASK_BYTES <= limits.binding)
+                                && bits + policy.bits_bytes() <= limits.binding
                                 && (self.ownership != Ownership::Stateless || page.tensors.start == t)
                         });
                     if !fits {
@@ -447,7 +471,7 @@ impl Plan {
                             len: 0,
                             numel: 0,
                             chunks: at..at,
-                            spans: 0..0,
+                            pieces: 0..0,
                             tensors: t..t,
                             scratch: (0, 0, 0),
                         });
@@ -461,9 +485,11 @@ impl Plan {
                         index: index as u32,
                         tensor: t as u32,
                         row: (self.tensors[t].spec.group - first_row) as u32,
-                        mask: page.chunks.len() as u32 * (MASK_BYTES / 4) as u32,
+                        mask: (page.chunks.len() as u64 * policy.bits_bytes() / 4) as u32,
                         param: offset,
                         grad: offset,
+                        part: 0,
+                        parts: 1,
                     });
                     page.len = end - page.offset;
                     page.numel += len;
@@ -475,60 +501,61 @@ impl Plan {
                 self.tensors[t].pages = pages.expect("a tensor has a chunk");
             }
             for page in &mut self.pages[first_page..] {
-                let size = match policy.scratch() {
-                    Scratch::None => continue,
-                    Scratch::Mask => page.chunks.len() as u64 * MASK_BYTES,
-                    Scratch::Keys => 4 * page.len,
-                };
-                let (block, offset) = allocate(&mut self.scratch_blocks, size, limits.buffer);
-                page.scratch = (block, offset, size);
+                let size = page.chunks.len() as u64 * policy.bits_bytes();
+                if size > 0 {
+                    let (block, offset) = allocate(&mut self.scratch_blocks, size, limits.buffer);
+                    page.scratch = (block, offset, size);
+                }
             }
             self.classes[class].pages = first_page..self.pages.len();
         }
     }
 
-    /// Histogram kernels clear and flush 2,048 bins a workgroup, so they want long runs; but enough of them to fill
-    /// the device.
-    fn cut_spans(&mut self) {
-        let chunks_per_span = (self.numel() / (1024 * CHUNK)).next_power_of_two().clamp(1, 16) as u32;
-        for page in 0..self.pages.len() {
-            if self.classes[self.pages[page].class].policy.scratch() != Scratch::Keys {
-                continue;
-            }
+    fn cut_pieces(&mut self) {
+        for page in &mut self.pages {
             let first = self.chunks.len() as u32;
-            let mut chunks = self.pages[page].chunks.clone();
+            let mut chunks = page.chunks.clone();
             while let Some(c) = chunks.next() {
-                let mut span = self.chunks[c as usize];
-                for _ in 1..chunks_per_span {
-                    let next = chunks.clone().next().map(|c| self.chunks[c as usize]);
-                    let Some(next) = next.filter(|next| next.tensor == span.tensor) else { break };
-                    span.len += next.len;
+                let mut piece = self.chunks[c as usize];
+                let Some(sampling) = self.tensors[piece.tensor as usize].sampling else { break };
+                while let Some(next) = chunks.clone().next().map(|c| self.chunks[c as usize]) {
+                    if next.tensor != piece.tensor {
+                        break;
+                    }
+                    piece.len += next.len;
                     chunks.next();
                 }
-                self.chunks.push(span);
+                let first = u64::from(piece.index);
+                piece.parts = sampling.parts(first, first + u64::from(piece.len)) as u32;
+                self.chunks.extend((0..piece.parts).map(|part| Chunk { part, ..piece }));
             }
-            self.pages[page].spans = first..self.chunks.len() as u32;
+            page.pieces = first..self.chunks.len() as u32;
         }
     }
 
     fn place_counters(&mut self, clipped: bool, limits: PlanLimits) -> Result<(), Error> {
-        self.histograms = vec![0; self.tensors.len()];
-        for class in self.classes.iter().filter(|c| c.policy.scratch() == Scratch::Keys) {
+        fn take(words: &mut u64, count: u64) -> u32 {
+            *words += count;
+            (*words - count) as u32
+        }
+        self.words = vec![Words::default(); self.tensors.len()];
+        for class in &self.classes {
             for t in class.tensors.clone() {
-                self.histograms[t] = self.counters as u32;
-                self.counters += BINS;
+                let Some(sampling) = self.tensors[t].sampling else { continue };
+                let words = &mut self.words[t];
+                words.sample = take(&mut self.samples, sampling.coordinates());
+                words.histogram = take(&mut self.counters, class.policy.bounds() * BINS);
+                if class.policy == PolicyKind::Mgup {
+                    words.candidates = take(&mut self.counters, CANDIDATE * u64::from(sampling.capacity));
+                    words.list = take(&mut self.counters, sampling.boundary.into());
+                }
             }
         }
-        let chunks = u64::from(self.tensors[self.tensors.len() - 1].chunks.end);
-        self.ties = self.counters as u32;
-        if self.classes.iter().any(|c| c.policy == PolicyKind::Mgup) {
-            self.counters += chunks;
-        }
         if clipped {
-            self.norms = Some(self.counters as u32);
-            self.counters += chunks;
+            let chunks = u64::from(self.tensors[self.tensors.len() - 1].chunks.end);
+            self.norms = Some(take(&mut self.counters, chunks));
         }
-        within("max_storage_buffer_binding_size", 4 * self.counters, limits.binding)
+        within("max_storage_buffer_binding_size", 4 * self.counters.max(self.samples), limits.binding)
     }
 }
 

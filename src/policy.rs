@@ -82,8 +82,11 @@ pub enum Selection {
     /// Exactly K coordinates, ties to the lowest index.
     #[default]
     Exact,
-    /// All scores above the nearer edge of the histogram bin that holds the threshold, so that |selected − K| is at most
-    /// half of that bin's population. A bin is a quarter of an octave of scores: sign, exponent and two bits.
+    /// The scores that are no smaller than the one that a sample of the step takes for the K-th largest; exactly K in
+    /// tensors of at most 4,096 coordinates. With n sampled coordinates, 2,048 to 65,536 of them
+    /// ([`Sampling`](crate::sampling::Sampling)), the share of a tensor that is selected differs from τ by
+    /// √(τ (1 − τ) / n) (one standard deviation, at τ = 0.5 from 1.1 % down to 0.2 %) where the scores of neighbours are
+    /// unrelated, and by at most twice that where the four of a sector are equal.
     Approximate,
 }
 

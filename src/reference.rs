@@ -18,8 +18,10 @@ use num_traits::Float;
 
 use crate::base::Base;
 use crate::error::Error;
+use crate::plan::SMALL;
 use crate::policy::{Normalizer, Policy, Selection};
 use crate::recipe::Recipe;
+use crate::sampling::Sampling;
 
 /// A tensor with its state.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,7 +93,7 @@ impl<T: Float + Debug> Tensor<T> {
         let (step, decay) = (real::<T>(scalars.step), real::<T>(scalars.decay));
         let direction = self.advance(grad);
         let score: Vec<T> = direction.iter().zip(grad).map(|(&u, &g)| u * g).collect();
-        let (phi, selected) = phi(&self.recipe.policy, &score);
+        let (phi, selected) = phi(&self.recipe.policy, &score, self.steps);
         for ((theta, &u), &phi) in self.param.iter_mut().zip(&direction).zip(&phi) {
             *theta = *theta - (decay * *theta + step * (phi * u));
         }
@@ -130,8 +132,8 @@ impl<T: Float + Debug> Tensor<T> {
     }
 }
 
-/// φ of a tensor's scores, and how many were selected.
-pub fn phi<T: Float>(policy: &Policy, score: &[T]) -> (Vec<T>, usize) {
+/// φ of a tensor's scores in step `t`, and how many were selected.
+pub fn phi<T: Float>(policy: &Policy, score: &[T], t: u64) -> (Vec<T>, usize) {
     let (alpha, gamma) = policy.factors();
     let (alpha, gamma) = (real::<T>(alpha), real::<T>(gamma));
     match policy {
@@ -153,7 +155,7 @@ pub fn phi<T: Float>(policy: &Policy, score: &[T]) -> (Vec<T>, usize) {
         Policy::Mgup(mgup) => {
             let selected = match mgup.selection {
                 Selection::Exact => top_k(score, mgup.k(score.len())),
-                Selection::Approximate => nearest_bin(score, mgup.k(score.len())),
+                Selection::Approximate => sampled(score, mgup.k(score.len()), t),
             };
             let count = selected.iter().filter(|&&s| s).count();
             (selected.into_iter().map(|s| if s { alpha } else { gamma }).collect(), count)
@@ -181,32 +183,38 @@ pub fn top_k<T: Float>(score: &[T], k: usize) -> Vec<bool> {
     selected
 }
 
-/// Approximate selection: the scores above the nearer edge of the bin that holds the `k`-th largest, where a bin is the
-/// first 11 bits of the f32 key.
-pub fn nearest_bin<T: Float>(score: &[T], k: usize) -> Vec<bool> {
-    let bins: Vec<Option<u32>> = score
-        .iter()
-        .map(|s| Some(key(s.to_f32()?)).filter(|&key| key != NAN_KEY).map(|key| key >> 21))
-        .collect();
-    let mut populations = vec![0usize; 2048];
-    for &bin in bins.iter().flatten() {
-        populations[bin as usize] += 1;
+/// Approximate selection in step `t`: the scores that are no smaller than the one that the step's sample takes for the
+/// `k`-th largest, ties to the lower index; the `k` largest where there are no more than 4,096.
+pub fn sampled<T: Float>(score: &[T], k: usize, t: u64) -> Vec<bool> {
+    let numel = score.len() as u64;
+    if numel <= SMALL {
+        return top_k(score, k);
     }
-    let k = k.min(populations.iter().sum());
-    if k == 0 {
-        return vec![false; score.len()];
+    let cut = sampled_cut(score, Sampling::new(numel, k as u64), t, 0);
+    (0..score.len()).map(|i| cut.is_some_and(|cut| !score[i].is_nan() && !precedes(score, cut, i))).collect()
+}
+
+/// The last coordinate that approximate selection takes, `shift` ranks of the sample further; `None` if it takes none.
+pub(crate) fn sampled_cut<T: Float>(score: &[T], sampling: Sampling, t: u64, shift: isize) -> Option<usize> {
+    let mut sample: Vec<usize> =
+        sampling.indices(score.len() as u64, t).filter(|&i| !score[i].is_nan()).collect();
+    let rank = (sampling.middle as usize).saturating_add_signed(shift).checked_sub(1)?;
+    let order = |&a: &usize, &b: &usize| {
+        let (x, y) = (flushed(score[a]), flushed(score[b]));
+        y.partial_cmp(&x).expect("NaN was left out").then(a.cmp(&b))
+    };
+    if rank < sample.len() {
+        Some(*sample.select_nth_unstable_by(rank, order).1)
+    } else {
+        // The sample has fewer numbers: all are taken.
+        (0..score.len()).filter(|&i| !score[i].is_nan()).max_by(order)
     }
-    let mut before = 0;
-    let mut edge = 0;
-    for (bin, &population) in populations.iter().enumerate().rev() {
-        let after = before + population;
-        if k <= after {
-            edge = if after - k <= k - before { bin } else { bin + 1 };
-            break;
-        }
-        before = after;
-    }
-    bins.iter().map(|bin| bin.is_some_and(|bin| bin as usize >= edge)).collect()
+}
+
+/// Whether `a` is selected before `b`; neither is NaN.
+fn precedes<T: Float>(score: &[T], a: usize, b: usize) -> bool {
+    let (x, y) = (flushed(score[a]), flushed(score[b]));
+    x > y || (x == y && a < b)
 }
 
 /// The key of NaN, below every other.

@@ -1,8 +1,10 @@
 //! What a device must offer, known before there is one.
 
+use std::collections::BTreeSet;
+
 use crate::error::{Error, Missing};
 use crate::kernel::{Kernel, Selection, TENSORS_HEADER, all_kernels};
-use crate::plan::{self, BaseKind, CHUNK, PlanLimits, PolicyKind, ROWS, Scratch, TensorSpec, WORKGROUP};
+use crate::plan::{self, CHUNK, Chunk, Ownership, Plan, PlanLimits, ROWS, TensorSpec, WORKGROUP};
 use crate::recipe::ParamGroups;
 
 /// The limits that a list of tensors and groups needs.
@@ -27,22 +29,20 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB or there are more
-    /// than some 16,000 tensors under `mgup`.
+    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB, or more than some
+    /// 300 million parameters or 8,000 tensors of more than 4,096 are stepped under exact `mgup`.
     ///
     /// # Errors
     /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.
     pub fn new(specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self, Error> {
         let groups = groups.into();
-        plan::validate(specs, &groups)?;
         let clips = groups.max_grad_norm().is_some();
-        let kinds: Vec<_> = specs
-            .iter()
-            .map(|spec| {
-                let recipe = &groups.recipes()[spec.group];
-                (BaseKind::of(&recipe.base), PolicyKind::of(&recipe.policy))
-            })
-            .collect();
+        plan::validate(specs, &groups)?;
+        let limits = wgpu::Limits::default();
+        let buffer = limits.max_buffer_size.max(plan::largest_tensor(specs));
+        let endless = PlanLimits { binding: u64::MAX, buffer };
+        let plan = Plan::new(specs, &groups, Ownership::Arenas, endless)?;
+        let kinds: BTreeSet<_> = plan.classes.iter().map(|class| (class.base, class.policy)).collect();
         let storage = all_kernels()
             .into_iter()
             .filter(|kernel| clips || !matches!(kernel, Kernel::Norm { .. } | Kernel::Clip))
@@ -50,17 +50,18 @@ impl Requirements {
             .map(|kernel| kernel.storage_buffers())
             .max()
             .unwrap_or(0);
-        let keyed = kinds.iter().filter(|(_, policy)| policy.scratch() == Scratch::Keys).count() as u64;
-        let chunks: u64 = specs.iter().map(|s| s.numel().div_ceil(CHUNK)).sum();
         // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
         let tables = [
-            2 * 32 * chunks,
+            <Chunk as encase::ShaderSize>::SHADER_SIZE.get() * plan.chunks.len() as u64,
             TENSORS_HEADER + specs.len() as u64 * <Selection as encase::ShaderSize>::SHADER_SIZE.get(),
-            4 * (keyed * plan::BINS + if keyed > 0 { chunks } else { 0 } + if clips { chunks } else { 0 }),
+            4 * plan.counters,
+            4 * plan.samples,
             4 * CHUNK,
         ];
         let table = tables.into_iter().max().unwrap_or(0);
-        let workgroup_memory = 4 * if keyed > 0 { plan::BINS } else { WORKGROUP };
+        let samples = kinds.iter().any(|(_, policy)| policy.samples());
+        // A histogram, a prefix sum, and a few words.
+        let workgroup_memory = 4 * if samples { plan::BINS + WORKGROUP + 32 } else { WORKGROUP };
         Ok(Self {
             limits: vec![
                 ("max_bind_groups", 4),

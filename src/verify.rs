@@ -7,10 +7,11 @@
 use crate::base::Base;
 use crate::error::Error;
 use crate::optimizer::GpuOptimizer;
-use crate::plan::TensorSpec;
+use crate::plan::{SMALL, TensorSpec};
 use crate::policy::{Cautious, Normalizer, Policy, Selection};
 use crate::recipe::Recipe;
 use crate::reference;
+use crate::sampling::Sampling;
 
 /// Sizes around the edges of a vector, a workgroup, a chunk and a span.
 pub const SIZES: [usize; 10] = [1, 2, 3, 255, 256, 257, 4096, 4097, 65_537, 1_000_003];
@@ -171,7 +172,7 @@ fn mark_uncertain(
     let scalars = before.recipe.base.scalars(before.steps + 1);
     let [beta1, beta2] = scalars.betas;
     // Error of each score: that of the direction, whose moment may have cancelled, times the gradient.
-    let mut flips = 0;
+    let mut flipped = Vec::new();
     let error: Vec<f64> = (0..grad.len())
         .map(|i| {
             let (m, g, u) = (f64::from(before.exp_avg[i]), f64::from(grad[i]), f64::from(step.direction[i]));
@@ -185,7 +186,7 @@ fn mark_uncertain(
                     let sum = beta1 * m + (1.0 - beta1) * g;
                     let flip = parts > 0.0 && sum.abs() <= 4.0 * EPS * parts;
                     uncertain[i] |= flip;
-                    flips += usize::from(flip);
+                    flipped.extend(flip.then_some(i));
                     0.0
                 }
             };
@@ -196,8 +197,10 @@ fn mark_uncertain(
         // Where the sign of a score is uncertain, the direction is so small that its factor does not matter.
         return;
     };
-    match mgup.selection {
+    let selection = if grad.len() as u64 <= SMALL { Selection::Exact } else { mgup.selection };
+    match selection {
         Selection::Exact => {
+            let flips = flipped.len();
             // A coordinate may change sides with the nearest one of the other side: the highest that is not selected,
             // or the lowest that is. A flipped direction moves every rank behind it.
             let k = step.selected;
@@ -219,21 +222,23 @@ fn mark_uncertain(
             }
         }
         Selection::Approximate => {
-            // The threshold is the edge of a bin: the smallest key of the selected ones, cut to its first 11 bits.
-            let alpha = before.recipe.policy.factors().0 as f32;
-            let selected = step.score.iter().zip(&step.phi).filter(|(_, phi)| **phi == alpha);
-            let Some(key) = selected.map(|(&s, _)| reference::key(s)).min() else { return };
-            let edge = f64::from(score_of(key >> 21 << 21));
+            // The threshold is a sampled score: its neighbours in the sample may take its place. A flipped direction moves
+            // every rank behind it.
+            let k = mgup.k(grad.len()) as u64;
+            let sampling = Sampling::new(grad.len() as u64, k);
+            let sampled = sampling.indices(grad.len() as u64, before.steps + 1);
+            let reach = sampled.filter(|i| flipped.binary_search(i).is_ok()).count() as isize;
+            let ends = [-reach, reach]
+                .map(|shift| reference::sampled_cut(&step.score, sampling, before.steps + 1, shift));
+            let [Some(highest), Some(lowest)] = ends else { return };
             for i in 0..grad.len() {
-                uncertain[i] |= (f64::from(step.score[i]) - edge).abs() < error[i];
+                let score = f64::from(step.score[i]);
+                uncertain[i] |= score <= f64::from(step.score[highest]) + error[i] + error[highest]
+                    && score >= f64::from(step.score[lowest]) - error[i] - error[lowest]
+                    && grad[i] != 0.0;
             }
         }
     }
-}
-
-/// The score that has this key.
-fn score_of(key: u32) -> f32 {
-    f32::from_bits(if key >> 31 == 1 { key & 0x7fff_ffff } else { !key })
 }
 
 fn uniform(stream: u64, i: usize) -> f32 {

@@ -32,14 +32,14 @@ fn one_step_of_lion_by_hand() {
 #[test]
 fn the_policies_by_hand() {
     let scores = [0.4_f64, -0.1, 0.0, 0.2, -0.3, f64::NAN];
-    let of = |name: &str| reference::phi(&name.parse::<Recipe>().unwrap().policy, &scores).0;
+    let of = |name: &str| reference::phi(&name.parse::<Recipe>().unwrap().policy, &scores, 1).0;
     assert_eq!(of("adamw"), [1.0; 6]);
     assert_eq!(of("cautious-adamw"), [3.0, 0.0, 0.0, 3.0, 0.0, 0.0]);
     assert_eq!(of("mgup-adamw"), [2.0, 0.5, 2.0, 2.0, 0.5, 0.5]);
     assert_eq!(of("cautious-mgup-adamw"), [2.0, 0.5, 0.5, 2.0, 0.5, 0.5]);
     assert_eq!(of("grams"), [1.0, -1.0, 0.0, 1.0, -1.0, 0.0]);
     let count = Policy::Cautious(policy::Cautious { normalizer: policy::Normalizer::Count });
-    assert_eq!(reference::phi(&count, &scores).0, [2.0, 0.0, 0.0, 2.0, 0.0, 0.0]);
+    assert_eq!(reference::phi(&count, &scores, 1).0, [2.0, 0.0, 0.0, 2.0, 0.0, 0.0]);
 }
 
 #[test]

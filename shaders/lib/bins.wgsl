@@ -1,9 +1,5 @@
 // A histogram of 2,048 bins in workgroup memory, added to the tensor's own bins at the end.
 
-const BINS: u32 = 2048u;
-
-@group(3) @binding(0) var<storage, read_write> counters: array<atomic<u32>>;
-
 var<workgroup> bins: array<atomic<u32>, 2048>;
 
 fn clear_bins(lane: u32) {
@@ -19,12 +15,16 @@ fn count(found: u32, shift: u32, wanted: bool) {
     }
 }
 
-fn flush_bins(lane: u32, histogram: u32) {
+// To one histogram among the counters, or to two that follow each other.
+fn flush_bins(lane: u32, histogram: u32, copies: u32) {
     workgroupBarrier();
     for (var bin = lane; bin < BINS; bin += WORKGROUP) {
         let population = atomicLoad(&bins[bin]);
         if population > 0u {
             atomicAdd(&counters[histogram + bin], population);
+            if copies == 2u {
+                atomicAdd(&counters[histogram + BINS + bin], population);
+            }
         }
     }
 }

@@ -1,17 +1,16 @@
-// A tensor's 2,048 bins spread over the lanes, from the highest key down: lane 0 has the highest 8.
+// A histogram spread over the lanes, from the highest bin down: lane 0 has the highest 8.
 
 const BINS_PER_LANE: u32 = 8u;
 
-@group(3) @binding(0) var<storage, read_write> counters: array<atomic<u32>>;
-
 fn highest_bin(lane: u32) -> u32 {
-    return 2047u - BINS_PER_LANE * lane;
+    return BINS - 1u - BINS_PER_LANE * lane;
 }
 
-fn take_populations(tensor: u32, lane: u32) -> array<u32, 8> {
+// Of a histogram among the counters, which it clears.
+fn take_populations(histogram: u32, lane: u32) -> array<u32, 8> {
     var populations: array<u32, 8>;
     for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
-        let at = tensors.selections[tensor].histogram + highest_bin(lane) - b;
+        let at = histogram + highest_bin(lane) - b;
         populations[b] = atomicLoad(&counters[at]);
         atomicStore(&counters[at], 0u);
     }

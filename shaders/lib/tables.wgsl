@@ -4,28 +4,33 @@
 const WORKGROUP: u32 = 256u;
 const LANES: u32 = 32u;     // of a workgroup that streams a chunk: few, so that each has a long run
 const CHUNK: u32 = 4096u;
+const BINS: u32 = 2048u;
 
 // One dispatch.
 struct Grid {
-    first: u32,         // of the chunks, spans or tensors that this dispatch works on
+    first: u32,         // of the chunks, pieces or tensors that this dispatch works on
     count: u32,         // how many; workgroups beyond it have nothing to do
-    digit: u32,         // which digit of the keys selection looks at
-    first_chunk: u32,   // of the page
-    chunk_count: u32,   // of the page
-    ties: u32,          // where the chunks' tie counts begin among the counters
+    correct: u32,       // 1 in the last dispatch of the selection by full histograms
+    bounds: u32,        // cuts that are taken from the sample: 2, or 1 for approximate selection
     norms: u32,         // where the chunks' sums of squared gradients begin among the counters
+    launch: u32,        // which of the launches is for tensors whose bracket missed
+    launch_x: u32,      // its workgroups
+    launch_y: u32,
 }
 
-// Consecutive coordinates of one tensor. Places count coordinates and are multiples of 4.
+// Consecutive coordinates of one tensor: a chunk, or a piece, which is all of a tensor that lies in the page. Places count
+// coordinates and are multiples of 4.
 struct Chunk {
     offset: u32,        // first coordinate's place in the page: in the state and in the scratch
     len: u32,
     index: u32,         // first coordinate's index in the tensor
     tensor: u32,
     row: u32,
-    mask: u32,          // first word of the chunk's mask bits in the page
+    mask: u32,          // first word of its bits in the page
     param: u32,         // first coordinate's place among the parameters
     grad: u32,          // and among the gradients
+    part: u32,          // which of the workgroups that share the piece
+    parts: u32,         // how many they are
 }
 
 // The scalars of one step of one parameter group.
@@ -40,7 +45,14 @@ struct Row {
     alpha: f32,
     gamma: f32,
     max_grad_norm: f32,
-    @size(216) count_normalizer: u32,
+    t: u32,                 // the step, from 1
+    @size(212) count_normalizer: u32,
+}
+
+// A place in the order of selection: behind the keys above `key`, and those at `key` with an index below `limit`.
+struct Cut {
+    key: u32,
+    limit: u32,
 }
 
 // Top-K of one tensor.
@@ -48,12 +60,26 @@ struct Selection {
     k: u32,
     numel: u32,
     first_chunk: u32,
-    chunk_count: u32,
     histogram: u32,         // where its bins begin among the counters
-    open: u32,              // 1 until the threshold is known
-    threshold: u32,         // selected: key > threshold, or key = threshold and index < tie_limit; while open, its leading digits
-    tie_limit: u32,
-    remaining: u32,         // how many are still to be selected inside the open bin
+    sample: u32,            // where its sampled keys begin
+    stride: u32,            // sectors in a stratum
+    strata: u32,
+    rank_high: u32,         // ranks in the sample between which the K-th largest is looked for
+    rank_low: u32,
+    candidates: u32,        // where its candidates begin among the counters
+    capacity: u32,          // how many there may be
+    list: u32,              // where the list of those of one bin begins
+    list_capacity: u32,
+    t: u32,                 // the step that sampled
+    high: Cut,              // what lies before it is selected
+    low: Cut,               // what lies behind it is not
+    boundary: i32,          // the bin of the bracket that holds the K-th largest
+    remaining: u32,         // how many are still to be selected in that bin
+    missed: u32,            // 1 if the bracket did not hold the K-th largest, or had too many candidates
+    open: u32,              // round of the selection by full histograms, from 1; 0 when its cut is known
+    found: Cut,             // what it has found
+    inside: atomic<u32>,    // candidates
+    listed: atomic<u32>,
     selected: atomic<u32>,
 }
 

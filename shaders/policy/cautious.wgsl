@@ -20,3 +20,6 @@ fn phi(context: Context, score: vec4<f32>, chunk: Chunk, vector: u32, row: Row) 
     let bits = vec4<u32>(word >> mask_shift(vector)) & vec4<u32>(1u, 2u, 4u, 8u);
     return select(vec4<f32>(0.0), vec4<f32>(context.factor), bits != vec4<u32>(0u));
 }
+
+fn conclude(chunk: Chunk, lane: u32) {
+}

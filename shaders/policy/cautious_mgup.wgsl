@@ -11,3 +11,6 @@ fn context(chunk: Chunk, row: Row) -> Context {
 fn phi(context: Context, score: vec4<f32>, chunk: Chunk, vector: u32, row: Row) -> vec4<f32> {
     return select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), key(score) > vec4<u32>(ZERO_KEY));
 }
+
+fn conclude(chunk: Chunk, lane: u32) {
+}

@@ -14,3 +14,6 @@ fn phi(context: Context, score: vec4<f32>, chunk: Chunk, vector: u32, row: Row) 
     let signs = select(negative, vec4<f32>(1.0), keys > vec4<u32>(ZERO_KEY));
     return select(signs, vec4<f32>(0.0), keys == vec4<u32>(NAN_KEY));
 }
+
+fn conclude(chunk: Chunk, lane: u32) {
+}

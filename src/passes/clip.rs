@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 
 pub(super) fn norm(writer: &mut Writer<'_>) {
     let kernel = Kernel::Norm { base: writer.base(), access: writer.access() };
-    writer.per_page(kernel, 0, Over::Chunks, |numel, chunks| 4 * numel + 4 * chunks);
+    writer.per_page(kernel, Over::Chunks, |share| 4 * share.numel + 4 * share.chunks);
 }
 
 pub(super) fn factor(writer: &mut Writer<'_>) {

@@ -4,8 +4,9 @@
 //! |---|---|
 //! | plain, cautious_mgup, grams | stream |
 //! | cautious | prepare, score_mask, stream |
-//! | mgup, approximate | prepare, score_keys, scan_nearest, stream |
-//! | mgup, exact | prepare, score_keys, 3 × scan with 2 × histogram between, ties, locate, stream |
+//! | mgup, tensors of at most 4,096 coordinates | small |
+//! | mgup, approximate | sample, rank_sample, stream |
+//! | mgup, exact | sample, rank_sample, stream_exact, prove, repair, settle; then recount and scan_bins by turns, 13 in all, launched only where a bracket missed |
 //!
 //! Clipping the gradients' norm puts norm and clip_factor before all others.
 
@@ -15,7 +16,7 @@ mod select;
 mod stream;
 
 use crate::kernel::{Access, Grid, Kernel};
-use crate::plan::{BaseKind, Plan, PolicyKind};
+use crate::plan::{BaseKind, Page, Plan, PolicyKind};
 
 /// One dispatch of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,23 +62,15 @@ impl Schedule {
         for class in 0..plan.classes.len() {
             let mut writer = Writer { plan, class, workgroups, schedule: &mut schedule };
             match writer.policy() {
-                PolicyKind::Plain | PolicyKind::CautiousMgup | PolicyKind::Grams => {}
-                PolicyKind::Cautious => {
-                    select::prepare(&mut writer);
-                    score::mask(&mut writer);
-                }
-                PolicyKind::MgupApproximate => {
-                    select::prepare(&mut writer);
-                    score::keys(&mut writer);
-                    select::nearest(&mut writer);
-                }
-                PolicyKind::Mgup => {
-                    select::prepare(&mut writer);
-                    score::keys(&mut writer);
-                    select::exact(&mut writer);
-                }
+                PolicyKind::Cautious => score::mask(&mut writer),
+                PolicyKind::Mgup | PolicyKind::MgupApproximate => select::sample(&mut writer),
+                _ => {}
             }
             stream::stream(&mut writer);
+            if writer.policy() == PolicyKind::Mgup {
+                select::finish(&mut writer);
+                select::recount(&mut writer);
+            }
         }
         schedule
     }
@@ -88,8 +81,8 @@ impl Schedule {
         [x, count.div_ceil(x)]
     }
 
-    /// Bytes that a step reads and writes in storage buffers, tables left out, summed over its dispatches. A selection
-    /// that is decided early skips some of them.
+    /// Bytes that a step reads and writes in storage buffers, tables left out, summed over its dispatches: with as many
+    /// candidates as are expected, and no bracket missed.
     pub fn bytes(&self) -> u64 {
         self.dispatches.iter().map(|d| d.bytes).sum()
     }
@@ -100,14 +93,23 @@ impl Schedule {
 pub(crate) enum Over {
     /// A chunk of the page.
     Chunks,
-    /// A span of the page.
-    Spans,
-    /// A tensor that has a chunk in the page.
-    PageTensors,
+    /// A part of a piece of the page.
+    Pieces,
     /// A tensor, or a workgroup of tensors, of the class.
     Tensors,
     /// The step.
     Once,
+}
+
+/// What lies in a page.
+#[derive(Clone, Copy)]
+struct Share {
+    numel: u64,
+    chunks: u64,
+    /// Sampled coordinates.
+    sampled: u64,
+    /// Candidates, as many as are expected.
+    candidates: u64,
 }
 
 /// Adds the dispatches of one class.
@@ -132,35 +134,45 @@ impl Writer<'_> {
         Access { vectorized: true, clipped: self.plan.norms.is_some() }
     }
 
-    /// One dispatch a page; `bytes` of a page's coordinates and chunks.
-    fn per_page(&mut self, kernel: Kernel, digit: u32, over: Over, bytes: impl Fn(u64, u64) -> u64) {
+    /// One dispatch a page; `bytes` of what lies in it.
+    fn per_page(&mut self, kernel: Kernel, over: Over, bytes: impl Fn(Share) -> u64) {
         for p in self.plan.classes[self.class].pages.clone() {
             let page = &self.plan.pages[p];
-            let range = match over {
-                Over::Spans => page.spans.clone(),
-                Over::PageTensors => page.tensors.start as u32..page.tensors.end as u32,
-                _ => page.chunks.clone(),
-            };
-            let grid = Grid {
-                first: range.start,
-                count: range.len() as u32,
-                digit,
-                first_chunk: page.chunks.start,
-                chunk_count: page.chunks.len() as u32,
-                ..self.grid()
-            };
-            let bytes = bytes(page.numel, page.chunks.len() as u64);
-            self.push(kernel, Some(p), over, grid, grid.count, bytes);
+            let range = if over == Over::Pieces { &page.pieces } else { &page.chunks };
+            let grid = Grid { first: range.start, count: range.len() as u32, ..self.grid() };
+            self.push(kernel, Some(p), over, grid, grid.count, bytes(self.share(page)));
         }
     }
 
-    /// One dispatch for all tensors of the class, with `lanes` tensors a workgroup.
-    fn per_tensor(&mut self, kernel: Kernel, digit: u32, lanes: u32, bytes_per_tensor: u64) {
+    /// One dispatch for all tensors of the class, with `per_tensor` workgroups each; bytes of each, and of all.
+    fn per_tensor(&mut self, kernel: Kernel, per_tensor: f64, each: u64, all: u64) {
         let tensors = &self.plan.classes[self.class].tensors;
         let (first, count) = (tensors.start as u32, tensors.len() as u32);
-        let grid = Grid { first, count, digit, ..self.grid() };
-        let bytes = bytes_per_tensor * u64::from(count);
-        self.push(kernel, None, Over::Tensors, grid, count.div_ceil(lanes), bytes);
+        let grid = Grid { first, count, ..self.grid() };
+        let workgroups = (f64::from(count) * per_tensor).ceil() as u32;
+        self.push(kernel, None, Over::Tensors, grid, workgroups, each * u64::from(count) + all);
+    }
+
+    fn share(&self, page: &Page) -> Share {
+        let mut share =
+            Share { numel: page.numel, chunks: page.chunks.len() as u64, sampled: 0, candidates: 0 };
+        for piece in &self.plan.chunks[page.pieces.start as usize..page.pieces.end as usize] {
+            let tensor = &self.plan.tensors[piece.tensor as usize];
+            if let (Some(sampling), 0) = (tensor.sampling, piece.part) {
+                let part = f64::from(piece.len) / tensor.numel as f64;
+                share.sampled += (part * sampling.coordinates() as f64) as u64;
+                if self.policy() == PolicyKind::Mgup {
+                    share.candidates += (part * sampling.expected(tensor.numel)) as u64;
+                }
+            }
+        }
+        share
+    }
+
+    /// Sampled coordinates of the class.
+    fn sampled(&self) -> u64 {
+        let tensors = &self.plan.tensors[self.plan.classes[self.class].tensors.clone()];
+        tensors.iter().filter_map(|t| t.sampling).map(|sampling| sampling.coordinates()).sum()
     }
 
     /// A dispatch of one workgroup over all chunks of all classes.
@@ -172,14 +184,19 @@ impl Writer<'_> {
 
     /// What is the same for all dispatches.
     fn grid(&self) -> Grid {
+        let class = &self.plan.classes[self.class];
+        let pages = self.plan.pages[class.pages.clone()].iter().map(|page| page.pieces.len());
+        let most = pages.chain([class.tensors.len()]).max().unwrap_or(0);
+        let [launch_x, launch_y] = Schedule::workgroups(most as u32, self.workgroups);
         Grid {
             first: 0,
             count: 0,
-            digit: 0,
-            first_chunk: 0,
-            chunk_count: 0,
-            ties: self.plan.ties,
+            correct: 0,
+            bounds: self.policy().bounds() as u32,
             norms: self.plan.norms.unwrap_or(0),
+            launch: self.class as u32,
+            launch_x,
+            launch_y,
         }
     }
 

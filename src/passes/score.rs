@@ -1,18 +1,13 @@
-//! The alignment score s = u ⊙ g, computed once: as mask bits, or as keys with a histogram of their first digit.
+//! The alignment score s = u ⊙ g as mask bits.
 
 use super::{Over, Writer};
 use crate::kernel::Kernel;
-use crate::plan::MASK_BYTES;
+use crate::plan::WORKGROUP;
 
 pub(super) fn mask(writer: &mut Writer<'_>) {
-    let (base, access) = (writer.base(), writer.access());
+    let (base, access, bits) = (writer.base(), writer.access(), writer.policy().bits_bytes());
+    writer.per_tensor(Kernel::Prepare, 1.0 / WORKGROUP as f64, 0, 0);
     let words = 1 + base.states(); // reads g and the state
     let kernel = Kernel::ScoreMask { base, access };
-    writer.per_page(kernel, 0, Over::Chunks, |numel, chunks| 4 * words * numel + MASK_BYTES * chunks);
-}
-
-pub(super) fn keys(writer: &mut Writer<'_>) {
-    let (base, access) = (writer.base(), writer.access());
-    let words = 2 + base.states(); // reads g and the state; writes the keys
-    writer.per_page(Kernel::ScoreKeys { base, access }, 0, Over::Spans, |numel, _| 4 * words * numel);
+    writer.per_page(kernel, Over::Chunks, |share| 4 * words * share.numel + bits * share.chunks);
 }

@@ -1,23 +1,47 @@
-//! Top-K without sorting: digit by digit from histograms of the keys, then ties by index.
+//! Top-K without sorting, in one pass over memory: a sample of the step brackets the K-th largest score, the stream decides
+//! every coordinate outside the bracket, counts prove that the bracket was right, and the few candidates inside it are
+//! ranked. Where it was wrong, full histograms find the K-th largest, and what the stream decided is corrected.
 
 use super::{Over, Writer};
 use crate::kernel::Kernel;
-use crate::plan::{BINS, WORKGROUP};
+use crate::plan::BINS;
 
-pub(super) fn prepare(writer: &mut Writer<'_>) {
-    writer.per_tensor(Kernel::Prepare, 0, WORKGROUP as u32, 0);
+/// Bytes of a candidate.
+pub(super) const CANDIDATE: u64 = 12;
+/// Digits of a key and of an index, 11 bits each.
+const ROUNDS: usize = 6;
+
+/// Before the stream: the ends of the bracket.
+pub(super) fn sample(writer: &mut Writer<'_>) {
+    let (base, access, bounds) = (writer.base(), writer.access(), writer.policy().bounds());
+    let words = 2 + base.states(); // reads g and the state; writes the keys
+    let kernel = Kernel::Sample { base, access };
+    writer.per_page(kernel, Over::Pieces, |share| 4 * words * share.sampled);
+    // Reads the keys for two more digits and for the ties.
+    let keys = 3 * 4 * writer.sampled();
+    writer.per_tensor(Kernel::RankSample, bounds as f64, bounds * 8 * BINS, bounds * keys);
 }
 
-pub(super) fn nearest(writer: &mut Writer<'_>) {
-    writer.per_tensor(Kernel::ScanNearest, 0, 1, 8 * BINS);
+/// After the stream: the candidates.
+pub(super) fn finish(writer: &mut Writer<'_>) {
+    let base = writer.base();
+    writer.per_tensor(Kernel::Prove, 1.0, 8 * BINS, 0);
+    // Reads the candidates; reads and writes their parameters.
+    let bytes = CANDIDATE + 8;
+    writer.per_page(Kernel::Repair { base }, Over::Pieces, |share| bytes * share.candidates);
+    writer.per_page(Kernel::Settle { base }, Over::Pieces, |_| 0);
 }
 
-pub(super) fn exact(writer: &mut Writer<'_>) {
-    writer.per_tensor(Kernel::ScanExact, 0, 1, 8 * BINS);
-    for digit in [1, 2] {
-        writer.per_page(Kernel::Histogram, digit, Over::Spans, |numel, _| 4 * numel);
-        writer.per_tensor(Kernel::ScanExact, digit, 1, 8 * BINS);
+/// Last: the tensors whose bracket missed, if there are any.
+pub(super) fn recount(writer: &mut Writer<'_>) {
+    let kernel = Kernel::Recount { base: writer.base(), access: writer.access() };
+    for _ in 0..ROUNDS {
+        writer.per_page(kernel, Over::Pieces, |_| 0);
+        writer.per_tensor(Kernel::ScanBins, 1.0, 0, 0);
     }
-    writer.per_page(Kernel::Ties, 0, Over::Chunks, |numel, chunks| 4 * numel + 4 * chunks);
-    writer.per_page(Kernel::Locate, 0, Over::PageTensors, |_, chunks| 4 * chunks);
+    let last = writer.schedule.grids.len();
+    writer.per_page(kernel, Over::Pieces, |_| 0);
+    for grid in &mut writer.schedule.grids[last..] {
+        grid.correct = 1;
+    }
 }

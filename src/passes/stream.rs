@@ -1,19 +1,22 @@
 //! The step itself: moments, factor and parameter in one pass over the tensors.
 
-use super::{Over, Writer};
+use super::{Over, Share, Writer, select};
 use crate::kernel::Kernel;
-use crate::plan::{MASK_BYTES, Scratch};
+use crate::plan::PolicyKind;
 
 pub(super) fn stream(writer: &mut Writer<'_>) {
-    let (base, access) = (writer.base(), writer.access());
-    let policy = writer.policy().stream();
+    let (base, access, policy) = (writer.base(), writer.access(), writer.policy());
     let words = 3 + 2 * base.states(); // reads θ, g and the state; writes θ and the state
-    writer.per_page(Kernel::Stream { base, policy, access }, 0, Over::Chunks, |numel, chunks| {
-        4 * words * numel
-            + match policy.scratch() {
-                Scratch::None => 0,
-                Scratch::Mask => MASK_BYTES * chunks,
-                Scratch::Keys => 4 * numel,
-            }
-    });
+    let kernel = match policy {
+        PolicyKind::Mgup => Kernel::StreamExact { base, access },
+        PolicyKind::MgupSmall => Kernel::Small { base, access },
+        _ => Kernel::Stream { base, policy, access },
+    };
+    let bytes = |share: Share| {
+        // Writes the candidates, and counts them.
+        4 * words * share.numel
+            + policy.bits_bytes() * share.chunks
+            + (select::CANDIDATE + 8) * share.candidates
+    };
+    writer.per_page(kernel, Over::Chunks, bytes);
 }

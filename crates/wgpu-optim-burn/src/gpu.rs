@@ -62,9 +62,17 @@ impl Gpu {
     /// Registers wgpu handles of the caller with Burn, as of a renderer.
     ///
     /// # Errors
-    /// [`Error::Device`] if Burn cannot use them.
+    /// [`Error::Device`] if Burn cannot use them; with the feature `vulkan`, also without `PASSTHROUGH_SHADERS`.
     pub fn register(setup: WgpuSetup) -> Result<Self, Error> {
         let name = adapter::describe(&setup.adapter.get_info());
+        // Burn would find out at its first kernel.
+        let spirv = cfg!(feature = "vulkan") && setup.backend == wgpu::Backend::Vulkan;
+        if spirv && !setup.device.features().contains(wgpu::Features::PASSTHROUGH_SHADERS) {
+            return Err(Error::Device(format!(
+                "Burn's SPIR-V compiler needs a device with the feature PASSTHROUGH_SHADERS; that of {name} was opened \
+                 without"
+            )));
+        }
         let device = Device::wgpu_options()
             .setup(setup.clone())
             .init()

@@ -8,7 +8,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use wgpu_optim::plan::BaseKind;
-use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, TensorBuffers, TensorSpec};
+use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, Selected, TensorBuffers, TensorSpec};
 
 use crate::context::Context;
 use crate::error::{Error, StepError};
@@ -180,6 +180,17 @@ impl GpuModuleOptimizer {
             Some(core) => Ok(core.optimizer.read_grad_norm_blocking()?),
             None => Err(wgpu_optim::Error::Plan("no step was taken yet".to_owned()).into()),
         }
+    }
+
+    /// What selection did to every parameter in the last step, by path. Waits for the GPU once for each.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn selected(&self) -> Result<Vec<(String, Selected)>, Error> {
+        let Some(core) = &self.core else { return Ok(Vec::new()) };
+        let read =
+            |known: &Known| Ok((known.path.clone(), core.optimizer.read_selected_blocking(&known.name)?));
+        core.params.iter().map(read).collect()
     }
 
     /// Sees to it that every parameter of this step has state.

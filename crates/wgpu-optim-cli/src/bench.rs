@@ -1,8 +1,9 @@
 //! `wgpu-optim bench`: nanoseconds per parameter, beside a copy on the same buffers' size.
 //!
-//! Machines are noisy: each sample of a recipe is taken next to a sample of the copy, and the ratio is the median of
-//! those pairs.
+//! Machines are noisy: each sample of a recipe is taken next to samples of the copy and of the first recipe, and the
+//! ratios are the medians of those pairs.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +12,8 @@ use serde::Serialize;
 use wgpu_optim::{GpuOptimizer, Recipe, Requirements, TensorSpec, kernel, verify, wgpu};
 
 use crate::adapters::{open_chosen, wait};
+use crate::shapes::Shapes;
+use crate::sweep;
 
 /// Measure nanoseconds per parameter of every recipe beside a plain copy.
 #[derive(clap::Args)]
@@ -18,6 +21,10 @@ pub struct Arguments {
     /// Parameters, in one tensor.
     #[arg(long, default_value_t = 1 << 24, value_parser = clap::value_parser!(u64).range(1..=0xffff_0000))]
     params: u64,
+    /// A model instead of one tensor: `gpt` (148 tensors, 12.6 million parameters), or shapes with how often they occur,
+    /// as in 288x864*12,288*25.
+    #[arg(long, conflicts_with = "params")]
+    tensors: Option<Shapes>,
     /// Recipes, by preset name, separated by commas.
     #[arg(
         long,
@@ -28,32 +35,45 @@ pub struct Arguments {
     /// Samples of each; the median counts.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
+    /// Measure sizes from a thousand parameters up to `--params` instead, and draw them into this SVG file.
+    #[arg(long, value_name = "FILE", conflicts_with = "tensors")]
+    plot: Option<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
 }
 
 #[derive(Serialize)]
-struct Report {
-    adapter: String,
-    params: u64,
-    copy: Copy,
-    recipes: Vec<Row>,
+pub struct Report {
+    pub adapter: String,
+    pub tensors: usize,
+    pub params: u64,
+    pub copy: Copy,
+    pub recipes: Vec<Row>,
 }
 
 #[derive(Serialize)]
-struct Copy {
-    ns_per_param: f64,
+pub struct Copy {
+    pub ns_per_param: f64,
     params_per_workgroup: u64,
 }
 
 #[derive(Serialize)]
-struct Row {
-    name: String,
-    ns_per_param: f64,
+pub struct Row {
+    pub name: String,
+    pub ns_per_param: f64,
     dispatches: usize,
     bytes_per_param: f64,
     ratio_to_copy: f64,
+    /// To the first recipe.
+    ratio_to_first: f64,
+    /// To the same number of parameters in one tensor, where there are several.
+    ratio_to_one_tensor: Option<f64>,
+    /// Share of the parameters that had to be ranked in the last step, of exact `mgup`.
+    candidates: f64,
+    /// Tensors whose bracket missed, and how many could have, over the steps that were looked at.
+    missed: u64,
+    looked_at: u64,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -64,73 +84,172 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .collect::<Result<_>>()?;
     ensure!(!recipes.is_empty(), "--recipes names no recipe");
     let (adapter, device, queue) = open_chosen()?;
-    // Before the host allocates as much.
-    let spec = [TensorSpec::new("tensor", [usize::try_from(arguments.params)?])];
-    for (_, recipe) in &recipes {
-        Requirements::new(&spec, *recipe)?.check(&device.limits())?;
-    }
-    let progress = ProgressBar::new(recipes.len() as u64 + 1);
-    progress.enable_steady_tick(Duration::from_millis(100));
-
-    progress.set_message("copy");
-    let numel = usize::try_from(arguments.params).context("--params")?;
-    let copy = CopyKernel::best(&device, &queue, arguments.params)?;
-    progress.inc(1);
-    let mut copies = Vec::new();
-    let mut rows = Vec::new();
-    let (params, grads) = (verify::params(numel), verify::grads(numel, 1));
-    for (name, recipe) in recipes {
-        progress.set_message(name.clone());
-        let mut optimizer = GpuOptimizer::new_blocking(&device, &queue, &spec, recipe)?;
-        optimizer.write_param("tensor", &params)?;
-        optimizer.write_grad("tensor", &grads)?;
-        let mut step = || -> Result<()> {
-            optimizer.step()?;
-            Ok(())
-        };
-        let repeat = calibrate(&device, &mut step)?;
-        let mut steps = Vec::new();
-        let mut ratios = Vec::new();
-        for _ in 0..arguments.samples {
-            let copied = sample(&device, copy.repeat, &mut || copy.submit(&device, &queue))? / copy.params;
-            let stepped = sample(&device, repeat, &mut step)? / arguments.params as f64;
-            copies.push(copied);
-            steps.push(stepped);
-            ratios.push(stepped / copied);
+    let bench = Bench { adapter, device, queue, recipes, samples: arguments.samples };
+    let reports = match &arguments.plot {
+        Some(file) => {
+            let sizes = sweep::sizes(arguments.params);
+            let progress = progress(sizes.len() * (bench.recipes.len() + 1));
+            let report = |&size: &u64| bench.measure(&specs(&[vec![size as usize]]), &progress);
+            let reports: Vec<_> = sizes.iter().map(report).collect::<Result<_>>()?;
+            progress.finish_and_clear();
+            sweep::draw(file, &reports).with_context(|| format!("{}", file.display()))?;
+            reports
         }
-        rows.push(Row {
-            name,
-            ns_per_param: median(steps),
-            dispatches: optimizer.schedule().dispatches.len(),
-            bytes_per_param: optimizer.schedule().bytes() as f64 / arguments.params as f64,
-            ratio_to_copy: median(ratios),
-        });
-        progress.inc(1);
-    }
-    progress.finish_and_clear();
-    let report = Report {
-        adapter,
-        params: arguments.params,
-        copy: Copy { ns_per_param: median(copies), params_per_workgroup: 4 * u64::from(copy.run) },
-        recipes: rows,
+        None => {
+            let one = || vec![vec![arguments.params as usize]];
+            let shapes = arguments.tensors.as_ref().map_or_else(one, |shapes| shapes.0.clone());
+            let progress = progress(bench.recipes.len() + 1);
+            let report = bench.measure(&specs(&shapes), &progress)?;
+            progress.finish_and_clear();
+            vec![report]
+        }
     };
     if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        match &reports[..] {
+            [report] => println!("{}", serde_json::to_string_pretty(report)?),
+            reports => println!("{}", serde_json::to_string_pretty(reports)?),
+        }
     } else {
-        print(&report);
+        reports.iter().for_each(print);
     }
     Ok(())
 }
 
+fn specs(shapes: &[Vec<usize>]) -> Vec<TensorSpec> {
+    shapes.iter().enumerate().map(|(i, shape)| TensorSpec::new(i.to_string(), shape.clone())).collect()
+}
+
+fn progress(steps: usize) -> ProgressBar {
+    let progress = ProgressBar::new(steps as u64);
+    progress.enable_steady_tick(Duration::from_millis(100));
+    progress
+}
+
+struct Bench {
+    adapter: String,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    recipes: Vec<(String, Recipe)>,
+    samples: u32,
+}
+
+impl Bench {
+    fn measure(&self, specs: &[TensorSpec], progress: &ProgressBar) -> Result<Report> {
+        let Self { device, queue, .. } = self;
+        // Before the host allocates as much.
+        for (_, recipe) in &self.recipes {
+            Requirements::new(specs, *recipe)?.check(&device.limits())?;
+        }
+        let params: u64 = specs.iter().map(TensorSpec::numel).sum();
+        progress.set_message("copy");
+        let copy = CopyKernel::best(device, queue, params)?;
+        progress.inc(1);
+        let mut copies = Vec::new();
+        let mut rows = Vec::new();
+        let one_tensor = [TensorSpec::new("one", [params as usize])];
+        let (values, grads) = (verify::params(params as usize), verify::grads(params as usize, 1));
+        let build = |specs: &[TensorSpec], recipe: Recipe| -> Result<GpuOptimizer> {
+            let optimizer = GpuOptimizer::new_blocking(device, queue, specs, recipe)?;
+            for spec in specs {
+                optimizer.write_param(&spec.name, &values[..spec.numel() as usize])?;
+                optimizer.write_grad(&spec.name, &grads[..spec.numel() as usize])?;
+            }
+            Ok(optimizer)
+        };
+        let mut first = build(specs, self.recipes[0].1)?;
+        sample(device, 2, &mut || Ok(first.step().map(drop)?))?;
+        for (name, recipe) in &self.recipes {
+            progress.set_message(name.clone());
+            let mut optimizer = build(specs, *recipe)?;
+            let mut one = if specs.len() > 1 { Some(build(&one_tensor, *recipe)?) } else { None };
+            if let Some(one) = &mut one {
+                sample(device, 2, &mut || Ok(one.step().map(drop)?))?;
+            }
+            let repeat = calibrate(device, &mut || Ok(optimizer.step().map(drop)?))?;
+            let mut steps = Vec::new();
+            let mut ratios = Vec::new();
+            let mut ratios_to_first = Vec::new();
+            let mut ratios_to_one = Vec::new();
+            let (mut candidates, mut missed, mut looked_at) = (0, 0, 0);
+            for _ in 0..self.samples {
+                let copied = sample(device, copy.repeat, &mut || copy.submit(device, queue))? / copy.params;
+                let stepped =
+                    sample(device, repeat, &mut || Ok(optimizer.step().map(drop)?))? / params as f64;
+                copies.push(copied);
+                steps.push(stepped);
+                ratios.push(stepped / copied);
+                let time = sample(device, repeat, &mut || Ok(first.step().map(drop)?))?;
+                ratios_to_first.push(stepped / (time / params as f64));
+                if let Some(one) = &mut one {
+                    let time = sample(device, repeat, &mut || Ok(one.step().map(drop)?))?;
+                    ratios_to_one.push(stepped / (time / params as f64));
+                }
+                candidates = 0;
+                for tensor in optimizer.plan().tensors.iter().filter(|t| t.sampling.is_some()) {
+                    let selected = optimizer.read_selected_blocking(&tensor.spec.name)?;
+                    candidates += selected.candidates;
+                    missed += u64::from(selected.missed);
+                    looked_at += 1;
+                }
+            }
+            rows.push(Row {
+                name: name.clone(),
+                ns_per_param: median(steps),
+                dispatches: optimizer.schedule().dispatches.len(),
+                bytes_per_param: optimizer.schedule().bytes() as f64 / params as f64,
+                ratio_to_copy: median(ratios),
+                ratio_to_first: median(ratios_to_first),
+                ratio_to_one_tensor: one.is_some().then(|| median(ratios_to_one)),
+                candidates: candidates as f64 / params as f64,
+                missed,
+                looked_at,
+            });
+            progress.inc(1);
+        }
+        Ok(Report {
+            adapter: self.adapter.clone(),
+            tensors: specs.len(),
+            params,
+            copy: Copy { ns_per_param: median(copies), params_per_workgroup: 4 * u64::from(copy.run) },
+            recipes: rows,
+        })
+    }
+}
+
 fn print(report: &Report) {
-    println!("{}, {} parameters", report.adapter, report.params);
-    println!("{:<26} {:>9} {:>10} {:>11} {:>8}", "", "ns/param", "dispatches", "bytes/param", "× copy");
+    let several = report.tensors > 1;
+    let tensors = if several { format!(" in {} tensors", report.tensors) } else { String::new() };
+    println!("{}, {} parameters{tensors}", report.adapter, report.params);
+    let first = &report.recipes[0].name;
+    let width = first.chars().count().max(5) + 2;
+    print!(
+        "{:<26} {:>9} {:>10} {:>11} {:>8} {:>width$}",
+        "",
+        "ns/param",
+        "dispatches",
+        "bytes/param",
+        "× copy",
+        format!("× {first}")
+    );
+    println!("{}  candidates    missed", if several { format!(" {:>8}", "× one") } else { String::new() });
     println!("{:<26} {:>9.3} {:>10} {:>11.2} {:>8.2}", "copy", report.copy.ns_per_param, 1, 8.0, 1.0);
     for row in &report.recipes {
-        println!(
-            "{:<26} {:>9.3} {:>10} {:>11.2} {:>8.2}",
-            row.name, row.ns_per_param, row.dispatches, row.bytes_per_param, row.ratio_to_copy
+        print!(
+            "{:<26} {:>9.3} {:>10} {:>11.2} {:>8.2} {:>width$.2}",
+            row.name,
+            row.ns_per_param,
+            row.dispatches,
+            row.bytes_per_param,
+            row.ratio_to_copy,
+            row.ratio_to_first
         );
+        if let Some(ratio) = row.ratio_to_one_tensor {
+            print!(" {ratio:>8.2}");
+        }
+        if row.candidates > 0.0 {
+            print!("{:>11.2}%{:>10}", 100.0 * row.candidates, format!("{}/{}", row.missed, row.looked_at));
+        }
+        println!();
     }
 }
 

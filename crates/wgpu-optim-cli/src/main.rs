@@ -5,6 +5,8 @@
 mod adapters;
 mod bench;
 mod replay;
+mod shapes;
+mod sweep;
 mod verify;
 
 use std::process::ExitCode;

@@ -77,6 +77,10 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
+    /// Also write selection.csv: what `mgup` selected of every tensor in every step. Waits for the GPU each step
+    #[arg(long)]
+    pub selection: bool,
+
     /// Where summary.json, metrics.csv, loss.svg and the checkpoints go
     #[arg(long, value_name = "DIR", default_value = "runs/digits")]
     pub out: PathBuf,

@@ -54,8 +54,13 @@ fn run() -> Result<()> {
         args.batch,
         data.train.len()
     );
-    let options =
-        Options { steps: args.steps, batch: args.batch, seed: args.seed, hidden: args.hidden.clone() };
+    let options = Options {
+        steps: args.steps,
+        batch: args.batch,
+        seed: args.seed,
+        hidden: args.hidden.clone(),
+        selection: args.selection,
+    };
 
     let gpu = Gpu::open()?;
     println!("adapter  {}", gpu.adapter);

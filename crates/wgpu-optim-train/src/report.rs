@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde::Serialize;
+use wgpu_optim::Selected;
 
 use crate::chart;
 use crate::train::Run;
@@ -67,6 +68,9 @@ impl Output {
         json.push('\n');
         self.write("summary.json", json.as_bytes())?;
         self.write("metrics.csv", metrics(runs).as_bytes())?;
+        if runs.iter().any(|run| !run.selection.is_empty()) {
+            self.write("selection.csv", selection(runs).as_bytes())?;
+        }
         self.write("loss.svg", chart::loss(data, runs)?.as_bytes())
     }
 
@@ -106,6 +110,21 @@ fn metrics(runs: &[Run]) -> String {
             let test = test.map_or_else(String::new, |t| t.1.to_string());
             // Writing to a string cannot fail.
             let _ = writeln!(csv, "{},{step},{loss},{test}", quoted(&run.optimizer));
+        }
+    }
+    csv
+}
+
+/// A line a step and tensor under `mgup`.
+fn selection(runs: &[Run]) -> String {
+    let mut csv = String::from("optimizer,step,tensor,numel,k,selected,candidates,missed\n");
+    for run in runs {
+        let numel = |path: &str| run.weights.iter().find(|w| w.name == path).map_or(0, |w| w.values.len());
+        for (step, path, found) in run.selection.iter().filter(|(_, _, found)| found.k > 0) {
+            let (name, numel, missed) = (quoted(&run.optimizer), numel(path), u8::from(found.missed));
+            let Selected { k, count, candidates, .. } = found;
+            // Writing to a string cannot fail.
+            let _ = writeln!(csv, "{name},{step},{},{numel},{k},{count},{candidates},{missed}", quoted(path));
         }
     }
     csv

@@ -10,7 +10,7 @@ use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
-use wgpu_optim::Recipe;
+use wgpu_optim::{Recipe, Selected};
 use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
 
 use crate::data::{CLASSES, Dataset, Pictures};
@@ -34,6 +34,8 @@ pub struct Options {
     pub seed: u64,
     /// Widths of the hidden layers.
     pub hidden: Vec<usize>,
+    /// Whether to keep what was selected in every step.
+    pub selection: bool,
 }
 
 impl Options {
@@ -66,6 +68,8 @@ pub struct Run {
     pub training: Duration,
     /// The parameters after the last step.
     pub weights: Vec<Weights>,
+    /// What was selected of each tensor in each step, if it was asked for: step, path, selection.
+    pub selection: Vec<(usize, String, Selected)>,
 }
 
 impl Run {
@@ -121,6 +125,7 @@ pub fn train(
 
     let mut losses = Vec::new();
     let mut tests = Vec::new();
+    let mut selection = Vec::new();
     let mut pending = Vec::new();
     let mut setup = Duration::ZERO;
     let mut training = Duration::ZERO;
@@ -130,6 +135,9 @@ pub fn train(
         let loss;
         (model, loss) = step(model, &mut optim, lr, &mut batches, &device)?;
         pending.push(loss);
+        if options.selection {
+            selection.extend(optim.selected()?.into_iter().map(|(path, selected)| (done, path, selected)));
+        }
         let (first, last) = (done == 1, done == options.steps);
         let test = last || done.is_multiple_of(test_every);
         if first || test || pending.len() == STEPS_PER_READ {
@@ -153,7 +161,7 @@ pub fn train(
     let mut weights = ReadWeights { path: Vec::new(), found: Vec::new() };
     model.visit(&mut weights);
     let weights = weights.found.into_iter().collect::<Result<_>>()?;
-    Ok(Run { optimizer: optimizer.into(), losses, tests, setup, training, weights })
+    Ok(Run { optimizer: optimizer.into(), losses, tests, setup, training, weights, selection })
 }
 
 /// One step of `model` on the next batch: the stepped model, and the loss before the step.
@@ -290,7 +298,7 @@ mod tests {
     use super::*;
 
     fn options(batch: usize, seed: u64) -> Options {
-        Options { steps: 1, batch, seed, hidden: vec![4] }
+        Options { selection: false, steps: 1, batch, seed, hidden: vec![4] }
     }
 
     fn order(seed: u64, batches: usize) -> Vec<usize> {

@@ -16,7 +16,14 @@ struct Few {
 fn a_lost_device_is_an_error() {
     let gpu = pollster::block_on(async {
         let (instance, adapter) = adapter::from_env().await.unwrap();
-        let (device, queue) = adapter.request_device(&wgpu::DeviceDescriptor::default()).await.unwrap();
+        // What Burn's SPIR-V compiler needs.
+        let features = if cfg!(feature = "vulkan") {
+            wgpu::Features::PASSTHROUGH_SHADERS
+        } else {
+            wgpu::Features::empty()
+        };
+        let descriptor = wgpu::DeviceDescriptor { required_features: features, ..Default::default() };
+        let (device, queue) = adapter.request_device(&descriptor).await.unwrap();
         let backend = adapter.get_info().backend;
         Gpu::register(WgpuSetup { instance, adapter, device, queue, backend }).unwrap()
     });

@@ -126,6 +126,8 @@ fn a_parameter_without_a_gradient_keeps_its_state_and_its_count() {
     assert_follows(&model, &twins, "without gradients");
 }
 
+// On SwiftShader, where SPIR-V is tested, the gradients of Burn's own SPIR-V kernels are wrong: zeros and NaN.
+#[cfg(not(feature = "vulkan"))]
 #[test]
 fn frozen_layers_stay_as_they_are() {
     let mut model = Mlp::new(&autodiff());
@@ -226,22 +228,68 @@ fn peers() -> [(&'static str, Recipe, ModuleOptimizer); 2] {
     ]
 }
 
+/// The coordinates of a model whose direction under Lion hung on rounding in some step.
+struct Flips {
+    momentum: Vec<Vec<f32>>,
+    flipped: Vec<Vec<bool>>,
+}
+
+impl Flips {
+    fn new<M: Module>(model: &M) -> Self {
+        let sizes: Vec<_> = read(model).iter().map(|param| param.values.len()).collect();
+        Self {
+            momentum: sizes.iter().map(|&n| vec![0.0; n]).collect(),
+            flipped: sizes.iter().map(|&n| vec![false; n]).collect(),
+        }
+    }
+
+    fn step(&mut self, grads: &[Vec<f32>]) {
+        let flipped = self.flipped.iter_mut().flatten();
+        let momentum = self.momentum.iter_mut().flatten();
+        for ((flipped, m), &g) in flipped.zip(momentum).zip(grads.iter().flatten()) {
+            let (a, b) = (0.9 * *m, 0.1 * g);
+            *flipped |= a + b != 0.0 && (a + b).abs() <= 1e-6 * (a.abs() + b.abs());
+            *m = 0.99 * *m + 0.01 * g;
+        }
+    }
+}
+
+fn values<M: Module>(grads: &GradientsParams, model: &M) -> Vec<Vec<f32>> {
+    struct Values<'a>(&'a GradientsParams, Vec<Vec<f32>>);
+    impl burn::module::ModuleVisitor for Values<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &burn::module::Param<Tensor<D>>) {
+            let grad = self.0.get::<D>(param.id).expect("every parameter has a gradient");
+            self.1.push(grad.into_data().try_to_vec().unwrap());
+        }
+    }
+    let mut values = Values(grads, Vec::new());
+    model.visit(&mut values);
+    values.1
+}
+
 #[test]
 fn the_same_gradients_move_a_transformer_as_burns_own_optimizers_do() {
     for (name, recipe, mut peer) in peers() {
         let mut theirs = Transformer::new(&autodiff());
         let mut ours = theirs.clone();
         let mut optim = GpuModuleOptimizer::new(gpu(), recipe);
+        let mut flips = Flips::new(&ours);
         for t in 0..50 {
             // Their gradients, for both.
             let grads = theirs.backward(t);
             let again = copy(&grads, &theirs);
+            if name == "lion" {
+                flips.step(&values(&grads, &theirs));
+            }
             theirs = peer.step(1e-3, theirs, grads);
             ours = optim.step(1e-3, ours, again);
         }
-        for (a, b) in read(&ours).iter().zip(read(&theirs)) {
+        let all = flips.flipped.iter().flatten().count();
+        let hung = flips.flipped.iter().flatten().filter(|&&flipped| flipped).count();
+        assert!(hung <= all / 1000, "{hung} of {all} coordinates hung on rounding");
+        for ((a, b), flipped) in read(&ours).iter().zip(read(&theirs)).zip(&flips.flipped) {
             for (i, (a, b)) in a.values.iter().zip(&b.values).enumerate() {
-                let close = (a - b).abs() <= 1e-6 + 1e-5 * b.abs();
+                let close = flipped[i] || (a - b).abs() <= 1e-6 + 1e-5 * b.abs();
                 assert!(close, "{}: {name} at {i}: {a}, Burn's {b}", gpu().adapter);
             }
         }
@@ -262,6 +310,8 @@ fn copy<M: Module>(grads: &GradientsParams, model: &M) -> GradientsParams {
     copy.1
 }
 
+// On SwiftShader, where SPIR-V is tested, the gradients of Burn's own SPIR-V kernels are wrong: zeros and NaN.
+#[cfg(not(feature = "vulkan"))]
 #[test]
 fn training_runs_lose_as_burns_own_do() {
     for (name, recipe, mut peer) in peers() {

@@ -1,0 +1,67 @@
+// Counts prove that the bracket holds the K-th largest, and find its bin: one workgroup a tensor. Selected are the bins
+// above the boundary; of the bin at the boundary, the `remaining` first. Where the bracket missed, launches the kernels that
+// select by full histograms. Leaves the bins cleared.
+
+@group(2) @binding(0) var<storage, read_write> launches: array<atomic<u32>>;
+
+@compute @workgroup_size(256)
+fn prove(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = linear(workgroup, workgroups);
+    if at < grid.count {
+        let tensor = grid.first + at;
+        let k = tensors.selections[tensor].k;
+        let above = atomicLoad(&tensors.selections[tensor].selected);
+        let inside = atomicLoad(&tensors.selections[tensor].inside);
+        // Behind a cut at key 0 lies only NaN, which is never selected.
+        let bottom = tensors.selections[tensor].low.key == 0u;
+        let holds = above <= k && (k <= above + inside || bottom) && inside <= tensors.selections[tensor].capacity;
+        let wanted = min(k, above + inside) - above;
+        var populations = take_populations(tensors.selections[tensor].histogram, lane);
+        let own = population(populations);
+        let through = scan(lane, own);
+        var passed = through - own;
+        // What the lanes have read of the selection, one of them overwrites now.
+        storageBarrier();
+        if lane == 0u {
+            if !holds {
+                miss(tensor);
+            } else {
+                atomicStore(&tensors.selections[tensor].selected, above + wanted);
+                if wanted == 0u {
+                    tensors.selections[tensor].boundary = i32(BINS);
+                    tensors.selections[tensor].remaining = 0u;
+                }
+            }
+        }
+        if holds && passed < wanted && wanted <= through {
+            let bin = i32(highest_bin(lane));
+            for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
+                if wanted <= passed + populations[b] {
+                    let whole = wanted == passed + populations[b];
+                    tensors.selections[tensor].boundary = bin - i32(b) - select(0, 1, whole);
+                    tensors.selections[tensor].remaining = select(wanted - passed, 0u, whole);
+                    if !whole && populations[b] > tensors.selections[tensor].list_capacity {
+                        miss(tensor);
+                    }
+                    break;
+                }
+                passed += populations[b];
+            }
+        }
+    }
+}
+
+// Leaves the tensor to the kernels that select by full histograms.
+fn miss(tensor: u32) {
+    tensors.selections[tensor].missed = 1u;
+    tensors.selections[tensor].open = 1u;
+    tensors.selections[tensor].found = Cut(0u, 0u);
+    tensors.selections[tensor].remaining = 0u;
+    atomicStore(&launches[3u * grid.launch], grid.launch_x);
+    atomicStore(&launches[3u * grid.launch + 1u], grid.launch_y);
+    atomicStore(&launches[3u * grid.launch + 2u], 1u);
+}

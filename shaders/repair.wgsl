@@ -1,0 +1,32 @@
+// Finishes the candidates whose bin decides, and lists those of the bin at the boundary.
+
+@compute @workgroup_size(256)
+fn repair(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = linear(workgroup, workgroups);
+    if at < grid.count {
+        let piece = chunks[grid.first + at];
+        let row = rows[piece.row];
+        let tensor = piece.tensor;
+        let bracket = bracket_of(tensor);
+        let boundary = tensors.selections[tensor].boundary;
+        let partly = tensors.selections[tensor].remaining > 0u;
+        let candidates = tensors.selections[tensor].candidates;
+        let count = select(atomicLoad(&tensors.selections[tensor].inside), 0u, tensors.selections[tensor].missed == 1u);
+        for (var slot = WORKGROUP * piece.part + lane; slot < count; slot += WORKGROUP * piece.parts) {
+            let candidate = read_candidate(candidates, slot);
+            if lies_in(piece, candidate) {
+                let bin = i32(bin_of(bracket, candidate.key, candidate.index));
+                if bin == boundary && partly {
+                    let listed = atomicAdd(&tensors.selections[tensor].listed, 1u);
+                    atomicStore(&counters[tensors.selections[tensor].list + listed], slot);
+                } else {
+                    finish(piece, row, candidate, select(row.gamma, row.alpha, bin > boundary));
+                }
+            }
+        }
+    }
+}

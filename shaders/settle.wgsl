@@ -1,0 +1,91 @@
+// Ranks the listed candidates by bisection, first of the key, then of the index, and finishes them. One workgroup a tensor.
+
+var<workgroup> rounds: u32;
+
+fn listed(candidates: u32, list: u32, place: u32) -> Candidate {
+    return read_candidate(candidates, atomicLoad(&counters[list + place]));
+}
+
+@compute @workgroup_size(256)
+fn settle(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    clear_totals(lane);
+    let at = linear(workgroup, workgroups);
+    if at < grid.count {
+        let piece = chunks[grid.first + at];
+        let row = rows[piece.row];
+        let tensor = piece.tensor;
+        let bracket = bracket_of(tensor);
+        let candidates = tensors.selections[tensor].candidates;
+        let list = tensors.selections[tensor].list;
+        let remaining = tensors.selections[tensor].remaining;
+        let first_part = piece.part == 0u;
+        let count = select(0u, atomicLoad(&tensors.selections[tensor].listed), first_part && remaining > 0u);
+
+        // The largest key that at least `remaining` reach, from the lowest of the bin.
+        if lane == 0u {
+            rounds = select(0u, bracket.shift, count > 0u && !bracket.by_index);
+        }
+        let key_rounds = workgroupUniformLoad(&rounds);
+        var threshold = bracket.low;
+        if count > 0u {
+            if bracket.by_index {
+                threshold = tensors.selections[tensor].low.key;
+            } else {
+                threshold += u32(tensors.selections[tensor].boundary) << bracket.shift;
+            }
+        }
+        var turn = 0u;
+        for (var round = key_rounds; round > 0u; round -= 1u) {
+            let trial = threshold + (1u << (round - 1u));
+            var mine = 0u;
+            for (var place = lane; place < count; place += WORKGROUP) {
+                mine += select(0u, 1u, listed(candidates, list, place).key >= trial);
+            }
+            if total(lane, turn, mine) >= remaining {
+                threshold = trial;
+            }
+            turn += 1u;
+        }
+
+        // Of the tied ones, the lowest indices: the largest index that fewer than `wanted` of them are below.
+        var above = 0u;
+        var tied = 0u;
+        for (var place = lane; place < count; place += WORKGROUP) {
+            let found = listed(candidates, list, place).key;
+            above += select(0u, 1u, found > threshold);
+            tied += select(0u, 1u, found == threshold);
+        }
+        let wanted = remaining - total(lane, turn, above);
+        let all = total(lane, turn + 1u, tied) == wanted;
+        turn += 2u;
+        if lane == 0u {
+            rounds = select(32u - countLeadingZeros(tensors.selections[tensor].numel), 0u, all || count == 0u);
+        }
+        let index_rounds = workgroupUniformLoad(&rounds);
+        var last = 0u;
+        for (var round = index_rounds; round > 0u; round -= 1u) {
+            let trial = last + (1u << (round - 1u));
+            var mine = 0u;
+            for (var place = lane; place < count; place += WORKGROUP) {
+                let candidate = listed(candidates, list, place);
+                mine += select(0u, 1u, candidate.key == threshold && candidate.index < trial);
+            }
+            if total(lane, turn, mine) < wanted {
+                last = trial;
+            }
+            turn += 1u;
+        }
+
+        for (var place = lane; place < count; place += WORKGROUP) {
+            let candidate = listed(candidates, list, place);
+            let tie = candidate.key == threshold && (all || candidate.index <= last);
+            if lies_in(piece, candidate) {
+                finish(piece, row, candidate, select(row.gamma, row.alpha, candidate.key > threshold || tie));
+            }
+        }
+    }
+}

@@ -1,0 +1,120 @@
+// θ ← θ − (decay θ + step φ ⊙ u), and the moments on the way, under `mgup`: before the high cut φ = α, behind the low one
+// φ = γ. Coordinates between the two keep their parameter and become candidates, which later kernels finish.
+
+var<workgroup> chosen: atomic<u32>;
+var<workgroup> kept: atomic<u32>;           // candidates
+var<workgroup> written: atomic<u32>;
+var<workgroup> reserved: u32;
+var<workgroup> touched: atomic<u32>;        // vectors that hold candidates
+var<workgroup> vectors: array<u32, 1024>;   // which
+
+struct List {
+    first: u32,
+    capacity: u32,
+    histogram: u32,
+    bracket: Bracket,
+}
+
+fn append(list: List, slot: u32, candidate: Candidate) {
+    if slot < list.capacity {
+        let found = within(list.bracket, candidate.key);
+        write_candidate(list.first, slot, Candidate(candidate.index, found, candidate.direction));
+        atomicAdd(&counters[list.histogram + bin_of(list.bracket, found, candidate.index)], 1u);
+    }
+}
+
+@compute @workgroup_size(32)
+fn stream_exact(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    if lane == 0u {
+        atomicStore(&chosen, 0u);
+        atomicStore(&kept, 0u);
+        atomicStore(&written, 0u);
+        atomicStore(&touched, 0u);
+    }
+    workgroupBarrier();
+    let at = linear(workgroup, workgroups);
+    if at < grid.count {
+        let chunk = chunks[grid.first + at];
+        let row = rows[chunk.row];
+        let high = cut_in(chunk, tensors.selections[chunk.tensor].high);
+        let low = cut_in(chunk, tensors.selections[chunk.tensor].low);
+        var word = 0u;
+        var counted = vec4<u32>(0u);
+        var left = vec4<u32>(0u);
+        var own = 0u;       // a bit for each of the lane's vectors that holds candidates
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            let vector = chunk.offset / 4u + j;
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
+            let next = update(load_state(vector), g, row);
+            var found = key(next.direction * g);
+            if lanes < 4u {
+                found = select(vec4<u32>(NAN_KEY), found, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes));
+            }
+            let index = chunk.index + 4u * j;
+            let selected = before(found, index, high);
+            let undecided = before(found, index, low) & !selected;
+            let factor = select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), selected);
+            let theta = load_param(chunk.param / 4u + j, lanes);
+            let moved = theta - (row.decay * theta + row.step * (factor * next.direction));
+            store_state(vector, next.state);
+            store_param(chunk.param / 4u + j, lanes, select(moved, theta, undecided));
+            counted += select(vec4<u32>(0u), vec4<u32>(1u), selected);
+            left += select(vec4<u32>(0u), vec4<u32>(1u), undecided);
+            own |= select(0u, 1u << (j / LANES), any(undecided));
+
+            word |= note(next.direction, selected, undecided) << note_shift(j);
+            if note_shift(j) == 24u || 4u * (j + LANES) >= chunk.len {
+                notes[note_word(chunk, j)] = word;
+                word = 0u;
+            }
+        }
+        atomicAdd(&chosen, (counted.x + counted.y) + (counted.z + counted.w));
+        atomicAdd(&kept, (left.x + left.y) + (left.z + left.w));
+        var place = atomicAdd(&touched, countOneBits(own));
+        for (; own != 0u; own &= own - 1u) {
+            vectors[place] = lane + LANES * firstTrailingBit(own);
+            place += 1u;
+        }
+        storageBarrier();
+        workgroupBarrier();
+        if lane == 0u {
+            atomicAdd(&tensors.selections[chunk.tensor].selected, atomicLoad(&chosen));
+            reserved = atomicAdd(&tensors.selections[chunk.tensor].inside, atomicLoad(&kept));
+        }
+        workgroupBarrier();
+        let selection = chunk.tensor;
+        let list = List(
+            tensors.selections[selection].candidates,
+            tensors.selections[selection].capacity,
+            tensors.selections[selection].histogram,
+            bracket_of(selection),
+        );
+        // Their scores follow once more from what was stored: few lanes of the loop above have any, and it is faster
+        // without.
+        let count = atomicLoad(&touched);
+        for (var i = lane; i < count; i += LANES) {
+            let j = vectors[i];
+            let lanes = min(4u, chunk.len - 4u * j);
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
+            let noted = unpack_notes(notes[note_word(chunk, j)], j);
+            let direction = recall(load_state(chunk.offset / 4u + j), noted, row);
+            let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
+            let found = select(vec4<u32>(NAN_KEY), key(direction * g), inside);
+            let index = chunk.index + 4u * j;
+            let decision = decided(noted, before(found, index, high), before(found, index, low));
+            let wanted = decision == vec4<u32>(UNDECIDED);
+            var slot = reserved + atomicAdd(&written, ones(wanted));
+            let flags = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), wanted);
+            for (var rest = flags.x | flags.y | flags.z | flags.w; rest != 0u; rest &= rest - 1u) {
+                let c = firstTrailingBit(rest);
+                append(list, slot, Candidate(index + c, found[c], direction[c]));
+                slot += 1u;
+            }
+        }
+    }
+}
