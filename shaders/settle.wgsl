@@ -26,18 +26,12 @@ fn settle(
         let count = select(0u, atomicLoad(&tensors.selections[tensor].listed), first_part && remaining > 0u);
 
         // The largest key that at least `remaining` reach, from the lowest of the bin.
+        let bin = keys_of(bracket, u32(max(tensors.selections[tensor].boundary, 0)));
         if lane == 0u {
-            rounds = select(0u, bracket.shift, count > 0u && !bracket.by_index);
+            rounds = select(0u, bin.open_bits, count > 0u);
         }
         let key_rounds = workgroupUniformLoad(&rounds);
-        var threshold = bracket.low;
-        if count > 0u {
-            if bracket.by_index {
-                threshold = tensors.selections[tensor].low.key;
-            } else {
-                threshold += u32(tensors.selections[tensor].boundary) << bracket.shift;
-            }
-        }
+        var threshold = bin.lowest;
         var turn = 0u;
         for (var round = key_rounds; round > 0u; round -= 1u) {
             let trial = threshold + (1u << (round - 1u));
