@@ -17,10 +17,10 @@ fn correct(piece: Chunk, row: Row, vector: u32, lanes: u32, direction: vec4<f32>
 @compute @workgroup_size(256)
 fn recount(
     @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let at = linear(workgroup, workgroups);
+    // Launched indirectly, where some drivers do not know the number of workgroups.
+    let at = workgroup.y * grid.launch_x + workgroup.x;
     if lane == 0u {
         work = 0u;
         if at < grid.count {
@@ -56,7 +56,7 @@ fn recount(
             let g = clip(load_grad(piece.grad / 4u + vector, lanes));
             let noted = unpack_notes(notes[note_word(chunk, j)], j);
             let direction = recall(load_state(piece.offset / 4u + vector), noted, row);
-            let found = select(vec4<u32>(NAN_KEY), key(direction * g), inside);
+            let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
             let index = piece.index + 4u * vector;
             if !searching {
                 let was = decided(noted, before(found, index, high), before(found, index, low));

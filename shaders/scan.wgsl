@@ -7,10 +7,10 @@ var<workgroup> work: u32;
 @compute @workgroup_size(256)
 fn scan_bins(
     @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
-    let at = linear(workgroup, workgroups);
+    // Launched indirectly, where some drivers do not know the number of workgroups.
+    let at = workgroup.y * grid.launch_x + workgroup.x;
     let tensor = grid.first + at;
     if lane == 0u {
         work = 0u;

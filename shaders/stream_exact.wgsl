@@ -67,7 +67,7 @@ fn stream_exact(
             left += select(vec4<u32>(0u), vec4<u32>(1u), undecided);
             own |= select(0u, 1u << (j / LANES), any(undecided));
 
-            word |= note(next.direction, selected, undecided) << note_shift(j);
+            word |= note(next.direction, found, selected, undecided) << note_shift(j);
             if note_shift(j) == 24u || 4u * (j + LANES) >= chunk.len {
                 notes[note_word(chunk, j)] = word;
                 word = 0u;
@@ -104,7 +104,7 @@ fn stream_exact(
             let noted = unpack_notes(notes[note_word(chunk, j)], j);
             let direction = recall(load_state(chunk.offset / 4u + j), noted, row);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
-            let found = select(vec4<u32>(NAN_KEY), key(direction * g), inside);
+            let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
             let index = chunk.index + 4u * j;
             let decision = decided(noted, before(found, index, high), before(found, index, low));
             let wanted = decision == vec4<u32>(UNDECIDED);

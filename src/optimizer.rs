@@ -877,8 +877,8 @@ impl GpuOptimizer {
         Ok(self.read(name, self.state(name, state)?))
     }
 
-    /// Reads what selection did to a tensor in the last step that ran. A tensor that was left out of a step in which others
-    /// of its kind took part reports 0. Off the web, poll the device until the future is ready.
+    /// Reads what selection did to a tensor in the last step that ran. For a tensor that was left out of that step, it means
+    /// nothing. Off the web, poll the device until the future is ready.
     ///
     /// # Errors
     /// [`Error::UnknownTensor`], when called; [`Error::Readback`], when awaited.
@@ -921,7 +921,9 @@ impl GpuOptimizer {
     #[doc(hidden)]
     pub fn force_miss(&self, miss: Miss) {
         for (i, tensor) in self.plan.tensors.iter().enumerate() {
-            let Some(sampling) = tensor.sampling else { continue };
+            let class = self.plan.blocks[tensor.block].class;
+            let exact = self.plan.classes[class].policy == PolicyKind::Mgup;
+            let Some(sampling) = tensor.sampling.filter(|_| exact) else { continue };
             let sampled = sampling.coordinates() as u32;
             let (first, words) = match miss {
                 Miss::Above => (7, [sampled * 3 / 4, sampled]),

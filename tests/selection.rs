@@ -160,6 +160,27 @@ fn a_missed_bracket_costs_time_and_nothing_else() {
 }
 
 #[test]
+fn momentum_that_is_not_finite_is_never_selected_and_spoils_no_neighbour() {
+    // Without β1 the direction is the gradient's sign, but for 0·∞: no number, while the momentum stays infinite.
+    let n = 20_000;
+    let base = Base::Lion(Lion { lr: f64::from(LR), betas: [0.0, 0.99], ..Lion::default() });
+    let recipe = Recipe { base, ..recipe(0.5, Selection::Exact) };
+    let scores = noise(n, 5);
+    let momentum: Vec<f32> = (0..n).map(|i| if i % 7 == 0 { f32::INFINITY } else { 0.0 }).collect();
+    let expected: Vec<f32> =
+        scores.iter().zip(&momentum).map(|(&s, m)| if m.is_finite() { s } else { f32::NAN }).collect();
+    for gpu in common::gpus() {
+        for miss in [None, Some(Miss::Above), Some(Miss::Below), Some(Miss::Overflow)] {
+            let found = phi_with(&gpu, recipe, &[("w".to_owned(), scores.clone())], |optimizer| {
+                optimizer.write_state("w", "exp_avg", &momentum).unwrap();
+                miss.into_iter().for_each(|miss| optimizer.force_miss(miss));
+            });
+            assert_top_k(&format!("{}: {miss:?}", gpu.name), &expected, n / 2, &found[0]);
+        }
+    }
+}
+
+#[test]
 fn exact_selection_counts_across_pages() {
     // Bindings of 4 MiB and buffers of 16: each tensor spans two pages, all of them two blocks.
     let limits = wgpu::Limits {
@@ -280,5 +301,21 @@ fn grids_of_two_dimensions_select_exactly() {
             assert_top_k(&format!("{}: {name}", gpu.name), scores, scores.len() / 2, found);
             assert!(!found.selected.missed);
         }
+    }
+}
+
+#[test]
+#[ignore = "takes minutes and 6 GB: cargo test --test selection -- --ignored"]
+fn a_tensor_of_more_than_2_27_coordinates_is_selected_exactly() {
+    let n = (1 << 27) + 4099;
+    let random = noise(n, 11);
+    // A third zeros, and the threshold among them.
+    let scores: Vec<f32> = random.iter().map(|&x| if x < 0.33 { 0.0 } else { 0.1 * x - 0.066 }).collect();
+    let limits = wgpu::Limits { max_buffer_size: 1 << 30, ..wgpu::Limits::default() };
+    for gpu in common::gpus_with(limits) {
+        let scores = [("huge".to_owned(), scores.clone())];
+        let found = phi(&gpu, recipe(0.5, Selection::Exact), &scores);
+        assert_top_k(&gpu.name, &scores[0].1, n / 2, &found[0]);
+        println!("{}: {:?}", gpu.name, found[0].selected);
     }
 }

@@ -233,7 +233,7 @@ fn main() {
     env_logger::init();
     let gpu = Gpu::open().expect("a GPU");
     println!("{}, medians of {} alternating steps", gpu.adapter, arguments.samples);
-    println!("Burn with kernel fusion and autotune: {}", cfg!(feature = "default"));
+    println!("Burn with kernel fusion and autotune: {}", cfg!(all(feature = "fusion", feature = "autotune")));
     // Burn's own optimizers want parameters on the tape.
     let device = gpu.device.clone().autodiff();
     let adamw = AdamW { eps: 1e-5, weight_decay: 1e-4, ..AdamW::torch() };

@@ -74,7 +74,8 @@ fn paint(
         let color = RGBColor(r, g, b);
         chart
             .draw_series(LineSeries::new(points.iter().copied(), color.stroke_width(2)).point_size(3))?
-            .label(name)
+            // The box is drawn a little narrower than the text.
+            .label(format!("{name}    "))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], color.stroke_width(2)));
     }
     chart
