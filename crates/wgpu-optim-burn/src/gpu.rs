@@ -62,15 +62,16 @@ impl Gpu {
     /// Registers wgpu handles of the caller with Burn, as of a renderer.
     ///
     /// # Errors
-    /// [`Error::Device`] if Burn cannot use them; with the feature `vulkan`, also without `PASSTHROUGH_SHADERS`.
+    /// [`Error::Device`] if Burn cannot use them; with the feature `vulkan`, also without
+    /// `PASSTHROUGH_SHADERS` and `IMMEDIATES`.
     pub fn register(setup: WgpuSetup) -> Result<Self, Error> {
         let name = adapter::describe(&setup.adapter.get_info());
         // Burn would find out at its first kernel.
-        let spirv = cfg!(feature = "vulkan") && setup.backend == wgpu::Backend::Vulkan;
-        if spirv && !setup.device.features().contains(wgpu::Features::PASSTHROUGH_SHADERS) {
+        let needed = wgpu::Features::PASSTHROUGH_SHADERS | wgpu::Features::IMMEDIATES;
+        let missing = needed.difference(setup.device.features());
+        if cfg!(feature = "vulkan") && setup.backend == wgpu::Backend::Vulkan && !missing.is_empty() {
             return Err(Error::Device(format!(
-                "Burn's SPIR-V compiler needs a device with the feature PASSTHROUGH_SHADERS; that of {name} was opened \
-                 without"
+                "Burn's SPIR-V compiler needs more features than the device of {name} was opened with: {missing}"
             )));
         }
         let device = Device::wgpu_options()

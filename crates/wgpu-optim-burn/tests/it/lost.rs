@@ -16,13 +16,13 @@ struct Few {
 fn a_lost_device_is_an_error() {
     let gpu = pollster::block_on(async {
         let (instance, adapter) = adapter::from_env().await.unwrap();
-        // What Burn's SPIR-V compiler needs.
-        let features = if cfg!(feature = "vulkan") {
-            wgpu::Features::PASSTHROUGH_SHADERS
-        } else {
-            wgpu::Features::empty()
+        // Burn's SPIR-V compiler needs some of them.
+        let features = adapter.features().difference(wgpu::Features::all_experimental_mask());
+        let descriptor = wgpu::DeviceDescriptor {
+            required_features: features,
+            required_limits: adapter.limits(),
+            ..Default::default()
         };
-        let descriptor = wgpu::DeviceDescriptor { required_features: features, ..Default::default() };
         let (device, queue) = adapter.request_device(&descriptor).await.unwrap();
         let backend = adapter.get_info().backend;
         Gpu::register(WgpuSetup { instance, adapter, device, queue, backend }).unwrap()

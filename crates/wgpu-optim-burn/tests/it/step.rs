@@ -247,8 +247,10 @@ impl Flips {
         let flipped = self.flipped.iter_mut().flatten();
         let momentum = self.momentum.iter_mut().flatten();
         for ((flipped, m), &g) in flipped.zip(momentum).zip(grads.iter().flatten()) {
-            let (a, b) = (0.9 * *m, 0.1 * g);
-            *flipped |= a + b != 0.0 && (a + b).abs() <= 1e-6 * (a.abs() + b.abs());
+            let (a, b) = (0.9 * f64::from(*m), 0.1 * f64::from(g));
+            let parts = a.abs() + b.abs();
+            // Or on whether what is no normal number is zero.
+            *flipped |= parts > 0.0 && ((a + b).abs() <= 1e-6 * parts || parts < 1e-36);
             *m = 0.99 * *m + 0.01 * g;
         }
     }
