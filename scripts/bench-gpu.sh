@@ -5,7 +5,8 @@
 # WGPU_OPTIM names a tool that is built already. Where Python has PyTorch with CUDA, its fused AdamW and MGUP written with
 # its operations are measured beside ours. WGPU_ADAPTER_NAME chooses the adapter.
 set -euo pipefail
-file=$(realpath -m "${1:-bench-gpu.json}")
+file=${1:-bench-gpu.json}
+case $file in /*) ;; *) file=$PWD/$file ;; esac
 cd "$(dirname "$0")/.."
 . scripts/adapter.sh
 ensure_adapter

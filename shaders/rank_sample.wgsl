@@ -11,7 +11,7 @@ var<workgroup> same: u32;       // how many keys share them
 var<workgroup> place: u32;      // in the sample
 var<workgroup> enough: u32;
 
-// Finds the bin that holds the rank sought; true for the lane that has it.
+// Finds the bin that holds the rank sought, and makes it the next digit.
 fn narrow(lane: u32, counted: array<u32, 8>, shift: u32) {
     var populations = counted;
     let own = population(populations);

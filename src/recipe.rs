@@ -234,8 +234,8 @@ impl ParamGroups {
 
     /// Clips the gradients of every step to a global norm, by the factor of `torch.nn.utils.clip_grad_norm_`: all
     /// gradients of the step, of all tensors and groups, are multiplied by min(1, max_norm / (‖g‖₂ + 1e-6)) as they are read; the
-    /// caller's buffers keep theirs. Default off, which costs nothing; on, it costs 4 bytes a parameter and two
-    /// dispatches.
+    /// caller's buffers keep theirs. Default off, which costs nothing; on, it costs 4 bytes a parameter, a
+    /// dispatch for each kind of recipe (and page), and one more.
     ///
     /// `max_norm` is > 0 and finite; [`GpuOptimizer::new`](crate::GpuOptimizer::new) refuses anything else. If the norm
     /// is not finite in f32, finite gradients count as 0, and the others spoil their own coordinates.

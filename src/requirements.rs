@@ -30,7 +30,7 @@ pub struct Requirements {
 
 impl Requirements {
     /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB, or more than some
-    /// 300 million parameters or 8,000 tensors of more than 4,096 are stepped under exact `mgup`.
+    /// 400 million parameters in large tensors, or 4,000 tensors of 5,000, are stepped under exact `mgup`.
     ///
     /// # Errors
     /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.

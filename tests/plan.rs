@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use wgpu_optim::kernel::Kernel;
 use wgpu_optim::passes::Schedule;
 use wgpu_optim::plan::{CHUNK, Chunk, Ownership, Plan, PlanLimits, SMALL};
-use wgpu_optim::{Error, ParamGroups, Recipe, TensorSpec};
+use wgpu_optim::{Error, ParamGroups, Recipe, Requirements, TensorSpec};
 
 const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
 
@@ -189,4 +189,15 @@ fn a_short_tensor_behind_a_large_one_of_another_kind_is_not_sampled() {
     let plan = plan(&specs, groups, WEBGPU).unwrap();
     assert_sound(&plan, WEBGPU, 65_535);
     assert!(plan.pages.iter().all(|page| page.pieces.is_empty()));
+}
+
+#[test]
+fn models_of_the_documented_sizes_fit_webgpus_defaults() {
+    let fits = |count: usize, numel: usize| {
+        let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("w{i}"), [numel])).collect();
+        let recipe: Recipe = "mgup-adamw".parse().unwrap();
+        Requirements::new(&specs, recipe).unwrap().check(&wgpu_optim::wgpu::Limits::default()).is_ok()
+    };
+    assert!(fits(8, 50_000_000) && !fits(9, 50_000_000));
+    assert!(fits(4_000, 5_000) && !fits(5_000, 5_000));
 }
