@@ -20,7 +20,7 @@ fn norm(
     let total = sum_over_lanes(lane, (squares.x + squares.y) + (squares.z + squares.w));
     if lane == 0u && at < grid.count {
         let chunk = chunks[grid.first + at];
-        let place = tensors.selections[chunk.tensor].first_chunk + chunk.index / CHUNK;
+        let place = tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK;
         atomicStore(&counters[grid.norms + place], bitcast<u32>(total));
     }
 }

@@ -8,6 +8,6 @@ fn prepare(
 ) {
     let at = linear(workgroup, workgroups) * WORKGROUP + lane;
     if at < grid.count {
-        atomicStore(&tensors.selections[grid.first + at].selected, 0u);
+        atomicStore(&tensors.each[grid.first + at].selected, 0u);
     }
 }

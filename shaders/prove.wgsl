@@ -13,14 +13,14 @@ fn prove(
     let at = linear(workgroup, workgroups);
     if at < grid.count {
         let tensor = grid.first + at;
-        let k = tensors.selections[tensor].k;
-        let above = atomicLoad(&tensors.selections[tensor].selected);
-        let inside = atomicLoad(&tensors.selections[tensor].inside);
+        let k = tensors.each[tensor].k;
+        let above = atomicLoad(&tensors.each[tensor].selected);
+        let inside = atomicLoad(&tensors.each[tensor].inside);
         // Behind a cut at key 0 lies only NaN, which is never selected.
-        let bottom = tensors.selections[tensor].low.key == 0u;
-        let holds = above <= k && (k <= above + inside || bottom) && inside <= tensors.selections[tensor].capacity;
+        let bottom = tensors.each[tensor].low.key == 0u;
+        let holds = above <= k && (k <= above + inside || bottom) && inside <= tensors.each[tensor].capacity;
         let wanted = min(k, above + inside) - above;
-        var populations = take_populations(tensors.selections[tensor].histogram, lane);
+        var populations = take_populations(tensors.each[tensor].histogram, lane);
         let own = population(populations);
         let through = scan(lane, own);
         var passed = through - own;
@@ -30,10 +30,10 @@ fn prove(
             if !holds {
                 miss(tensor);
             } else {
-                atomicStore(&tensors.selections[tensor].selected, above + wanted);
+                atomicStore(&tensors.each[tensor].selected, above + wanted);
                 if wanted == 0u {
-                    tensors.selections[tensor].boundary = i32(BINS);
-                    tensors.selections[tensor].remaining = 0u;
+                    tensors.each[tensor].boundary = i32(BINS);
+                    tensors.each[tensor].remaining = 0u;
                 }
             }
         }
@@ -42,9 +42,9 @@ fn prove(
             for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
                 if wanted <= passed + populations[b] {
                     let whole = wanted == passed + populations[b];
-                    tensors.selections[tensor].boundary = bin - i32(b) - select(0, 1, whole);
-                    tensors.selections[tensor].remaining = select(wanted - passed, 0u, whole);
-                    if !whole && populations[b] > tensors.selections[tensor].list_capacity {
+                    tensors.each[tensor].boundary = bin - i32(b) - select(0, 1, whole);
+                    tensors.each[tensor].remaining = select(wanted - passed, 0u, whole);
+                    if !whole && populations[b] > tensors.each[tensor].list_capacity {
                         miss(tensor);
                     }
                     break;
@@ -57,10 +57,10 @@ fn prove(
 
 // Leaves the tensor to the kernels that select by full histograms.
 fn miss(tensor: u32) {
-    tensors.selections[tensor].missed = 1u;
-    tensors.selections[tensor].open = 1u;
-    tensors.selections[tensor].found = Cut(0u, 0u);
-    tensors.selections[tensor].remaining = 0u;
+    tensors.each[tensor].missed = 1u;
+    tensors.each[tensor].open = 1u;
+    tensors.each[tensor].found = Cut(0u, 0u);
+    tensors.each[tensor].remaining = 0u;
     atomicStore(&launches[3u * grid.launch], grid.launch_x);
     atomicStore(&launches[3u * grid.launch + 1u], grid.launch_y);
     atomicStore(&launches[3u * grid.launch + 2u], 1u);

@@ -62,14 +62,14 @@ fn next_digit(lane: u32, first: u32, vectors: u32, exists: bool, known: u32, shi
 
 fn publish(tensor: u32, bound: u32, cut: Cut) {
     if bound == 0u {
-        tensors.selections[tensor].high = cut;
-        tensors.selections[tensor].open = 0u;
-        tensors.selections[tensor].missed = 0u;
-        atomicStore(&tensors.selections[tensor].inside, 0u);
-        atomicStore(&tensors.selections[tensor].listed, 0u);
-        atomicStore(&tensors.selections[tensor].selected, 0u);
+        tensors.each[tensor].high = cut;
+        tensors.each[tensor].open = 0u;
+        tensors.each[tensor].missed = 0u;
+        atomicStore(&tensors.each[tensor].inside, 0u);
+        atomicStore(&tensors.each[tensor].listed, 0u);
+        atomicStore(&tensors.each[tensor].selected, 0u);
     } else {
-        tensors.selections[tensor].low = cut;
+        tensors.each[tensor].low = cut;
     }
 }
 
@@ -83,20 +83,20 @@ fn rank_sample(
     if at < grid.count * grid.bounds {
         let tensor = grid.first + at / grid.bounds;
         let bound = at % grid.bounds;
-        let rank = select(tensors.selections[tensor].rank_high, tensors.selections[tensor].rank_low, bound == 1u);
-        let first = tensors.selections[tensor].sample / 4u;
-        let vectors = SECTOR / 4u * tensors.selections[tensor].strata;
+        let rank = select(tensors.each[tensor].rank_high, tensors.each[tensor].rank_low, bound == 1u);
+        let first = tensors.each[tensor].sample / 4u;
+        let vectors = SECTOR / 4u * tensors.each[tensor].strata;
         if lane == 0u {
             digits = 0u;
             left = rank;
             place = 0u;
         }
-        narrow(lane, take_populations(tensors.selections[tensor].histogram + bound * BINS, lane), 21u);
+        narrow(lane, take_populations(tensors.each[tensor].histogram + bound * BINS, lane), 21u);
         let total = sums[WORKGROUP - 1u];
         let exists = rank > 0u && rank <= total;
 
         next_digit(lane, first, vectors, exists, 21u, 10u);
-        let width = tensors.selections[tensor].rank_low - min(tensors.selections[tensor].rank_high, tensors.selections[tensor].rank_low);
+        let width = tensors.each[tensor].rank_low - min(tensors.each[tensor].rank_high, tensors.each[tensor].rank_low);
         if lane == 0u {
             // Approximate selection has no second rank, and its width is 0.
             enough = select(0u, 1u, exists && same <= width / 32u);
@@ -139,7 +139,7 @@ fn rank_sample(
             if rank == 0u {
                 cut = Cut(0xffffffffu, 0u);         // before all
             } else if exists {
-                let sector = sampled_sector(tensor, tensors.selections[tensor].t, place / SECTOR);
+                let sector = sampled_sector(tensor, tensors.each[tensor].t, place / SECTOR);
                 cut = Cut(digits, SECTOR * sector + place % SECTOR + 1u);
             }
             publish(tensor, bound, cut);

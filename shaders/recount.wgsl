@@ -4,16 +4,6 @@
 
 var<workgroup> work: u32;
 
-fn correct(piece: Chunk, row: Row, vector: u32, lanes: u32, direction: vec4<f32>, was: vec4<u32>, selected: vec4<bool>) {
-    let factor = select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), selected);
-    let taken = select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), was == vec4<u32>(SELECTED));
-    let theta = load_param(vector, lanes);
-    let moved = theta - (row.decay * theta + row.step * (factor * direction));
-    let mended = theta + row.step * ((taken - factor) * direction);
-    let decided = select(moved, mended, was != vec4<u32>(UNDECIDED));
-    store_param(vector, lanes, select(decided, theta, (was != vec4<u32>(UNDECIDED)) & (taken == factor)));
-}
-
 @compute @workgroup_size(256)
 fn recount(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -25,7 +15,7 @@ fn recount(
         work = 0u;
         if at < grid.count {
             let tensor = chunks[grid.first + at].tensor;
-            work = select(tensors.selections[tensor].open, tensors.selections[tensor].missed, grid.correct == 1u);
+            work = select(tensors.each[tensor].open, tensors.each[tensor].missed, grid.correct == 1u);
         }
     }
     if workgroupUniformLoad(&work) == 0u {
@@ -34,33 +24,34 @@ fn recount(
     clear_bins(lane);
     let piece = chunks[grid.first + at];
     let row = rows[piece.row];
-    let high = cut_in(piece, tensors.selections[piece.tensor].high);
-    let low = cut_in(piece, tensors.selections[piece.tensor].low);
-    let digits = tensors.selections[piece.tensor].found;
+    let high = cut_in(piece, tensors.each[piece.tensor].high);
+    let low = cut_in(piece, tensors.each[piece.tensor].low);
+    let digits = tensors.each[piece.tensor].found;
     let cut = cut_in(piece, digits);
     // Not by `grid.correct`: some drivers compile a kernel anew for each value of a uniform that it branches on.
-    let searching = tensors.selections[piece.tensor].open > 0u;
-    let round = max(tensors.selections[piece.tensor].open, 1u) - 1u;
+    let searching = tensors.each[piece.tensor].open > 0u;
+    let round = max(tensors.each[piece.tensor].open, 1u) - 1u;
     let known = vec4<u32>(array<u32, 3>(31u, 21u, 10u)[round % 3u]);   // bits below the known digits
     let shift = array<u32, 3>(21u, 10u, 0u)[round % 3u];               // bits below the wanted digit
     let anything = vec4<bool>(round % 3u == 0u);
     let width = select(2047u, 1023u, round % 3u == 2u);
     for (var c = piece.part; c * CHUNK < piece.len; c += piece.parts) {
         var chunk = piece;
-        chunk.mask += c * CHUNK / 16u;
         let len = min(CHUNK, piece.len - c * CHUNK);
+        chunk.mask += c * CHUNK / 16u;
+        chunk.len = len;
         for (var j = lane; 4u * j < len; j += WORKGROUP) {
             let lanes = min(4u, len - 4u * j);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let vector = c * CHUNK / 4u + j;
             let g = clip(load_grad(piece.grad / 4u + vector, lanes));
-            let noted = unpack_notes(notes[note_word(chunk, j)], j);
-            let direction = recall(load_state(piece.offset / 4u + vector), noted, row);
+            let noted = unpack_notes(load_notes(note_word(chunk, j)), j);
+            let direction = recall(load_state(piece.offset / 4u + vector), g, noted, row);
             let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
             let index = piece.index + 4u * vector;
             if !searching {
                 let was = decided(noted, before(found, index, high), before(found, index, low));
-                correct(piece, row, piece.param / 4u + vector, lanes, direction, was, before(found, index, cut));
+                correct(chunk, j, piece.param / 4u + vector, row, direction, was, before(found, index, cut) & inside);
             } else {
                 var value = found;
                 var wanted = found != vec4<u32>(NAN_KEY);
@@ -79,5 +70,5 @@ fn recount(
             }
         }
     }
-    flush_bins(lane, tensors.selections[piece.tensor].histogram, 1u);
+    flush_bins(lane, tensors.each[piece.tensor].histogram, 1u);
 }

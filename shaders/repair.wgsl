@@ -12,19 +12,19 @@ fn repair(
         let row = rows[piece.row];
         let tensor = piece.tensor;
         let bracket = bracket_of(tensor);
-        let boundary = tensors.selections[tensor].boundary;
-        let partly = tensors.selections[tensor].remaining > 0u;
-        let candidates = tensors.selections[tensor].candidates;
-        let count = select(atomicLoad(&tensors.selections[tensor].inside), 0u, tensors.selections[tensor].missed == 1u);
+        let boundary = tensors.each[tensor].boundary;
+        let partly = tensors.each[tensor].remaining > 0u;
+        let candidates = tensors.each[tensor].candidates;
+        let count = select(atomicLoad(&tensors.each[tensor].inside), 0u, tensors.each[tensor].missed == 1u);
         for (var slot = WORKGROUP * piece.part + lane; slot < count; slot += WORKGROUP * piece.parts) {
             let candidate = read_candidate(candidates, slot);
             if lies_in(piece, candidate) {
                 let bin = i32(bin_of(bracket, candidate.key, candidate.index));
                 if bin == boundary && partly {
-                    let listed = atomicAdd(&tensors.selections[tensor].listed, 1u);
-                    atomicStore(&counters[tensors.selections[tensor].list + listed], slot);
+                    let listed = atomicAdd(&tensors.each[tensor].listed, 1u);
+                    atomicStore(&counters[tensors.each[tensor].list + listed], slot);
                 } else {
-                    finish(piece, row, candidate, select(row.gamma, row.alpha, bin > boundary));
+                    finish(piece, row, candidate, bin > boundary);
                 }
             }
         }

@@ -14,15 +14,15 @@ fn sample(
     if at < grid.count {
         let piece = chunks[grid.first + at];
         let row = rows[piece.row];
-        let stride = tensors.selections[piece.tensor].stride;
+        let stride = tensors.each[piece.tensor].stride;
         let first = piece.index / (SECTOR * stride) + STRATA * piece.part;
-        let end = min(first + STRATA, tensors.selections[piece.tensor].strata);
+        let end = min(first + STRATA, tensors.each[piece.tensor].strata);
         for (var stratum = first + lane; stratum < end; stratum += WORKGROUP) {
             let inside = SECTOR * sampled_sector(piece.tensor, row.t, stratum) - piece.index;
             if inside < piece.len {
                 let g = clip(load_grad((piece.grad + inside) / 4u, 4u));
                 let found = key(update(load_state((piece.offset + inside) / 4u), g, row).direction * g);
-                samples[tensors.selections[piece.tensor].sample / 4u + stratum] = found;
+                samples[tensors.each[piece.tensor].sample / 4u + stratum] = found;
                 count(found.x, 21u, found.x != NAN_KEY);
                 count(found.y, 21u, found.y != NAN_KEY);
                 count(found.z, 21u, found.z != NAN_KEY);
@@ -30,14 +30,14 @@ fn sample(
             }
         }
         if piece.index == 0u && piece.part == 0u && lane == 0u {
-            tensors.selections[piece.tensor].t = row.t;
+            tensors.each[piece.tensor].t = row.t;
         }
     }
     workgroupBarrier();
     if at < grid.count {
         // A copy for each cut. No loop over a uniform: some drivers compile a kernel anew for each value that it has.
         let tensor = chunks[grid.first + at].tensor;
-        let copies = select(1u, 2u, tensors.selections[tensor].rank_low > 0u);
-        flush_bins(lane, tensors.selections[tensor].histogram, copies);
+        let copies = select(1u, 2u, tensors.each[tensor].rank_low > 0u);
+        flush_bins(lane, tensors.each[tensor].histogram, copies);
     }
 }

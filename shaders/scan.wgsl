@@ -15,28 +15,28 @@ fn scan_bins(
     if lane == 0u {
         work = 0u;
         if at < grid.count {
-            work = tensors.selections[tensor].open;
+            work = tensors.each[tensor].open;
         }
     }
     if workgroupUniformLoad(&work) == 0u {
         return;
     }
-    let round = tensors.selections[tensor].open - 1u;
-    var populations = take_populations(tensors.selections[tensor].histogram, lane);
+    let round = tensors.each[tensor].open - 1u;
+    var populations = take_populations(tensors.each[tensor].histogram, lane);
     let own = population(populations);
     let through = scan(lane, own);
     let all = sums[WORKGROUP - 1u];
-    let cut = tensors.selections[tensor].found;
+    let cut = tensors.each[tensor].found;
     // NaN scores are in no bin: with fewer than K others, all of those are selected.
-    let wanted = select(tensors.selections[tensor].remaining, min(tensors.selections[tensor].k, all), round == 0u);
+    let wanted = select(tensors.each[tensor].remaining, min(tensors.each[tensor].k, all), round == 0u);
     var passed = through - own;
     // What the lanes have read of the selection, one of them overwrites now.
     storageBarrier();
     if round == 0u && lane == 0u {
-        atomicStore(&tensors.selections[tensor].selected, wanted);
+        atomicStore(&tensors.each[tensor].selected, wanted);
         if wanted == 0u {
-            tensors.selections[tensor].open = 0u;
-            tensors.selections[tensor].found = Cut(0xffffffffu, 0u);
+            tensors.each[tensor].open = 0u;
+            tensors.each[tensor].found = Cut(0xffffffffu, 0u);
         }
     }
     if passed < wanted && wanted <= through {
@@ -48,15 +48,15 @@ fn scan_bins(
                 let digit = (bin - b) << shift;
                 if round < 3u {
                     let digits = cut.key | digit;
-                    tensors.selections[tensor].found = Cut(select(digits, digits - 1u, whole), 0u);
+                    tensors.each[tensor].found = Cut(select(digits, digits - 1u, whole), 0u);
                 } else {
                     let digits = cut.limit | digit;
                     // Selected are the indices up to ~digits; all of them where that is the last.
                     let limit = select(0u - digits, 0xffffffffu, digits == 0u);
-                    tensors.selections[tensor].found = Cut(cut.key, select(digits, limit, whole));
+                    tensors.each[tensor].found = Cut(cut.key, select(digits, limit, whole));
                 }
-                tensors.selections[tensor].open = select(round + 2u, 0u, whole);
-                tensors.selections[tensor].remaining = wanted - passed;
+                tensors.each[tensor].open = select(round + 2u, 0u, whole);
+                tensors.each[tensor].remaining = wanted - passed;
                 break;
             }
             passed += populations[b];

@@ -40,6 +40,6 @@ fn score_mask(
     }
     workgroupBarrier();
     if lane == 0u && at < grid.count {
-        atomicAdd(&tensors.selections[chunks[grid.first + at].tensor].selected, atomicLoad(&positive));
+        atomicAdd(&tensors.each[chunks[grid.first + at].tensor].selected, atomicLoad(&positive));
     }
 }

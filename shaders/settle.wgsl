@@ -19,14 +19,14 @@ fn settle(
         let row = rows[piece.row];
         let tensor = piece.tensor;
         let bracket = bracket_of(tensor);
-        let candidates = tensors.selections[tensor].candidates;
-        let list = tensors.selections[tensor].list;
-        let remaining = tensors.selections[tensor].remaining;
+        let candidates = tensors.each[tensor].candidates;
+        let list = tensors.each[tensor].list;
+        let remaining = tensors.each[tensor].remaining;
         let first_part = piece.part == 0u;
-        let count = select(0u, atomicLoad(&tensors.selections[tensor].listed), first_part && remaining > 0u);
+        let count = select(0u, atomicLoad(&tensors.each[tensor].listed), first_part && remaining > 0u);
 
         // The largest key that at least `remaining` reach, from the lowest of the bin.
-        let bin = keys_of(bracket, u32(max(tensors.selections[tensor].boundary, 0)));
+        let bin = keys_of(bracket, u32(max(tensors.each[tensor].boundary, 0)));
         if lane == 0u {
             rounds = select(0u, bin.open_bits, count > 0u);
         }
@@ -57,7 +57,7 @@ fn settle(
         let all = total(lane, turn + 1u, tied) == wanted;
         turn += 2u;
         if lane == 0u {
-            rounds = select(32u - countLeadingZeros(tensors.selections[tensor].numel), 0u, all || count == 0u);
+            rounds = select(32u - countLeadingZeros(tensors.each[tensor].numel), 0u, all || count == 0u);
         }
         let index_rounds = workgroupUniformLoad(&rounds);
         var last = 0u;
@@ -78,7 +78,7 @@ fn settle(
             let candidate = listed(candidates, list, place);
             let tie = candidate.key == threshold && (all || candidate.index <= last);
             if lies_in(piece, candidate) {
-                finish(piece, row, candidate, select(row.gamma, row.alpha, candidate.key > threshold || tie));
+                finish(piece, row, candidate, candidate.key > threshold || tie);
             }
         }
     }

@@ -17,9 +17,10 @@ fn small(
     if at < grid.count {
         let chunk = chunks[grid.first + at];
         let row = rows[chunk.row];
-        let k = tensors.selections[chunk.tensor].k;
+        let k = tensors.each[chunk.tensor].k;
+        begin(chunk, lane);
         let vectors = (chunk.len + 4u * SMALL_LANES - 1u) / (4u * SMALL_LANES);
-        var directions: array<vec4<f32>, VECTORS>;
+        var found: array<vec4<f32>, VECTORS>;     // directions
         var keys: array<vec4<u32>, VECTORS>;
         for (var r = 0u; r < vectors; r += 1u) {
             let j = lane + r * SMALL_LANES;
@@ -30,7 +31,7 @@ fn small(
                 let g = clip(load_grad(chunk.grad / 4u + j, lanes));
                 let next = update(load_state(vector), g, row);
                 store_state(vector, next.state);
-                directions[r] = next.direction;
+                found[r] = next.direction;
                 let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
                 keys[r] = select(vec4<u32>(NAN_KEY), key(next.direction * g), inside);
             }
@@ -64,7 +65,7 @@ fn small(
         let wanted = min(k - min(k, beyond), ties);
         if lane == 0u {
             rounds = select(12u, 0u, wanted == ties);
-            atomicStore(&tensors.selections[chunk.tensor].selected, beyond + wanted);
+            atomicStore(&tensors.each[chunk.tensor].selected, beyond + wanted);
         }
         let index_rounds = workgroupUniformLoad(&rounds);
         var limit = select(CHUNK, 0u, threshold == NAN_KEY || wanted == 0u);
@@ -91,13 +92,7 @@ fn small(
             if 4u * j < chunk.len {
                 let lanes = min(4u, chunk.len - 4u * j);
                 let selected = before(keys[r], 4u * j, cut);
-                let factor = select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), selected);
-                let theta = load_param(chunk.param / 4u + j, lanes);
-                store_param(
-                    chunk.param / 4u + j,
-                    lanes,
-                    theta - (row.decay * theta + row.step * (factor * directions[r])),
-                );
+                take(chunk, j, row, found[r], selected, vec4<bool>(false));
             }
         }
     }

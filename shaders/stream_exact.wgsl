@@ -1,5 +1,5 @@
-// θ ← θ − (decay θ + step φ ⊙ u), and the moments on the way, under `mgup`: before the high cut φ = α, behind the low one
-// φ = γ. Coordinates between the two keep their parameter and become candidates, which later kernels finish.
+// The moments, and a step or a direction for later, under `mgup`: before the high cut φ = α, behind the low one φ = γ.
+// Coordinates between the two keep their parameter and become candidates, which later kernels finish.
 
 var<workgroup> chosen: atomic<u32>;
 var<workgroup> kept: atomic<u32>;           // candidates
@@ -40,8 +40,8 @@ fn stream_exact(
     if at < grid.count {
         let chunk = chunks[grid.first + at];
         let row = rows[chunk.row];
-        let high = cut_in(chunk, tensors.selections[chunk.tensor].high);
-        let low = cut_in(chunk, tensors.selections[chunk.tensor].low);
+        let high = cut_in(chunk, tensors.each[chunk.tensor].high);
+        let low = cut_in(chunk, tensors.each[chunk.tensor].low);
         var word = 0u;
         var counted = vec4<u32>(0u);
         var left = vec4<u32>(0u);
@@ -58,11 +58,8 @@ fn stream_exact(
             let index = chunk.index + 4u * j;
             let selected = before(found, index, high);
             let undecided = before(found, index, low) & !selected;
-            let factor = select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), selected);
-            let theta = load_param(chunk.param / 4u + j, lanes);
-            let moved = theta - (row.decay * theta + row.step * (factor * next.direction));
             store_state(vector, next.state);
-            store_param(chunk.param / 4u + j, lanes, select(moved, theta, undecided));
+            take(chunk, j, row, next.direction, selected, undecided);
             counted += select(vec4<u32>(0u), vec4<u32>(1u), selected);
             left += select(vec4<u32>(0u), vec4<u32>(1u), undecided);
             own |= select(0u, 1u << (j / LANES), any(undecided));
@@ -83,15 +80,15 @@ fn stream_exact(
         storageBarrier();
         workgroupBarrier();
         if lane == 0u {
-            atomicAdd(&tensors.selections[chunk.tensor].selected, atomicLoad(&chosen));
-            reserved = atomicAdd(&tensors.selections[chunk.tensor].inside, atomicLoad(&kept));
+            atomicAdd(&tensors.each[chunk.tensor].selected, atomicLoad(&chosen));
+            reserved = atomicAdd(&tensors.each[chunk.tensor].inside, atomicLoad(&kept));
         }
         workgroupBarrier();
         let selection = chunk.tensor;
         let list = List(
-            tensors.selections[selection].candidates,
-            tensors.selections[selection].capacity,
-            tensors.selections[selection].histogram,
+            tensors.each[selection].candidates,
+            tensors.each[selection].capacity,
+            tensors.each[selection].histogram,
             bracket_of(selection),
         );
         // Their scores follow once more from what was stored: few lanes of the loop above have any, and it is faster
@@ -101,8 +98,8 @@ fn stream_exact(
             let j = vectors[i];
             let lanes = min(4u, chunk.len - 4u * j);
             let g = clip(load_grad(chunk.grad / 4u + j, lanes));
-            let noted = unpack_notes(notes[note_word(chunk, j)], j);
-            let direction = recall(load_state(chunk.offset / 4u + j), noted, row);
+            let noted = unpack_notes(load_notes(note_word(chunk, j)), j);
+            let direction = recall(load_state(chunk.offset / 4u + j), g, noted, row);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
             let index = chunk.index + 4u * j;

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::ranges::{check, finite_non_negative, unit_interval};
+use crate::matrix::Matrix;
+use crate::ranges::{check, finite, finite_non_negative, finite_positive, ns_steps, unit_interval};
 
 /// A base optimizer and its hyper-parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -14,6 +15,10 @@ pub enum Base {
     Adamw(AdamW),
     /// The sign of an interpolated momentum.
     Lion(Lion),
+    /// Momentum, orthogonalised: for matrices.
+    Muon(Muon),
+    /// Momentum, orthogonalised, with a rate per matrix that adapts to its gradients' norms.
+    Adago(AdaGo),
 }
 
 /// AdamW.
@@ -83,6 +88,158 @@ pub struct Lion {
     pub weight_decay: f64,
 }
 
+/// Muon (Jordan et al., 2024), for matrices; what is no matrix is stepped by `fallback`, see
+/// [`MatrixLayout`](crate::MatrixLayout).
+///
+/// ```text
+/// m ← μ m + (1−μ) g ;  d = (1−μ) g + μ m when `nesterov`, else m
+/// O = NewtonSchulz(d) ;  step = lr · scale(rows, cols) ;  decay = lr λ ;  score s = d ⊙ g, before orthogonalisation
+/// ```
+///
+/// The momentum is averaged, as above, not summed as PyTorch's is; Newton–Schulz does not see the difference.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Muon {
+    /// Learning rate η, ≥ 0 and finite. Default 2e-2.
+    pub lr: f64,
+    /// μ, in [0, 1). Default 0.95.
+    pub momentum: f64,
+    /// Whether the direction looks a step ahead. Default true.
+    pub nesterov: bool,
+    /// Newton–Schulz iterations, 1 to 100. Default 5.
+    pub ns_steps: u32,
+    /// (a, b, c) of X ← a X + (b A + c A²) X with A = X Xᵀ, finite. The default takes singular values near 1 in five
+    /// steps, but not onto it; (2, −1.5, 0.5) converges.
+    pub ns_coefficients: [f64; 3],
+    /// How the step depends on the shape. Default `original`.
+    pub scale: Scale,
+    /// λ, ≥ 0 and finite. Default 0.
+    pub weight_decay: f64,
+    /// What steps tensors that are no matrices, under the same policy.
+    #[serde(with = "fallback")]
+    pub fallback: AdamW,
+}
+
+/// The factor of Muon's step for a matrix of rows × cols = (out, in).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// √max(1, rows / cols): Jordan et al.
+    #[default]
+    Original,
+    /// 0.2 √max(rows, cols), for learning rates and weight decays of AdamW: Liu et al.
+    MatchRmsAdamw,
+    /// 1.
+    None,
+}
+
+/// AdaGO (Zhang et al., 2025), for matrices; what is no matrix is stepped by `fallback`, see
+/// [`MatrixLayout`](crate::MatrixLayout).
+///
+/// ```text
+/// m ← μ m + (1−μ) g ;  n = min(‖g‖_F, clip) ;  a ← a + n², from a₀ = accumulator_init²
+/// O = NewtonSchulz(m) ;  step = max(min_step, lr n / √a) ;  decay = lr λ ;  score s = m ⊙ g
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdaGo {
+    /// Learning rate η, ≥ 0 and finite. Default 5e-2.
+    pub lr: f64,
+    /// μ, in [0, 1). Default 0.95.
+    pub momentum: f64,
+    /// What a gradient's norm counts at most, > 0 and finite. Default 10.
+    pub clip: f64,
+    /// The smallest step, ≥ 0 and finite. Default 5e-4.
+    pub min_step: f64,
+    /// √a before the first step, > 0 and finite. Default 1e-6.
+    pub accumulator_init: f64,
+    /// As in [`Muon::ns_steps`].
+    pub ns_steps: u32,
+    /// As in [`Muon::ns_coefficients`].
+    pub ns_coefficients: [f64; 3],
+    /// λ, ≥ 0 and finite. Default 0.
+    pub weight_decay: f64,
+    /// What steps tensors that are no matrices, under the same policy.
+    #[serde(with = "fallback")]
+    pub fallback: AdamW,
+}
+
+/// A fallback reads as a base: `{ "type": "adamw", … }`.
+mod fallback {
+    use super::AdamW;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(tag = "type", rename_all = "snake_case")]
+    enum Tagged {
+        Adamw(AdamW),
+    }
+
+    pub(super) fn serialize<S: Serializer>(fallback: &AdamW, to: S) -> Result<S::Ok, S::Error> {
+        Tagged::Adamw(*fallback).serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<AdamW, D::Error> {
+        let Tagged::Adamw(fallback) = Tagged::deserialize(from)?;
+        Ok(fallback)
+    }
+}
+
+/// How a matrix base orthogonalises.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NewtonSchulz {
+    /// Iterations.
+    pub steps: u32,
+    /// (a, b, c).
+    pub coefficients: [f64; 3],
+}
+
+/// The quintic coefficients of Jordan et al.
+const QUINTIC: [f64; 3] = [3.4445, -4.7750, 2.0315];
+
+impl Default for Muon {
+    fn default() -> Self {
+        Self {
+            lr: 2e-2,
+            momentum: 0.95,
+            nesterov: true,
+            ns_steps: 5,
+            ns_coefficients: QUINTIC,
+            scale: Scale::default(),
+            weight_decay: 0.0,
+            fallback: AdamW::default(),
+        }
+    }
+}
+
+impl Default for AdaGo {
+    fn default() -> Self {
+        Self {
+            lr: 5e-2,
+            momentum: 0.95,
+            clip: 10.0,
+            min_step: 5e-4,
+            accumulator_init: 1e-6,
+            ns_steps: 5,
+            ns_coefficients: QUINTIC,
+            weight_decay: 0.0,
+            fallback: AdamW::default(),
+        }
+    }
+}
+
+impl Scale {
+    /// The factor for a matrix of `rows` outputs and `cols` inputs.
+    pub fn factor(self, rows: u64, cols: u64) -> f64 {
+        let (rows, cols) = (rows as f64, cols as f64);
+        match self {
+            Scale::Original => (rows / cols).max(1.0).sqrt(),
+            Scale::MatchRmsAdamw => 0.2 * rows.max(cols).sqrt(),
+            Scale::None => 1.0,
+        }
+    }
+}
+
 impl Default for AdamW {
     fn default() -> Self {
         Self {
@@ -121,7 +278,7 @@ pub struct StepScalars {
     pub step: f64,
     /// Share of the parameter that weight decay takes away.
     pub decay: f64,
-    /// β1 and β2.
+    /// β1 and β2. Of a matrix base, μ for the momentum, and for the direction: μ where it looks ahead, else 1.
     pub betas: [f64; 2],
     /// ε as it is added to √v.
     pub eps: f64,
@@ -133,16 +290,60 @@ impl Base {
         match self {
             Base::Adamw(b) => b.lr,
             Base::Lion(b) => b.lr,
+            Base::Muon(b) => b.lr,
+            Base::Adago(b) => b.lr,
         }
     }
 
-    /// The same base with another learning rate.
+    /// The same base with another learning rate. That of a fallback changes in proportion, and stays where the old one is
+    /// 0.
     pub fn with_lr(mut self, lr: f64) -> Self {
+        let old = self.lr();
+        if let (Base::Muon(Muon { fallback, .. }) | Base::Adago(AdaGo { fallback, .. }), true) =
+            (&mut self, old > 0.0)
+        {
+            fallback.lr *= lr / old;
+        }
         match &mut self {
             Base::Adamw(b) => b.lr = lr,
             Base::Lion(b) => b.lr = lr,
+            Base::Muon(b) => b.lr = lr,
+            Base::Adago(b) => b.lr = lr,
         }
         self
+    }
+
+    /// What steps tensors that are no matrices, if this base is for matrices only.
+    pub fn fallback(&self) -> Option<Base> {
+        match self {
+            Base::Muon(Muon { fallback, .. }) | Base::Adago(AdaGo { fallback, .. }) => {
+                Some(Base::Adamw(*fallback))
+            }
+            Base::Adamw(_) | Base::Lion(_) => None,
+        }
+    }
+
+    /// What the orthogonalised direction of a matrix is scaled by, besides the learning rate, where that follows from its
+    /// shape.
+    pub(crate) fn rate(&self, matrix: Matrix) -> f64 {
+        match self {
+            Base::Muon(b) => {
+                let (out, inputs) = matrix.out_in();
+                b.scale.factor(out, inputs)
+            }
+            Base::Adago(_) | Base::Adamw(_) | Base::Lion(_) => 1.0,
+        }
+    }
+
+    /// How it orthogonalises, if it does.
+    pub fn newton_schulz(&self) -> Option<NewtonSchulz> {
+        match *self {
+            Base::Muon(Muon { ns_steps: steps, ns_coefficients: coefficients, .. })
+            | Base::Adago(AdaGo { ns_steps: steps, ns_coefficients: coefficients, .. }) => {
+                Some(NewtonSchulz { steps, coefficients })
+            }
+            Base::Adamw(_) | Base::Lion(_) => None,
+        }
     }
 
     /// The scalars of a tensor's step `t`, counted from 1.
@@ -170,6 +371,19 @@ impl Base {
             Base::Lion(b) => {
                 StepScalars { step: b.lr, decay: b.lr * b.weight_decay, betas: b.betas, eps: 0.0 }
             }
+            Base::Muon(b) => StepScalars {
+                step: b.lr,
+                decay: b.lr * b.weight_decay,
+                betas: [b.momentum, if b.nesterov { b.momentum } else { 1.0 }],
+                eps: 0.0,
+            },
+            // The rate of each matrix takes the place of the step.
+            Base::Adago(b) => StepScalars {
+                step: 1.0,
+                decay: b.lr * b.weight_decay,
+                betas: [b.momentum, 1.0],
+                eps: 0.0,
+            },
         }
     }
 
@@ -180,7 +394,27 @@ impl Base {
                 (b.lr, b.betas, b.weight_decay)
             }
             Base::Lion(b) => (b.lr, b.betas, b.weight_decay),
+            Base::Muon(b) => {
+                check("base.momentum", b.momentum, unit_interval)?;
+                (b.lr, [0.0; 2], b.weight_decay)
+            }
+            Base::Adago(b) => {
+                check("base.momentum", b.momentum, unit_interval)?;
+                check("base.clip", b.clip, finite_positive)?;
+                check("base.min_step", b.min_step, finite_non_negative)?;
+                check("base.accumulator_init", b.accumulator_init, finite_positive)?;
+                (b.lr, [0.0; 2], b.weight_decay)
+            }
         };
+        if let Some(NewtonSchulz { steps, coefficients }) = self.newton_schulz() {
+            check("base.ns_steps", steps.into(), ns_steps)?;
+            for (i, coefficient) in coefficients.into_iter().enumerate() {
+                check(&format!("base.ns_coefficients[{i}]"), coefficient, finite)?;
+            }
+        }
+        if let Some(fallback) = self.fallback() {
+            fallback.validate().map_err(|error| error.moved("base", "base.fallback"))?;
+        }
         check("base.lr", lr, finite_non_negative)?;
         check("base.betas[0]", betas[0], unit_interval)?;
         check("base.betas[1]", betas[1], unit_interval)?;

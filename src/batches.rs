@@ -45,6 +45,26 @@ pub(crate) struct Batch {
     pub pieces: Range<u32>,
 }
 
+/// Matrices that share their dispatches: those of a page whose rows are within one window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Matrices {
+    pub page: usize,
+    /// The row that they count from.
+    pub first_row: u32,
+    /// Their part of the step's table.
+    pub range: Range<u32>,
+}
+
+/// What a step works on.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Layout {
+    /// In the order of the pages.
+    pub batches: Vec<Batch>,
+    pub matrices: Vec<Matrices>,
+    /// Chunks and pieces, batch after batch, then matrices.
+    pub table: Vec<Chunk>,
+}
+
 /// A tensor's chunks in one page.
 struct Piece<'a> {
     page: usize,
@@ -54,8 +74,8 @@ struct Piece<'a> {
     grad: Place,
 }
 
-/// The batches of a step in the order of the pages, and its table of chunks and pieces.
-pub(crate) fn lay_out(plan: &Plan, placements: &[Placement], binding: u64) -> (Vec<Batch>, Vec<Chunk>) {
+/// Lays out a step over these tensors.
+pub(crate) fn lay_out(plan: &Plan, placements: &[Placement], binding: u64) -> Layout {
     let mut pieces: Vec<_> = placements.iter().flat_map(|placement| cut(plan, placement)).collect();
     pieces.sort_by_key(|p| (p.page, p.of.vectorized, p.param.buffer, p.grad.buffer, p.param.offset));
     let mut batches: Vec<Batch> = Vec::new();
@@ -81,7 +101,31 @@ pub(crate) fn lay_out(plan: &Plan, placements: &[Placement], binding: u64) -> (V
         batches.push(batch);
         from = to;
     }
-    (batches, table)
+    let matrices = lay_out_matrices(plan, placements, &mut table);
+    Layout { batches, matrices, table }
+}
+
+fn lay_out_matrices(plan: &Plan, placements: &[Placement], table: &mut Vec<Chunk>) -> Vec<Matrices> {
+    let of = |placement: &Placement| {
+        let page = plan.tensors[placement.tensor].pages.start;
+        let known = plan.pages[page].matrices.clone();
+        let matrix = known.start as usize + placement.tensor - plan.pages[page].tensors.start;
+        (!known.is_empty()).then(|| (page, placement.row, plan.chunks[matrix]))
+    };
+    let mut present: Vec<_> = placements.iter().filter_map(of).collect();
+    present.sort_by_key(|(page, row, matrix)| (*page, *row, matrix.part));
+    let mut all: Vec<Matrices> = Vec::new();
+    for (page, row, matrix) in present {
+        let at = table.len() as u32;
+        match all.last() {
+            Some(last) if last.page == page && ((row - last.first_row) as usize) < ROWS => {}
+            _ => all.push(Matrices { page, first_row: row, range: at..at }),
+        }
+        let last = all.last_mut().expect("there is one");
+        last.range.end = at + 1;
+        table.push(Chunk { row: row - last.first_row, ..matrix });
+    }
+    all
 }
 
 fn cut<'a>(plan: &'a Plan, placement: &'a Placement) -> impl Iterator<Item = Piece<'a>> {
@@ -195,14 +239,14 @@ mod tests {
     fn tensors_of_one_pair_of_buffers_share_a_batch() {
         let plan = plan(&[5000, 4097, 8192, 9000, 5001]);
         let placements = place(&plan, &[(0, 1); 5], &[0; 5]);
-        let (batches, table) = lay_out(&plan, &placements, LIMITS.binding);
+        let Layout { batches, table, .. } = lay_out(&plan, &placements, LIMITS.binding);
         assert_eq!(batches.len(), 2, "one number of coordinates is a multiple of four, others are not");
         assert_eq!(batches.iter().map(|b| b.chunks.len()).sum::<usize>(), 11);
         assert!(batches.iter().map(|b| b.pieces.len()).sum::<usize>() >= 5);
         assert_eq!(table.len(), batches[1].pieces.end as usize);
         // In one buffer, parameters and gradients alternate: no two tensors can be bound together.
         let placements = place(&plan, &[(0, 0); 5], &[0; 5]);
-        assert_eq!(lay_out(&plan, &placements, LIMITS.binding).0.len(), 5);
+        assert_eq!(lay_out(&plan, &placements, LIMITS.binding).batches.len(), 5);
     }
 
     proptest! {
@@ -218,7 +262,7 @@ mod tests {
             let mut placements = place(&plan, &buffers, &rows);
             let mut present = tensors.iter().map(|t| t.4);
             placements.retain(|_| present.next().unwrap());
-            let (batches, table) = lay_out(&plan, &placements, LIMITS.binding);
+            let Layout { batches, table, .. } = lay_out(&plan, &placements, LIMITS.binding);
             prop_assert!(batches.windows(2).all(|b| b[0].page <= b[1].page));
             let mut chunks = vec![0; plan.tensors.len()];
             let mut pieces = vec![0; plan.tensors.len()];

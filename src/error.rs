@@ -94,6 +94,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// The same about a field that lies elsewhere in a recipe.
+    pub(crate) fn moved(self, from: &str, to: &str) -> Self {
+        match self {
+            Error::Recipe { field, value, allowed } => {
+                let field = field.strip_prefix(from).map_or(field.clone(), |rest| format!("{to}{rest}"));
+                Error::Recipe { field, value, allowed }
+            }
+            other => other,
+        }
+    }
+}
+
 /// A limit that a device lacks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {

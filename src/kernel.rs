@@ -5,6 +5,8 @@ use std::num::NonZeroU64;
 
 use encase::ShaderType;
 
+use crate::base::{AdaGo, Base};
+use crate::matrix::Matmul;
 use crate::passes::Schedule;
 use crate::plan::{BaseKind, Chunk, Ownership, Plan, PolicyKind, ROWS};
 use crate::policy::{Normalizer, Policy};
@@ -24,13 +26,20 @@ pub(crate) struct Row {
     pub gamma: f32,
     pub max_grad_norm: f32,
     pub t: u32,
-    // A row is as long as the alignment of a dynamic offset, so that a dispatch can begin at any row.
-    #[shader(size(212))]
     pub count_normalizer: u32,
+    pub ns_a: f32,
+    pub ns_b: f32,
+    pub ns_c: f32,
+    pub lr: f32,
+    pub clip: f32,
+    pub min_step: f32,
+    // A row is as long as the alignment of a dynamic offset, so that a dispatch can begin at any row.
+    #[shader(size(184))]
+    pub accumulator_init: f32,
 }
 
 /// What a dispatch works on, as the kernels read it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, ShaderType)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, ShaderType)]
 pub struct Grid {
     /// First chunk, piece or tensor.
     pub first: u32,
@@ -48,6 +57,26 @@ pub struct Grid {
     pub launch_x: u32,
     /// Its workgroups, second dimension.
     pub launch_y: u32,
+    /// As `norms`, of the gradients of a matrix base; `norms` is of its directions then.
+    pub gradient_norms: u32,
+    /// Rows of the matrices, the fewer.
+    pub m: u32,
+    /// Columns.
+    pub n: u32,
+    /// Vectors of four from row to row of the left factor of a product.
+    pub left_stride: u32,
+    /// And from matrix to matrix.
+    pub left_slot: u32,
+    /// Vectors from matrix to matrix of the result.
+    pub result_slot: u32,
+    /// Vectors from row to row of what is m × m.
+    pub gram_stride: u32,
+    /// And from matrix to matrix.
+    pub gram_slot: u32,
+    /// Vectors that a product sums over.
+    pub depth: u32,
+    /// 1 where the left factor is X Xᵀ.
+    pub polynomial: u32,
 }
 
 /// A place in the order of selection.
@@ -57,9 +86,9 @@ pub(crate) struct Cut {
     pub limit: u32,
 }
 
-/// Top-K of one tensor, as the kernels keep it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ShaderType)]
-pub(crate) struct Selection {
+/// What is known about one tensor, as the kernels keep it.
+#[derive(Debug, Clone, Copy, PartialEq, Default, ShaderType)]
+pub(crate) struct TensorEntry {
     pub k: u32,
     pub numel: u32,
     pub first_chunk: u32,
@@ -84,9 +113,16 @@ pub(crate) struct Selection {
     pub inside: u32,
     pub listed: u32,
     pub selected: u32,
+    pub tall: u32,
+    pub inverse_norm: f32,
+    pub rate: f32,
+    pub accumulator: f32,
 }
 
-/// Bytes before the selections in `Tensors`.
+/// Where the accumulator lies in it.
+pub(crate) const ACCUMULATOR: u64 = 120;
+
+/// Bytes before the entries in `Tensors`.
 pub(crate) const TENSORS_HEADER: u64 = 8;
 
 /// Distance of two rows, or of two grids: the alignment of dynamic offsets.
@@ -96,6 +132,8 @@ impl Row {
     pub(crate) fn new(recipe: &Recipe, t: u64, max_grad_norm: Option<f64>) -> Self {
         let scalars = recipe.base.scalars(t);
         let (alpha, gamma) = recipe.policy.factors();
+        let [a, b, c] = recipe.base.newton_schulz().map_or([0.0; 3], |ns| ns.coefficients);
+        let adago = if let Base::Adago(adago) = recipe.base { adago } else { AdaGo::default() };
         let count = matches!(recipe.policy, Policy::Cautious(c) if c.normalizer == Normalizer::Count);
         Self {
             step: scalars.step as f32,
@@ -110,6 +148,13 @@ impl Row {
             max_grad_norm: max_grad_norm.unwrap_or(f64::INFINITY) as f32,
             t: t as u32,
             count_normalizer: u32::from(count),
+            ns_a: a as f32,
+            ns_b: b as f32,
+            ns_c: c as f32,
+            lr: recipe.base.lr() as f32,
+            clip: adago.clip as f32,
+            min_step: adago.min_step as f32,
+            accumulator_init: (adago.accumulator_init as f32).powi(2),
         }
     }
 }
@@ -141,6 +186,13 @@ pub enum Kernel {
     Recount { base: BaseKind, access: Access },
     ScanBins,
     Small { base: BaseKind, access: Access },
+    Direct { base: BaseKind, policy: PolicyKind, access: Access },
+    Measure { base: BaseKind, clipped: bool },
+    Enter,
+    Gram { matmul: Matmul },
+    Mirror,
+    Advance { matmul: Matmul },
+    Leave,
 }
 
 macro_rules! shader {
@@ -167,6 +219,13 @@ impl Kernel {
             Kernel::Recount { .. } => "recount",
             Kernel::ScanBins => "scan_bins",
             Kernel::Small { .. } => "small",
+            Kernel::Direct { .. } => "direct",
+            Kernel::Measure { .. } => "measure",
+            Kernel::Enter => "enter",
+            Kernel::Gram { .. } => "gram",
+            Kernel::Mirror => "mirror",
+            Kernel::Advance { .. } => "advance",
+            Kernel::Leave => "leave",
         }
     }
 
@@ -180,25 +239,29 @@ impl Kernel {
         let find_bin = shader!("lib/find_bin.wgsl");
         let bracket = shader!("lib/bracket.wgsl");
         let candidates = shader!("lib/candidates.wgsl");
-        let finish = shader!("lib/finish.wgsl");
+        let mark = shader!("lib/mark.wgsl");
+        let matrices = shader!("lib/matrices.wgsl");
         let notes = shader!("lib/notes.wgsl");
+        let own_notes = shader!("lib/notes_own.wgsl");
+        let shared_notes = shader!("lib/notes_shared.wgsl");
+        let places = shader!("lib/places.wgsl");
         let sampling = shader!("lib/sampling.wgsl");
         let sum = shader!("lib/sum.wgsl");
         let totals = shader!("lib/totals.wgsl");
         let own: &[&str] = match self {
             // It reads the gradients themselves, whatever the access says about scaling.
-            Kernel::Norm { access, .. } => &[counters, tensors(access), sum, shader!("norm.wgsl")],
+            Kernel::Norm { access, .. } => &[counters, grad(access), sum, shader!("norm.wgsl")],
             Kernel::Clip => &[counters, sum, shader!("clip.wgsl")],
             Kernel::Prepare => &[shader!("prepare.wgsl")],
             Kernel::ScoreMask { base, access } => {
-                &[keys, tensors(access), clip(access), base.source(), shader!("score_mask.wgsl")]
+                &[keys, grad(access), clip(access), base.source(), shader!("score_mask.wgsl")]
             }
             Kernel::Sample { base, access } => &[
                 keys,
                 counters,
                 bins,
                 sampling,
-                tensors(access),
+                grad(access),
                 clip(access),
                 base.source(),
                 shader!("sample.wgsl"),
@@ -206,10 +269,22 @@ impl Kernel {
             Kernel::RankSample => {
                 &[cut, counters, bins, populations, find_bin, sampling, shader!("rank_sample.wgsl")]
             }
+            Kernel::Stream { base, policy, access } if base.is_matrix() => &[
+                keys,
+                notes,
+                if policy == PolicyKind::Mgup { own_notes } else { "" },
+                param(access),
+                grad(access),
+                clip(access),
+                shader!("base/orthogonal.wgsl"),
+                policy.later_source(),
+                shader!("stream.wgsl"),
+            ],
             Kernel::Stream { base, policy, access } => &[
                 keys,
                 cut,
-                tensors(access),
+                param(access),
+                grad(access),
                 clip(access),
                 base.source(),
                 policy.source(),
@@ -222,33 +297,84 @@ impl Kernel {
                 bracket,
                 candidates,
                 notes,
-                tensors(access),
+                own_notes,
+                base.sink(access),
+                if base.is_matrix() { shader!("lib/step_later.wgsl") } else { shader!("lib/step.wgsl") },
+                grad(access),
                 clip(access),
                 base.source(),
                 base.notes(),
                 shader!("stream_exact.wgsl"),
             ],
             Kernel::Prove => &[counters, populations, find_bin, shader!("prove.wgsl")],
-            Kernel::Repair { .. } => &[counters, bracket, candidates, finish, shader!("repair.wgsl")],
-            Kernel::Settle { .. } => &[counters, bracket, candidates, finish, totals, shader!("settle.wgsl")],
+            Kernel::Repair { base } => {
+                let [notes, shared_notes, finish] = base.finish();
+                &[counters, bracket, candidates, notes, shared_notes, finish, shader!("repair.wgsl")]
+            }
+            Kernel::Settle { base } => {
+                let [notes, shared_notes, finish] = base.finish();
+                &[counters, bracket, candidates, notes, shared_notes, finish, totals, shader!("settle.wgsl")]
+            }
             Kernel::Recount { base, access } => &[
                 keys,
                 cut,
                 counters,
                 bins,
                 notes,
-                tensors(access),
+                shared_notes,
+                if base.is_matrix() { "" } else { param(access) },
+                if base.is_matrix() { shader!("lib/correct_later.wgsl") } else { shader!("lib/correct.wgsl") },
+                grad(access),
                 clip(access),
                 base.source(),
                 base.notes(),
                 shader!("recount.wgsl"),
             ],
             Kernel::ScanBins => &[counters, populations, find_bin, shader!("scan.wgsl")],
-            Kernel::Small { base, access } => {
-                &[keys, cut, totals, tensors(access), clip(access), base.source(), shader!("small.wgsl")]
+            Kernel::Small { base, access } => &[
+                keys,
+                cut,
+                totals,
+                base.sink(access),
+                if base.is_matrix() { shader!("lib/step_later_masked.wgsl") } else { shader!("lib/step.wgsl") },
+                grad(access),
+                clip(access),
+                base.source(),
+                shader!("small.wgsl"),
+            ],
+            Kernel::Direct { base, policy, access } => &[
+                keys,
+                cut,
+                base.sink(access),
+                grad(access),
+                clip(access),
+                base.source(),
+                if policy == PolicyKind::Plain { "" } else { mark },
+                policy.mark(),
+                shader!("direct.wgsl"),
+            ],
+            Kernel::Measure { base, clipped } => {
+                let access = Access { vectorized: true, clipped };
+                &[counters, sum, clip(access), shader!("matrix/measure.wgsl"), base.rate()]
             }
+            Kernel::Enter => &[places, shader!("matrix/enter.wgsl")],
+            Kernel::Gram { matmul: Matmul::Registers } => {
+                &[matrices, shader!("matrix/registers.wgsl"), shader!("matrix/gram_registers.wgsl")]
+            }
+            Kernel::Gram { matmul: Matmul::Tiles } => {
+                &[matrices, shader!("matrix/tiles.wgsl"), shader!("matrix/gram_tiles.wgsl")]
+            }
+            Kernel::Mirror => &[matrices, shader!("matrix/mirror.wgsl")],
+            Kernel::Advance { matmul: Matmul::Registers } => {
+                &[matrices, shader!("matrix/registers.wgsl"), shader!("matrix/advance_registers.wgsl")]
+            }
+            Kernel::Advance { matmul: Matmul::Tiles } => {
+                &[matrices, shader!("matrix/tiles.wgsl"), shader!("matrix/advance_tiles.wgsl")]
+            }
+            Kernel::Leave => &[places, shader!("matrix/leave.wgsl")],
         };
-        [shader!("lib/tables.wgsl")].iter().chain(own).copied().collect::<Vec<_>>().join("\n")
+        let parts = [shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());
+        parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
     }
 
     /// Which of the bind groups `[tables, tensors, scratch, counters]` it uses.
@@ -258,12 +384,20 @@ impl Kernel {
             Kernel::Clip => [true, false, false, true],
             Kernel::Prepare => [true, false, false, false],
             Kernel::ScoreMask { .. } => [true, true, true, false],
-            Kernel::Stream { policy, .. } => [true, true, policy == PolicyKind::Cautious, false],
+            Kernel::Stream { base, policy, .. } | Kernel::Direct { base, policy, .. } => {
+                [true, true, policy.bits(base) > 0, false]
+            }
+            Kernel::Repair { base } | Kernel::Settle { base } => {
+                [true, !base.is_matrix(), base.is_matrix(), true]
+            }
+            Kernel::Small { base, .. } => [true, true, base.is_matrix(), false],
+            Kernel::Measure { .. } => [true, false, false, true],
+            Kernel::Enter | Kernel::Gram { .. } | Kernel::Mirror | Kernel::Advance { .. } | Kernel::Leave => {
+                [true, true, false, false]
+            }
             Kernel::Sample { .. } | Kernel::StreamExact { .. } | Kernel::Recount { .. } => [true; 4],
             Kernel::RankSample | Kernel::Prove => [true, false, true, true],
             Kernel::ScanBins => [true, false, false, true],
-            Kernel::Repair { .. } | Kernel::Settle { .. } => [true, true, false, true],
-            Kernel::Small { .. } => [true, true, false, false],
         }
     }
 
@@ -274,9 +408,14 @@ impl Kernel {
 
     /// How many storage buffers its bind groups hold.
     pub(crate) fn storage_buffers(self) -> u32 {
-        let tensors = self.base().map_or(0, |base| 2 + base.states() as u32);
-        let [_, _, scratch, counters] = self.groups();
-        2 + tensors + u32::from(scratch) + u32::from(counters)
+        let [_, tensors, scratch, counters] = self.groups();
+        2 + if tensors { self.tensor_buffers() } else { 0 } + u32::from(scratch) + u32::from(counters)
+    }
+
+    /// How many storage buffers its second bind group holds.
+    fn tensor_buffers(self) -> u32 {
+        // Without a base it works in the workspaces.
+        self.base().map_or(3, |base| 2 + base.states() as u32)
     }
 
     /// Whether a class of this base and policy runs it.
@@ -284,7 +423,8 @@ impl Kernel {
         let own_base = self.base().is_none_or(|b| b == base);
         let own_policy = match self {
             Kernel::Norm { .. } | Kernel::Clip => true,
-            Kernel::Prepare | Kernel::ScoreMask { .. } => policy == PolicyKind::Cautious,
+            Kernel::Prepare => policy == PolicyKind::Cautious,
+            Kernel::ScoreMask { .. } => policy == PolicyKind::Cautious && !base.is_matrix(),
             Kernel::Stream { policy: own, .. } => policy == own,
             Kernel::Sample { .. } | Kernel::RankSample => policy.samples(),
             Kernel::Small { .. } => policy == PolicyKind::MgupSmall,
@@ -294,13 +434,15 @@ impl Kernel {
             | Kernel::Settle { .. }
             | Kernel::Recount { .. }
             | Kernel::ScanBins => policy == PolicyKind::Mgup,
+            Kernel::Direct { policy: own, .. } => base.is_matrix() && policy == own,
+            Kernel::Measure { .. }
+            | Kernel::Enter
+            | Kernel::Gram { .. }
+            | Kernel::Mirror
+            | Kernel::Advance { .. }
+            | Kernel::Leave => base.is_matrix(),
         };
         own_base && own_policy
-    }
-
-    /// Whether it reads or writes parameters, gradients or state.
-    pub(crate) fn touches_tensors(self) -> bool {
-        self.groups()[1]
     }
 
     /// The same kernel for tensors that are reached four coordinates at a time, or one.
@@ -312,7 +454,8 @@ impl Kernel {
             | Kernel::Stream { access, .. }
             | Kernel::StreamExact { access, .. }
             | Kernel::Recount { access, .. }
-            | Kernel::Small { access, .. } => access.vectorized = vectorized,
+            | Kernel::Small { access, .. }
+            | Kernel::Direct { access, .. } => access.vectorized = vectorized,
             _ => {}
         }
         self
@@ -328,8 +471,19 @@ impl Kernel {
             | Kernel::Repair { base }
             | Kernel::Settle { base }
             | Kernel::Recount { base, .. }
-            | Kernel::Small { base, .. } => Some(base),
-            Kernel::Clip | Kernel::Prepare | Kernel::RankSample | Kernel::Prove | Kernel::ScanBins => None,
+            | Kernel::Small { base, .. }
+            | Kernel::Direct { base, .. }
+            | Kernel::Measure { base, .. } => Some(base),
+            Kernel::Clip
+            | Kernel::Prepare
+            | Kernel::RankSample
+            | Kernel::Prove
+            | Kernel::ScanBins
+            | Kernel::Enter
+            | Kernel::Gram { .. }
+            | Kernel::Mirror
+            | Kernel::Advance { .. }
+            | Kernel::Leave => None,
         }
     }
 }
@@ -339,6 +493,7 @@ impl BaseKind {
         match self {
             BaseKind::Adamw => shader!("base/adamw.wgsl"),
             BaseKind::Lion => shader!("base/lion.wgsl"),
+            BaseKind::Muon | BaseKind::Adago => shader!("base/momentum.wgsl"),
         }
     }
 
@@ -346,6 +501,29 @@ impl BaseKind {
         match self {
             BaseKind::Adamw => shader!("base/adamw_notes.wgsl"),
             BaseKind::Lion => shader!("base/lion_notes.wgsl"),
+            BaseKind::Muon | BaseKind::Adago => shader!("base/momentum_notes.wgsl"),
+        }
+    }
+
+    /// What a direction changes: the parameters, or what is orthogonalised.
+    fn sink(self, access: Access) -> &'static str {
+        if self.is_matrix() { shader!("lib/directions.wgsl") } else { param(access) }
+    }
+
+    /// How candidates are finished.
+    fn finish(self) -> [&'static str; 3] {
+        if self.is_matrix() {
+            [shader!("lib/notes.wgsl"), shader!("lib/notes_shared.wgsl"), shader!("lib/finish_later.wgsl")]
+        } else {
+            ["", "", shader!("lib/finish.wgsl")]
+        }
+    }
+
+    fn rate(self) -> &'static str {
+        match self {
+            BaseKind::Muon => shader!("base/muon_rate.wgsl"),
+            BaseKind::Adago => shader!("base/adago_rate.wgsl"),
+            BaseKind::Adamw | BaseKind::Lion => unreachable!("{self:?} has no matrices"),
         }
     }
 }
@@ -361,10 +539,37 @@ impl PolicyKind {
             PolicyKind::Grams => shader!("policy/grams.wgsl"),
         }
     }
+
+    /// What it leaves behind before the orthogonalisation.
+    fn mark(self) -> &'static str {
+        match self {
+            PolicyKind::Plain => shader!("policy/mark_none.wgsl"),
+            PolicyKind::Cautious | PolicyKind::CautiousMgup => shader!("policy/mark_positive.wgsl"),
+            PolicyKind::MgupApproximate => shader!("policy/mark_cut.wgsl"),
+            PolicyKind::Mgup | PolicyKind::MgupSmall => unreachable!("{self:?} has a kernel of its own"),
+            PolicyKind::Grams => unreachable!("recipes refuse {self:?}"),
+        }
+    }
+
+    /// Its factor behind the orthogonalisation.
+    fn later_source(self) -> &'static str {
+        match self {
+            PolicyKind::Plain | PolicyKind::Cautious => self.source(),
+            PolicyKind::Mgup => shader!("policy/noted.wgsl"),
+            PolicyKind::MgupSmall | PolicyKind::MgupApproximate | PolicyKind::CautiousMgup => {
+                shader!("policy/masked.wgsl")
+            }
+            PolicyKind::Grams => unreachable!("recipes refuse {self:?}"),
+        }
+    }
 }
 
-fn tensors(access: Access) -> &'static str {
-    if access.vectorized { shader!("lib/tensors_vec4.wgsl") } else { shader!("lib/tensors_scalar.wgsl") }
+fn param(access: Access) -> &'static str {
+    if access.vectorized { shader!("lib/param_vec4.wgsl") } else { shader!("lib/param_scalar.wgsl") }
+}
+
+fn grad(access: Access) -> &'static str {
+    if access.vectorized { shader!("lib/grad_vec4.wgsl") } else { shader!("lib/grad_scalar.wgsl") }
 }
 
 fn clip(access: Access) -> &'static str {
@@ -377,30 +582,51 @@ pub const COPY: &str = shader!("copy.wgsl");
 
 /// Every kernel there is.
 pub fn all_kernels() -> Vec<Kernel> {
-    let mut kernels =
-        vec![Kernel::Clip, Kernel::Prepare, Kernel::RankSample, Kernel::Prove, Kernel::ScanBins];
+    let mut kernels = vec![
+        Kernel::Clip,
+        Kernel::Prepare,
+        Kernel::RankSample,
+        Kernel::Prove,
+        Kernel::ScanBins,
+        Kernel::Enter,
+        Kernel::Mirror,
+        Kernel::Leave,
+    ];
+    for matmul in [Matmul::Registers, Matmul::Tiles] {
+        kernels.extend([Kernel::Gram { matmul }, Kernel::Advance { matmul }]);
+    }
     for base in BaseKind::ALL {
+        if base.is_matrix() {
+            kernels.extend([false, true].map(|clipped| Kernel::Measure { base, clipped }));
+        }
         kernels.extend([Kernel::Repair { base }, Kernel::Settle { base }]);
         for (vectorized, clipped) in [(true, false), (false, false), (true, true), (false, true)] {
             let access = Access { vectorized, clipped };
+            if !base.is_matrix() {
+                kernels.push(Kernel::ScoreMask { base, access });
+            }
             kernels.extend([
-                Kernel::ScoreMask { base, access },
                 Kernel::Sample { base, access },
                 Kernel::StreamExact { base, access },
                 Kernel::Recount { base, access },
                 Kernel::Small { base, access },
             ]);
-            if clipped {
+            if clipped || base.is_matrix() {
                 kernels.push(Kernel::Norm { base, access });
             }
-            for policy in [
+            let once = [
                 PolicyKind::Plain,
                 PolicyKind::Cautious,
                 PolicyKind::MgupApproximate,
                 PolicyKind::CautiousMgup,
-                PolicyKind::Grams,
-            ] {
-                kernels.push(Kernel::Stream { base, policy, access });
+            ];
+            kernels.extend(once.map(|policy| Kernel::Stream { base, policy, access }));
+            if base.is_matrix() {
+                kernels.extend(once.map(|policy| Kernel::Direct { base, policy, access }));
+                let selected = [PolicyKind::Mgup, PolicyKind::MgupSmall];
+                kernels.extend(selected.map(|policy| Kernel::Stream { base, policy, access }));
+            } else {
+                kernels.push(Kernel::Stream { base, policy: PolicyKind::Grams, access });
             }
         }
     }
@@ -413,6 +639,7 @@ pub(crate) struct Kernels {
     pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
     pub tables: wgpu::BindGroupLayout,
     pub tensors: HashMap<BaseKind, wgpu::BindGroupLayout>,
+    pub workspaces: wgpu::BindGroupLayout,
     pub scratch: wgpu::BindGroupLayout,
     pub counters: wgpu::BindGroupLayout,
     pub empty: wgpu::BindGroupLayout,
@@ -467,6 +694,7 @@ impl Kernels {
             pipelines: HashMap::new(),
             tables,
             tensors: tensors.into(),
+            workspaces: layout("workspaces", &[storage(0), storage(1), storage(2)]),
             scratch: layout("scratch", &[storage(0)]),
             counters: layout("counters", &[storage(0)]),
             empty: layout("empty", &[]),
@@ -483,7 +711,7 @@ impl Kernels {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
         });
-        let tensors = kernel.base().map_or(&self.empty, |base| &self.tensors[&base]);
+        let tensors = kernel.base().map_or(&self.workspaces, |base| &self.tensors[&base]);
         let all = [&self.tables, tensors, &self.scratch, &self.counters];
         let used = kernel.groups();
         let last = used.iter().rposition(|&used| used).expect("every kernel uses the tables");
@@ -582,6 +810,13 @@ mod tests {
             max_grad_norm: 10.0,
             t: 11,
             count_normalizer: 12,
+            ns_a: 13.0,
+            ns_b: 14.0,
+            ns_c: 15.0,
+            lr: 16.0,
+            clip: 17.0,
+            min_step: 18.0,
+            accumulator_init: 19.0,
         };
         let fields = [
             ("step", bits(1.0)),
@@ -596,6 +831,13 @@ mod tests {
             ("max_grad_norm", bits(10.0)),
             ("t", 11),
             ("count_normalizer", 12),
+            ("ns_a", bits(13.0)),
+            ("ns_b", bits(14.0)),
+            ("ns_c", bits(15.0)),
+            ("lr", bits(16.0)),
+            ("clip", bits(17.0)),
+            ("min_step", bits(18.0)),
+            ("accumulator_init", bits(19.0)),
         ];
         assert_layout(&module, "Row", &fields, &row);
         assert_eq!(Row::min_size().get(), STRIDE);
@@ -626,8 +868,26 @@ mod tests {
         ];
         assert_layout(&module, "Chunk", &fields, &chunk);
 
-        let grid =
-            Grid { first: 1, count: 2, correct: 3, bounds: 4, norms: 5, launch: 6, launch_x: 7, launch_y: 8 };
+        let grid = Grid {
+            first: 1,
+            count: 2,
+            correct: 3,
+            bounds: 4,
+            norms: 5,
+            launch: 6,
+            launch_x: 7,
+            launch_y: 8,
+            gradient_norms: 9,
+            m: 10,
+            n: 11,
+            left_stride: 12,
+            left_slot: 13,
+            result_slot: 14,
+            gram_stride: 15,
+            gram_slot: 16,
+            depth: 17,
+            polynomial: 18,
+        };
         let fields = [
             ("first", 1),
             ("count", 2),
@@ -637,10 +897,20 @@ mod tests {
             ("launch", 6),
             ("launch_x", 7),
             ("launch_y", 8),
+            ("gradient_norms", 9),
+            ("m", 10),
+            ("n", 11),
+            ("left_stride", 12),
+            ("left_slot", 13),
+            ("result_slot", 14),
+            ("gram_stride", 15),
+            ("gram_slot", 16),
+            ("depth", 17),
+            ("polynomial", 18),
         ];
         assert_layout(&module, "Grid", &fields, &grid);
 
-        let selection = Selection {
+        let entry = TensorEntry {
             k: 1,
             numel: 2,
             first_chunk: 3,
@@ -665,6 +935,10 @@ mod tests {
             inside: 22,
             listed: 23,
             selected: 24,
+            tall: 25,
+            inverse_norm: 26.0,
+            rate: 27.0,
+            accumulator: 28.0,
         };
         let fields = [
             ("k", 1),
@@ -691,8 +965,13 @@ mod tests {
             ("inside", 22),
             ("listed", 23),
             ("selected", 24),
+            ("tall", 25),
+            ("inverse_norm", bits(26.0)),
+            ("rate", bits(27.0)),
+            ("accumulator", bits(28.0)),
         ];
-        assert_layout(&module, "Selection", &fields, &selection);
+        assert_layout(&module, "Tensor", &fields, &entry);
+        assert_eq!(wgsl_layout(&module, "Tensor").0.last(), Some(&("accumulator".to_owned(), ACCUMULATOR as u32)));
         assert_layout(&module, "Cut", &[("key", 1), ("limit", 2)], &Cut { key: 1, limit: 2 });
         let (members, _) = wgsl_layout(&module, "Tensors");
         assert_eq!(u64::from(members[2].1), TENSORS_HEADER);
@@ -708,7 +987,7 @@ mod tests {
                     used[binding.group as usize] = true;
                     let bindings = match binding.group {
                         0 => 4,
-                        1 => 2 + kernel.base().map_or(0, BaseKind::states) as u32,
+                        1 => kernel.tensor_buffers(),
                         _ => 1,
                     };
                     assert!(binding.binding < bindings, "{kernel:?}: {:?}", variable.name);

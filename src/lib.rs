@@ -7,6 +7,7 @@ pub mod base;
 mod batches;
 mod error;
 pub mod kernel;
+pub mod matrix;
 mod optimizer;
 pub mod passes;
 pub mod plan;
@@ -23,6 +24,7 @@ pub mod verify;
 
 pub use base::Base;
 pub use error::{Error, Missing};
+pub use matrix::MatrixLayout;
 #[doc(hidden)]
 pub use optimizer::Miss;
 pub use optimizer::{GpuOptimizer, Selected};

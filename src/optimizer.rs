@@ -1,13 +1,17 @@
 //! [`GpuOptimizer`]: owns the state, records the steps.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 
 use encase::ShaderType;
 
-use crate::batches::{self, Batch, Place, Placement};
+use crate::batches::{self, Batch, Layout, Place, Placement};
 use crate::error::Error;
-use crate::kernel::{Grid, Kernel, Kernels, Row, STRIDE, Selection, TENSORS_HEADER, table};
-use crate::passes::{Dispatch, Over, Schedule};
+use crate::kernel::{
+    ACCUMULATOR, Grid, Kernel, Kernels, Row, STRIDE, TENSORS_HEADER, TensorEntry, table,
+};
+use crate::matrix::{Matmul, Matrix};
+use crate::passes::{DIRECTIONS, Dispatch, Operands, Over, Schedule};
 use crate::plan::{Chunk, Ownership, Plan, PolicyKind, ROWS, TensorSpec};
 use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::readback;
@@ -38,7 +42,10 @@ pub struct GpuOptimizer {
     /// State buffers of each block.
     states: Vec<Vec<wgpu::Buffer>>,
     scratch: Vec<wgpu::Buffer>,
-    /// The `Tensors` of the kernels: the gradients' norm, then a selection a tensor.
+    /// Where matrices are orthogonalised, and, for each order that dispatches use them in, the group.
+    workspaces: [wgpu::Buffer; 3],
+    orders: HashMap<[usize; 3], wgpu::BindGroup>,
+    /// The `Tensors` of the kernels: the gradients' norm, then an entry a tensor.
     tensors: wgpu::Buffer,
     /// The tables of the plan, and those of a step in a slot of the ring.
     tables: [wgpu::BindGroup; 2],
@@ -47,10 +54,16 @@ pub struct GpuOptimizer {
     /// For each class, the workgroups of the kernels that run where a bracket missed; and the buffer bound.
     launches: (wgpu::Buffer, wgpu::BindGroup),
     empty: wgpu::BindGroup,
-    /// Per page: parameters, gradients and state (where the optimizer owns them all), and scratch (where there is any).
-    pages: Vec<[Option<wgpu::BindGroup>; 2]>,
+    pages: Vec<PageGroups>,
     /// Steps that each tensor has taken.
     steps: Vec<u64>,
+}
+
+/// The bind groups of a page.
+struct PageGroups {
+    /// With its part of the arenas, where there are any: for each kind of operands.
+    own: Vec<(Operands, wgpu::BindGroup)>,
+    scratch: Option<wgpu::BindGroup>,
 }
 
 /// What selection did to a tensor in the last step that ran.
@@ -250,10 +263,11 @@ impl GpuOptimizer {
             buffer
         };
 
-        let schedule = Schedule::new(&plan, device.limits().max_compute_workgroups_per_dimension);
+        let matmul = groups.matmul().unwrap_or_else(|| Matmul::of(device.adapter_info().device_type));
+        let schedule = Schedule::new(&plan, device.limits().max_compute_workgroups_per_dimension, matmul);
         let kernels = Kernels::new(device, &plan, &schedule, compiled);
         let mut arenas = Vec::new();
-        let mut states = Vec::new();
+        let mut states: Vec<Vec<wgpu::Buffer>> = Vec::new();
         for block in &plan.blocks {
             if plan.ownership == Ownership::Arenas {
                 arenas
@@ -268,21 +282,26 @@ impl GpuOptimizer {
         }
         let scratch: Vec<_> =
             plan.scratch_blocks.iter().map(|&size| buffer("scratch", size, storage | copies)).collect();
+        let workspaces = plan.workspaces.map(|size| buffer("workspace", size.max(16), storage));
 
-        let selections: Vec<_> = plan
+        let entries: Vec<_> = plan
             .tensors
             .iter()
             .zip(&plan.words)
             .map(|(tensor, words)| {
-                let own = Selection {
+                let recipe = groups.recipe_of(&tensor.spec);
+                let matrix = tensor.spec.matrix().filter(|_| recipe.base.newton_schulz().is_some());
+                let own = TensorEntry {
                     k: tensor.k as u32,
                     numel: tensor.numel as u32,
                     first_chunk: tensor.chunks.start,
-                    ..Selection::default()
+                    tall: u32::from(matrix.is_some_and(Matrix::is_tall)),
+                    rate: matrix.map_or(1.0, |matrix| recipe.base.rate(matrix)) as f32,
+                    ..TensorEntry::default()
                 };
                 let Some(sampling) = tensor.sampling else { return own };
                 let exact = plan.classes[plan.blocks[tensor.block].class].policy == PolicyKind::Mgup;
-                Selection {
+                TensorEntry {
                     histogram: words.histogram,
                     sample: words.sample,
                     stride: sampling.stride,
@@ -298,7 +317,7 @@ impl GpuOptimizer {
             })
             .collect();
         let header = vec![0; TENSORS_HEADER as usize];
-        let tensors = filled("table.tensors", &[header, table(&selections)].concat(), storage);
+        let tensors = filled("table.tensors", &[header, table(&entries)].concat(), storage);
         let chunks = filled("table.chunks", &table(&plan.chunks), storage);
         let mut grids = vec![0; schedule.grids.len() * STRIDE as usize];
         for (grid, at) in schedule.grids.iter().zip(grids.chunks_exact_mut(STRIDE as usize)) {
@@ -310,10 +329,11 @@ impl GpuOptimizer {
         let own_table = plan.ownership != Ownership::Arenas;
         let table_bytes = Chunk::min_size().get() * if own_table { plan.chunks.len() as u64 } else { 1 };
         let rows = match plan.ownership {
-            Ownership::Arenas => groups.recipes().len(),
-            // Each tensor may have a row of its own, and a batch for each page that it has a part in, with three grids: over
-            // its chunks, over its pieces, and over these for the last time.
-            _ => plan.tensors.len() + 3 * (plan.tensors.len() + plan.pages.len()),
+            Ownership::Arenas => groups.rows().len(),
+            // Each tensor may have a row of its own, and a batch for each page that it has a part in, with four grids: over
+            // its chunks, over them for the norm of AdaGO, over its pieces, and over these for the last time; and two as a
+            // matrix.
+            _ => plan.tensors.len() + 4 * (plan.tensors.len() + plan.pages.len()) + 2 * plan.tensors.len(),
         };
         let slot_bytes = STRIDE * rows as u64 + table_bytes;
         let ring = Ring::new(device, slot_bytes, table_bytes.max(STRIDE * ROWS as u64));
@@ -361,17 +381,29 @@ impl GpuOptimizer {
             .iter()
             .map(|page| {
                 let class = &plan.classes[page.class];
-                let own = arenas.get(page.block).map(|arena| {
-                    let buffers = arena.iter().chain(&states[page.block]);
-                    let ranges: Vec<_> = buffers.map(|b| range(b, 4 * page.offset, 4 * page.len)).collect();
-                    group("tensors", &kernels.tensors[&class.base], &ranges)
+                let part = |buffer| range(buffer, 4 * page.offset, 4 * page.len);
+                let workspace = |index: usize| range(&workspaces[index], 0, 4 * page.len);
+                let own = arenas.get(page.block).map_or(Vec::new(), |[param, grad]| {
+                    let own = |operands| {
+                        let mut ranges = operand_ranges(operands, part(param), part(grad), workspace);
+                        if !matches!(operands, Operands::Orthogonal(_)) {
+                            ranges.extend(states[page.block].iter().map(part));
+                        }
+                        (operands, group("tensors", &kernels.tensors[&class.base], &ranges))
+                    };
+                    schedule.operands(page.class).into_iter().map(own).collect()
                 });
                 let (block, offset, size) = page.scratch;
-                let scratch = (class.policy.bits() > 0)
+                let scratch = (class.policy.bits(class.base) > 0)
                     .then(|| group("scratch", &kernels.scratch, &[range(&scratch[block], offset, size)]));
-                [own, scratch]
+                PageGroups { own, scratch }
             })
             .collect();
+        let order = |order: [usize; 3]| {
+            let all = order.map(|index| workspaces[index].as_entire_binding());
+            (order, group("workspaces", &kernels.workspaces, &all))
+        };
+        let orders = schedule.orders().into_iter().map(order).collect();
         Self {
             device: device.clone(),
             queue: queue.clone(),
@@ -384,6 +416,8 @@ impl GpuOptimizer {
             arenas,
             states,
             scratch,
+            workspaces,
+            orders,
             tensors,
             tables,
             counters,
@@ -420,14 +454,17 @@ impl GpuOptimizer {
         // In arenas all tensors step together.
         let t = self.steps[0] + 1;
         let mut bytes = SlotBytes::default();
-        for recipe in self.groups.recipes() {
+        for recipe in &self.groups.rows() {
             bytes.push(&Row::new(recipe, t, self.groups.max_grad_norm()));
         }
         self.ring.write(&self.queue, &slot, &bytes.0);
 
         let mut pass = self.begin(encoder);
         for dispatch in &self.schedule.dispatches {
-            let own = dispatch.page.and_then(|page| self.pages[page][0].as_ref());
+            let own = dispatch.page.and_then(|page| {
+                let groups = &self.pages[page].own;
+                groups.iter().find(|(operands, _)| *operands == dispatch.operands).map(|(_, group)| group)
+            });
             let row = slot.offset + STRIDE * self.plan.classes[dispatch.class].first_row as u64;
             self.dispatch(&mut pass, dispatch, row, own);
         }
@@ -495,30 +532,33 @@ impl GpuOptimizer {
             })
             .collect();
         let limits = plan_limits(&self.device.limits());
-        let (batches, chunks) = batches::lay_out(&self.plan, &placements, limits.binding);
-        let groups: Vec<_> = batches.iter().map(|batch| self.bind(batch, &places, buffers)).collect();
+        let layout = batches::lay_out(&self.plan, &placements, limits.binding);
+        let groups = self.bind(&layout.batches, &places, buffers);
 
         let mut bytes = SlotBytes::default();
         for row in &rows {
             bytes.push(row);
         }
-        let dispatches = self.expand(&batches, &mut bytes);
+        let dispatches = self.expand(&layout, &mut bytes);
         let table_offset = slot.offset + bytes.0.len() as u64;
-        bytes.0.extend(table(&chunks));
+        bytes.0.extend(table(&layout.table));
         self.ring.write(&self.queue, &slot, &bytes.0);
 
+        self.copy_accumulators(encoder, buffers, true);
         let mut pass = self.begin(encoder);
-        for (dispatch, batch) in &dispatches {
-            match batch {
-                Some((index, grid)) => {
-                    let row = slot.offset + STRIDE * u64::from(batches[*index].first_row);
+        for (dispatch, placed) in &dispatches {
+            match placed {
+                Some(Placed { grid, first_row, batch }) => {
+                    let row = slot.offset + STRIDE * u64::from(*first_row);
                     let offsets = [slot.offset + grid, row, table_offset];
-                    self.dispatch_in(&mut pass, dispatch, 1, offsets, Some(&groups[*index]));
+                    let tensors = batch.and_then(|batch| groups.get(&(batch, dispatch.operands)));
+                    self.dispatch_in(&mut pass, dispatch, 1, offsets, tensors);
                 }
                 None => self.dispatch(&mut pass, dispatch, slot.offset, None),
             }
         }
         drop(pass);
+        self.copy_accumulators(encoder, buffers, false);
         for (spec, given) in buffers.iter().enumerate() {
             self.steps[self.plan.order[spec]] += u64::from(given.is_some());
         }
@@ -533,9 +573,9 @@ impl GpuOptimizer {
         let row_of = |(spec, given): (usize, &Option<TensorBuffers<'_>>)| {
             let Some(given) = given else { return 0 };
             let tensor = self.plan.order[spec];
-            let (group, t) = (self.plan.tensors[tensor].spec.group, self.steps[tensor] + 1);
-            *places.entry((group, t, given.lr.map(f64::to_bits))).or_insert_with(|| {
-                let recipe = self.groups.recipes()[group];
+            let (row, t) = (self.plan.tensors[tensor].row, self.steps[tensor] + 1);
+            *places.entry((row, t, given.lr.map(f64::to_bits))).or_insert_with(|| {
+                let recipe = self.groups.recipe_of(&self.plan.tensors[tensor].spec);
                 let recipe = given.lr.map_or(recipe, |lr| recipe.with_lr(lr));
                 rows.push(Row::new(&recipe, t, self.groups.max_grad_norm()));
                 rows.len() as u32 - 1
@@ -545,31 +585,72 @@ impl GpuOptimizer {
         (row_of, rows)
     }
 
-    /// The dispatches of a step over the caller's buffers: those that touch tensors once for each batch of their page,
-    /// with the batch's index and the place of its grid in the slot.
-    fn expand(&self, batches: &[Batch], bytes: &mut SlotBytes) -> Vec<(Dispatch, Option<(usize, u64)>)> {
+    /// The dispatches of a step over the caller's buffers: those over chunks and pieces once for each batch of their page, those
+    /// over matrices once for each window of rows.
+    fn expand(&self, layout: &Layout, bytes: &mut SlotBytes) -> Vec<(Dispatch, Option<Placed>)> {
         let limit = self.device.limits().max_compute_workgroups_per_dimension;
         let mut dispatches = Vec::new();
         let mut places = HashMap::new();
         for dispatch in &self.schedule.dispatches {
-            if !dispatch.kernel.touches_tensors() {
-                dispatches.push((*dispatch, None));
-                continue;
-            }
-            for (index, batch) in batches.iter().enumerate().filter(|(_, b)| Some(b.page) == dispatch.page) {
-                let range = if dispatch.over == Over::Pieces { &batch.pieces } else { &batch.chunks };
+            let mut grid_over = |range: &Range<u32>| {
                 let (first, count) = (range.start, range.len() as u32);
                 let grid = Grid { first, count, ..self.schedule.grids[dispatch.grid] };
-                let place = *places.entry(grid).or_insert_with(|| bytes.push(&grid));
-                let dispatch = Dispatch {
-                    kernel: dispatch.kernel.vectorized(batch.vectorized),
-                    workgroups: Schedule::workgroups(count, limit),
-                    ..*dispatch
-                };
-                dispatches.push((dispatch, Some((index, place))));
+                (count, *places.entry(grid).or_insert_with(|| bytes.push(&grid)))
+            };
+            let workspaces = matches!(dispatch.operands, Operands::Workspaces(_));
+            match dispatch.over {
+                Over::Matrices => {
+                    for matrices in layout.matrices.iter().filter(|m| Some(m.page) == dispatch.page) {
+                        let (count, grid) = grid_over(&matrices.range);
+                        let [x, _, z] = dispatch.workgroups;
+                        let placed = Placed { grid, first_row: matrices.first_row, batch: None };
+                        dispatches.push((Dispatch { workgroups: [x, count, z], ..*dispatch }, Some(placed)));
+                    }
+                }
+                Over::Chunks | Over::Pieces if !workspaces => {
+                    let batches = layout.batches.iter().enumerate();
+                    for (index, batch) in batches.filter(|(_, b)| Some(b.page) == dispatch.page) {
+                        let pieces = dispatch.over == Over::Pieces;
+                        let (count, grid) = grid_over(if pieces { &batch.pieces } else { &batch.chunks });
+                        let dispatch = Dispatch {
+                            kernel: dispatch.kernel.vectorized(batch.vectorized),
+                            workgroups: Schedule::workgroups(count, limit),
+                            ..*dispatch
+                        };
+                        let placed = Placed { grid, first_row: batch.first_row, batch: Some(index) };
+                        dispatches.push((dispatch, Some(placed)));
+                    }
+                }
+                _ => dispatches.push((*dispatch, None)),
             }
         }
         dispatches
+    }
+
+    /// AdaGO's accumulators, where the caller holds the state: to the entries of the tensors, or back.
+    fn copy_accumulators(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[Option<TensorBuffers<'_>>],
+        to_entries: bool,
+    ) {
+        if self.plan.ownership != Ownership::Stateless {
+            return;
+        }
+        for (spec, given) in buffers.iter().enumerate() {
+            let tensor = self.plan.order[spec];
+            let base = self.plan.base_of(&self.plan.tensors[tensor]);
+            let (Some(given), false) = (given, base.scalar_names().is_empty()) else { continue };
+            let own = self.accumulator(tensor);
+            let theirs = given.state[base.state_names().len()];
+            let [from, to] = if to_entries { [theirs, own] } else { [own, theirs] };
+            encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, 4);
+        }
+    }
+
+    fn accumulator(&self, tensor: usize) -> TensorSlice<'_> {
+        let offset = TENSORS_HEADER + TensorEntry::min_size().get() * tensor as u64 + ACCUMULATOR;
+        TensorSlice { buffer: &self.tensors, offset, size: 4 }
     }
 
     /// [`record`](Self::record) and submit.
@@ -633,7 +714,11 @@ impl GpuOptimizer {
     ) {
         pass.set_pipeline(self.kernels.pipeline(dispatch.kernel));
         pass.set_bind_group(0, &self.tables[tables], &offsets.map(|offset| offset as u32));
-        let bits = dispatch.page.and_then(|page| self.pages[page][1].as_ref());
+        let bits = dispatch.page.and_then(|page| self.pages[page].scratch.as_ref());
+        let tensors = match &dispatch.operands {
+            Operands::Workspaces(order) => self.orders.get(order),
+            _ => tensors,
+        };
         let scratch = match dispatch.kernel {
             Kernel::Sample { .. } | Kernel::RankSample => Some(&self.samples),
             Kernel::Prove => Some(&self.launches.1),
@@ -649,28 +734,51 @@ impl GpuOptimizer {
         if dispatch.kernel.is_indirect() {
             pass.dispatch_workgroups_indirect(&self.launches.0, 12 * dispatch.class as u64);
         } else {
-            pass.dispatch_workgroups(dispatch.workgroups[0], dispatch.workgroups[1], 1);
+            let [x, y, z] = dispatch.workgroups;
+            pass.dispatch_workgroups(x, y, z);
         }
     }
 
-    /// The caller's buffers of a batch, and the state of its page.
+    /// The bind groups of the batches, for each kind of operands.
     fn bind(
         &self,
+        batches: &[Batch],
+        places: &Places<'_>,
+        buffers: &[Option<TensorBuffers<'_>>],
+    ) -> HashMap<(usize, Operands), wgpu::BindGroup> {
+        let mut groups = HashMap::new();
+        for (index, batch) in batches.iter().enumerate() {
+            for operands in self.schedule.operands(self.plan.pages[batch.page].class) {
+                groups.insert((index, operands), self.bind_batch(batch, operands, places, buffers));
+            }
+        }
+        groups
+    }
+
+    /// The caller's buffers of a batch, and the state or the workspace of its page.
+    fn bind_batch(
+        &self,
         batch: &Batch,
+        operands: Operands,
         places: &Places<'_>,
         buffers: &[Option<TensorBuffers<'_>>],
     ) -> wgpu::BindGroup {
         let page = &self.plan.pages[batch.page];
         let given = |place: Place| range(places.0[place.buffer], place.offset, place.size);
-        let mut ranges = vec![given(batch.param), given(batch.grad)];
-        if self.plan.ownership == Ownership::Stateless {
+        let workspace = |index: usize| range(&self.workspaces[index], 0, 4 * page.len);
+        let mut ranges = operand_ranges(operands, given(batch.param), given(batch.grad), workspace);
+        if matches!(operands, Operands::Orthogonal(_)) {
+            // The workspace takes the place of the state.
+        } else if self.plan.ownership == Ownership::Stateless {
             // Without state of its own a page has one tensor.
             let tensor = &self.plan.tensors[page.tensors.start];
             let spec = self.plan.order.iter().position(|&t| t == page.tensors.start);
             let first = 4 * (page.offset - tensor.offset);
             let size = 4 * page.numel.next_multiple_of(4);
             let slices = spec.and_then(|spec| buffers[spec].as_ref()).map_or(&[][..], |given| given.state);
-            ranges.extend(slices.iter().map(|s| range(s.buffer, s.offset + first, size)));
+            let names = self.plan.classes[page.class].base.state_names();
+            let slices = slices.iter().take(names.len());
+            ranges.extend(slices.map(|s| range(s.buffer, s.offset + first, size)));
         } else {
             let own = self.states[page.block].iter();
             ranges.extend(own.map(|buffer| range(buffer, 4 * page.offset, 4 * page.len)));
@@ -759,7 +867,8 @@ impl GpuOptimizer {
         Ok(TensorSlice { buffer: &arena[which], offset: 4 * tensor.offset, size: tensor.bytes() })
     }
 
-    /// Where a state lies: `exp_avg` or `exp_avg_sq`.
+    /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW, `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
+    /// `accumulator` of AdaGO, one number.
     ///
     /// # Errors
     /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if the caller holds the state.
@@ -768,11 +877,16 @@ impl GpuOptimizer {
         if self.plan.ownership == Ownership::Stateless {
             return Err(Error::Ownership("the caller holds the state of this optimizer"));
         }
-        let names = self.plan.classes[self.plan.blocks[tensor.block].class].base.state_names();
+        let base = self.plan.base_of(tensor);
+        if base.scalar_names().contains(&state) {
+            return Ok(self.accumulator(self.plan.tensor_index(name)?));
+        }
+        let names = base.state_names();
+        let known = || names.iter().chain(base.scalar_names()).copied().collect::<Vec<_>>().join(", ");
         let index = names
             .iter()
             .position(|n| *n == state)
-            .ok_or_else(|| Error::UnknownState { name: state.to_owned(), known: names.join(", ") })?;
+            .ok_or_else(|| Error::UnknownState { name: state.to_owned(), known: known() })?;
         let buffer = &self.states[tensor.block][index];
         Ok(TensorSlice { buffer, offset: 4 * tensor.offset, size: tensor.bytes() })
     }
@@ -886,20 +1000,25 @@ impl GpuOptimizer {
         &self,
         name: &str,
     ) -> Result<impl Future<Output = Result<Selected, Error>> + use<>, Error> {
-        let size = Selection::min_size().get();
+        let size = TensorEntry::min_size().get();
+        let counts = {
+            let tensor = self.plan.tensor(name)?;
+            let policy = self.plan.classes[self.plan.blocks[tensor.block].class].policy;
+            !matches!(policy, PolicyKind::Plain | PolicyKind::CautiousMgup | PolicyKind::Grams)
+        };
         let offset = TENSORS_HEADER + size * self.plan.tensor_index(name)? as u64;
         let ranges = [(&self.tensors, offset, size)];
         let bytes = readback::read(&self.device, &self.queue, name, &ranges);
         let what = name.to_owned();
         Ok(async move {
             let bytes = bytes.await?;
-            let mut found = Selection::default();
+            let mut found = TensorEntry::default();
             encase::StorageBuffer::new(bytes)
                 .read(&mut found)
                 .map_err(|e| Error::Readback { what: what.clone(), reason: e.to_string() })?;
             Ok(Selected {
                 k: found.k.into(),
-                count: found.selected.into(),
+                count: if counts { found.selected.into() } else { 0 },
                 candidates: found.inside.into(),
                 missed: found.missed == 1,
             })
@@ -931,7 +1050,7 @@ impl GpuOptimizer {
                 Miss::Overflow => (10, [0, self.plan.words[i].list]),
                 Miss::Boundary => (11, [self.plan.words[i].list, 0]),
             };
-            let offset = TENSORS_HEADER + Selection::min_size().get() * i as u64 + 4 * first;
+            let offset = TENSORS_HEADER + TensorEntry::min_size().get() * i as u64 + 4 * first;
             self.queue.write_buffer(&self.tensors, offset, bytemuck::cast_slice(&words));
         }
     }
@@ -998,6 +1117,28 @@ impl std::fmt::Debug for GpuOptimizer {
             .field("tensors", &self.plan.tensors.len())
             .field("parameters", &self.plan.numel())
             .finish_non_exhaustive()
+    }
+}
+
+/// Where a dispatch over the caller's buffers finds its work.
+struct Placed {
+    /// Its grid's place in the slot.
+    grid: u64,
+    first_row: u32,
+    batch: Option<usize>,
+}
+
+/// The first two buffers of a bind group of tensors, and the third where that is a workspace.
+fn operand_ranges<'a>(
+    operands: Operands,
+    param: wgpu::BindingResource<'a>,
+    grad: wgpu::BindingResource<'a>,
+    workspace: impl Fn(usize) -> wgpu::BindingResource<'a>,
+) -> Vec<wgpu::BindingResource<'a>> {
+    match operands {
+        Operands::Directions => vec![workspace(DIRECTIONS), grad],
+        Operands::Orthogonal(index) => vec![param, grad, workspace(index)],
+        Operands::Tensors | Operands::Workspaces(_) => vec![param, grad],
     }
 }
 

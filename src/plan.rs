@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use crate::base::Base;
 use crate::error::{Error, Missing};
+use crate::matrix::{Matrix, MatrixLayout, Shape};
 use crate::policy::{Policy, Selection};
 use crate::ranges::{check, finite_positive};
 use crate::recipe::{ParamGroups, Recipe};
@@ -27,6 +28,8 @@ pub const BINS: u64 = 2048;
 const ALIGNMENT: u64 = 64;
 /// Coordinates of a tensor that one workgroup steps under `mgup`, selection included.
 pub const SMALL: u64 = CHUNK;
+/// Matrices of a page, at most: a dimension of a dispatch.
+const MATRICES: u64 = 65_535;
 /// Words of a candidate.
 const CANDIDATE: u64 = 3;
 
@@ -39,12 +42,14 @@ pub struct TensorSpec {
     pub shape: Vec<usize>,
     /// Index of the parameter group. Default 0.
     pub group: usize,
+    /// What Muon and AdaGO see in it. Default a matrix of (out, in) if it has rank 2.
+    pub layout: MatrixLayout,
 }
 
 impl TensorSpec {
     /// A tensor of group 0.
     pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self { name: name.into(), shape: shape.into(), group: 0 }
+        Self { name: name.into(), shape: shape.into(), group: 0, layout: MatrixLayout::default() }
     }
 
     /// Coordinates, d.
@@ -55,6 +60,16 @@ impl TensorSpec {
     /// The same tensor in another group.
     pub fn in_group(self, group: usize) -> Self {
         Self { group, ..self }
+    }
+
+    /// The same tensor as Muon and AdaGO are to see it.
+    pub fn with_layout(self, layout: MatrixLayout) -> Self {
+        Self { layout, ..self }
+    }
+
+    /// The matrix that it is to Muon and AdaGO; `None` sends it to their fallback.
+    pub fn matrix(&self) -> Option<Matrix> {
+        self.layout.of(&self.shape)
     }
 }
 
@@ -85,6 +100,10 @@ pub enum BaseKind {
     Adamw,
     /// See [`Base::Lion`].
     Lion,
+    /// See [`Base::Muon`].
+    Muon,
+    /// See [`Base::Adago`].
+    Adago,
 }
 
 /// The kind of update policy; hyper-parameters do not matter here.
@@ -108,14 +127,21 @@ pub enum PolicyKind {
 
 impl BaseKind {
     /// Every kind.
-    pub const ALL: [Self; 2] = [Self::Adamw, Self::Lion];
+    pub const ALL: [Self; 4] = [Self::Adamw, Self::Lion, Self::Muon, Self::Adago];
 
     /// The kind of a base.
     pub fn of(base: &Base) -> Self {
         match base {
             Base::Adamw(_) => Self::Adamw,
             Base::Lion(_) => Self::Lion,
+            Base::Muon(_) => Self::Muon,
+            Base::Adago(_) => Self::Adago,
         }
+    }
+
+    /// Whether it orthogonalises matrices.
+    pub fn is_matrix(self) -> bool {
+        matches!(self, Self::Muon | Self::Adago)
     }
 
     /// Names of the per-coordinate state, as PyTorch calls them.
@@ -123,6 +149,15 @@ impl BaseKind {
         match self {
             Self::Adamw => &["exp_avg", "exp_avg_sq"],
             Self::Lion => &["exp_avg"],
+            Self::Muon | Self::Adago => &["momentum_buffer"],
+        }
+    }
+
+    /// Names of the state that is one number for a tensor.
+    pub fn scalar_names(self) -> &'static [&'static str] {
+        match self {
+            Self::Adago => &["accumulator"],
+            Self::Adamw | Self::Lion | Self::Muon => &[],
         }
     }
 
@@ -163,17 +198,19 @@ impl PolicyKind {
     }
 
     /// Bits a coordinate that its kernels hand to each other within a step.
-    pub fn bits(self) -> u64 {
+    pub fn bits(self, base: BaseKind) -> u64 {
         match self {
-            Self::Cautious => 1, // whether the score is positive
             Self::Mgup => 2,     // what the stream decided
-            _ => 0,
+            Self::Cautious => 1, // whether the score is positive
+            // Whether φ = α, from before the orthogonalisation to behind it.
+            Self::MgupApproximate | Self::MgupSmall | Self::CautiousMgup => u64::from(base.is_matrix()),
+            Self::Plain | Self::Grams => 0,
         }
     }
 
     /// Bytes of a chunk's bits.
-    pub(crate) fn bits_bytes(self) -> u64 {
-        self.bits() * CHUNK / 8
+    pub(crate) fn bits_bytes(self, base: BaseKind) -> u64 {
+        self.bits(base) * CHUNK / 8
     }
 }
 
@@ -186,6 +223,8 @@ pub struct Tensor {
     pub numel: u64,
     /// K of `mgup`; 0 under other policies.
     pub k: u64,
+    /// Its row of step scalars.
+    pub(crate) row: usize,
     /// Its arena block.
     pub block: usize,
     /// First coordinate's place in the block.
@@ -205,6 +244,15 @@ impl Tensor {
     }
 }
 
+/// Matrices of one shape, which are orthogonalised side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Matrices {
+    /// m × n, m ≤ n.
+    pub shape: Shape,
+    /// Newton–Schulz iterations.
+    pub steps: u32,
+}
+
 /// Tensors whose recipes need the same kernels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Class {
@@ -212,6 +260,8 @@ pub struct Class {
     pub base: BaseKind,
     /// Kind of policy.
     pub policy: PolicyKind,
+    /// Of a matrix base.
+    pub matrices: Option<Matrices>,
     /// First parameter group that its rows hold.
     pub first_row: usize,
     /// Its tensors.
@@ -246,6 +296,8 @@ pub struct Page {
     pub chunks: Range<u32>,
     /// The pieces of its sampled tensors, each as often as workgroups share it.
     pub pieces: Range<u32>,
+    /// Its tensors, a chunk each, if they are matrices.
+    pub matrices: Range<u32>,
     /// Tensors that have a chunk here.
     pub tensors: Range<usize>,
     /// Its bits: scratch block, offset in bytes, size in bytes (0 for none).
@@ -253,7 +305,7 @@ pub struct Page {
 }
 
 /// Consecutive coordinates of one tensor, as the kernels read them: a chunk, or a piece, which is all of a tensor that
-/// lies in a page. Places count coordinates and are multiples of four.
+/// lies in a page, or a matrix, which is all of a tensor. Places count coordinates and are multiples of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, encase::ShaderType)]
 pub struct Chunk {
     /// First coordinate's place in the page: in the bindings of the state and of the scratch.
@@ -272,7 +324,7 @@ pub struct Chunk {
     pub param: u32,
     /// First coordinate's place in the binding of the gradients.
     pub grad: u32,
-    /// Which of the workgroups that share the piece.
+    /// Which of the workgroups that share the piece; of a matrix, which slot of the workspaces it has.
     pub part: u32,
     /// How many they are.
     pub parts: u32,
@@ -300,7 +352,7 @@ pub struct Plan {
     pub classes: Vec<Class>,
     /// Pages.
     pub pages: Vec<Page>,
-    /// Chunks, then pieces.
+    /// Chunks, then pieces, then matrices.
     pub chunks: Vec<Chunk>,
     /// Arena blocks: a buffer each for parameters, gradients and every state.
     pub blocks: Vec<Block>,
@@ -310,10 +362,14 @@ pub struct Plan {
     pub counters: u64,
     /// Words for sampled keys.
     pub samples: u64,
+    /// Bytes in which Newton–Schulz works, from one shape to the next: X, its successor (and X Xᵀ), and the polynomial.
+    pub workspaces: [u64; 3],
     /// Where each tensor's words begin.
     pub(crate) words: Vec<Words>,
-    /// Where the chunks' sums of squared gradients begin among the counters; `None` if the norm is not clipped.
+    /// Where the chunks' sums of squares begin among the counters: of the gradients to be clipped (`None` if they are not),
+    /// of a matrix base's directions, and of its gradients.
     pub norms: Option<u32>,
+    pub(crate) matrix_norms: [u32; 2],
     names: HashMap<String, usize>,
 }
 
@@ -341,13 +397,16 @@ impl Plan {
             scratch_blocks: Vec::new(),
             counters: 0,
             samples: 0,
+            workspaces: [0; 3],
             words: Vec::new(),
             norms: None,
+            matrix_norms: [0; 2],
             names,
         };
         plan.place_tensors(specs, groups, limits)?;
         plan.cut_pages(limits);
         plan.cut_pieces();
+        plan.place_matrices(limits)?;
         plan.place_counters(groups.max_grad_norm().is_some(), limits)?;
         Ok(plan)
     }
@@ -369,6 +428,11 @@ impl Plan {
         Ok(self.order[*spec])
     }
 
+    /// The kind of base that steps a tensor.
+    pub fn base_of(&self, tensor: &Tensor) -> BaseKind {
+        self.classes[self.blocks[tensor.block].class].base
+    }
+
     /// Coordinates of all tensors.
     pub fn numel(&self) -> u64 {
         self.tensors.iter().map(|t| t.numel).sum()
@@ -387,7 +451,14 @@ impl Plan {
                 }
         };
         let arenas = 4 * self.blocks.iter().map(words).sum::<u64>();
-        arenas + self.scratch_blocks.iter().sum::<u64>() + 4 * (self.counters + self.samples)
+        arenas + self.scratch_memory()
+    }
+
+    /// Bytes of the buffers that the kernels of a step hand to each other: what `memory` has besides parameters, gradients
+    /// and state.
+    pub fn scratch_memory(&self) -> u64 {
+        let bits = self.scratch_blocks.iter().sum::<u64>();
+        bits + self.workspaces.iter().sum::<u64>() + 4 * (self.counters + self.samples)
     }
 
     fn place_tensors(
@@ -397,13 +468,18 @@ impl Plan {
         limits: PlanLimits,
     ) -> Result<(), Error> {
         // Rows of a dispatch are a window over the groups, so the window is part of the class.
-        let mut by_class: BTreeMap<(BaseKind, PolicyKind, usize), Vec<usize>> = BTreeMap::new();
+        type Key = (BaseKind, PolicyKind, Option<Matrices>, usize);
+        let mut by_class: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
         for (i, spec) in specs.iter().enumerate() {
-            let Recipe { base, policy } = &groups.recipes()[spec.group];
-            let key = (BaseKind::of(base), PolicyKind::of(policy, spec.numel()), spec.group / ROWS);
+            let Recipe { base, policy } = groups.recipe_of(spec);
+            let matrices = base.newton_schulz().and_then(|ns| {
+                Some(Matrices { shape: spec.matrix()?.shape(), steps: ns.steps })
+            });
+            let policy = PolicyKind::of(&policy, spec.numel());
+            let key = (BaseKind::of(&base), policy, matrices, groups.row_of(spec) / ROWS);
             by_class.entry(key).or_default().push(i);
         }
-        for ((base, policy, window), members) in by_class {
+        for ((base, policy, matrices, window), members) in by_class {
             let first = self.tensors.len();
             let class = self.classes.len();
             let mut blocks = Vec::new();
@@ -413,7 +489,8 @@ impl Plan {
                 let padded = numel.next_multiple_of(ALIGNMENT);
                 let (block, offset) = allocate(&mut blocks, padded, limits.buffer / 4);
                 self.order[i] = self.tensors.len();
-                let k = match groups.recipes()[spec.group].policy {
+                let recipe = groups.recipe_of(spec);
+                let k = match recipe.policy {
                     Policy::Mgup(mgup) => mgup.k(numel as usize) as u64,
                     _ => 0,
                 };
@@ -421,6 +498,7 @@ impl Plan {
                     spec: spec.clone(),
                     numel,
                     k,
+                    row: groups.row_of(spec),
                     sampling: policy.samples().then(|| Sampling::new(numel, k)),
                     block: self.blocks.len() + block,
                     offset,
@@ -432,6 +510,7 @@ impl Plan {
             self.classes.push(Class {
                 base,
                 policy,
+                matrices,
                 first_row: window * ROWS,
                 tensors: first..self.tensors.len(),
                 pages: 0..0,
@@ -443,8 +522,9 @@ impl Plan {
     fn cut_pages(&mut self, limits: PlanLimits) {
         for class in 0..self.classes.len() {
             let first_page = self.pages.len();
-            let policy = self.classes[class].policy;
-            let first_row = self.classes[class].first_row;
+            let Class { base, policy, matrices, first_row, .. } = self.classes[class];
+            let bits_bytes = policy.bits_bytes(base);
+            let room = matrices.map_or(u64::MAX, |m| (limits.binding / (16 * m.shape.slot())).min(MATRICES));
             for t in self.classes[class].tensors.clone() {
                 let tensor = &self.tensors[t];
                 let (block, numel) = (tensor.block, tensor.numel);
@@ -454,14 +534,22 @@ impl Plan {
                     let len = CHUNK.min(numel - index);
                     let place = self.tensors[t].offset + index;
                     let end = (place + len).next_multiple_of(ALIGNMENT);
-                    let bits = self.pages.last().map_or(0, |p| p.chunks.len() as u64 * policy.bits_bytes());
+                    // Matrices are not cut.
+                    let end = if matrices.is_some() {
+                        (place - index + numel).next_multiple_of(ALIGNMENT)
+                    } else {
+                        end
+                    };
+                    let bits = self.pages.last().map_or(0, |p| p.chunks.len() as u64 * bits_bytes);
                     let fits = self.pages.len() > first_page
                         && self.pages.last().is_some_and(|page| {
                             page.block == block
                                 && 4 * (end - page.offset) <= limits.binding
-                                && bits + policy.bits_bytes() <= limits.binding
+                                && bits + bits_bytes <= limits.binding
+                                && (page.tensors.end == t + 1 || (page.tensors.len() as u64) < room)
                                 && (self.ownership != Ownership::Stateless || page.tensors.start == t)
                         });
+                    let end = (place + len).next_multiple_of(ALIGNMENT);
                     if !fits {
                         let at = self.chunks.len() as u32;
                         self.pages.push(Page {
@@ -472,6 +560,7 @@ impl Plan {
                             numel: 0,
                             chunks: at..at,
                             pieces: 0..0,
+                            matrices: 0..0,
                             tensors: t..t,
                             scratch: (0, 0, 0),
                         });
@@ -484,8 +573,8 @@ impl Plan {
                         len: len as u32,
                         index: index as u32,
                         tensor: t as u32,
-                        row: (self.tensors[t].spec.group - first_row) as u32,
-                        mask: (page.chunks.len() as u64 * policy.bits_bytes() / 4) as u32,
+                        row: (self.tensors[t].row - first_row) as u32,
+                        mask: (page.chunks.len() as u64 * bits_bytes / 4) as u32,
                         param: offset,
                         grad: offset,
                         part: 0,
@@ -501,7 +590,7 @@ impl Plan {
                 self.tensors[t].pages = pages.expect("a tensor has a chunk");
             }
             for page in &mut self.pages[first_page..] {
-                let size = page.chunks.len() as u64 * policy.bits_bytes();
+                let size = page.chunks.len() as u64 * bits_bytes;
                 if size > 0 {
                     let (block, offset) = allocate(&mut self.scratch_blocks, size, limits.buffer);
                     page.scratch = (block, offset, size);
@@ -533,6 +622,35 @@ impl Plan {
         }
     }
 
+    /// A place for each matrix in the table, and room for the largest page of them to be orthogonalised.
+    fn place_matrices(&mut self, limits: PlanLimits) -> Result<(), Error> {
+        for page in &mut self.pages {
+            let first = self.chunks.len() as u32;
+            if let Some(Matrices { shape, .. }) = self.classes[page.class].matrices {
+                for t in page.tensors.clone() {
+                    let tensor = &self.tensors[t];
+                    let first = self.chunks[tensor.chunks.start as usize];
+                    let part = (t - page.tensors.start) as u32;
+                    self.chunks.push(Chunk { len: tensor.numel as u32, part, ..first });
+                }
+                let slots = 16 * page.tensors.len() as u64;
+                let needed = [
+                    // Directions come and go as they lie in the page.
+                    (slots * shape.slot()).max(4 * page.len),
+                    (slots * shape.slot()).max(4 * page.len),
+                    slots * shape.gram_slot(),
+                ];
+                for (size, needed) in self.workspaces.iter_mut().zip(needed) {
+                    *size = needed.max(*size);
+                }
+            }
+            page.matrices = first..self.chunks.len() as u32;
+        }
+        let largest = self.workspaces[0];
+        within("max_storage_buffer_binding_size", largest, limits.binding)?;
+        within("max_buffer_size", largest, limits.buffer)
+    }
+
     fn place_counters(&mut self, clipped: bool, limits: PlanLimits) -> Result<(), Error> {
         fn take(words: &mut u64, count: u64) -> u32 {
             *words += count;
@@ -551,9 +669,12 @@ impl Plan {
                 }
             }
         }
+        let chunks = u64::from(self.tensors[self.tensors.len() - 1].chunks.end);
         if clipped {
-            let chunks = u64::from(self.tensors[self.tensors.len() - 1].chunks.end);
             self.norms = Some(take(&mut self.counters, chunks));
+        }
+        if self.classes.iter().any(|class| class.base.is_matrix()) {
+            self.matrix_norms = [(); 2].map(|()| take(&mut self.counters, chunks));
         }
         within("max_storage_buffer_binding_size", 4 * self.counters.max(self.samples), limits.binding)
     }
@@ -602,6 +723,16 @@ pub(crate) fn validate(specs: &[TensorSpec], groups: &ParamGroups) -> Result<Has
         }
         if spec.group >= groups.recipes().len() {
             return refuse(format!("group {} of {}", spec.group, groups.recipes().len()));
+        }
+    }
+    for (g, recipe) in groups.recipes().iter().enumerate() {
+        let mut own = specs.iter().filter(|spec| spec.group == g).peekable();
+        if recipe.fallback().is_some() && own.peek().is_some() && own.all(|spec| spec.matrix().is_none()) {
+            return Err(Error::Plan(format!(
+                "`{recipe}` is for matrices, and none of its tensors is one: give a tensor rank 2 or another `MatrixLayout`, \
+                 or use `{}`",
+                recipe.fallback().expect("a matrix base has one")
+            )));
         }
     }
     Ok(names)

@@ -11,6 +11,14 @@ pub(crate) fn finite_positive(x: f64) -> Option<&'static str> {
     (!(x > 0.0 && x <= f64::from(f32::MAX))).then_some("finite in f32 and greater than 0")
 }
 
+pub(crate) fn finite(x: f64) -> Option<&'static str> {
+    (!(x.abs() <= f64::from(f32::MAX))).then_some("finite in f32")
+}
+
+pub(crate) fn ns_steps(x: f64) -> Option<&'static str> {
+    (!(1.0..=100.0).contains(&x)).then_some("1 to 100")
+}
+
 pub(crate) fn unit_interval(x: f64) -> Option<&'static str> {
     (!(0.0..1.0).contains(&x)).then_some("in [0, 1)")
 }

@@ -7,8 +7,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::{AdamW, Base, Lion};
+use crate::base::{AdaGo, AdamW, Base, Lion, Muon};
 use crate::error::Error;
+use crate::matrix::Matmul;
+use crate::plan::TensorSpec;
 use crate::policy::{Cautious, CautiousMgup, Grams, Mgup, Plain, Policy, Selection};
 
 /// A base optimizer times an update policy.
@@ -33,7 +35,7 @@ pub struct Recipe {
     pub policy: Policy,
 }
 
-const BASES: [&str; 3] = ["adamw", "adamw-torch", "lion"];
+const BASES: [&str; 5] = ["adamw", "adamw-torch", "lion", "muon", "adago"];
 const POLICIES: [&str; 5] = ["", "cautious-", "mgup-", "cautious-mgup-", "grams-"];
 
 impl Recipe {
@@ -57,6 +59,21 @@ impl Recipe {
         Self::plain(Base::Lion(Lion { lr, ..Lion::default() }))
     }
 
+    /// Muon.
+    pub fn muon(lr: f64) -> Self {
+        Self::plain(Base::Muon(Muon { lr, ..Muon::default() }))
+    }
+
+    /// MGUP-Muon with τ = 0.5.
+    pub fn mgup_muon(lr: f64) -> Self {
+        Self { policy: Policy::Mgup(Mgup::default()), ..Self::muon(lr) }
+    }
+
+    /// AdaGO.
+    pub fn adago(lr: f64) -> Self {
+        Self::plain(Base::Adago(AdaGo { lr, ..AdaGo::default() }))
+    }
+
     /// Every name that [`FromStr`] accepts, besides `grams`, which is short for `grams-adamw`.
     ///
     /// A name reads `[policy-]base[-approximate]`; `approximate` goes with `mgup` only.
@@ -64,6 +81,9 @@ impl Recipe {
         let mut names = Vec::new();
         for base in BASES {
             for policy in POLICIES {
+                if policy == "grams-" && matches!(base, "muon" | "adago") {
+                    continue;
+                }
                 names.push(format!("{policy}{base}"));
                 if policy == "mgup-" {
                     names.push(format!("{policy}{base}-approximate"));
@@ -89,6 +109,8 @@ impl Recipe {
             }
             Base::Adamw(_) => "adamw",
             Base::Lion(_) => "lion",
+            Base::Muon(_) => "muon",
+            Base::Adago(_) => "adago",
         };
         let selection = match self.policy {
             Policy::Mgup(Mgup { selection: Selection::Approximate, .. }) => "-approximate",
@@ -102,7 +124,12 @@ impl Recipe {
         self.base.lr()
     }
 
-    /// The same recipe with another learning rate.
+    /// What a matrix base does with tensors that are no matrices: its fallback under the same policy.
+    pub fn fallback(&self) -> Option<Self> {
+        Some(Self { base: self.base.fallback()?, ..*self })
+    }
+
+    /// The same recipe with another learning rate, and in proportion to it that of a fallback.
     pub fn with_lr(self, lr: f64) -> Self {
         Self { base: self.base.with_lr(lr), ..self }
     }
@@ -113,7 +140,17 @@ impl Recipe {
     /// [`Error::Recipe`] names the field, its value and what is allowed.
     pub fn validate(&self) -> Result<(), Error> {
         self.base.validate()?;
-        self.policy.validate()
+        self.policy.validate()?;
+        if self.base.newton_schulz().is_some() && matches!(self.policy, Policy::Grams(_)) {
+            return Err(Error::Recipe {
+                field: "policy.type".to_owned(),
+                value: "grams".to_owned(),
+                allowed: "plain, cautious, mgup or cautious_mgup with this base: a coordinate's sign means nothing after \
+                          orthogonalisation"
+                    .to_owned(),
+            });
+        }
+        Ok(())
     }
 
     /// Reads a recipe from JSON: `{"base": {"type": …}, "policy": {"type": …}}`. Every key but `type` has a default,
@@ -151,7 +188,9 @@ impl TryFrom<Value> for Recipe {
         let base = match kind.as_str() {
             "adamw" => Base::Adamw(section("base", fields)?),
             "lion" => Base::Lion(section("base", fields)?),
-            _ => return Err(unknown_type("base", &kind, "adamw, lion")),
+            "muon" => Base::Muon(section("base", fields)?),
+            "adago" => Base::Adago(section("base", fields)?),
+            _ => return Err(unknown_type("base", &kind, "adamw, lion, muon, adago")),
         };
         let (kind, fields) = typed("policy", policy)?;
         let policy = match kind.as_str() {
@@ -202,6 +241,8 @@ impl FromStr for Recipe {
             "adamw" => Base::Adamw(AdamW::default()),
             "adamw-torch" => Base::Adamw(AdamW::torch()),
             "lion" => Base::Lion(Lion::default()),
+            "muon" => Base::Muon(Muon::default()),
+            "adago" => Base::Adago(AdaGo::default()),
             _ => return Err(unknown()),
         };
         Ok(Self { base, policy })
@@ -220,6 +261,7 @@ impl fmt::Display for Recipe {
 pub struct ParamGroups {
     recipes: Vec<Recipe>,
     max_grad_norm: Option<f64>,
+    matmul: Option<Matmul>,
 }
 
 impl ParamGroups {
@@ -247,6 +289,38 @@ impl ParamGroups {
     pub fn max_grad_norm(&self) -> Option<f64> {
         self.max_grad_norm
     }
+
+    /// Computes the matrix products of Muon and AdaGO in this way. Default: what suits the kind of adapter.
+    pub fn with_matmul(self, matmul: Matmul) -> Self {
+        Self { matmul: Some(matmul), ..self }
+    }
+
+    /// How matrix products are computed, if that was chosen.
+    pub fn matmul(&self) -> Option<Matmul> {
+        self.matmul
+    }
+
+    /// A recipe for each row of step scalars: the groups' own, then, if any has one, the fallbacks.
+    pub(crate) fn rows(&self) -> Vec<Recipe> {
+        let fallbacks: Vec<_> = self.recipes.iter().map(Recipe::fallback).collect();
+        let own = self.recipes.iter().copied();
+        if fallbacks.iter().all(Option::is_none) {
+            return own.collect();
+        }
+        own.clone().chain(own.zip(fallbacks).map(|(own, fallback)| fallback.unwrap_or(own))).collect()
+    }
+
+    /// The row of a tensor.
+    pub(crate) fn row_of(&self, spec: &TensorSpec) -> usize {
+        let falls_back = self.recipes[spec.group].fallback().is_some() && spec.matrix().is_none();
+        spec.group + if falls_back { self.recipes.len() } else { 0 }
+    }
+
+    /// What steps a tensor: its group's recipe, or that one's fallback.
+    pub fn recipe_of(&self, spec: &TensorSpec) -> Recipe {
+        let own = self.recipes[spec.group];
+        own.fallback().filter(|_| spec.matrix().is_none()).unwrap_or(own)
+    }
 }
 
 impl From<Recipe> for ParamGroups {
@@ -257,7 +331,7 @@ impl From<Recipe> for ParamGroups {
 
 impl From<Vec<Recipe>> for ParamGroups {
     fn from(recipes: Vec<Recipe>) -> Self {
-        Self { recipes, max_grad_norm: None }
+        Self { recipes, max_grad_norm: None, matmul: None }
     }
 }
 

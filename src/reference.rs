@@ -16,9 +16,10 @@ use std::fmt::Debug;
 
 use num_traits::Float;
 
-use crate::base::Base;
+use crate::base::{AdaGo, Base, NewtonSchulz};
 use crate::error::Error;
-use crate::plan::SMALL;
+use crate::matrix::Matrix;
+use crate::plan::{SMALL, TensorSpec};
 use crate::policy::{Normalizer, Policy, Selection};
 use crate::recipe::Recipe;
 use crate::sampling::Sampling;
@@ -26,7 +27,7 @@ use crate::sampling::Sampling;
 /// A tensor with its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T> {
-    /// What steps it.
+    /// What steps it: the fallback, where a matrix base has no matrix.
     pub recipe: Recipe,
     /// θ.
     pub param: Vec<T>,
@@ -34,14 +35,17 @@ pub struct Tensor<T> {
     pub exp_avg: Vec<T>,
     /// v; empty for bases without it.
     pub exp_avg_sq: Vec<T>,
+    /// Σ n² of AdaGO, without the a₀ that it begins with.
+    pub accumulator: T,
     /// Steps taken.
     pub steps: u64,
+    matrix: Option<Matrix>,
 }
 
 /// What happened in a step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Step<T> {
-    /// u.
+    /// u; for matrices, before it is orthogonalised.
     pub direction: Vec<T>,
     /// s = u ⊙ g.
     pub score: Vec<T>,
@@ -63,22 +67,37 @@ pub fn clip_factor<T: Float>(norm: T, max_norm: f64) -> T {
 }
 
 impl<T: Float + Debug> Tensor<T> {
-    /// A tensor before its first step.
+    /// A vector before its first step.
     ///
     /// # Errors
     /// If the recipe is out of range.
     pub fn new(recipe: Recipe, param: Vec<T>) -> Result<Self, Error> {
+        Self::with_shape(recipe, &TensorSpec::new("vector", [param.len()]), param)
+    }
+
+    /// A tensor of this shape and matrix layout before its first step; its group does not matter.
+    ///
+    /// # Errors
+    /// If the recipe is out of range.
+    ///
+    /// # Panics
+    /// If the parameter has another length than the shape says.
+    pub fn with_shape(recipe: Recipe, spec: &TensorSpec, param: Vec<T>) -> Result<Self, Error> {
         recipe.validate()?;
+        assert_eq!(spec.numel(), param.len() as u64, "a parameter has the length that its shape says");
+        let recipe = recipe.fallback().filter(|_| spec.matrix().is_none()).unwrap_or(recipe);
         let zeros = vec![T::zero(); param.len()];
         Ok(Self {
             recipe,
             exp_avg_sq: match recipe.base {
                 Base::Adamw(_) => zeros.clone(),
-                Base::Lion(_) => Vec::new(),
+                Base::Lion(_) | Base::Muon(_) | Base::Adago(_) => Vec::new(),
             },
             exp_avg: zeros,
             param,
+            accumulator: T::zero(),
             steps: 0,
+            matrix: spec.matrix().filter(|_| recipe.base.newton_schulz().is_some()),
         })
     }
 
@@ -94,7 +113,9 @@ impl<T: Float + Debug> Tensor<T> {
         let direction = self.advance(grad);
         let score: Vec<T> = direction.iter().zip(grad).map(|(&u, &g)| u * g).collect();
         let (phi, selected) = phi(&self.recipe.policy, &score, self.steps);
-        for ((theta, &u), &phi) in self.param.iter_mut().zip(&direction).zip(&phi) {
+        let orthogonal = self.matrix.map(|matrix| self.orthogonal(matrix, &direction, grad));
+        let moved = orthogonal.as_ref().unwrap_or(&direction);
+        for ((theta, &u), &phi) in self.param.iter_mut().zip(moved).zip(&phi) {
             *theta = *theta - (decay * *theta + step * (phi * u));
         }
         Step { direction, score, phi, selected }
@@ -128,8 +149,76 @@ impl<T: Float + Debug> Tensor<T> {
                     if interpolated == T::zero() { T::zero() } else { interpolated.signum() }
                 })
                 .collect(),
+            Base::Muon(_) | Base::Adago(_) => self
+                .exp_avg
+                .iter_mut()
+                .zip(grad)
+                .map(|(m, &g)| {
+                    *m = beta1 * *m + rest1 * g;
+                    beta2 * *m + rest2 * g
+                })
+                .collect(),
         }
     }
+
+    /// The direction orthogonalised, times what the step of this matrix is scaled by.
+    fn orthogonal(&mut self, matrix: Matrix, direction: &[T], grad: &[T]) -> Vec<T> {
+        let rate = match self.recipe.base {
+            Base::Adago(b) => {
+                let n = grad_norm([grad]).min(real(b.clip));
+                self.accumulator = self.accumulator + n * n;
+                adago_rate(&b, n, self.accumulator)
+            }
+            base => real(base.rate(matrix)),
+        };
+        let ns = self.recipe.base.newton_schulz().expect("only matrix bases have matrices");
+        newton_schulz(direction, matrix, ns).into_iter().map(|o| rate * o).collect()
+    }
+}
+
+/// AdaGO's step for a gradient of norm `n`, clipped already, and the sum of squares up to it.
+fn adago_rate<T: Float>(base: &AdaGo, n: T, accumulator: T) -> T {
+    let init = real::<T>(base.accumulator_init);
+    (real::<T>(base.lr) * n / (init * init + accumulator).sqrt()).max(real(base.min_step))
+}
+
+/// Orthogonalises a matrix: X = d / (‖d‖_F + 1e-7), transposed if it is tall, then X ← a X + (b A + c A²) X with
+/// A = X Xᵀ, transposed back.
+///
+/// # Panics
+/// If `d` has another length than the matrix.
+pub fn newton_schulz<T: Float>(d: &[T], matrix: Matrix, ns: NewtonSchulz) -> Vec<T> {
+    let (rows, cols) = (matrix.rows as usize, matrix.cols as usize);
+    assert_eq!(d.len(), rows * cols, "a direction has the shape of its matrix");
+    let inverse = T::one() / (grad_norm([d]) + real(1e-7));
+    let scaled: Vec<T> = d.iter().map(|&x| x * inverse).collect();
+    let tall = matrix.is_tall();
+    let mut x = if tall { transposed(&scaled, rows, cols) } else { scaled };
+    let (m, n) = if tall { (cols, rows) } else { (rows, cols) };
+    let [a, b, c] = ns.coefficients.map(real::<T>);
+    for _ in 0..ns.steps {
+        let gram = product(&x, &transposed(&x, m, n), m, n, m);
+        let square = product(&gram, &gram, m, m, m);
+        let polynomial: Vec<T> = gram.iter().zip(&square).map(|(&g, &s)| b * g + c * s).collect();
+        let moved = product(&polynomial, &x, m, m, n);
+        x = x.iter().zip(&moved).map(|(&x, &p)| a * x + p).collect();
+    }
+    if tall { transposed(&x, m, n) } else { x }
+}
+
+fn transposed<T: Float>(x: &[T], rows: usize, cols: usize) -> Vec<T> {
+    (0..cols).flat_map(|c| (0..rows).map(move |r| x[r * cols + c])).collect()
+}
+
+/// The product of an m × k and a k × n matrix.
+fn product<T: Float>(left: &[T], right: &[T], m: usize, k: usize, n: usize) -> Vec<T> {
+    let mut result = vec![T::zero(); m * n];
+    for (row, out) in left.chunks_exact(k).zip(result.chunks_exact_mut(n)) {
+        for (&l, right) in row.iter().zip(right.chunks_exact(n)) {
+            out.iter_mut().zip(right).for_each(|(sum, &r)| *sum = *sum + l * r);
+        }
+    }
+    result
 }
 
 /// φ of a tensor's scores in step `t`, and how many were selected.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Missing};
-use crate::kernel::{Kernel, Selection, TENSORS_HEADER, all_kernels};
+use crate::kernel::{Kernel, TENSORS_HEADER, TensorEntry, all_kernels};
 use crate::plan::{self, CHUNK, Chunk, Ownership, Plan, PlanLimits, ROWS, TensorSpec, WORKGROUP};
 use crate::recipe::ParamGroups;
 
@@ -50,13 +50,17 @@ impl Requirements {
             .map(|kernel| kernel.storage_buffers())
             .max()
             .unwrap_or(0);
+        // So is a matrix while it is orthogonalised.
+        let slots = plan.classes.iter().filter_map(|class| class.matrices).map(|m| 16 * m.shape.slot());
+        let matrix = slots.max().unwrap_or(0);
         // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
         let tables = [
             <Chunk as encase::ShaderSize>::SHADER_SIZE.get() * plan.chunks.len() as u64,
-            TENSORS_HEADER + specs.len() as u64 * <Selection as encase::ShaderSize>::SHADER_SIZE.get(),
+            TENSORS_HEADER + specs.len() as u64 * <TensorEntry as encase::ShaderSize>::SHADER_SIZE.get(),
             4 * plan.counters,
             4 * plan.samples,
             4 * CHUNK,
+            matrix,
         ];
         let table = tables.into_iter().max().unwrap_or(0);
         let samples = kinds.iter().any(|(_, policy)| policy.samples());

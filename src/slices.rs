@@ -27,7 +27,8 @@ pub struct TensorBuffers<'a> {
     /// Its gradient.
     pub grad: TensorSlice<'a>,
     /// The state, for an optimizer [without one](crate::GpuOptimizer::stateless): `exp_avg` and, under AdamW,
-    /// `exp_avg_sq`, with sizes rounded up to multiples of 16. Changed in place. Empty for other optimizers.
+    /// `exp_avg_sq`; `momentum_buffer` under Muon and AdaGO; with sizes rounded up to multiples of 16. Then `accumulator`
+    /// under AdaGO, 4 bytes of a buffer with `COPY_SRC` and `COPY_DST`. Changed in place. Empty for other optimizers.
     pub state: &'a [TensorSlice<'a>],
     /// The learning rate in this step; `None` is the group's.
     pub lr: Option<f64>,
@@ -96,8 +97,11 @@ pub(crate) fn validate(
             check("lr", lr, finite_non_negative)?;
         }
         let names = match plan.ownership {
-            Ownership::Stateless => plan.classes[plan.blocks[tensor.block].class].base.state_names(),
-            _ => &[],
+            Ownership::Stateless => {
+                let base = plan.base_of(tensor);
+                base.state_names().iter().chain(base.scalar_names()).copied().collect()
+            }
+            _ => Vec::new(),
         };
         if buffers.state.len() != names.len() {
             return Err(Error::Slice {
@@ -112,12 +116,15 @@ pub(crate) fn validate(
         {
             let refuse = |reason| Err(Error::Slice { tensor: tensor.spec.name.clone(), what, reason });
             let is_state = !matches!(what, "parameter" | "gradient");
-            if slice.size != padded(tensor) && (is_state || slice.size != tensor.bytes()) {
+            let needed = match what {
+                "parameter" | "gradient" => tensor.bytes(),
+                "accumulator" => 4,
+                _ => padded(tensor),
+            };
+            if slice.size != needed && (is_state || slice.size != padded(tensor)) {
                 return refuse(format!(
-                    "{} bytes given, {} needed for shape {:?} of f32",
-                    slice.size,
-                    if is_state { padded(tensor) } else { tensor.bytes() },
-                    tensor.spec.shape
+                    "{} bytes given, {needed} needed for shape {:?} of f32",
+                    slice.size, tensor.spec.shape
                 ));
             }
             if slice.offset.checked_add(slice.size).is_none_or(|end| end > slice.buffer.size()) {

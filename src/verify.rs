@@ -9,25 +9,45 @@ use crate::error::Error;
 use crate::optimizer::GpuOptimizer;
 use crate::plan::{SMALL, TensorSpec};
 use crate::policy::{Cautious, Normalizer, Policy, Selection};
-use crate::recipe::Recipe;
+use crate::recipe::{ParamGroups, Recipe};
 use crate::reference;
 use crate::sampling::Sampling;
 
-/// Sizes around the edges of a vector, a workgroup, a chunk and a span.
+/// Sizes of vectors around the edges of a vector of four, a workgroup, a chunk and a span.
 pub const SIZES: [usize; 10] = [1, 2, 3, 255, 256, 257, 4096, 4097, 65_537, 1_000_003];
+
+/// Shapes of matrices, for the bases that orthogonalise them: around the edges of a vector of four and of a block, wide and
+/// tall, with the three ways of selection.
+pub const SHAPES: [[usize; 2]; 12] = [
+    [1, 1],
+    [3, 5],
+    [1, 300],
+    [300, 1],
+    [7, 13],
+    [16, 16],
+    [40, 24],
+    [64, 64],
+    [67, 129],
+    [130, 65],
+    [128, 256],
+    [61, 1031],
+];
 
 /// Largest difference allowed: absolute, and relative to the reference.
 pub const TOLERANCE: (f64, f64) = (2e-6, 1e-5);
 
-/// A recipe on a tensor of some size.
+/// The same for orthogonalised matrices: rounding grows with what Newton–Schulz amplifies.
+pub const MATRIX_TOLERANCE: (f64, f64) = (2e-4, 2e-3);
+
+/// A recipe on a tensor of some shape.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Case {
     /// What it is called in a report.
     pub name: String,
     /// What steps it.
     pub recipe: Recipe,
-    /// Coordinates.
-    pub numel: usize,
+    /// Shape.
+    pub shape: Vec<usize>,
     /// Steps.
     pub steps: u64,
 }
@@ -52,6 +72,8 @@ pub fn recipes() -> Vec<(String, Recipe)> {
         match &mut recipe.base {
             Base::Adamw(b) => (b.lr, b.weight_decay) = (1e-2, 1e-2),
             Base::Lion(b) => (b.lr, b.weight_decay) = (1e-2, 1e-2),
+            Base::Muon(b) => (b.lr, b.weight_decay) = (1.0, 1e-2),
+            Base::Adago(b) => (b.lr, b.weight_decay, b.clip) = (1.0, 1e-2, 1.0),
         }
         if let Policy::Cautious(_) = recipe.policy {
             let policy = Policy::Cautious(Cautious { normalizer: Normalizer::Count });
@@ -62,10 +84,14 @@ pub fn recipes() -> Vec<(String, Recipe)> {
     recipes
 }
 
-/// Every recipe at every size.
+/// Every recipe at every size or shape.
 pub fn cases() -> Vec<Case> {
     let of = |(name, recipe): (String, Recipe)| {
-        SIZES.map(|numel| Case { name: name.clone(), recipe, numel, steps: 3 })
+        let shapes: Vec<Vec<usize>> = match recipe.base.newton_schulz() {
+            Some(_) => SHAPES.map(Vec::from).into(),
+            None => SIZES.map(|numel| vec![numel]).into(),
+        };
+        shapes.into_iter().map(move |shape| Case { name: name.clone(), recipe, shape, steps: 3 })
     };
     recipes().into_iter().flat_map(of).collect()
 }
@@ -93,15 +119,29 @@ pub fn grads(numel: usize, t: u64) -> Vec<f32> {
 /// # Errors
 /// If the optimizer cannot be made or read; a wrong result is an [`Outcome`].
 pub async fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Result<Outcome, Error> {
+    run_in(device, queue, case, case.recipe).await
+}
+
+/// Runs a case with settings that hold for all groups.
+///
+/// # Errors
+/// As for [`run`].
+pub async fn run_in(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    case: &Case,
+    groups: impl Into<ParamGroups>,
+) -> Result<Outcome, Error> {
     const NAME: &str = "tensor";
-    let spec = TensorSpec::new(NAME, [case.numel]);
-    let mut gpu = GpuOptimizer::new(device, queue, &[spec], case.recipe).await?;
-    let mut cpu = reference::Tensor::new(case.recipe, params(case.numel))?;
+    let spec = TensorSpec::new(NAME, case.shape.clone());
+    let numel = spec.numel() as usize;
+    let mut cpu = reference::Tensor::with_shape(case.recipe, &spec, params(numel))?;
+    let mut gpu = GpuOptimizer::new(device, queue, &[spec], groups).await?;
     gpu.write_param(NAME, &cpu.param)?;
-    let mut uncertain = vec![false; case.numel];
+    let mut uncertain = vec![false; numel];
     let mut selected = 0;
     for t in 1..=case.steps {
-        let grad = grads(case.numel, t);
+        let grad = grads(numel, t);
         gpu.write_grad(NAME, &grad)?;
         gpu.poison_scratch();
         gpu.step()?;
@@ -111,7 +151,8 @@ pub async fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Res
         selected = step.selected;
     }
     let param = gpu.read_param(NAME)?;
-    let state = gpu.read_state(NAME, "exp_avg")?;
+    let is_matrix = case.recipe.base.newton_schulz().is_some();
+    let state = gpu.read_state(NAME, if is_matrix { "momentum_buffer" } else { "exp_avg" })?;
     let count = gpu.read_selected(NAME)?;
     #[cfg(not(target_arch = "wasm32"))]
     device
@@ -120,13 +161,14 @@ pub async fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Res
     let (param, state, count) = (param.await?, state.await?, count.await?.count as usize);
 
     let uncertain_count = uncertain.iter().filter(|&&u| u).count();
-    let (mut max_error, mut failure) = compare(&param, &cpu.param, Some(&uncertain));
+    let tolerance = if is_matrix { MATRIX_TOLERANCE } else { TOLERANCE };
+    let (mut max_error, mut failure) = compare_within(tolerance, &param, &cpu.param, Some(&uncertain));
     let (state_error, state_failure) = compare(&state, &cpu.exp_avg, None);
     max_error =
         if max_error.is_nan() || state_error.is_nan() { f64::NAN } else { max_error.max(state_error) };
     failure = failure.or(state_failure.map(|f| format!("exp_avg: {f}")));
 
-    let allowed = 8 + case.numel * case.steps as usize / 50_000;
+    let allowed = 8 + numel * case.steps as usize / 50_000;
     if failure.is_none() && uncertain_count > allowed {
         failure = Some(format!("{uncertain_count} coordinates are uncertain, more than {allowed}"));
     }
@@ -137,8 +179,18 @@ pub async fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Res
     Ok(Outcome { max_error, uncertain: uncertain_count, failure })
 }
 
-/// The largest difference, and what is wrong: NaN first, then the first value outside the tolerance.
+/// The largest difference, and what is wrong: NaN first, then the first value outside [`TOLERANCE`].
 pub fn compare(actual: &[f32], expected: &[f32], skip: Option<&[bool]>) -> (f64, Option<String>) {
+    compare_within(TOLERANCE, actual, expected, skip)
+}
+
+/// [`compare`] with another tolerance: absolute, and relative to what is expected.
+pub fn compare_within(
+    tolerance: (f64, f64),
+    actual: &[f32],
+    expected: &[f32],
+    skip: Option<&[bool]>,
+) -> (f64, Option<String>) {
     if actual.len() != expected.len() {
         return (f64::NAN, Some(format!("{} values instead of {}", actual.len(), expected.len())));
     }
@@ -153,7 +205,7 @@ pub fn compare(actual: &[f32], expected: &[f32], skip: Option<&[bool]>) -> (f64,
             return (f64::NAN, Some(format!("at {i}: {a} instead of {e}")));
         }
         max_error = max_error.max(error);
-        let close = e.is_finite() && error <= TOLERANCE.0 + TOLERANCE.1 * f64::from(e).abs();
+        let close = e.is_finite() && error <= tolerance.0 + tolerance.1 * f64::from(e).abs();
         if !close && failure.is_none() {
             failure = Some(format!("at {i}: {a} instead of {e}"));
         }
@@ -189,11 +241,17 @@ fn mark_uncertain(
                     flipped.extend(flip.then_some(i));
                     0.0
                 }
+                Base::Muon(_) | Base::Adago(_) => 4.0 * EPS * (beta2 * parts + (1.0 - beta2) * g.abs()),
             };
             direction * g.abs()
         })
         .collect();
     let Policy::Mgup(mgup) = before.recipe.policy else {
+        if before.recipe.base.newton_schulz().is_some() {
+            // The orthogonalised direction may be large where the direction is small.
+            let near = |i: usize| step.score[i] != 0.0 && f64::from(step.score[i]).abs() <= error[i];
+            (0..grad.len()).for_each(|i| uncertain[i] |= near(i));
+        }
         // Where the sign of a score is uncertain, the direction is so small that its factor does not matter.
         return;
     };

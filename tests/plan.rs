@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use wgpu_optim::kernel::Kernel;
+use wgpu_optim::matrix::Matmul;
 use wgpu_optim::passes::Schedule;
 use wgpu_optim::plan::{CHUNK, Chunk, Ownership, Plan, PlanLimits, SMALL};
 use wgpu_optim::{Error, ParamGroups, Recipe, Requirements, TensorSpec};
@@ -13,7 +14,7 @@ fn plan(specs: &[TensorSpec], groups: impl Into<ParamGroups>, limits: PlanLimits
 }
 
 fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
-    let schedule = Schedule::new(plan, workgroups);
+    let schedule = Schedule::new(plan, workgroups, Matmul::Tiles);
     let mut covered = vec![0; plan.tensors.len()];
     let mut next_chunk = 0;
     for page in &plan.pages {
@@ -49,7 +50,7 @@ fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
     places.sort_unstable();
     assert!(places.windows(2).all(|w| w[0].0 != w[1].0 || w[0].2 <= w[1].1), "tensors do not overlap");
     for dispatch in &schedule.dispatches {
-        let [x, y] = dispatch.workgroups;
+        let [x, y, _] = dispatch.workgroups;
         assert!(x >= 1 && y >= 1 && x <= workgroups && y <= workgroups);
         let grid = schedule.grids[dispatch.grid];
         let lanes = if dispatch.kernel == Kernel::Prepare { 256 } else { 1 };
@@ -107,7 +108,7 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
     let specs = [TensorSpec::new("w", [1 << 24])];
     let of = |name: &str| {
         let plan = plan(&specs, name.parse::<Recipe>().unwrap(), WEBGPU).unwrap();
-        let schedule = Schedule::new(&plan, 65_535);
+        let schedule = Schedule::new(&plan, 65_535, Matmul::Tiles);
         (schedule.dispatches.len(), schedule.bytes() as f64 / f64::from(1 << 24))
     };
     assert_eq!(of("adamw"), (1, 28.0));
@@ -153,7 +154,7 @@ fn a_step_has_as_many_dispatches_for_many_tensors_as_for_two() {
                 })
                 .collect();
             let plan = plan(&specs, name.parse::<Recipe>().unwrap(), WEBGPU).unwrap();
-            assert_eq!(Schedule::new(&plan, 65_535).dispatches.len(), expected, "{name}, {count}");
+            assert_eq!(Schedule::new(&plan, 65_535, Matmul::Tiles).dispatches.len(), expected, "{name}, {count}");
         }
     }
 }
@@ -165,7 +166,7 @@ fn clipping_costs_one_pass_over_the_gradients_and_two_dispatches() {
         let groups = ParamGroups::from(name.parse::<Recipe>().unwrap());
         let [off, on] = [groups.clone(), groups.with_max_grad_norm(1.0)].map(|groups| {
             let plan = plan(&specs, groups, WEBGPU).unwrap();
-            let schedule = Schedule::new(&plan, 65_535);
+            let schedule = Schedule::new(&plan, 65_535, Matmul::Tiles);
             (schedule.dispatches.len(), schedule.bytes() as f64 / plan.numel() as f64, plan.memory())
         });
         // One for each kind of recipe, and one more.

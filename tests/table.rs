@@ -11,16 +11,16 @@ fn every_recipe_at_every_size_follows_the_cpu() {
         for case in verify::cases() {
             let outcome = pollster::block_on(verify::run(&gpu.device, &gpu.queue, &case)).unwrap();
             println!(
-                "{}: {} at {}: error {:.1e}, {} uncertain{}",
+                "{}: {} at {:?}: error {:.1e}, {} uncertain{}",
                 gpu.name,
                 case.name,
-                case.numel,
+                case.shape,
                 outcome.max_error,
                 outcome.uncertain,
                 outcome.failure.as_ref().map(|f| format!(": FAILED: {f}")).unwrap_or_default()
             );
             if let Some(failure) = outcome.failure {
-                failures.push(format!("{}: {} at {}: {failure}", gpu.name, case.name, case.numel));
+                failures.push(format!("{}: {} at {:?}: {failure}", gpu.name, case.name, case.shape));
             }
         }
     }

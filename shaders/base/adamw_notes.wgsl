@@ -3,7 +3,7 @@ fn note(direction: vec4<f32>, found: vec4<u32>, selected: vec4<bool>, undecided:
     return pack_notes(selected, undecided);
 }
 
-fn recall(state: State, noted: vec4<u32>, row: Row) -> vec4<f32> {
+fn recall(state: State, g: vec4<f32>, noted: vec4<u32>, row: Row) -> vec4<f32> {
     return state.exp_avg / (sqrt(state.exp_avg_sq) + row.eps);
 }
 

@@ -5,7 +5,7 @@ fn note(direction: vec4<f32>, found: vec4<u32>, selected: vec4<bool>, undecided:
     return pack_notes((direction > vec4<f32>()) | nan, (direction < vec4<f32>()) | nan);
 }
 
-fn recall(state: State, noted: vec4<u32>, row: Row) -> vec4<f32> {
+fn recall(state: State, g: vec4<f32>, noted: vec4<u32>, row: Row) -> vec4<f32> {
     let negative = select(vec4<f32>(), vec4<f32>(-1.0), noted == vec4<u32>(2u));
     return select(negative, vec4<f32>(1.0), noted == vec4<u32>(1u));
 }

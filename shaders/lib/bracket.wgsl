@@ -18,9 +18,9 @@ fn shift_to(width: u32, bits: u32) -> u32 {
 }
 
 fn bracket_of(tensor: u32) -> Bracket {
-    let high = tensors.selections[tensor].high;
-    let low = tensors.selections[tensor].low;
-    let numel = tensors.selections[tensor].numel;
+    let high = tensors.each[tensor].high;
+    let low = tensors.each[tensor].low;
+    let numel = tensors.each[tensor].numel;
     let low_ties = low.limit - select(0u, high.limit, high.key == low.key);
     return Bracket(
         high,

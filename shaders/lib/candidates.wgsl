@@ -19,3 +19,8 @@ fn read_candidate(list: u32, slot: u32) -> Candidate {
         bitcast<f32>(atomicLoad(&counters[list + 3u * slot + 2u])),
     );
 }
+
+// Whether a candidate lies in this part of its tensor: a tensor may span pages.
+fn lies_in(piece: Chunk, candidate: Candidate) -> bool {
+    return candidate.index - piece.index < piece.len;
+}

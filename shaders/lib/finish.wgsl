@@ -3,13 +3,9 @@
 
 @group(1) @binding(0) var<storage, read_write> param: array<f32>;
 
-fn finish(piece: Chunk, row: Row, candidate: Candidate, factor: f32) {
+fn finish(piece: Chunk, row: Row, candidate: Candidate, selected: bool) {
+    let factor = select(row.gamma, row.alpha, selected);
     let at = piece.param + (candidate.index - piece.index);
     let theta = param[at];
     param[at] = theta - (row.decay * theta + row.step * (factor * candidate.direction));
-}
-
-// Whether a candidate lies in this part of its tensor: a tensor may span pages.
-fn lies_in(piece: Chunk, candidate: Candidate) -> bool {
-    return candidate.index - piece.index < piece.len;
 }

@@ -1,8 +1,6 @@
 // What the stream decided about each coordinate, or what leads there again: 2 bits, 8 a vector, 4 vectors in a word, laid
 // out so that a lane of the stream writes whole words.
 
-@group(2) @binding(0) var<storage, read_write> notes: array<u32>;
-
 const REFUSED: u32 = 0u;
 const SELECTED: u32 = 1u;
 const UNDECIDED: u32 = 2u;

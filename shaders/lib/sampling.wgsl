@@ -12,7 +12,7 @@ fn hash(step: u32, stratum: u32) -> u32 {
 
 // The sector that a step takes of a stratum.
 fn sampled_sector(tensor: u32, step: u32, stratum: u32) -> u32 {
-    let stride = tensors.selections[tensor].stride;
+    let stride = tensors.each[tensor].stride;
     let begin = stratum * stride;
-    return begin + hash(step, stratum) % min(stride, tensors.selections[tensor].numel / SECTOR - begin);
+    return begin + hash(step, stratum) % min(stride, tensors.each[tensor].numel / SECTOR - begin);
 }

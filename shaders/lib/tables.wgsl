@@ -16,10 +16,20 @@ struct Grid {
     launch: u32,        // which of the launches is for tensors whose bracket missed
     launch_x: u32,      // its workgroups
     launch_y: u32,
+    gradient_norms: u32,    // as `norms`, of the gradients of a matrix base; `norms` is of its directions then
+    m: u32,                 // shape of the matrices, m ≤ n
+    n: u32,
+    left_stride: u32,       // vectors from row to row, and from matrix to matrix, of the left factor
+    left_slot: u32,
+    result_slot: u32,       // of the result
+    gram_stride: u32,       // of what is m × m
+    gram_slot: u32,
+    depth: u32,             // vectors that a product sums over
+    polynomial: u32,        // 1 where the left factor is X Xᵀ
 }
 
-// Consecutive coordinates of one tensor: a chunk, or a piece, which is all of a tensor that lies in the page. Places count
-// coordinates and are multiples of 4.
+// Consecutive coordinates of one tensor: a chunk, or a piece, which is all of a tensor that lies in the page, or a matrix,
+// which is all of a tensor. Places count coordinates and are multiples of 4.
 struct Chunk {
     offset: u32,        // first coordinate's place in the page: in the state and in the scratch
     len: u32,
@@ -29,7 +39,7 @@ struct Chunk {
     mask: u32,          // first word of its bits in the page
     param: u32,         // first coordinate's place among the parameters
     grad: u32,          // and among the gradients
-    part: u32,          // which of the workgroups that share the piece
+    part: u32,          // which of the workgroups that share the piece; the slot of a matrix
     parts: u32,         // how many they are
 }
 
@@ -46,7 +56,14 @@ struct Row {
     gamma: f32,
     max_grad_norm: f32,
     t: u32,                 // the step, from 1
-    @size(212) count_normalizer: u32,
+    count_normalizer: u32,
+    ns_a: f32,              // coefficients of Newton–Schulz
+    ns_b: f32,
+    ns_c: f32,
+    lr: f32,                // of AdaGO, like the others below
+    clip: f32,
+    min_step: f32,
+    @size(184) accumulator_init: f32,   // a₀, the square
 }
 
 // A place in the order of selection: behind the keys above `key`, and those at `key` with an index below `limit`.
@@ -55,8 +72,8 @@ struct Cut {
     limit: u32,
 }
 
-// Top-K of one tensor.
-struct Selection {
+// What is known about one tensor: its top-K, and what a matrix base keeps.
+struct Tensor {
     k: u32,
     numel: u32,
     first_chunk: u32,
@@ -81,12 +98,16 @@ struct Selection {
     inside: atomic<u32>,    // candidates
     listed: atomic<u32>,
     selected: atomic<u32>,
+    tall: u32,              // 1 for a matrix of more rows than columns
+    inverse_norm: f32,      // 1 / (‖d‖ + 1e-7)
+    rate: f32,              // of the orthogonalised direction
+    accumulator: f32,       // Σ n² of AdaGO
 }
 
 struct Tensors {
     grad_norm: f32,         // over all tensors of the step, before it is clipped
     grad_scale: f32,        // what the gradients are multiplied by to clip it
-    selections: array<Selection>,
+    each: array<Tensor>,
 }
 
 @group(0) @binding(0) var<uniform> grid: Grid;

@@ -8,8 +8,8 @@ struct Context {
 }
 
 fn context(chunk: Chunk, row: Row) -> Context {
-    let d = f32(tensors.selections[chunk.tensor].numel);
-    let positive = f32(atomicLoad(&tensors.selections[chunk.tensor].selected));
+    let d = f32(tensors.each[chunk.tensor].numel);
+    let positive = f32(atomicLoad(&tensors.each[chunk.tensor].selected));
     let by_mean = 1.0 / max(positive / d, 1e-3);
     let by_count = d / (positive + 1.0);
     return Context(select(by_mean, by_count, row.count_normalizer == 1u));

@@ -9,7 +9,7 @@ struct Context {
 
 fn context(chunk: Chunk, row: Row) -> Context {
     counted = vec4<u32>(0u);
-    return Context(cut_in(chunk, tensors.selections[chunk.tensor].high));
+    return Context(cut_in(chunk, tensors.each[chunk.tensor].high));
 }
 
 fn phi(context: Context, score: vec4<f32>, chunk: Chunk, vector: u32, row: Row) -> vec4<f32> {
@@ -31,6 +31,6 @@ fn conclude(chunk: Chunk, lane: u32) {
     atomicAdd(&chosen, (counted.x + counted.y) + (counted.z + counted.w));
     workgroupBarrier();
     if lane == 0u {
-        atomicAdd(&tensors.selections[chunk.tensor].selected, atomicLoad(&chosen));
+        atomicAdd(&tensors.each[chunk.tensor].selected, atomicLoad(&chosen));
     }
 }

@@ -8,15 +8,23 @@
 //! | mgup, approximate | sample, rank_sample, stream |
 //! | mgup, exact | sample, rank_sample, stream_exact, prove, repair, settle; then recount and scan_bins by turns, 13 in all, launched only where a bracket missed |
 //!
+//! A matrix base goes through the same stages to its direction, `direct` in place of stream, then orthogonalises it, and ends
+//! with stream: see `matrix.rs`.
+//!
 //! Clipping the gradients' norm puts norm and clip_factor before all others.
 
 mod clip;
+mod matrix;
 mod score;
 mod select;
 mod stream;
 
 use crate::kernel::{Access, Grid, Kernel};
-use crate::plan::{BaseKind, Page, Plan, PolicyKind};
+use std::collections::HashSet;
+use std::ops::Range;
+
+use crate::matrix::Matmul;
+use crate::plan::{BaseKind, Class, Page, Plan, PolicyKind};
 
 /// One dispatch of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +39,10 @@ pub struct Dispatch {
     pub grid: usize,
     /// What it has one workgroup for.
     pub(crate) over: Over,
-    /// Workgroups in two dimensions.
-    pub workgroups: [u32; 2],
+    /// What its second bind group holds.
+    pub(crate) operands: Operands,
+    /// Workgroups in three dimensions.
+    pub workgroups: [u32; 3],
     /// Bytes that it reads and writes in storage buffers, tables left out.
     pub bytes: u64,
 }
@@ -51,34 +61,49 @@ pub struct Schedule {
 
 impl Schedule {
     /// The dispatches of a step over all tensors of a plan, where a dimension of a dispatch has at most `workgroups`.
-    pub fn new(plan: &Plan, workgroups: u32) -> Self {
+    pub fn new(plan: &Plan, workgroups: u32, matmul: Matmul) -> Self {
         let mut schedule = Self { dispatches: Vec::new(), grids: Vec::new() };
+        let mut write = |class: usize, stage: &dyn Fn(&mut Writer<'_>)| {
+            let Class { pages, tensors, .. } = plan.classes[class].clone();
+            let schedule = &mut schedule;
+            stage(&mut Writer { plan, class, pages, tensors, workgroups, matmul, schedule });
+        };
         if plan.norms.is_some() {
             for class in 0..plan.classes.len() {
-                clip::norm(&mut Writer { plan, class, workgroups, schedule: &mut schedule });
+                write(class, &clip::norm);
             }
-            clip::factor(&mut Writer { plan, class: 0, workgroups, schedule: &mut schedule });
+            write(0, &clip::factor);
         }
         for class in 0..plan.classes.len() {
-            let mut writer = Writer { plan, class, workgroups, schedule: &mut schedule };
-            match writer.policy() {
-                PolicyKind::Cautious => score::mask(&mut writer),
-                PolicyKind::Mgup | PolicyKind::MgupApproximate => select::sample(&mut writer),
-                _ => {}
-            }
-            stream::stream(&mut writer);
-            if writer.policy() == PolicyKind::Mgup {
-                select::finish(&mut writer);
-                select::recount(&mut writer);
-            }
+            write(class, &step);
         }
         schedule
     }
 
+    /// The kinds of operands that dispatches over tensors of a class have.
+    pub(crate) fn operands(&self, class: usize) -> Vec<Operands> {
+        let mut all = Vec::new();
+        for dispatch in self.dispatches.iter().filter(|d| d.class == class && d.page.is_some()) {
+            if !matches!(dispatch.operands, Operands::Workspaces(_)) && !all.contains(&dispatch.operands) {
+                all.push(dispatch.operands);
+            }
+        }
+        all
+    }
+
+    /// The orders in which dispatches use the workspaces.
+    pub(crate) fn orders(&self) -> HashSet<[usize; 3]> {
+        let order = |dispatch: &Dispatch| match dispatch.operands {
+            Operands::Workspaces(order) => Some(order),
+            _ => None,
+        };
+        self.dispatches.iter().filter_map(order).collect()
+    }
+
     /// The dispatch over `count` workgroups, in two dimensions of at most `limit`.
-    pub(crate) fn workgroups(count: u32, limit: u32) -> [u32; 2] {
+    pub(crate) fn workgroups(count: u32, limit: u32) -> [u32; 3] {
         let x = count.min(limit);
-        [x, count.div_ceil(x)]
+        [x, count.div_ceil(x), 1]
     }
 
     /// Bytes that a step reads and writes in storage buffers, tables left out, summed over its dispatches: with as many
@@ -88,6 +113,40 @@ impl Schedule {
     }
 }
 
+/// The stages of a class.
+fn step(writer: &mut Writer<'_>) {
+    if writer.base().is_matrix() {
+        // Its pages share what they are orthogonalised in.
+        return writer.by_page(&matrix::step);
+    }
+    match writer.policy() {
+        PolicyKind::Cautious => score::mask(writer),
+        PolicyKind::Mgup | PolicyKind::MgupApproximate => select::sample(writer),
+        _ => {}
+    }
+    stream::stream(writer);
+    if writer.policy() == PolicyKind::Mgup {
+        select::finish(writer);
+        select::recount(writer);
+    }
+}
+
+/// The workspace that directions are written to.
+pub(crate) const DIRECTIONS: usize = 1;
+
+/// What the second bind group of a dispatch holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Operands {
+    /// Parameters, gradients and state.
+    Tensors,
+    /// Directions, gradients and state of a matrix base.
+    Directions,
+    /// The workspaces of this order: X, its successor and the polynomial are 0, 1 and 2.
+    Workspaces([usize; 3]),
+    /// Parameters, gradients and orthogonalised directions, which lie in this workspace.
+    Orthogonal(usize),
+}
+
 /// What a dispatch has one workgroup for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Over {
@@ -95,6 +154,8 @@ pub(crate) enum Over {
     Chunks,
     /// A part of a piece of the page.
     Pieces,
+    /// A part of a matrix of the page.
+    Matrices,
     /// A tensor, or a workgroup of tensors, of the class.
     Tensors,
     /// The step.
@@ -112,15 +173,30 @@ struct Share {
     candidates: u64,
 }
 
-/// Adds the dispatches of one class.
+/// Adds the dispatches of one class, or of one page of it.
 struct Writer<'a> {
     plan: &'a Plan,
     class: usize,
+    pages: Range<usize>,
+    tensors: Range<usize>,
     workgroups: u32,
+    matmul: Matmul,
     schedule: &'a mut Schedule,
 }
 
 impl Writer<'_> {
+    /// Page after page; no tensor is in two of them.
+    fn by_page(&mut self, stage: &dyn Fn(&mut Writer<'_>)) {
+        for page in self.pages.clone() {
+            stage(&mut Writer {
+                pages: page..page + 1,
+                tensors: self.plan.pages[page].tensors.clone(),
+                schedule: self.schedule,
+                ..*self
+            });
+        }
+    }
+
     fn base(&self) -> BaseKind {
         self.plan.classes[self.class].base
     }
@@ -136,7 +212,7 @@ impl Writer<'_> {
 
     /// One dispatch a page; `bytes` of what lies in it.
     fn per_page(&mut self, kernel: Kernel, over: Over, bytes: impl Fn(Share) -> u64) {
-        for p in self.plan.classes[self.class].pages.clone() {
+        for p in self.pages.clone() {
             let page = &self.plan.pages[p];
             let range = if over == Over::Pieces { &page.pieces } else { &page.chunks };
             let grid = Grid { first: range.start, count: range.len() as u32, ..self.grid() };
@@ -146,11 +222,37 @@ impl Writer<'_> {
 
     /// One dispatch for all tensors of the class, with `per_tensor` workgroups each; bytes of each, and of all.
     fn per_tensor(&mut self, kernel: Kernel, per_tensor: f64, each: u64, all: u64) {
-        let tensors = &self.plan.classes[self.class].tensors;
-        let (first, count) = (tensors.start as u32, tensors.len() as u32);
+        let (first, count) = (self.tensors.start as u32, self.tensors.len() as u32);
         let grid = Grid { first, count, ..self.grid() };
         let workgroups = (f64::from(count) * per_tensor).ceil() as u32;
         self.push(kernel, None, Over::Tensors, grid, workgroups, each * u64::from(count) + all);
+    }
+
+    /// A dispatch over the matrices of the page, `workgroups` for each, and their bytes.
+    fn per_matrix(
+        &mut self,
+        kernel: Kernel,
+        grid: Grid,
+        workspaces: [usize; 3],
+        workgroups: u64,
+        bytes: u64,
+    ) {
+        let page = self.pages.start;
+        let matrices = self.plan.pages[page].matrices.clone();
+        let count = matrices.len() as u32;
+        let grid = Grid { first: matrices.start, count, ..grid };
+        self.push(kernel, Some(page), Over::Matrices, grid, 1, bytes * u64::from(count));
+        let [x, z, _] = Schedule::workgroups(workgroups as u32, self.workgroups);
+        let last = self.last();
+        (last.operands, last.workgroups) = (Operands::Workspaces(workspaces), [x, count, z]);
+    }
+
+    fn last(&mut self) -> &mut Dispatch {
+        self.schedule.dispatches.last_mut().expect("a dispatch was added")
+    }
+
+    fn last_grid(&mut self) -> &mut Grid {
+        self.schedule.grids.last_mut().expect("a dispatch was added")
     }
 
     fn share(&self, page: &Page) -> Share {
@@ -171,7 +273,7 @@ impl Writer<'_> {
 
     /// Sampled coordinates of the class.
     fn sampled(&self) -> u64 {
-        let tensors = &self.plan.tensors[self.plan.classes[self.class].tensors.clone()];
+        let tensors = &self.plan.tensors[self.tensors.clone()];
         tensors.iter().filter_map(|t| t.sampling).map(|sampling| sampling.coordinates()).sum()
     }
 
@@ -187,7 +289,7 @@ impl Writer<'_> {
         let class = &self.plan.classes[self.class];
         let pages = self.plan.pages[class.pages.clone()].iter().map(|page| page.pieces.len());
         let most = pages.chain([class.tensors.len()]).max().unwrap_or(0);
-        let [launch_x, launch_y] = Schedule::workgroups(most as u32, self.workgroups);
+        let [launch_x, launch_y, _] = Schedule::workgroups(most as u32, self.workgroups);
         Grid {
             first: 0,
             count: 0,
@@ -197,6 +299,7 @@ impl Writer<'_> {
             launch: self.class as u32,
             launch_x,
             launch_y,
+            ..Grid::default()
         }
     }
 
@@ -216,6 +319,7 @@ impl Writer<'_> {
             class: self.class,
             grid: self.schedule.grids.len() - 1,
             over,
+            operands: if self.base().is_matrix() { Operands::Directions } else { Operands::Tensors },
             workgroups: Schedule::workgroups(workgroups, self.workgroups),
             bytes,
         });

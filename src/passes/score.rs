@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::plan::WORKGROUP;
 
 pub(super) fn mask(writer: &mut Writer<'_>) {
-    let (base, access, bits) = (writer.base(), writer.access(), writer.policy().bits_bytes());
+    let (base, access, bits) = (writer.base(), writer.access(), writer.policy().bits_bytes(writer.base()));
     writer.per_tensor(Kernel::Prepare, 1.0 / WORKGROUP as f64, 0, 0);
     let words = 1 + base.states(); // reads g and the state
     let kernel = Kernel::ScoreMask { base, access };

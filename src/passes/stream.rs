@@ -15,7 +15,7 @@ pub(super) fn stream(writer: &mut Writer<'_>) {
     let bytes = |share: Share| {
         // Writes the candidates, and counts them.
         4 * words * share.numel
-            + policy.bits_bytes() * share.chunks
+            + policy.bits_bytes(base) * share.chunks
             + (select::CANDIDATE + 8) * share.candidates
     };
     writer.per_page(kernel, Over::Chunks, bytes);

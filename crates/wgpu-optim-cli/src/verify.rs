@@ -71,7 +71,7 @@ fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
     for (name, cases) in recipes.into_values() {
         let (mut largest, mut uncertain, mut failures) = (0.0f64, 0, Vec::new());
         for case in cases {
-            spinner.set_message(format!("{name} at {}", case.numel));
+            spinner.set_message(format!("{name} at {:?}", case.shape));
             let outcome = pollster::block_on(verify::run(&device, &queue, &case))?;
             // f64::max would drop a NaN.
             largest = if largest < outcome.max_error || outcome.max_error.is_nan() {
@@ -80,7 +80,7 @@ fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
                 largest
             };
             uncertain += outcome.uncertain;
-            failures.extend(outcome.failure.map(|f| format!("    {} coordinates: {f}", case.numel)));
+            failures.extend(outcome.failure.map(|f| format!("    {} coordinates: {f}", case.shape)));
         }
         let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
         spinner.suspend(|| {

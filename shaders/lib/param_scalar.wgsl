@@ -1,8 +1,7 @@
-// Parameters and gradients whose number is no multiple of four, in a caller's buffer: what lies behind the last
+// Parameters whose number is no multiple of four, in a caller's buffer: what lies behind the last
 // coordinate is not ours to read or write.
 
 @group(1) @binding(0) var<storage, read_write> param: array<f32>;
-@group(1) @binding(1) var<storage, read_write> grad: array<f32>;
 
 fn load_param(vector: u32, lanes: u32) -> vec4<f32> {
     var value = vec4<f32>();
@@ -17,12 +16,4 @@ fn store_param(vector: u32, lanes: u32, value: vec4<f32>) {
     for (var c = 0u; c < lanes; c += 1u) {
         param[4u * vector + c] = out[c];
     }
-}
-
-fn load_grad(vector: u32, lanes: u32) -> vec4<f32> {
-    var value = vec4<f32>();
-    for (var c = 0u; c < lanes; c += 1u) {
-        value[c] = grad[4u * vector + c];
-    }
-    return value;
 }

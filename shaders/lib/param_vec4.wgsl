@@ -1,7 +1,6 @@
-// Parameters and gradients, four coordinates at a time.
+// Parameters, four coordinates at a time.
 
 @group(1) @binding(0) var<storage, read_write> param: array<vec4<f32>>;
-@group(1) @binding(1) var<storage, read_write> grad: array<vec4<f32>>;
 
 fn load_param(vector: u32, lanes: u32) -> vec4<f32> {
     return param[vector];
@@ -9,8 +8,4 @@ fn load_param(vector: u32, lanes: u32) -> vec4<f32> {
 
 fn store_param(vector: u32, lanes: u32, value: vec4<f32>) {
     param[vector] = value;
-}
-
-fn load_grad(vector: u32, lanes: u32) -> vec4<f32> {
-    return grad[vector];
 }

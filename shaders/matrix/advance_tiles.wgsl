@@ -1,0 +1,42 @@
+// X ← B X for a symmetric B, a block a workgroup.
+
+@compute @workgroup_size(64)
+fn advance(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let matrix = chunks[grid.first + workgroup.y];
+    let rows = (grid.m + 3u) / 4u;                  // vectors
+    let columns = (grid.n + 3u) / 4u;
+    let across = (columns + 15u) / 16u;
+    let b = linear_block(workgroup, workgroups);
+    if b < (rows + 15u) / 16u * across {
+        let i = 16u * (b / across);
+        let j = 16u * (b % across);
+        let at_b = matrix.part * grid.gram_slot + min(i + lane % 16u, rows - 1u);
+        let at_x = matrix.part * grid.left_slot + min(j + lane % 16u, columns - 1u);
+        if lane == 0u {
+            steps = (4u * rows + DEPTH - 1u) / DEPTH;
+        }
+        // Not the uniform itself: some drivers compile a kernel anew for each value that bounds a loop.
+        let end = workgroupUniformLoad(&steps);
+        var product: Product;
+        for (var step = 0u; step < end; step += 1u) {
+            // An invocation stages every fourth row of a column of vectors.
+            for (var e = 0u; e < 4u; e += 1u) {
+                let k = 4u * e + lane / 16u;
+                let row = DEPTH * step + k;
+                let inside = row < 4u * rows;
+                let last = min(row, 4u * rows - 1u);
+                down_tile[16u * k + lane % 16u] = select(vec4<f32>(), polynomial[at_b + last * grid.gram_stride], inside);
+                across_tile[16u * k + lane % 16u] = select(vec4<f32>(), left[at_x + last * grid.left_stride], inside);
+            }
+            workgroupBarrier();
+            product = add_tiles(lane, product);
+            workgroupBarrier();
+        }
+        let to = matrix.part * grid.result_slot;
+        store_product(lane, to, grid.left_stride, 4u * i, j, 4u * rows, columns, product);
+    }
+}

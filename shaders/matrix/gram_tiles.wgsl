@@ -1,0 +1,46 @@
+// The lower blocks of L Lᵀ, a workgroup each. `mirror.wgsl` makes the rest of them.
+
+@compute @workgroup_size(64)
+fn gram(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let matrix = chunks[grid.first + workgroup.y];
+    let rows = 4u * ((grid.m + 3u) / 4u);
+    let stride = grid.left_stride;
+    let base = matrix.part * grid.left_slot;
+    let down = (rows + BLOCK - 1u) / BLOCK;
+    let b = linear_block(workgroup, workgroups);
+    if b < down * (down + 1u) / 2u {
+        let block = BLOCK * lower(b, down);
+        // An invocation stages four rows of four columns of each factor.
+        let column = lane % 4u;
+        let group = lane / 4u;
+        let at_down = base + min(block.x + 4u * group, rows - 4u) * stride;
+        let at_across = base + min(block.y + 4u * group, rows - 4u) * stride;
+        if lane == 0u {
+            steps = (grid.depth + 3u) / 4u;
+        }
+        // Not the uniform itself: some drivers compile a kernel anew for each value that bounds a loop.
+        let end = workgroupUniformLoad(&steps);
+        var product: Product;
+        for (var step = 0u; step < end; step += 1u) {
+            let k = 4u * step + column;
+            var d = mat4x4<f32>();
+            var a = mat4x4<f32>();
+            if k < grid.depth {
+                d = transpose(four(at_down + k, stride));
+                a = transpose(four(at_across + k, stride));
+            }
+            for (var e = 0u; e < 4u; e += 1u) {
+                down_tile[16u * (4u * column + e) + group] = d[e];
+                across_tile[16u * (4u * column + e) + group] = a[e];
+            }
+            workgroupBarrier();
+            product = add_tiles(lane, product);
+            workgroupBarrier();
+        }
+        store_product(lane, matrix.part * grid.result_slot, grid.gram_stride, block.x, block.y / 4u, rows, rows / 4u, product);
+    }
+}

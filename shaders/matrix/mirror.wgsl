@@ -1,0 +1,51 @@
+// S ← a I + b L + c S below the diagonal, and its mirror image above it; S as it is where it is no polynomial yet. An invocation
+// has four rows and columns, and those they mirror.
+
+fn four_of_result(first: u32, stride: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(result[first], result[first + stride], result[first + 2u * stride], result[first + 3u * stride]);
+}
+
+fn store_four(first: u32, stride: u32, tile: mat4x4<f32>) {
+    result[first] = tile[0];
+    result[first + stride] = tile[1];
+    result[first + 2u * stride] = tile[2];
+    result[first + 3u * stride] = tile[3];
+}
+
+@compute @workgroup_size(64)
+fn mirror(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let matrix = chunks[grid.first + workgroup.y];
+    let row = rows[matrix.row];
+    let down = (grid.m + 3u) / 4u;
+    let b = linear_block(workgroup, workgroups) * 64u + lane;
+    if b < down * (down + 1u) / 2u {
+        let block = lower(b, down);
+        let stride = grid.gram_stride;
+        let base = matrix.part * grid.result_slot;
+        let at = base + 4u * block.x * stride + block.y;
+        var tile = four_of_result(at, stride);
+        if grid.polynomial == 1u {
+            let linear = four(matrix.part * grid.left_slot + 4u * block.x * stride + block.y, stride);
+            tile = row.ns_b * linear + row.ns_c * tile;
+            if block.x == block.y {
+                let i = 4u * block.x + vec4<u32>(0u, 1u, 2u, 3u);
+                // Not in the padding, which stays zero.
+                let a = select(vec4<f32>(), vec4<f32>(row.ns_a), i < vec4<u32>(grid.m));
+                tile += mat4x4<f32>(
+                    vec4<f32>(a.x, 0.0, 0.0, 0.0),
+                    vec4<f32>(0.0, a.y, 0.0, 0.0),
+                    vec4<f32>(0.0, 0.0, a.z, 0.0),
+                    vec4<f32>(0.0, 0.0, 0.0, a.w),
+                );
+            }
+            store_four(at, stride, tile);
+        }
+        if block.x != block.y {
+            store_four(base + 4u * block.y * stride + block.x, stride, transpose(tile));
+        }
+    }
+}

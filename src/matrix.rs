@@ -1,0 +1,143 @@
+//! Matrices: which tensors a matrix base takes as such, and where they lie while they are orthogonalised.
+
+use serde::{Deserialize, Serialize};
+
+/// What a matrix base (Muon, AdaGO) sees in a tensor. Other bases do not look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum MatrixLayout {
+    /// Rank 2 is a matrix of (out, in), as PyTorch's `Linear` stores it. Any other rank is none, and goes to the base's
+    /// fallback. The default.
+    #[default]
+    OutIn,
+    /// Rank 2 is a matrix of (in, out), as Burn's `Linear` stores it. Any other rank goes to the fallback.
+    InOut,
+    /// Rank 2 or more is a matrix of the first dimension times all others, (out, rest): a convolution, for example.
+    Flattened,
+    /// No matrix, whatever its rank: embeddings and output heads.
+    Fallback,
+}
+
+/// A tensor as a matrix, row after row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    /// Rows as they are stored.
+    pub rows: u64,
+    /// Columns as they are stored.
+    pub cols: u64,
+    /// Whether the rows are the inputs.
+    pub inputs_first: bool,
+}
+
+impl MatrixLayout {
+    /// The matrix that a tensor of this shape is, if it is one.
+    pub fn of(self, shape: &[usize]) -> Option<Matrix> {
+        let matrix = |rows: usize, cols: u64, inputs_first| Matrix { rows: rows as u64, cols, inputs_first };
+        match (self, shape) {
+            (Self::OutIn, &[out, inputs]) => Some(matrix(out, inputs as u64, false)),
+            (Self::InOut, &[inputs, out]) => Some(matrix(inputs, out as u64, true)),
+            (Self::Flattened, &[out, ref rest @ ..]) if !rest.is_empty() => {
+                Some(matrix(out, rest.iter().map(|&n| n as u64).product(), false))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Matrix {
+    /// (out, in).
+    pub fn out_in(self) -> (u64, u64) {
+        if self.inputs_first { (self.cols, self.rows) } else { (self.rows, self.cols) }
+    }
+
+    /// Whether it has more rows than columns, and is transposed while it is orthogonalised.
+    pub fn is_tall(self) -> bool {
+        self.rows > self.cols
+    }
+
+    /// Its shape while it is orthogonalised.
+    pub fn shape(self) -> Shape {
+        Shape { m: self.rows.min(self.cols), n: self.rows.max(self.cols) }
+    }
+}
+
+/// m × n with m ≤ n.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Shape {
+    /// Rows.
+    pub m: u64,
+    /// Columns.
+    pub n: u64,
+}
+
+/// Vectors of four to which a row is padded beyond its own, so that rows do not all fall into the same lines of a cache.
+const SKEW: u64 = 4;
+
+impl Shape {
+    /// Vectors of four from one row of X to the next.
+    pub fn stride(self) -> u64 {
+        skewed(self.n.div_ceil(4))
+    }
+
+    /// Vectors of four from one row of X Xᵀ to the next.
+    pub fn gram_stride(self) -> u64 {
+        skewed(self.m.div_ceil(4))
+    }
+
+    /// Vectors of four of an X Xᵀ, its rows padded to a multiple of four with zeros.
+    pub fn gram_slot(self) -> u64 {
+        self.m.next_multiple_of(4) * self.gram_stride()
+    }
+
+    /// Vectors of four of an X, its rows padded to a multiple of four with zeros; an X Xᵀ has room in it too.
+    pub fn slot(self) -> u64 {
+        (self.m.next_multiple_of(4) * self.stride()).max(self.gram_slot())
+    }
+}
+
+/// Blocks on and below the diagonal.
+pub(crate) fn triangle(down: u64) -> u64 {
+    down * (down + 1) / 2
+}
+
+fn skewed(vectors: u64) -> u64 {
+    if vectors.is_multiple_of(64) { vectors + SKEW } else { vectors }
+}
+
+/// How the products of Newton–Schulz are computed. Results differ in rounding only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matmul {
+    /// Each invocation holds a block of the product in registers and reads its factors from memory: for adapters that are
+    /// CPUs.
+    Registers,
+    /// Each workgroup stages tiles of the factors in workgroup memory: for GPUs.
+    Tiles,
+}
+
+impl Matmul {
+    /// What suits an adapter.
+    pub fn of(kind: wgpu::DeviceType) -> Self {
+        if kind == wgpu::DeviceType::Cpu { Self::Registers } else { Self::Tiles }
+    }
+
+    /// Rows and columns of the block that a workgroup works on at a time, and how many of these it has.
+    fn blocks(self) -> (u64, u64) {
+        match self {
+            Self::Registers => (16, 8),
+            Self::Tiles => (64, 1),
+        }
+    }
+
+    /// Workgroups for the lower half of an m × m product.
+    pub(crate) fn gram_workgroups(self, shape: Shape) -> u64 {
+        let (block, each) = self.blocks();
+        let down = shape.m.div_ceil(block);
+        triangle(down).div_ceil(each)
+    }
+
+    /// Workgroups for an m × n product.
+    pub(crate) fn advance_workgroups(self, shape: Shape) -> u64 {
+        let (block, each) = self.blocks();
+        (shape.m.div_ceil(block) * shape.n.div_ceil(block)).div_ceil(each)
+    }
+}
