@@ -15,7 +15,7 @@ use crate::passes::{DIRECTIONS, Dispatch, Operands, Over, Schedule};
 use crate::plan::{Chunk, Ownership, Plan, PolicyKind, ROWS, TensorSpec};
 use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::readback;
-use crate::recipe::ParamGroups;
+use crate::recipe::{ParamGroups, Recipe};
 use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
 use crate::slices::{self, TensorBuffers, TensorSlice};
@@ -33,6 +33,8 @@ pub struct GpuOptimizer {
     device: wgpu::Device,
     queue: wgpu::Queue,
     groups: ParamGroups,
+    /// The recipes before any learning rate was set: a fallback's keeps its proportion to these.
+    initial: Vec<Recipe>,
     plan: Plan,
     schedule: Schedule,
     kernels: Kernels,
@@ -408,6 +410,7 @@ impl GpuOptimizer {
             device: device.clone(),
             queue: queue.clone(),
             steps: vec![0; plan.tensors.len()],
+            initial: groups.recipes().to_vec(),
             groups,
             plan,
             schedule,
@@ -575,8 +578,9 @@ impl GpuOptimizer {
             let tensor = self.plan.order[spec];
             let (row, t) = (self.plan.tensors[tensor].row, self.steps[tensor] + 1);
             *places.entry((row, t, given.lr.map(f64::to_bits))).or_insert_with(|| {
-                let recipe = self.groups.recipe_of(&self.plan.tensors[tensor].spec);
-                let recipe = given.lr.map_or(recipe, |lr| recipe.with_lr(lr));
+                let spec = &self.plan.tensors[tensor].spec;
+                let recipe = self.groups.recipes()[spec.group];
+                let recipe = given.lr.map_or(recipe, |lr| recipe.with_lr(lr)).on(spec);
                 rows.push(Row::new(&recipe, t, self.groups.max_grad_norm()));
                 rows.len() as u32 - 1
             })
@@ -803,18 +807,19 @@ impl GpuOptimizer {
         (0..self.groups.recipes().len()).try_for_each(|group| self.set_group_lr(group, lr))
     }
 
-    /// Sets the learning rate of one group, from the next recorded step on.
+    /// Sets the learning rate of one group, and in proportion that of its fallback, from the next recorded step on.
     ///
     /// # Errors
     /// [`Error::Recipe`] if it is negative or not finite, [`Error::Plan`] if there is no such group.
     pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<(), Error> {
         check("lr", lr, finite_non_negative)?;
-        let groups = self.groups.recipes_mut();
-        let count = groups.len();
-        let recipe = groups
-            .get_mut(group)
-            .ok_or_else(|| Error::Plan(format!("there is no parameter group {group}, only {count}")))?;
-        *recipe = recipe.with_lr(lr);
+        let Some(initial) = self.initial.get(group) else {
+            let count = self.initial.len();
+            return Err(Error::Plan(format!("there is no parameter group {group}, only {count}")));
+        };
+        let recipe = initial.with_lr(lr);
+        recipe.validate()?;
+        self.groups.recipes_mut()[group] = recipe;
         Ok(())
     }
 
@@ -867,6 +872,15 @@ impl GpuOptimizer {
         Ok(TensorSlice { buffer: &arena[which], offset: 4 * tensor.offset, size: tensor.bytes() })
     }
 
+    /// The names of a tensor's state.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`].
+    pub fn state_names(&self, name: &str) -> Result<impl Iterator<Item = &'static str> + use<>, Error> {
+        let base = self.plan.base_of(self.plan.tensor(name)?);
+        Ok(base.state_names().iter().chain(base.scalar_names()).copied())
+    }
+
     /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW, `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
     /// `accumulator` of AdaGO, one number.
     ///
@@ -882,11 +896,10 @@ impl GpuOptimizer {
             return Ok(self.accumulator(self.plan.tensor_index(name)?));
         }
         let names = base.state_names();
-        let known = || names.iter().chain(base.scalar_names()).copied().collect::<Vec<_>>().join(", ");
-        let index = names
-            .iter()
-            .position(|n| *n == state)
-            .ok_or_else(|| Error::UnknownState { name: state.to_owned(), known: known() })?;
+        let Some(index) = names.iter().position(|n| *n == state) else {
+            let known = self.state_names(name)?.collect::<Vec<_>>().join(", ");
+            return Err(Error::UnknownState { name: state.to_owned(), known });
+        };
         let buffer = &self.states[tensor.block][index];
         Ok(TensorSlice { buffer, offset: 4 * tensor.offset, size: tensor.bytes() })
     }

@@ -129,6 +129,11 @@ impl Recipe {
         Some(Self { base: self.base.fallback()?, ..*self })
     }
 
+    /// What this recipe does with a tensor: itself, or its fallback.
+    pub fn on(&self, spec: &TensorSpec) -> Self {
+        self.fallback().filter(|_| spec.matrix().is_none()).unwrap_or(*self)
+    }
+
     /// The same recipe with another learning rate, and in proportion to it that of a fallback.
     pub fn with_lr(self, lr: f64) -> Self {
         Self { base: self.base.with_lr(lr), ..self }
@@ -318,8 +323,7 @@ impl ParamGroups {
 
     /// What steps a tensor: its group's recipe, or that one's fallback.
     pub fn recipe_of(&self, spec: &TensorSpec) -> Recipe {
-        let own = self.recipes[spec.group];
-        own.fallback().filter(|_| spec.matrix().is_none()).unwrap_or(own)
+        self.recipes[spec.group].on(spec)
     }
 }
 

@@ -85,7 +85,7 @@ impl<T: Float + Debug> Tensor<T> {
     pub fn with_shape(recipe: Recipe, spec: &TensorSpec, param: Vec<T>) -> Result<Self, Error> {
         recipe.validate()?;
         assert_eq!(spec.numel(), param.len() as u64, "a parameter has the length that its shape says");
-        let recipe = recipe.fallback().filter(|_| spec.matrix().is_none()).unwrap_or(recipe);
+        let recipe = recipe.on(spec);
         let zeros = vec![T::zero(); param.len()];
         Ok(Self {
             recipe,

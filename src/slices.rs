@@ -30,7 +30,7 @@ pub struct TensorBuffers<'a> {
     /// `exp_avg_sq`; `momentum_buffer` under Muon and AdaGO; with sizes rounded up to multiples of 16. Then `accumulator`
     /// under AdaGO, 4 bytes of a buffer with `COPY_SRC` and `COPY_DST`. Changed in place. Empty for other optimizers.
     pub state: &'a [TensorSlice<'a>],
-    /// The learning rate in this step; `None` is the group's.
+    /// The learning rate in this step, in place of the group's; that of a fallback changes in proportion.
     pub lr: Option<f64>,
 }
 

@@ -7,8 +7,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
-use wgpu_optim::plan::BaseKind;
-use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, Selected, TensorBuffers, TensorSpec};
+use wgpu_optim::{GpuOptimizer, MatrixLayout, ParamGroups, Recipe, Selected, TensorBuffers, TensorSpec};
 
 use crate::context::Context;
 use crate::error::{Error, StepError};
@@ -46,6 +45,7 @@ use crate::tensor::{self, Range};
 pub struct GpuModuleOptimizer {
     gpu: Gpu,
     groups: Vec<(Option<Select>, Recipe)>,
+    layouts: Vec<(Select, MatrixLayout)>,
     max_grad_norm: Option<f64>,
     pub(crate) core: Option<Core>,
     /// State from a record, until its parameters step.
@@ -68,6 +68,7 @@ pub(crate) struct Known {
     pub name: String,
     pub shape: Vec<usize>,
     pub group: usize,
+    pub layout: MatrixLayout,
 }
 
 /// A parameter with a gradient in this step.
@@ -95,6 +96,7 @@ impl GpuModuleOptimizer {
         Self {
             gpu: gpu.clone(),
             groups: vec![(None, recipe)],
+            layouts: Vec::new(),
             max_grad_norm: None,
             core: None,
             loaded: Vec::new(),
@@ -108,6 +110,20 @@ impl GpuModuleOptimizer {
     pub fn with_group(mut self, select: impl Into<Select>, recipe: Recipe) -> Self {
         assert!(self.core.is_none(), "groups are added before the first step");
         self.groups.push((Some(select.into()), recipe));
+        self
+    }
+
+    /// What Muon and AdaGO see in the chosen parameters: [`MatrixLayout::Fallback`] keeps embeddings and output heads from
+    /// being orthogonalised. If a parameter matches several, the last one added counts. Other recipes do not look.
+    ///
+    /// Without it, parameters of rank 2 are matrices of (in, out), as Burn's `Linear` has them by default, and others go to
+    /// the fallback.
+    ///
+    /// # Panics
+    /// After the first step.
+    pub fn with_layout(mut self, select: impl Into<Select>, layout: MatrixLayout) -> Self {
+        assert!(self.core.is_none(), "layouts are added before the first step");
+        self.layouts.push((select.into(), layout));
         self
     }
 
@@ -219,6 +235,7 @@ impl GpuModuleOptimizer {
                 name: if taken { format!("{}#{}", found.path, found.id) } else { found.path.clone() },
                 shape: found.shape.clone(),
                 group: self.group_of(found.id, &found.path, found.shape.len()),
+                layout: self.layout_of(found.id, &found.path, found.shape.len()),
             });
         }
         let core = self.build(params)?;
@@ -232,8 +249,10 @@ impl GpuModuleOptimizer {
         if let Some(max_norm) = self.max_grad_norm {
             groups = groups.with_max_grad_norm(max_norm);
         }
-        let specs: Vec<_> =
-            params.iter().map(|p| TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group)).collect();
+        let spec = |p: &Known| {
+            TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group).with_layout(p.layout)
+        };
+        let specs: Vec<_> = params.iter().map(spec).collect();
         let mut optimizer = match &self.core {
             Some(core) => core.optimizer.sibling_blocking(&specs, groups)?,
             None => {
@@ -244,7 +263,7 @@ impl GpuModuleOptimizer {
         if let Some(core) = &self.core {
             let mut encoder = self.gpu.encoder();
             for known in &core.params {
-                for state in BaseKind::of(&self.groups[known.group].1.base).state_names() {
+                for state in core.optimizer.state_names(&known.name)? {
                     let (from, to) =
                         (core.optimizer.state(&known.name, state)?, optimizer.state(&known.name, state)?);
                     encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, to.size);
@@ -273,6 +292,11 @@ impl GpuModuleOptimizer {
         };
         // The first group matches everything.
         self.groups.iter().rposition(matches).unwrap_or(0)
+    }
+
+    fn layout_of(&self, id: ParamId, path: &str, rank: usize) -> MatrixLayout {
+        let matching = self.layouts.iter().rev().find(|(select, _)| select.matches(id, path, rank));
+        matching.map_or(MatrixLayout::InOut, |(_, layout)| *layout)
     }
 
     /// Records the step over the storage as it lies now, and submits it.

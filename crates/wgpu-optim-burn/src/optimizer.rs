@@ -8,7 +8,7 @@ use burn::optim::{
     StateSource,
 };
 use burn::tensor::{Device, Tensor};
-use wgpu_optim::{Base, GpuOptimizer, Recipe, TensorBuffers, TensorSpec};
+use wgpu_optim::{Base, GpuOptimizer, MatrixLayout, Recipe, TensorBuffers, TensorSlice, TensorSpec};
 
 use crate::error::Error;
 use crate::gpu::Gpu;
@@ -36,8 +36,10 @@ use crate::tensor::{self, Range};
 pub struct RecipeOptimizer {
     gpu: Gpu,
     recipe: Recipe,
-    /// What the kernels of a step need besides tensors, for each size that has occurred; clones share it.
-    sizes: Arc<Mutex<HashMap<usize, GpuOptimizer>>>,
+    /// What the kernels of a step need besides tensors, for each size that has occurred, or shape of a matrix base; clones
+    /// share it.
+    sizes: Arc<Mutex<HashMap<Vec<usize>, GpuOptimizer>>>,
+    layout: MatrixLayout,
 }
 
 /// The state of one parameter: that of Burn's optimizer of the same base.
@@ -49,6 +51,8 @@ pub enum RecipeState<const D: usize> {
     AdamW(AdamWState<D>),
     /// m, and the number of steps, which Burn's own does not count.
     Lion(LionState<D>, usize),
+    /// The momentum of Muon or AdaGO, the accumulator of AdaGO, and the number of steps.
+    Matrix(Tensor<D>, Option<Tensor<1>>, usize),
 }
 
 impl<const D: usize> RecordState for RecipeState<D> {
@@ -59,6 +63,13 @@ impl<const D: usize> RecordState for RecipeState<D> {
                 state.state_flatten(prefix, out);
                 out.push_scalar(prefix, "step", (*steps).into());
             }
+            Self::Matrix(momentum, accumulator, steps) => {
+                out.push_tensor(prefix, "momentum_buffer", momentum.to_data());
+                if let Some(accumulator) = accumulator {
+                    out.push_tensor(prefix, "accumulator", accumulator.to_data());
+                }
+                out.push_scalar(prefix, "step", (*steps).into());
+            }
         }
     }
 
@@ -67,6 +78,11 @@ impl<const D: usize> RecordState for RecipeState<D> {
             return AdamWState::state_unflatten(prefix, src, device).map(Self::AdamW);
         }
         let steps = src.take_scalar(prefix, "step").and_then(|steps| usize::try_from(steps).ok());
+        if let Some(momentum) = src.take_tensor(prefix, "momentum_buffer") {
+            let accumulator = src.take_tensor(prefix, "accumulator");
+            let accumulator = accumulator.map(|data| Tensor::from_data(data, device));
+            return Some(Self::Matrix(Tensor::from_data(momentum, device), accumulator, steps?));
+        }
         LionState::state_unflatten(prefix, src, device).map(|state| Self::Lion(state, steps.unwrap_or(1)))
     }
 }
@@ -74,7 +90,13 @@ impl<const D: usize> RecordState for RecipeState<D> {
 impl RecipeOptimizer {
     /// The recipe for parameters on this device. The recipe's own learning rate is not used: each step is given one.
     pub fn new(gpu: &Gpu, recipe: Recipe) -> Self {
-        Self { gpu: gpu.clone(), recipe, sizes: Arc::default() }
+        Self { gpu: gpu.clone(), recipe, sizes: Arc::default(), layout: MatrixLayout::InOut }
+    }
+
+    /// What Muon and AdaGO see in the parameters. Default: rank 2 is a matrix of (in, out), as Burn's `Linear` has it by
+    /// default, and others go to the fallback.
+    pub fn with_layout(self, layout: MatrixLayout) -> Self {
+        Self { layout, sizes: Arc::default(), ..self }
     }
 
     fn try_step<const D: usize>(
@@ -95,8 +117,13 @@ impl RecipeOptimizer {
         if grad.shape() != param.shape() {
             return Err(failed(format!("its gradient has shape {:?}", grad.dims())));
         }
-        let (steps, moments) = self.moments(state, &param).map_err(failed)?;
-        let states = moments.len();
+        let spec = TensorSpec::new("parameter", param.dims()).with_layout(self.layout);
+        let recipe = self.recipe.with_lr(lr);
+        let (recipe, spec) = match (recipe.fallback(), spec.matrix()) {
+            (Some(_), Some(_)) => (recipe, spec),
+            (fallback, _) => (fallback.unwrap_or(recipe), TensorSpec::new("parameter", [numel])),
+        };
+        let (steps, moments, accumulator) = moments(&recipe.base, state, &param).map_err(failed)?;
         let all = [vec![param.clone(), grad], moments].concat();
         drop(param);
         let mut storage = Vec::new();
@@ -104,75 +131,118 @@ impl RecipeOptimizer {
             storage.push(tensor::resolve(tensor, &self.gpu.device).map_err(failed)?);
         }
         let grad = tensor::dense(storage.remove(1));
+        if let Some(tensor) = accumulator {
+            storage.push(tensor::resolve(tensor, &self.gpu.device).map_err(failed)?);
+        }
         let targets: Vec<_> = storage.into_iter().map(tensor::exclusive).collect();
 
         let all: Vec<_> = targets.iter().chain([&grad]).collect();
         let mut places = Range::all(&all).map_err(|(_, reason)| failed(reason))?;
         let grad = places.pop().expect("a range for each tensor");
-        let slices: Vec<_> = places[1..].iter().map(Range::slice).collect();
-        let buffers = TensorBuffers::new(places[0].slice(), grad.slice()).with_state(&slices).with_lr(lr);
+        let mut slices: Vec<_> = places[1..].iter().map(Range::slice).collect();
+        if matches!(recipe.base, Base::Adago(_)) {
+            // One number; what lies behind it in its storage is not asked for.
+            let last = slices.pop().expect("the accumulator");
+            slices.push(TensorSlice { size: 4, ..last });
+        }
+        let buffers =
+            TensorBuffers::new(places[0].slice(), grad.slice()).with_state(&slices).with_lr(recipe.lr());
 
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        if !sizes.contains_key(&numel) {
-            let specs = [TensorSpec::new("parameter", [numel])];
+        let shape = spec.shape.clone();
+        if !sizes.contains_key(&shape) {
             let made = match sizes.values().next() {
-                Some(other) => other.sibling_blocking(&specs, self.recipe)?,
+                Some(other) => other.sibling_blocking(&[spec], recipe)?,
                 None => {
                     let (device, queue) = (&self.gpu.wgpu_device, &self.gpu.queue);
-                    GpuOptimizer::stateless_blocking(device, queue, &specs, self.recipe)?
+                    GpuOptimizer::stateless_blocking(device, queue, &[spec], recipe)?
                 }
             };
-            sizes.insert(numel, made);
+            sizes.insert(shape.clone(), made);
         }
-        let optimizer = sizes.get_mut(&numel).expect("inserted if it was absent");
+        let optimizer = sizes.get_mut(&shape).expect("inserted if it was absent");
         let mut encoder = self.gpu.encoder();
         optimizer.set_steps(steps as u64);
         optimizer.record_with(&mut encoder, &[buffers])?;
         self.gpu.queue.submit([encoder.finish()]);
         drop(sizes);
 
-        let mut targets = targets.into_iter().map(tensor::wrap);
+        let mut targets = targets.into_iter();
         let mut next = || targets.next().expect("a target for each tensor");
-        let (param, steps) = (next(), steps + 1);
-        let state = match states {
-            2 => RecipeState::AdamW(AdamWState::new(AdaptiveMomentumState::new(steps, next(), next()))),
-            _ => RecipeState::Lion(LionState::new(next()), steps),
+        let (param, steps) = (tensor::wrap(next()), steps + 1);
+        let state = match recipe.base {
+            Base::Adamw(_) => {
+                let (m, v) = (tensor::wrap(next()), tensor::wrap(next()));
+                RecipeState::AdamW(AdamWState::new(AdaptiveMomentumState::new(steps, m, v)))
+            }
+            Base::Adago(_) => {
+                let momentum = tensor::wrap(next());
+                RecipeState::Matrix(momentum, Some(tensor::wrap(next())), steps)
+            }
+            Base::Muon(_) => RecipeState::Matrix(tensor::wrap(next()), None, steps),
+            _ => RecipeState::Lion(LionState::new(tensor::wrap(next())), steps),
         };
         Ok((param, Some(state)))
     }
 }
 
-impl RecipeOptimizer {
-    /// The steps that the state has seen, and its tensors: zeros before the first step.
-    fn moments<const D: usize>(
-        &self,
-        state: Option<RecipeState<D>>,
-        param: &Tensor<D>,
-    ) -> Result<(usize, Vec<Tensor<D>>), String> {
-        let zeros = || Tensor::zeros(param.shape(), &param.device());
-        let (steps, moments) = match (self.recipe.base, state) {
-            (Base::Adamw(_), None) => (0, vec![zeros(), zeros()]),
-            (Base::Lion(_), None) => (0, vec![zeros()]),
-            (Base::Adamw(_), Some(RecipeState::AdamW(AdamWState { momentum }))) => {
-                if momentum.max_moment_2.is_some() {
-                    return Err("its record is of AMSGrad, which no recipe has".to_owned());
-                }
-                (momentum.time, vec![momentum.moment_1, momentum.moment_2])
+/// The steps that the state has seen, its tensors (zeros before the first step), and AdaGO's accumulator.
+type Moments<const D: usize> = (usize, Vec<Tensor<D>>, Option<Tensor<1>>);
+
+fn moments<const D: usize>(
+    base: &Base,
+    state: Option<RecipeState<D>>,
+    param: &Tensor<D>,
+) -> Result<Moments<D>, String> {
+    let device = param.device();
+    let zeros = || Tensor::zeros(param.shape(), &device);
+    let none = || Tensor::zeros([1], &device);
+    let (steps, moments, accumulator) = match (base, state) {
+        (Base::Adamw(_), None) => (0, vec![zeros(), zeros()], None),
+        (Base::Lion(_) | Base::Muon(_), None) => (0, vec![zeros()], None),
+        (Base::Adago(_), None) => (0, vec![zeros()], Some(none())),
+        (Base::Adamw(_), Some(RecipeState::AdamW(AdamWState { momentum }))) => {
+            if momentum.max_moment_2.is_some() {
+                return Err("its record is of AMSGrad, which no recipe has".to_owned());
             }
-            (Base::Lion(_), Some(RecipeState::Lion(LionState { momentum }, steps))) => {
-                (steps, vec![momentum])
-            }
-            (Base::Adamw(_), Some(RecipeState::Lion(..))) => {
-                return Err("its record is of Lion, but the recipe is of AdamW".to_owned());
-            }
-            (Base::Lion(_), Some(RecipeState::AdamW(_))) => {
-                return Err("its record is of AdamW, but the recipe is of Lion".to_owned());
-            }
-            (base, _) => return Err(format!("no state of Burn's serves {base:?}")),
-        };
-        match moments.iter().find(|moment| moment.shape() != param.shape()) {
-            Some(moment) => Err(format!("its state has shape {:?}", moment.dims())),
-            None => Ok((steps, moments)),
+            (momentum.time, vec![momentum.moment_1, momentum.moment_2], None)
+        }
+        (Base::Lion(_), Some(RecipeState::Lion(LionState { momentum }, steps))) => {
+            (steps, vec![momentum], None)
+        }
+        (Base::Muon(_), Some(RecipeState::Matrix(momentum, None, steps))) => (steps, vec![momentum], None),
+        (Base::Adago(_), Some(RecipeState::Matrix(momentum, Some(accumulator), steps))) => {
+            (steps, vec![momentum], Some(accumulator))
+        }
+        (base, Some(state)) => {
+            return Err(format!("its record is of {}, but the recipe is of {}", state.base(), name(base)));
+        }
+        (base, None) => return Err(format!("no state of Burn's serves {base:?}")),
+    };
+    match moments.iter().find(|moment| moment.shape() != param.shape()) {
+        Some(moment) => Err(format!("its state has shape {:?}", moment.dims())),
+        None => Ok((steps, moments, accumulator)),
+    }
+}
+
+fn name(base: &Base) -> &'static str {
+    match base {
+        Base::Adamw(_) => "AdamW",
+        Base::Lion(_) => "Lion",
+        Base::Muon(_) => "Muon",
+        Base::Adago(_) => "AdaGO",
+        _ => "another optimizer",
+    }
+}
+
+impl<const D: usize> RecipeState<D> {
+    /// The base that it is of.
+    fn base(&self) -> &'static str {
+        match self {
+            Self::AdamW(_) => "AdamW",
+            Self::Lion(..) => "Lion",
+            Self::Matrix(_, None, _) => "Muon",
+            Self::Matrix(_, Some(_), _) => "AdaGO",
         }
     }
 }
@@ -200,6 +270,11 @@ impl Optimizer for RecipeOptimizer {
                 state.momentum = state.momentum.to_device(device);
                 RecipeState::Lion(state, steps)
             }
+            RecipeState::Matrix(momentum, accumulator, steps) => RecipeState::Matrix(
+                momentum.to_device(device),
+                accumulator.map(|accumulator| accumulator.to_device(device)),
+                steps,
+            ),
         }
     }
 }

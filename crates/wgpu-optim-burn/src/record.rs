@@ -1,7 +1,8 @@
 //! State as Burn's records keep it, so that a run can go on with Burn's optimizers or with ours.
 //!
 //! A record names state by parameter: `{id}.momentum.moment_1`, `{id}.momentum.moment_2` and `{id}.momentum.time` for
-//! AdamW, `{id}.momentum` for Lion. Ours adds `{id}.step`, which Burn passes over.
+//! AdamW, `{id}.momentum` for Lion. Ours adds `{id}.step`, which Burn passes over. `{id}.momentum_buffer` of Muon and AdaGO, an
+//! average where Burn's Muon keeps a sum, and `{id}.accumulator` of AdaGO are ours alone.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,12 +17,23 @@ use wgpu_optim::plan::BaseKind;
 use crate::error::Error;
 use crate::module::{GpuModuleOptimizer, Known};
 
-/// Burn's names of a base's state, in the order of ours.
-fn leaves(base: BaseKind) -> &'static [&'static str] {
+/// A record's names of a base's state, and ours, in the order of the former.
+fn leaves(base: BaseKind) -> &'static [(&'static str, &'static str)] {
     match base {
-        BaseKind::Adamw => &["momentum.moment_1", "momentum.moment_2"],
-        BaseKind::Lion => &["momentum"],
+        BaseKind::Adamw => &[("momentum.moment_1", "exp_avg"), ("momentum.moment_2", "exp_avg_sq")],
+        BaseKind::Lion => &[("momentum", "exp_avg")],
+        BaseKind::Muon => &[("momentum_buffer", "momentum_buffer")],
+        BaseKind::Adago => &[("accumulator", "accumulator"), ("momentum_buffer", "momentum_buffer")],
     }
+}
+
+fn base_of(optimizer: &GpuOptimizer, known: &Known) -> Result<BaseKind, Error> {
+    Ok(optimizer.plan().base_of(optimizer.plan().tensor(&known.name)?))
+}
+
+/// The shape of a state.
+fn shape_of(name: &str, known: &Known) -> Vec<usize> {
+    if name == "accumulator" { vec![1] } else { known.shape.clone() }
 }
 
 /// State of one parameter from a record.
@@ -41,8 +53,8 @@ impl Loaded {
     }
 
     pub(crate) fn apply(&self, optimizer: &mut GpuOptimizer, known: &Known) -> Result<(), Error> {
-        let base = BaseKind::of(&optimizer.groups().recipes()[known.group].base);
-        let wanted = leaves(base);
+        let base = base_of(optimizer, known)?;
+        let wanted: Vec<_> = leaves(base).iter().map(|(leaf, _)| *leaf).collect();
         let found: Vec<_> = self.state.keys().map(String::as_str).collect();
         if found != wanted {
             return Err(Error::Record(format!(
@@ -52,9 +64,9 @@ impl Loaded {
                 wanted.join(", ")
             )));
         }
-        for (leaf, name) in wanted.iter().zip(base.state_names()) {
+        for (leaf, name) in leaves(base) {
             let (shape, values) = &self.state[*leaf];
-            if *shape != known.shape {
+            if *shape != shape_of(name, known) {
                 return Err(Error::Record(format!(
                     "`{leaf}` of parameter `{}` has shape {shape:?}, but the parameter {:?}",
                     known.path, known.shape
@@ -126,10 +138,10 @@ impl GpuModuleOptimizer {
         let mut all = Vec::new();
         if let Some(core) = &self.core {
             for known in &core.params {
-                let base = BaseKind::of(&core.optimizer.groups().recipes()[known.group].base);
-                let state = leaves(base).iter().zip(base.state_names()).map(|(leaf, name)| {
+                let base = base_of(&core.optimizer, known)?;
+                let state = leaves(base).iter().map(|(leaf, name)| {
                     let values = core.optimizer.read_state_blocking(&known.name, name)?;
-                    Ok(((*leaf).to_owned(), (known.shape.clone(), values)))
+                    Ok(((*leaf).to_owned(), (shape_of(name, known), values)))
                 });
                 all.push(Loaded {
                     id: known.id,
@@ -150,11 +162,11 @@ impl GpuModuleOptimizer {
                 let bytes = Bytes::from_elems(values.clone());
                 tensors.push(Tensor::new(format!("{id}.{leaf}"), DType::F32, shape.clone(), Some(id), bytes));
             }
-            let rank = state.values().next().map_or(0, |(shape, _)| shape.len());
+            let rank = state.values().map(|(shape, _)| shape.len()).max().unwrap_or(0);
             scalars.push((format!("{id}.__rank"), rank as u64));
             for leaf in ["step", "momentum.time"] {
                 // Only AdamW has the latter.
-                if let Some(steps) = steps.filter(|_| leaf == "step" || state.len() == 2) {
+                if let Some(steps) = steps.filter(|_| leaf == "step" || state.contains_key("momentum.moment_1")) {
                     scalars.push((format!("{id}.{leaf}"), steps));
                 }
             }

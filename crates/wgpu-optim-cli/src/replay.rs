@@ -13,7 +13,8 @@ use crate::adapters::open_chosen;
 /// Take recorded parameters and gradients through an optimizer.
 ///
 /// The input holds f32 tensors `param.<name>` and `grad.<k>.<name>` for k = 0, 1, 2, …; others are ignored. The output
-/// holds `param.<name>` after the last step.
+/// holds `param.<name>` after the last step. To Muon and AdaGO a tensor of rank 2 is a matrix of (out, in); any other goes to
+/// the fallback.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The recipe, as JSON.
@@ -105,13 +106,14 @@ fn values(key: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
 }
 
 fn on_cpu(recipe: Recipe, recordings: &BTreeMap<String, Recording>) -> Result<Vec<Vec<f32>>> {
-    let step_all = |recording: &Recording| {
+    let step_all = |(name, recording): (&String, &Recording)| {
         let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
-        let mut tensor = reference::Tensor::new(recipe, wide(&recording.param))?;
+        let spec = TensorSpec::new(name, recording.shape.clone());
+        let mut tensor = reference::Tensor::with_shape(recipe, &spec, wide(&recording.param))?;
         recording.grads.iter().for_each(|grad| drop(tensor.step(&wide(grad))));
         Ok(tensor.param.into_iter().map(|x| x as f32).collect())
     };
-    recordings.values().map(step_all).collect()
+    recordings.iter().map(step_all).collect()
 }
 
 fn on_gpu(recipe: Recipe, recordings: &BTreeMap<String, Recording>) -> Result<Vec<Vec<f32>>> {

@@ -58,12 +58,13 @@ fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
         recipes.entry(at).or_insert_with(|| (case.name.clone(), Vec::new())).1.push(case);
     }
     let sizes: Vec<String> = verify::SIZES.iter().map(usize::to_string).collect();
-    println!(
-        "  sizes {}; tolerance {:e} + {:e} |x|",
-        sizes.join(", "),
-        verify::TOLERANCE.0,
-        verify::TOLERANCE.1
-    );
+    let shapes: Vec<String> = verify::SHAPES.iter().map(|[rows, cols]| format!("{rows}x{cols}")).collect();
+    for (what, all, tolerance) in [
+        ("sizes", sizes, verify::TOLERANCE),
+        ("shapes of matrix bases", shapes, verify::MATRIX_TOLERANCE),
+    ] {
+        println!("  {what} {}; tolerance {:e} + {:e} |x|", all.join(", "), tolerance.0, tolerance.1);
+    }
     println!("  {:<32} {:>13} {:>10}", "recipe", "largest error", "uncertain");
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));
@@ -80,7 +81,7 @@ fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
                 largest
             };
             uncertain += outcome.uncertain;
-            failures.extend(outcome.failure.map(|f| format!("    {} coordinates: {f}", case.shape)));
+            failures.extend(outcome.failure.map(|f| format!("    shape {:?}: {f}", case.shape)));
         }
         let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
         spinner.suspend(|| {

@@ -7,7 +7,7 @@ use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, Transf
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use wgpu_optim::verify;
+use wgpu_optim::{MatrixLayout, Recipe, TensorSpec, reference, verify};
 use wgpu_optim_burn::Gpu;
 
 /// One device for all tests: Burn wants a device registered once.
@@ -39,7 +39,21 @@ pub fn autodiff() -> Device {
 pub struct Values {
     pub path: String,
     pub id: ParamId,
+    pub shape: Vec<usize>,
     pub values: Vec<f32>,
+}
+
+impl Values {
+    /// The parameter on the CPU.
+    pub fn twin(self, recipe: Recipe) -> reference::Tensor<f32> {
+        let spec = TensorSpec::new(self.path, self.shape).with_layout(MatrixLayout::InOut);
+        reference::Tensor::with_shape(recipe, &spec, self.values).unwrap()
+    }
+}
+
+/// How far a parameter may be from its twin.
+pub fn tolerance(twin: &reference::Tensor<f32>) -> (f64, f64) {
+    if twin.recipe.base.newton_schulz().is_some() { verify::MATRIX_TOLERANCE } else { verify::TOLERANCE }
 }
 
 struct Read {
@@ -58,7 +72,7 @@ impl ModuleVisitor for Read {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let values = param.val().inner().try_into_vec_as().unwrap();
-        self.found.push(Values { path: self.path.join("."), id: param.id, values });
+        self.found.push(Values { path: self.path.join("."), id: param.id, shape: param.shape().to_vec(), values });
     }
 }
 

@@ -2,10 +2,10 @@
 
 use burn::module::ParamGroup;
 use burn::optim::ModuleOptimizer;
-use wgpu_optim::{Recipe, reference, verify};
+use wgpu_optim::{Recipe, verify};
 use wgpu_optim_burn::RecipeOptimizer;
 
-use crate::common::{Mlp, autodiff, bits, gpu, gradient, gradients, read};
+use crate::common::{Mlp, autodiff, bits, gpu, gradient, gradients, read, tolerance};
 
 #[test]
 fn every_recipe_follows_the_cpu() {
@@ -13,7 +13,7 @@ fn every_recipe_follows_the_cpu() {
         let mut model = Mlp::new(&autodiff());
         let mut twins: Vec<_> = read(&model)
             .into_iter()
-            .map(|p| reference::Tensor::new(recipe.with_lr(1e-2), p.values).unwrap())
+            .map(|p| p.twin(recipe.with_lr(1e-2)))
             .collect();
         let mut optim = ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
         for t in 1..4 {
@@ -29,7 +29,7 @@ fn every_recipe_follows_the_cpu() {
             }
         }
         for (found, twin) in read(&model).iter().zip(&twins) {
-            let (_, failure) = verify::compare(&found.values, &twin.param, None);
+            let (_, failure) = verify::compare_within(tolerance(twin), &found.values, &twin.param, None);
             assert_eq!(failure, None, "{}: {name}, {}", gpu().adapter, found.path);
         }
     }

@@ -8,18 +8,18 @@ use wgpu_optim::base::{AdamW, Lion};
 use wgpu_optim::{Base, Recipe, reference, verify};
 use wgpu_optim_burn::{GpuModuleOptimizer, Select};
 
-use crate::common::{Mlp, Transformer, Values, autodiff, bits, gpu, gradient, gradients, read};
+use crate::common::{Mlp, Transformer, Values, autodiff, bits, gpu, gradient, gradients, read, tolerance};
 
 /// Fails unless every parameter follows its twin.
 fn assert_follows(model: &Mlp, twins: &[reference::Tensor<f32>], what: &str) {
     for (found, twin) in read(model).iter().zip(twins) {
-        let (_, failure) = verify::compare(&found.values, &twin.param, None);
+        let (_, failure) = verify::compare_within(tolerance(twin), &found.values, &twin.param, None);
         assert_eq!(failure, None, "{}: {what}, {}", gpu().adapter, found.path);
     }
 }
 
 fn twins(model: &Mlp, recipe: Recipe) -> Vec<reference::Tensor<f32>> {
-    read(model).into_iter().map(|p| reference::Tensor::new(recipe, p.values).unwrap()).collect()
+    read(model).into_iter().map(|p| p.twin(recipe)).collect()
 }
 
 /// Steps a model and its twins with the same gradients.
