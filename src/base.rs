@@ -378,12 +378,9 @@ impl Base {
                 eps: 0.0,
             },
             // The rate of each matrix takes the place of the step.
-            Base::Adago(b) => StepScalars {
-                step: 1.0,
-                decay: b.lr * b.weight_decay,
-                betas: [b.momentum, 1.0],
-                eps: 0.0,
-            },
+            Base::Adago(b) => {
+                StepScalars { step: 1.0, decay: b.lr * b.weight_decay, betas: [b.momentum, 1.0], eps: 0.0 }
+            }
         }
     }
 

@@ -323,7 +323,11 @@ impl Kernel {
                 notes,
                 shared_notes,
                 if base.is_matrix() { "" } else { param(access) },
-                if base.is_matrix() { shader!("lib/correct_later.wgsl") } else { shader!("lib/correct.wgsl") },
+                if base.is_matrix() {
+                    shader!("lib/correct_later.wgsl")
+                } else {
+                    shader!("lib/correct.wgsl")
+                },
                 grad(access),
                 clip(access),
                 base.source(),
@@ -336,7 +340,11 @@ impl Kernel {
                 cut,
                 totals,
                 base.sink(access),
-                if base.is_matrix() { shader!("lib/step_later_masked.wgsl") } else { shader!("lib/step.wgsl") },
+                if base.is_matrix() {
+                    shader!("lib/step_later_masked.wgsl")
+                } else {
+                    shader!("lib/step.wgsl")
+                },
                 grad(access),
                 clip(access),
                 base.source(),
@@ -971,7 +979,10 @@ mod tests {
             ("accumulator", bits(28.0)),
         ];
         assert_layout(&module, "Tensor", &fields, &entry);
-        assert_eq!(wgsl_layout(&module, "Tensor").0.last(), Some(&("accumulator".to_owned(), ACCUMULATOR as u32)));
+        assert_eq!(
+            wgsl_layout(&module, "Tensor").0.last(),
+            Some(&("accumulator".to_owned(), ACCUMULATOR as u32))
+        );
         assert_layout(&module, "Cut", &[("key", 1), ("limit", 2)], &Cut { key: 1, limit: 2 });
         let (members, _) = wgsl_layout(&module, "Tensors");
         assert_eq!(u64::from(members[2].1), TENSORS_HEADER);

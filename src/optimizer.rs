@@ -7,9 +7,7 @@ use encase::ShaderType;
 
 use crate::batches::{self, Batch, Layout, Place, Placement};
 use crate::error::Error;
-use crate::kernel::{
-    ACCUMULATOR, Grid, Kernel, Kernels, Row, STRIDE, TENSORS_HEADER, TensorEntry, table,
-};
+use crate::kernel::{ACCUMULATOR, Grid, Kernel, Kernels, Row, STRIDE, TENSORS_HEADER, TensorEntry, table};
 use crate::matrix::{Matmul, Matrix};
 use crate::passes::{DIRECTIONS, Dispatch, Operands, Over, Schedule};
 use crate::plan::{Chunk, Ownership, Plan, PolicyKind, ROWS, TensorSpec};

@@ -472,9 +472,9 @@ impl Plan {
         let mut by_class: BTreeMap<Key, Vec<usize>> = BTreeMap::new();
         for (i, spec) in specs.iter().enumerate() {
             let Recipe { base, policy } = groups.recipe_of(spec);
-            let matrices = base.newton_schulz().and_then(|ns| {
-                Some(Matrices { shape: spec.matrix()?.shape(), steps: ns.steps })
-            });
+            let matrices = base
+                .newton_schulz()
+                .and_then(|ns| Some(Matrices { shape: spec.matrix()?.shape(), steps: ns.steps }));
             let policy = PolicyKind::of(&policy, spec.numel());
             let key = (BaseKind::of(&base), policy, matrices, groups.row_of(spec) / ROWS);
             by_class.entry(key).or_default().push(i);

@@ -154,7 +154,11 @@ fn a_step_has_as_many_dispatches_for_many_tensors_as_for_two() {
                 })
                 .collect();
             let plan = plan(&specs, name.parse::<Recipe>().unwrap(), WEBGPU).unwrap();
-            assert_eq!(Schedule::new(&plan, 65_535, Matmul::Tiles).dispatches.len(), expected, "{name}, {count}");
+            assert_eq!(
+                Schedule::new(&plan, 65_535, Matmul::Tiles).dispatches.len(),
+                expected,
+                "{name}, {count}"
+            );
         }
     }
 }

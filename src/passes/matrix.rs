@@ -37,9 +37,7 @@ fn directions(writer: &mut Writer<'_>) {
     }
     // Reads g and the momentum; writes the momentum, the direction and the mask.
     let bytes = |share: Share| {
-        16 * share.numel
-            + policy.bits_bytes(base) * share.chunks
-            + (select::CANDIDATE + 8) * share.candidates
+        16 * share.numel + policy.bits_bytes(base) * share.chunks + (select::CANDIDATE + 8) * share.candidates
     };
     let kernel = match policy {
         PolicyKind::Mgup => Kernel::StreamExact { base, access },

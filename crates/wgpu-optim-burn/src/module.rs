@@ -249,9 +249,8 @@ impl GpuModuleOptimizer {
         if let Some(max_norm) = self.max_grad_norm {
             groups = groups.with_max_grad_norm(max_norm);
         }
-        let spec = |p: &Known| {
-            TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group).with_layout(p.layout)
-        };
+        let spec =
+            |p: &Known| TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group).with_layout(p.layout);
         let specs: Vec<_> = params.iter().map(spec).collect();
         let mut optimizer = match &self.core {
             Some(core) => core.optimizer.sibling_blocking(&specs, groups)?,

@@ -166,7 +166,9 @@ impl GpuModuleOptimizer {
             scalars.push((format!("{id}.__rank"), rank as u64));
             for leaf in ["step", "momentum.time"] {
                 // Only AdamW has the latter.
-                if let Some(steps) = steps.filter(|_| leaf == "step" || state.contains_key("momentum.moment_1")) {
+                if let Some(steps) =
+                    steps.filter(|_| leaf == "step" || state.contains_key("momentum.moment_1"))
+                {
                     scalars.push((format!("{id}.{leaf}"), steps));
                 }
             }

@@ -59,10 +59,9 @@ fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
     }
     let sizes: Vec<String> = verify::SIZES.iter().map(usize::to_string).collect();
     let shapes: Vec<String> = verify::SHAPES.iter().map(|[rows, cols]| format!("{rows}x{cols}")).collect();
-    for (what, all, tolerance) in [
-        ("sizes", sizes, verify::TOLERANCE),
-        ("shapes of matrix bases", shapes, verify::MATRIX_TOLERANCE),
-    ] {
+    for (what, all, tolerance) in
+        [("sizes", sizes, verify::TOLERANCE), ("shapes of matrix bases", shapes, verify::MATRIX_TOLERANCE)]
+    {
         println!("  {what} {}; tolerance {:e} + {:e} |x|", all.join(", "), tolerance.0, tolerance.1);
     }
     println!("  {:<32} {:>13} {:>10}", "recipe", "largest error", "uncertain");

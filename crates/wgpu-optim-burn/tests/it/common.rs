@@ -72,7 +72,12 @@ impl ModuleVisitor for Read {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let values = param.val().inner().try_into_vec_as().unwrap();
-        self.found.push(Values { path: self.path.join("."), id: param.id, shape: param.shape().to_vec(), values });
+        self.found.push(Values {
+            path: self.path.join("."),
+            id: param.id,
+            shape: param.shape().to_vec(),
+            values,
+        });
     }
 }
 

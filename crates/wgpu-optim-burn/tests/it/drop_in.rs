@@ -11,10 +11,7 @@ use crate::common::{Mlp, autodiff, bits, gpu, gradient, gradients, read, toleran
 fn every_recipe_follows_the_cpu() {
     for (name, recipe) in verify::recipes() {
         let mut model = Mlp::new(&autodiff());
-        let mut twins: Vec<_> = read(&model)
-            .into_iter()
-            .map(|p| p.twin(recipe.with_lr(1e-2)))
-            .collect();
+        let mut twins: Vec<_> = read(&model).into_iter().map(|p| p.twin(recipe.with_lr(1e-2))).collect();
         let mut optim = ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
         for t in 1..4 {
             // A clone as burn-train keeps one: parameters cannot be changed in place.

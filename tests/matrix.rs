@@ -1,0 +1,568 @@
+//! Muon and AdaGO: what is orthogonalised and how well, what goes to the fallback, and what is refused.
+
+mod common;
+
+use common::Gpu;
+use proptest::prelude::*;
+use wgpu_optim::base::{AdaGo, AdamW, Base, Muon, NewtonSchulz, Scale};
+use wgpu_optim::matrix::{Matmul, Matrix};
+use wgpu_optim::passes::Schedule;
+use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
+use wgpu_optim::verify::{self, Case};
+use wgpu_optim::{
+    Error, GpuOptimizer, MatrixLayout, Miss, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
+    reference, wgpu,
+};
+
+const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
+
+/// A Muon whose step takes the orthogonalised gradient away.
+fn bare(ns_steps: u32, ns_coefficients: [f64; 3]) -> Recipe {
+    Recipe::plain(Base::Muon(Muon {
+        lr: 1.0,
+        momentum: 0.0,
+        nesterov: false,
+        ns_steps,
+        ns_coefficients,
+        scale: Scale::None,
+        ..Muon::default()
+    }))
+}
+
+/// Orthogonalised gradients, as the parameters that started at zero show them.
+fn orthogonalized(
+    gpu: &Gpu,
+    groups: impl Into<ParamGroups>,
+    grads: &[(Vec<usize>, Vec<f32>)],
+) -> Vec<Vec<f32>> {
+    let specs: Vec<_> = grads
+        .iter()
+        .enumerate()
+        .map(|(i, (shape, _))| TensorSpec::new(i.to_string(), shape.clone()))
+        .collect();
+    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+    for (spec, (_, grad)) in specs.iter().zip(grads) {
+        optimizer.write_grad(&spec.name, grad).unwrap();
+    }
+    optimizer.step().unwrap();
+    let read = |spec: &TensorSpec| optimizer.read_param_blocking(&spec.name).unwrap();
+    specs.iter().map(|spec| read(spec).into_iter().map(|x| -x).collect()).collect()
+}
+
+/// A matrix with singular values between 0.3 and 1, from an orthogonal one.
+fn conditioned(rows: usize, cols: usize) -> Vec<f32> {
+    let random: Vec<f64> = verify::params(rows * cols).into_iter().map(f64::from).collect();
+    let converge = NewtonSchulz { steps: 40, coefficients: [2.0, -1.5, 0.5] };
+    let matrix = Matrix { rows: rows as u64, cols: cols as u64, inputs_first: false };
+    let orthogonal = reference::newton_schulz(&random, matrix, converge);
+    // Rows of a wide one, columns of a tall one are orthonormal: scaling them sets the singular values.
+    let few = rows.min(cols);
+    let scale = |i: usize| 0.3 + 0.7 * i as f64 / few as f64;
+    let of = |at: usize| if rows <= cols { at / cols } else { at % cols };
+    orthogonal.iter().enumerate().map(|(at, &x)| (x * scale(of(at))) as f32).collect()
+}
+
+/// Singular values, ascending: Jacobi's method on X Xᵀ or Xᵀ X.
+fn singular_values(x: &[f32], rows: usize, cols: usize) -> Vec<f64> {
+    let at = |r: usize, c: usize| f64::from(x[r * cols + c]);
+    let m = rows.min(cols);
+    let dot = |i: usize, j: usize| -> f64 {
+        if rows <= cols {
+            (0..cols).map(|k| at(i, k) * at(j, k)).sum()
+        } else {
+            (0..rows).map(|k| at(k, i) * at(k, j)).sum()
+        }
+    };
+    let mut a: Vec<Vec<f64>> = (0..m).map(|i| (0..m).map(|j| dot(i, j)).collect()).collect();
+    for _ in 0..30 {
+        for p in 0..m {
+            for q in p + 1..m {
+                if a[p][q].abs() < 1e-15 {
+                    continue;
+                }
+                let theta = (a[q][q] - a[p][p]) / (2.0 * a[p][q]);
+                let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
+                let c = 1.0 / (t * t + 1.0).sqrt();
+                let s = t * c;
+                for k in 0..m {
+                    let (kp, kq) = (a[k][p], a[k][q]);
+                    (a[k][p], a[k][q]) = (c * kp - s * kq, s * kp + c * kq);
+                }
+                for k in 0..m {
+                    let (pk, qk) = (a[p][k], a[q][k]);
+                    (a[p][k], a[q][k]) = (c * pk - s * qk, s * pk + c * qk);
+                }
+            }
+        }
+    }
+    let mut values: Vec<f64> = (0..m).map(|i| a[i][i].max(0.0).sqrt()).collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+const BOTH: [Matmul; 2] = [Matmul::Registers, Matmul::Tiles];
+
+#[test]
+fn convergent_coefficients_find_the_orthogonal_factor() {
+    for gpu in common::gpus() {
+        for matmul in BOTH {
+            for (rows, cols) in [(48, 80), (100, 37), (64, 64), (3, 5)] {
+                let grad = conditioned(rows, cols);
+                let groups = ParamGroups::from(bare(20, [2.0, -1.5, 0.5])).with_matmul(matmul);
+                let found = orthogonalized(&gpu, groups, &[(vec![rows, cols], grad.clone())]).remove(0);
+                let wide: Vec<f64> = grad.into_iter().map(f64::from).collect();
+                let matrix = Matrix { rows: rows as u64, cols: cols as u64, inputs_first: false };
+                let ns = NewtonSchulz { steps: 40, coefficients: [2.0, -1.5, 0.5] };
+                let expected = reference::newton_schulz(&wide, matrix, ns);
+                for (i, (&f, e)) in found.iter().zip(expected).enumerate() {
+                    let error = (f64::from(f) - e).abs();
+                    assert!(error < 1e-5, "{}: {matmul:?} {rows}x{cols} at {i}: {f}, not {e}", gpu.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn five_quintic_steps_bring_singular_values_near_one() {
+    for gpu in common::gpus() {
+        for matmul in BOTH {
+            for (rows, cols) in [(48, 80), (80, 48), (33, 33)] {
+                let groups = ParamGroups::from(bare(5, Muon::default().ns_coefficients)).with_matmul(matmul);
+                let grad = (vec![rows, cols], conditioned(rows, cols));
+                let found = orthogonalized(&gpu, groups, &[grad]).remove(0);
+                let values = singular_values(&found, rows, cols);
+                let (least, most) = (values[0], values[values.len() - 1]);
+                assert!(
+                    least > 0.65 && most < 1.25,
+                    "{}: {matmul:?} {rows}x{cols}: {least}..{most}",
+                    gpu.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn both_ways_of_multiplying_follow_the_cpu_on_every_adapter() {
+    let mut failures = Vec::new();
+    for gpu in common::gpus() {
+        for case in verify::cases().into_iter().filter(|case| case.name == "mgup-muon") {
+            for matmul in BOTH {
+                let groups = ParamGroups::from(case.recipe).with_matmul(matmul);
+                let outcome =
+                    pollster::block_on(verify::run_in(&gpu.device, &gpu.queue, &case, groups)).unwrap();
+                if let Some(failure) = outcome.failure {
+                    failures.push(format!("{}: {matmul:?} at {:?}: {failure}", gpu.name, case.shape));
+                }
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// A model with matrices of two shapes, one of them in both orientations, an embedding, a kernel and biases.
+fn model() -> Vec<TensorSpec> {
+    vec![
+        TensorSpec::new("embedding", [50, 24]).with_layout(MatrixLayout::Fallback),
+        TensorSpec::new("up", [24, 72]),
+        TensorSpec::new("up.bias", [72]),
+        TensorSpec::new("down", [72, 24]).with_layout(MatrixLayout::InOut),
+        TensorSpec::new("conv", [8, 3, 3, 3]).with_layout(MatrixLayout::Flattened),
+        TensorSpec::new("kernel", [4, 3, 3, 3]),
+        TensorSpec::new("wide", [70, 130]),
+        TensorSpec::new("up.again", [24, 72]),
+        TensorSpec::new("tall", [130, 70]),
+    ]
+}
+
+fn twins(specs: &[TensorSpec], recipe: Recipe) -> Vec<reference::Tensor<f32>> {
+    let twin = |spec: &TensorSpec| {
+        reference::Tensor::with_shape(recipe, spec, verify::params(spec.numel() as usize)).unwrap()
+    };
+    specs.iter().map(twin).collect()
+}
+
+fn assert_follows(what: &str, twin: &reference::Tensor<f32>, found: &[f32]) {
+    let matrix = twin.recipe.base.newton_schulz().is_some();
+    let tolerance = if matrix { verify::MATRIX_TOLERANCE } else { verify::TOLERANCE };
+    assert_eq!(verify::compare_within(tolerance, found, &twin.param, None).1, None, "{what}");
+}
+
+#[test]
+fn a_model_is_routed_by_what_its_tensors_are() {
+    for gpu in common::gpus() {
+        for (name, recipe) in verify::recipes() {
+            if recipe.base.newton_schulz().is_none() || name.ends_with("approximate") {
+                continue;
+            }
+            let specs = model();
+            let mut twins = twins(&specs, recipe);
+            let routed: Vec<_> =
+                twins.iter().map(|twin| twin.recipe.base.newton_schulz().is_some()).collect();
+            assert_eq!(routed, [false, true, false, true, true, false, true, true, true], "{name}");
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            for (spec, twin) in specs.iter().zip(&twins) {
+                optimizer.write_param(&spec.name, &twin.param).unwrap();
+            }
+            for t in 1..4 {
+                for (spec, twin) in specs.iter().zip(&mut twins) {
+                    let grad = verify::grads(spec.numel() as usize, t);
+                    optimizer.write_grad(&spec.name, &grad).unwrap();
+                    twin.step(&grad);
+                }
+                optimizer.poison_scratch();
+                optimizer.step().unwrap();
+            }
+            for (spec, twin) in specs.iter().zip(&twins) {
+                let found = optimizer.read_param_blocking(&spec.name).unwrap();
+                assert_follows(&format!("{}: {name}, {}", gpu.name, spec.name), twin, &found);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_forced_miss_decides_the_same() {
+    for gpu in common::gpus() {
+        let specs = [TensorSpec::new("a", [70, 130]), TensorSpec::new("b", [130, 70])];
+        let recipe: Recipe = "mgup-muon".parse().unwrap();
+        let run = |miss: Option<Miss>| {
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            if let Some(miss) = miss {
+                optimizer.force_miss(miss);
+            }
+            for t in 1..3 {
+                for spec in &specs {
+                    optimizer.write_grad(&spec.name, &verify::grads(9100, t)).unwrap();
+                }
+                optimizer.step().unwrap();
+            }
+            let selected = optimizer.read_selected_blocking("b").unwrap();
+            assert_eq!((selected.count, selected.missed), (4550, miss.is_some()), "{}: {miss:?}", gpu.name);
+            specs.each_ref().map(|spec| optimizer.read_param_blocking(&spec.name).unwrap())
+        };
+        let expected = run(None);
+        for miss in [Miss::Above, Miss::Below, Miss::Overflow, Miss::Boundary] {
+            assert_eq!(run(Some(miss)), expected, "{}: {miss:?}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_bits() {
+    for gpu in common::gpus() {
+        for name in ["mgup-muon", "cautious-adago"] {
+            let run = || {
+                let specs = model();
+                let recipe: Recipe = name.parse().unwrap();
+                let mut optimizer =
+                    GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+                for t in 1..4 {
+                    for spec in &specs {
+                        let grad = verify::grads(spec.numel() as usize, t);
+                        optimizer.write_grad(&spec.name, &grad).unwrap();
+                    }
+                    optimizer.step().unwrap();
+                }
+                let bits = |spec: &TensorSpec| -> Vec<u32> {
+                    optimizer.read_param_blocking(&spec.name).unwrap().into_iter().map(f32::to_bits).collect()
+                };
+                specs.iter().map(bits).collect::<Vec<_>>()
+            };
+            assert_eq!(run(), run(), "{}: {name}", gpu.name);
+        }
+    }
+}
+
+/// Parameters and gradients of a model in one buffer each, at the alignment of bindings.
+struct Shared {
+    buffers: [wgpu::Buffer; 2],
+    offsets: Vec<u64>,
+}
+
+impl Shared {
+    fn new(gpu: &Gpu, specs: &[TensorSpec]) -> Self {
+        let mut end = 0;
+        let place = |spec: &TensorSpec| {
+            let offset = end;
+            end = (end + 4 * spec.numel()).next_multiple_of(256);
+            offset
+        };
+        let offsets = specs.iter().map(place).collect();
+        let buffers = [(); 2].map(|()| {
+            gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: end,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_SRC
+                    | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
+        });
+        Self { buffers, offsets }
+    }
+
+    fn write(&self, gpu: &Gpu, which: usize, index: usize, values: &[f32]) {
+        gpu.queue.write_buffer(&self.buffers[which], self.offsets[index], bytemuck::cast_slice(values));
+    }
+
+    fn tensor(&self, index: usize, spec: &TensorSpec) -> TensorBuffers<'_> {
+        let slice = |which: usize| TensorSlice {
+            buffer: &self.buffers[which],
+            offset: self.offsets[index],
+            size: 4 * spec.numel(),
+        };
+        TensorBuffers::new(slice(0), slice(1))
+    }
+
+    fn read(&self, gpu: &Gpu, index: usize, spec: &TensorSpec) -> Vec<f32> {
+        let size = 4 * spec.numel();
+        let staging = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encoder.copy_buffer_to_buffer(&self.buffers[0], self.offsets[index], &staging, 0, size);
+        gpu.queue.submit([encoder.finish()]);
+        staging.slice(..).map_async(wgpu::MapMode::Read, |result| result.unwrap());
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        bytemuck::pod_collect_to_vec(&staging.slice(..).get_mapped_range().unwrap())
+    }
+}
+
+#[test]
+fn in_the_callers_buffers_a_matrix_without_gradient_is_left_alone() {
+    for gpu in common::gpus() {
+        for name in ["muon", "mgup-adago"] {
+            let specs = model();
+            let recipe: Recipe = name.parse().unwrap();
+            let mut twins = twins(&specs, recipe.with_lr(1.0));
+            let shared = Shared::new(&gpu, &specs);
+            let mut optimizer =
+                GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            for (i, twin) in twins.iter().enumerate() {
+                shared.write(&gpu, 0, i, &twin.param);
+            }
+            for t in 1..5u64 {
+                let mut given = Vec::new();
+                for (i, (spec, twin)) in specs.iter().zip(&mut twins).enumerate() {
+                    // `up` rests in the second step, `down` in all but the first.
+                    if (i == 1 && t == 2) || (i == 3 && t > 1) {
+                        given.push(None);
+                        continue;
+                    }
+                    let grad = verify::grads(spec.numel() as usize, t);
+                    shared.write(&gpu, 1, i, &grad);
+                    twin.step(&grad);
+                    given.push(Some(shared.tensor(i, spec).with_lr(1.0)));
+                }
+                optimizer.step_with(&given).unwrap();
+            }
+            assert_eq!(optimizer.steps("up").unwrap(), 3);
+            for (i, (spec, twin)) in specs.iter().zip(&twins).enumerate() {
+                let found = shared.read(&gpu, i, spec);
+                assert_follows(&format!("{}: {name}, {}", gpu.name, spec.name), twin, &found);
+            }
+            if name == "mgup-adago" {
+                let found = optimizer.read_state_blocking("up", "accumulator").unwrap();
+                assert!((found[0] / twins[1].accumulator - 1.0).abs() < 1e-5, "{found:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn clipping_comes_before_the_momentum() {
+    for gpu in common::gpus() {
+        for name in ["cautious-muon", "adago"] {
+            let specs = model();
+            let recipe: Recipe = name.parse().unwrap();
+            let mut twins = twins(&specs, recipe);
+            let groups = ParamGroups::from(recipe).with_max_grad_norm(0.5);
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            let grads: Vec<_> = specs.iter().map(|spec| verify::grads(spec.numel() as usize, 1)).collect();
+            let norm = reference::grad_norm(grads.iter().map(Vec::as_slice));
+            let factor: f32 = reference::clip_factor(norm, 0.5);
+            assert!(factor < 0.5);
+            for ((spec, twin), grad) in specs.iter().zip(&mut twins).zip(&grads) {
+                optimizer.write_param(&spec.name, &twin.param).unwrap();
+                optimizer.write_grad(&spec.name, grad).unwrap();
+                twin.step(&grad.iter().map(|g| factor * g).collect::<Vec<_>>());
+            }
+            optimizer.step().unwrap();
+            for (spec, twin) in specs.iter().zip(&twins) {
+                let found = optimizer.read_param_blocking(&spec.name).unwrap();
+                assert_follows(&format!("{}: {name}, {}", gpu.name, spec.name), twin, &found);
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_stays_in_its_own_matrix_and_zero_stays_zero() {
+    for gpu in common::gpus() {
+        for matmul in BOTH {
+            let shape = vec![20, 33];
+            let fine = verify::grads(660, 1);
+            let mut poisoned = fine.clone();
+            poisoned[100] = f32::NAN;
+            let grads = [&fine, &poisoned, &vec![0.0; 660], &fine].map(|grad| (shape.clone(), grad.clone()));
+            let groups = ParamGroups::from(bare(5, Muon::default().ns_coefficients)).with_matmul(matmul);
+            let found = orthogonalized(&gpu, groups, &grads);
+            assert!(found[0].iter().all(|x| x.is_finite()) && found[0].iter().any(|x| x.abs() > 0.01));
+            assert_eq!(found[0], found[3], "{}: {matmul:?}", gpu.name);
+            assert!(found[2].iter().all(|&x| x == 0.0), "{}: {matmul:?}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn a_learning_rate_takes_the_fallbacks_with_it_and_back_from_zero() {
+    let gpu = &common::gpus()[0];
+    let specs = [TensorSpec::new("w", [4, 4]), TensorSpec::new("b", [4])];
+    let fallback = AdamW { lr: 0.5, ..AdamW::default() };
+    let recipe = Recipe::plain(Base::Muon(Muon { lr: 0.1, fallback, ..Muon::default() }));
+    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+    let rates = |optimizer: &GpuOptimizer| {
+        let recipe = optimizer.groups().recipes()[0];
+        (recipe.lr(), recipe.fallback().unwrap().lr())
+    };
+    assert_eq!(rates(&optimizer), (0.1, 0.5));
+    optimizer.set_lr(0.0).unwrap();
+    assert_eq!(rates(&optimizer), (0.0, 0.0));
+    optimizer.set_lr(0.2).unwrap();
+    assert_eq!(rates(&optimizer), (0.2, 1.0));
+}
+
+fn schedule(specs: &[TensorSpec], name: &str) -> (Plan, Schedule) {
+    let recipe: Recipe = name.parse().unwrap();
+    let plan = Plan::new(specs, &recipe.into(), Ownership::Arenas, WEBGPU).unwrap();
+    let schedule = Schedule::new(&plan, 65_535, Matmul::Tiles);
+    (plan, schedule)
+}
+
+#[test]
+fn dispatches_grow_with_the_number_of_shapes_and_not_of_matrices() {
+    let of = |count: usize, shape: [usize; 2]| {
+        (0..count).map(move |i| TensorSpec::new(format!("{shape:?}{i}"), shape))
+    };
+    for (name, expected) in [("muon", 31), ("mgup-muon", 49), ("cautious-adago", 33)] {
+        let dispatches = |specs: Vec<TensorSpec>| schedule(&specs, name).1.dispatches.len();
+        assert_eq!(dispatches(of(1, [96, 70]).collect()), expected, "{name}");
+        assert_eq!(dispatches(of(24, [96, 70]).chain(of(7, [70, 96])).collect()), expected, "{name}");
+        assert_eq!(dispatches(of(24, [96, 70]).chain(of(3, [70, 97])).collect()), 2 * expected, "{name}");
+    }
+}
+
+#[test]
+fn scratch_is_at_most_four_times_the_largest_shape_group() {
+    for (shape, count) in [([1024, 1024], 1), ([256, 1024], 24), ([512, 2048], 3), ([1000, 1000], 2)] {
+        let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("{i}"), shape)).collect();
+        let more: Vec<_> = (0..3).map(|i| TensorSpec::new(format!("small{i}"), [100, 100])).collect();
+        let group = 4 * (count * shape[0] * shape[1]) as u64;
+        for name in ["muon", "mgup-muon", "cautious-adago"] {
+            let (plan, _) = schedule(&[specs.clone(), more.clone()].concat(), name);
+            let scratch = plan.scratch_memory();
+            assert!(scratch <= 4 * group, "{name} {count} of {shape:?}: {scratch} for {group}");
+        }
+    }
+}
+
+#[test]
+fn a_large_matrix_is_planned_where_bindings_allow_it_and_refused_with_the_number() {
+    let specs = [TensorSpec::new("w", [4096, 11008])];
+    let recipe: ParamGroups = Recipe::muon(2e-2).into();
+    let error = Plan::new(&specs, &recipe, Ownership::Arenas, WEBGPU).unwrap_err().to_string();
+    assert!(
+        error.contains("max_storage_buffer_binding_size needed 180617216, available 134217728"),
+        "{error}"
+    );
+    let large = PlanLimits { binding: 1 << 31, buffer: 1 << 31 };
+    let plan = Plan::new(&specs, &recipe, Ownership::Arenas, large).unwrap();
+    assert_eq!(plan.pages.len(), 1);
+    assert!(plan.scratch_memory() <= 4 * 4 * 4096 * 11008);
+    // More matrices than fit into a binding are orthogonalised one page after the other.
+    let specs: Vec<_> = (0..70).map(|i| TensorSpec::new(format!("{i}"), [1024, 1024])).collect();
+    let plan = Plan::new(&specs, &recipe, Ownership::Arenas, WEBGPU).unwrap();
+    assert!(plan.pages.len() > 1 && plan.pages.iter().all(|page| page.tensors.len() <= 32));
+    assert!(plan.tensors.iter().all(|tensor| tensor.pages.len() == 1));
+}
+
+#[test]
+fn pages_one_after_the_other_equal_one_page() {
+    for gpu in common::gpus_with(wgpu::Limits {
+        max_storage_buffer_binding_size: 1 << 20,
+        ..wgpu::Limits::default()
+    }) {
+        // Six of 208 × 300 do not fit into a binding of 1 MiB.
+        let shape = vec![208, 300];
+        let grads: Vec<_> = (1..7).map(|t| (shape.clone(), verify::grads(62_400, t))).collect();
+        let recipe = Recipe { base: bare(5, [2.0, -1.5, 0.5]).base, ..Recipe::mgup_muon(1.0) };
+        let plan = {
+            let specs: Vec<_> = (0..6).map(|i| TensorSpec::new(format!("{i}"), shape.clone())).collect();
+            let limits = PlanLimits { binding: 1 << 20, buffer: 256 << 20 };
+            Plan::new(&specs, &recipe.into(), Ownership::Arenas, limits).unwrap()
+        };
+        assert!(plan.pages.len() > 1);
+        let together = orthogonalized(&gpu, recipe, &grads);
+        for (grad, found) in grads.iter().zip(together) {
+            let alone = orthogonalized(&gpu, recipe, std::slice::from_ref(grad)).remove(0);
+            assert_eq!(found, alone, "{}", gpu.name);
+        }
+    }
+}
+
+fn message<T>(result: Result<T, Error>) -> String {
+    result.err().expect("it is refused").to_string()
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_the_reason() {
+    let gpu = &common::gpus()[0];
+    let vectors = [TensorSpec::new("b", [4]), TensorSpec::new("kernel", [4, 3, 3])];
+    let refused =
+        message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &vectors, Recipe::mgup_muon(1e-2)));
+    assert!(
+        refused.contains("`mgup-muon` is for matrices") && refused.contains("use `mgup-adamw`"),
+        "{refused}"
+    );
+    for (text, part) in [
+        (r#"{"base": {"type": "muon", "ns_steps": 0}}"#, "`base.ns_steps` is 0, but must be 1 to 100"),
+        (r#"{"base": {"type": "muon", "momentum": 1}}"#, "`base.momentum` is 1, but must be in [0, 1)"),
+        (r#"{"base": {"type": "adago", "clip": 0}}"#, "`base.clip` is 0"),
+        (r#"{"base": {"type": "adago", "accumulator_init": 0}}"#, "`base.accumulator_init` is 0"),
+        (r#"{"base": {"type": "adago", "min_step": -1}}"#, "`base.min_step` is -1"),
+        (r#"{"base": {"type": "muon", "fallback": {"type": "lion"}}}"#, "lion"),
+        (
+            r#"{"base": {"type": "muon", "fallback": {"type": "adamw", "eps": -1}}}"#,
+            "`base.fallback.eps` is -1",
+        ),
+        (
+            r#"{"base": {"type": "muon"}, "policy": {"type": "grams"}}"#,
+            "means nothing after orthogonalisation",
+        ),
+        (r#"{"base": {"type": "adago"}, "policy": {"type": "grams"}}"#, "`policy.type` is grams"),
+    ] {
+        let refused = message(Recipe::from_json(text));
+        assert!(refused.contains(part), "{text}: {refused}");
+    }
+    assert!(message("grams-muon".parse::<Recipe>()).contains("unknown optimizer `grams-muon`"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_shape_follows_the_cpu(rows in 1usize..90, cols in 1usize..90, tiles in any::<bool>()) {
+        let gpu = &common::gpus()[0];
+        let base = Base::Adago(AdaGo { lr: 1.0, ..AdaGo::default() });
+        let case = Case { name: "adago".to_owned(), recipe: Recipe::plain(base), shape: vec![rows, cols], steps: 2 };
+        let matmul = if tiles { Matmul::Tiles } else { Matmul::Registers };
+        let groups = ParamGroups::from(case.recipe).with_matmul(matmul);
+        let outcome = pollster::block_on(verify::run_in(&gpu.device, &gpu.queue, &case, groups)).unwrap();
+        prop_assert_eq!(outcome.failure, None);
+    }
+}
