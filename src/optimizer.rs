@@ -541,9 +541,7 @@ impl GpuOptimizer {
             bytes.push(row);
         }
         let dispatches = self.expand(&layout, &mut bytes);
-        let table_offset = slot.offset + bytes.0.len() as u64;
-        bytes.0.extend(table(&layout.table));
-        self.ring.write(&self.queue, &slot, &bytes.0);
+        let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, layout.table);
 
         self.copy_accumulators(encoder, buffers, true);
         let mut pass = self.begin(encoder);

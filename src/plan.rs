@@ -428,6 +428,16 @@ impl Plan {
         Ok(self.order[*spec])
     }
 
+    /// Multiplications and additions of Newton–Schulz in a step, its products counted in full: 4 m² n + 2 m³ an iteration.
+    pub fn flops(&self) -> f64 {
+        let of = |class: &Class| {
+            let Some(Matrices { shape, steps }) = class.matrices else { return 0.0 };
+            let (m, n) = (shape.m as f64, shape.n as f64);
+            class.tensors.len() as f64 * f64::from(steps) * (4.0 * m * m * n + 2.0 * m * m * m)
+        };
+        self.classes.iter().map(of).sum()
+    }
+
     /// The kind of base that steps a tensor.
     pub fn base_of(&self, tensor: &Tensor) -> BaseKind {
         self.classes[self.blocks[tensor.block].class].base

@@ -7,7 +7,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
-use crate::kernel::STRIDE;
+use crate::kernel::{STRIDE, table};
+use crate::plan::Chunk;
 
 /// Memory for slots: as many as fit, within [8, 256], unless 8 exceed a buffer.
 const BYTES: u64 = 4 << 20;
@@ -17,6 +18,8 @@ pub(crate) struct Ring {
     slots: usize,
     slot_bytes: u64,
     free: Arc<Mutex<Vec<usize>>>,
+    /// Of each slot, the table that lies in it and where: it seldom changes.
+    tables: Vec<(u64, Vec<Chunk>)>,
 }
 
 /// A slot, until it is dropped.
@@ -44,6 +47,7 @@ impl Ring {
             slots,
             slot_bytes,
             free: Arc::new(Mutex::new((0..slots).rev().collect())),
+            tables: vec![(0, Vec::new()); slots],
         }
     }
 
@@ -63,9 +67,29 @@ impl Ring {
         Ok(Slot { offset: self.slot_bytes * index as u64, index, free: self.free.clone() })
     }
 
-    pub(crate) fn write(&self, queue: &wgpu::Queue, slot: &Slot, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, queue: &wgpu::Queue, slot: &Slot, bytes: &[u8]) {
         assert!(bytes.len() as u64 <= self.slot_bytes, "a slot holds a step");
         queue.write_buffer(&self.buffer, slot.offset, bytes);
+    }
+
+    /// [`write`](Self::write) with a table behind; returns where that lies in the buffer.
+    pub(crate) fn write_with_table(
+        &mut self,
+        queue: &wgpu::Queue,
+        slot: &Slot,
+        bytes: &[u8],
+        chunks: Vec<Chunk>,
+    ) -> u64 {
+        self.write(queue, slot, bytes);
+        let offset = slot.offset + bytes.len() as u64;
+        let now = (offset, chunks);
+        if self.tables[slot.index] != now {
+            let bytes = table(&now.1);
+            assert!(offset + bytes.len() as u64 <= slot.offset + self.slot_bytes, "a slot holds a step");
+            queue.write_buffer(&self.buffer, offset, &bytes);
+            self.tables[slot.index] = now;
+        }
+        offset
     }
 }
 

@@ -6,7 +6,7 @@
 use std::time::{Duration, Instant};
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
+use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer, MuonConfig};
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::Parser;
 use wgpu_optim::base::AdamW;
@@ -25,9 +25,22 @@ struct Arguments {
     /// Parameters of the tensor that MGUP is measured on.
     #[arg(long, default_value_t = 1 << 20)]
     mgup: usize,
+    /// What to measure, separated by commas. Burn tunes its Muon for minutes.
+    #[arg(long, value_delimiter = ',', value_enum, default_value = "adamw,mgup,muon")]
+    only: Vec<Subject>,
     /// What `cargo bench` says.
     #[arg(long, hide = true)]
     bench: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Subject {
+    /// AdamW over a model and over one large tensor.
+    Adamw,
+    /// MGUP-AdamW beside MGUP in Burn's operations.
+    Mgup,
+    /// Muon over matrices of three shapes.
+    Muon,
 }
 
 #[derive(Module, Debug)]
@@ -236,7 +249,6 @@ fn main() {
     println!("Burn with kernel fusion and autotune: {}", cfg!(all(feature = "fusion", feature = "autotune")));
     // Burn's own optimizers want parameters on the tape.
     let device = gpu.device.clone().autodiff();
-    let adamw = AdamW { eps: 1e-5, weight_decay: 1e-4, ..AdamW::torch() };
     let ours = |recipe: Recipe| {
         let gpu = gpu.clone();
         Entry {
@@ -244,20 +256,47 @@ fn main() {
             build: Box::new(move || Box::new(GpuModuleOptimizer::new(&gpu, recipe)) as Box<dyn Contestant>),
         }
     };
-    let burn_adamw = || Entry { name: "Burn", build: Box::new(|| Box::new(AdamWConfig::new().init())) };
+    let measures = |subject| arguments.only.contains(&subject);
+    if measures(Subject::Adamw) {
+        bench_adamw(&arguments, &device, &ours);
+    }
+    if measures(Subject::Mgup) {
+        bench_mgup(&arguments, &device, &ours);
+    }
+    if measures(Subject::Muon) {
+        bench_muon(&arguments, &device, &ours);
+    }
+}
 
-    let gpt = Tensors::gpt(&device);
+type Ours<'a> = &'a dyn Fn(Recipe) -> Entry;
+
+fn bench_adamw(arguments: &Arguments, device: &Device, ours: Ours<'_>) {
+    let adamw = AdamW { eps: 1e-5, weight_decay: 1e-4, ..AdamW::torch() };
+    let burn_adamw = || Entry { name: "Burn", build: Box::new(|| Box::new(AdamWConfig::new().init())) };
+    let gpt = Tensors::gpt(device);
     let names = ["wgpu-optim AdamW", "Burn AdamW"];
     let plain = Recipe::plain(Base::Adamw(adamw));
-    let outcome = compare(&device, &gpt, [ours(plain), burn_adamw()], arguments.samples);
+    let outcome = compare(device, &gpt, [ours(plain), burn_adamw()], arguments.samples);
     report("a GPT of 12 layers of 288", &gpt, &outcome, names);
 
-    let large = Tensors::flat(arguments.large, &device);
-    let outcome = compare(&device, &large, [ours(plain), burn_adamw()], arguments.samples);
+    let large = Tensors::flat(arguments.large, device);
+    let outcome = compare(device, &large, [ours(plain), burn_adamw()], arguments.samples);
     report("one large tensor", &large, &outcome, names);
+}
 
-    let one = Tensors::flat(arguments.mgup, &device);
+fn bench_mgup(arguments: &Arguments, device: &Device, ours: Ours<'_>) {
+    let one = Tensors::flat(arguments.mgup, device);
     let sorted = Entry { name: "Burn, sort_descending", build: Box::new(|| Box::new(BurnMgup::default())) };
-    let outcome = compare(&device, &one, [ours(Recipe::mgup_adamw(1e-3)), sorted], arguments.samples.min(9));
+    let outcome = compare(device, &one, [ours(Recipe::mgup_adamw(1e-3)), sorted], arguments.samples.min(9));
     report("MGUP", &one, &outcome, ["wgpu-optim MGUP-AdamW", "Burn's operations, sorting"]);
+}
+
+fn bench_muon(arguments: &Arguments, device: &Device, ours: Ours<'_>) {
+    for (count, shape) in [(1, [1024, 1024]), (24, [256, 1024]), (1, [512, 2048])] {
+        let model = Tensors::new(&vec![shape.to_vec(); count], device);
+        let burn = Entry { name: "Burn", build: Box::new(|| Box::new(MuonConfig::new().init())) };
+        let outcome = compare(device, &model, [ours(Recipe::muon(1e-3)), burn], arguments.samples.min(7));
+        let title = format!("{count} of {} x {}", shape[0], shape[1]);
+        report(&title, &model, &outcome, ["wgpu-optim Muon", "Burn Muon"]);
+    }
 }

@@ -69,6 +69,8 @@ pub struct Row {
     ratio_to_first: f64,
     /// To the same number of parameters in one tensor, where there are several.
     ratio_to_one_tensor: Option<f64>,
+    /// Billions of operations a second in the products of a matrix base, counted in full, over the whole step.
+    gflops: Option<f64>,
     /// Share of the parameters that had to be ranked in the last step, of exact `mgup`.
     candidates: f64,
     /// Tensors whose bracket missed, and how many could have, over the steps that were looked at.
@@ -146,6 +148,7 @@ impl Bench {
         progress.inc(1);
         let mut copies = Vec::new();
         let mut rows = Vec::new();
+        // For a matrix base there is no such thing.
         let one_tensor = [TensorSpec::new("one", [params as usize])];
         let (values, grads) = (verify::params(params as usize), verify::grads(params as usize, 1));
         let build = |specs: &[TensorSpec], recipe: Recipe| -> Result<GpuOptimizer> {
@@ -161,7 +164,8 @@ impl Bench {
         for (name, recipe) in &self.recipes {
             progress.set_message(name.clone());
             let mut optimizer = build(specs, *recipe)?;
-            let mut one = if specs.len() > 1 { Some(build(&one_tensor, *recipe)?) } else { None };
+            let one_tensor = (specs.len() > 1 && recipe.fallback().is_none()).then_some(&one_tensor);
+            let mut one = one_tensor.map(|one| build(one, *recipe)).transpose()?;
             if let Some(one) = &mut one {
                 sample(device, 2, &mut || Ok(one.step().map(drop)?))?;
             }
@@ -192,14 +196,17 @@ impl Bench {
                     looked_at += 1;
                 }
             }
+            let ns_per_param = median(steps);
+            let flops = optimizer.plan().flops();
             rows.push(Row {
                 name: name.clone(),
-                ns_per_param: median(steps),
+                ns_per_param,
                 dispatches: optimizer.schedule().dispatches.len(),
                 bytes_per_param: optimizer.schedule().bytes() as f64 / params as f64,
                 ratio_to_copy: median(ratios),
                 ratio_to_first: median(ratios_to_first),
                 ratio_to_one_tensor: one.is_some().then(|| median(ratios_to_one)),
+                gflops: (flops > 0.0).then(|| flops / (ns_per_param * params as f64)),
                 candidates: candidates as f64 / params as f64,
                 missed,
                 looked_at,
@@ -250,6 +257,11 @@ fn print(report: &Report) {
             print!("{:>11.2}%{:>10}", 100.0 * row.candidates, format!("{}/{}", row.missed, row.looked_at));
         }
         println!();
+    }
+    for row in &report.recipes {
+        if let Some(gflops) = row.gflops {
+            println!("{}: {gflops:.1} GFLOP/s in the products of Newton–Schulz, over the whole step", row.name);
+        }
     }
 }
 
