@@ -19,8 +19,9 @@ fn wait(device: &wgpu::Device) {
 fn step(criterion: &mut Criterion) {
     let (_instance, found) = pollster::block_on(adapter::from_env()).expect("an adapter");
     println!("adapter: {}", adapter::describe(&found.get_info()));
+    let required_features = Requirements::optional_features(found.features());
     let required_limits = Requirements::webgpu().device_limits(&found.limits()).expect("WebGPU's limits");
-    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
     let (device, queue) = pollster::block_on(found.request_device(&descriptor)).expect("a device");
 
     let mut group = criterion.benchmark_group("step");

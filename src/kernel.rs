@@ -369,6 +369,12 @@ impl Kernel {
             Kernel::Gram { matmul: Matmul::Registers } => {
                 &[matrices, shader!("matrix/registers.wgsl"), shader!("matrix/gram_registers.wgsl")]
             }
+            Kernel::Gram { matmul: Matmul::Subgroups } => &[
+                matrices,
+                shader!("matrix/subgroups.wgsl"),
+                shader!("matrix/registers.wgsl"),
+                shader!("matrix/gram_subgroups.wgsl"),
+            ],
             Kernel::Gram { matmul: Matmul::Tiles } => {
                 &[matrices, shader!("matrix/tiles.wgsl"), shader!("matrix/gram_tiles.wgsl")]
             }
@@ -376,6 +382,12 @@ impl Kernel {
             Kernel::Advance { matmul: Matmul::Registers } => {
                 &[matrices, shader!("matrix/registers.wgsl"), shader!("matrix/advance_registers.wgsl")]
             }
+            Kernel::Advance { matmul: Matmul::Subgroups } => &[
+                matrices,
+                shader!("matrix/subgroups.wgsl"),
+                shader!("matrix/registers.wgsl"),
+                shader!("matrix/advance_subgroups.wgsl"),
+            ],
             Kernel::Advance { matmul: Matmul::Tiles } => {
                 &[matrices, shader!("matrix/tiles.wgsl"), shader!("matrix/advance_tiles.wgsl")]
             }
@@ -600,7 +612,7 @@ pub fn all_kernels() -> Vec<Kernel> {
         Kernel::Mirror,
         Kernel::Leave,
     ];
-    for matmul in [Matmul::Registers, Matmul::Tiles] {
+    for matmul in [Matmul::Registers, Matmul::Subgroups, Matmul::Tiles] {
         kernels.extend([Kernel::Gram { matmul }, Kernel::Advance { matmul }]);
     }
     for base in BaseKind::ALL {

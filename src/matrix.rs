@@ -110,34 +110,48 @@ pub enum Matmul {
     /// Each invocation holds a block of the product in registers and reads its factors from memory: for adapters that are
     /// CPUs.
     Registers,
+    /// The same, and the invocations of a subgroup share what they read: for adapters that are CPUs, where the device has the
+    /// feature `SUBGROUP` and subgroups of 8.
+    Subgroups,
     /// Each workgroup stages tiles of the factors in workgroup memory: for GPUs.
     Tiles,
 }
 
 impl Matmul {
-    /// What suits an adapter.
-    pub fn of(kind: wgpu::DeviceType) -> Self {
-        if kind == wgpu::DeviceType::Cpu { Self::Registers } else { Self::Tiles }
+    /// What suits a device.
+    pub fn of(device: &wgpu::Device) -> Self {
+        match device.adapter_info().device_type {
+            wgpu::DeviceType::Cpu if Self::Subgroups.is_supported(device) => Self::Subgroups,
+            wgpu::DeviceType::Cpu => Self::Registers,
+            _ => Self::Tiles,
+        }
     }
 
-    /// Rows and columns of the block that a workgroup works on at a time, and how many of these it has.
-    fn blocks(self) -> (u64, u64) {
-        match self {
-            Self::Registers => (16, 8),
-            Self::Tiles => (64, 1),
-        }
+    /// Whether a device can compute in this way.
+    pub fn is_supported(self, device: &wgpu::Device) -> bool {
+        let info = device.adapter_info();
+        self != Self::Subgroups
+            || device.features().contains(wgpu::Features::SUBGROUP)
+                && info.subgroup_min_size == 8
+                && info.subgroup_max_size == 8
     }
 
     /// Workgroups for the lower half of an m × m product.
     pub(crate) fn gram_workgroups(self, shape: Shape) -> u64 {
-        let (block, each) = self.blocks();
-        let down = shape.m.div_ceil(block);
-        triangle(down).div_ceil(each)
+        match self {
+            Self::Registers => triangle(shape.m.div_ceil(16)).div_ceil(8),
+            Self::Subgroups => 2 * triangle(shape.m.div_ceil(64)),
+            Self::Tiles => triangle(shape.m.div_ceil(64)),
+        }
     }
 
     /// Workgroups for an m × n product.
     pub(crate) fn advance_workgroups(self, shape: Shape) -> u64 {
-        let (block, each) = self.blocks();
-        (shape.m.div_ceil(block) * shape.n.div_ceil(block)).div_ceil(each)
+        let blocks = |rows, columns| shape.m.div_ceil(rows) * shape.n.div_ceil(columns);
+        match self {
+            Self::Registers => blocks(16, 16).div_ceil(8),
+            Self::Subgroups => blocks(32, 64),
+            Self::Tiles => blocks(64, 64),
+        }
     }
 }

@@ -217,6 +217,11 @@ impl GpuOptimizer {
         let limits = device.limits();
         Requirements::new(specs, groups.clone())?.check(&limits)?;
         let plan = Plan::new(specs, &groups, ownership, plan_limits(&limits))?;
+        if let Some(matmul) = groups.matmul().filter(|matmul| !matmul.is_supported(device)) {
+            return Err(Error::Plan(format!(
+                "matrix products by {matmul:?} need a device with the feature SUBGROUP on an adapter with subgroups of 8"
+            )));
+        }
         let scopes = [
             device.push_error_scope(wgpu::ErrorFilter::Validation),
             device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),
@@ -263,7 +268,7 @@ impl GpuOptimizer {
             buffer
         };
 
-        let matmul = groups.matmul().unwrap_or_else(|| Matmul::of(device.adapter_info().device_type));
+        let matmul = groups.matmul().unwrap_or_else(|| Matmul::of(device));
         let schedule = Schedule::new(&plan, device.limits().max_compute_workgroups_per_dimension, matmul);
         let kernels = Kernels::new(device, &plan, &schedule, compiled);
         let mut arenas = Vec::new();

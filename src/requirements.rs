@@ -83,6 +83,12 @@ impl Requirements {
         })
     }
 
+    /// Features that make something faster where an adapter has them, and that nothing needs: subgroups, for the matrix
+    /// products of Muon and AdaGO on CPUs.
+    pub fn optional_features(adapter: wgpu::Features) -> wgpu::Features {
+        adapter & wgpu::Features::SUBGROUP
+    }
+
     /// WebGPU's default limits for compute: what every adapter of a browser has, and enough for any recipe on tensors up
     /// to 256 MiB.
     pub fn webgpu() -> Self {

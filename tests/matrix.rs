@@ -100,12 +100,16 @@ fn singular_values(x: &[f32], rows: usize, cols: usize) -> Vec<f64> {
     values
 }
 
-const BOTH: [Matmul; 2] = [Matmul::Registers, Matmul::Tiles];
+/// The ways of multiplying that a device has.
+fn ways(gpu: &Gpu) -> Vec<Matmul> {
+    let all = [Matmul::Registers, Matmul::Subgroups, Matmul::Tiles];
+    all.into_iter().filter(|matmul| matmul.is_supported(&gpu.device)).collect()
+}
 
 #[test]
 fn convergent_coefficients_find_the_orthogonal_factor() {
     for gpu in common::gpus() {
-        for matmul in BOTH {
+        for matmul in ways(&gpu) {
             for (rows, cols) in [(48, 80), (100, 37), (64, 64), (3, 5)] {
                 let grad = conditioned(rows, cols);
                 let groups = ParamGroups::from(bare(20, [2.0, -1.5, 0.5])).with_matmul(matmul);
@@ -126,7 +130,7 @@ fn convergent_coefficients_find_the_orthogonal_factor() {
 #[test]
 fn five_quintic_steps_bring_singular_values_near_one() {
     for gpu in common::gpus() {
-        for matmul in BOTH {
+        for matmul in ways(&gpu) {
             for (rows, cols) in [(48, 80), (80, 48), (33, 33)] {
                 let groups = ParamGroups::from(bare(5, Muon::default().ns_coefficients)).with_matmul(matmul);
                 let grad = (vec![rows, cols], conditioned(rows, cols));
@@ -144,11 +148,11 @@ fn five_quintic_steps_bring_singular_values_near_one() {
 }
 
 #[test]
-fn both_ways_of_multiplying_follow_the_cpu_on_every_adapter() {
+fn every_way_of_multiplying_follow_the_cpu_on_every_adapter() {
     let mut failures = Vec::new();
     for gpu in common::gpus() {
         for case in verify::cases().into_iter().filter(|case| case.name == "mgup-muon") {
-            for matmul in BOTH {
+            for matmul in ways(&gpu) {
                 let groups = ParamGroups::from(case.recipe).with_matmul(matmul);
                 let outcome =
                     pollster::block_on(verify::run_in(&gpu.device, &gpu.queue, &case, groups)).unwrap();
@@ -404,7 +408,7 @@ fn clipping_comes_before_the_momentum() {
 #[test]
 fn nan_stays_in_its_own_matrix_and_zero_stays_zero() {
     for gpu in common::gpus() {
-        for matmul in BOTH {
+        for matmul in ways(&gpu) {
             let shape = vec![20, 33];
             let fine = verify::grads(660, 1);
             let mut poisoned = fine.clone();
@@ -529,6 +533,11 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         refused.contains("`mgup-muon` is for matrices") && refused.contains("use `mgup-adamw`"),
         "{refused}"
     );
+    if !Matmul::Subgroups.is_supported(&gpu.device) {
+        let groups = ParamGroups::from(Recipe::muon(1e-2)).with_matmul(Matmul::Subgroups);
+        let refused = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &model(), groups));
+        assert!(refused.contains("feature SUBGROUP"), "{refused}");
+    }
     for (text, part) in [
         (r#"{"base": {"type": "muon", "ns_steps": 0}}"#, "`base.ns_steps` is 0, but must be 1 to 100"),
         (r#"{"base": {"type": "muon", "momentum": 1}}"#, "`base.momentum` is 1, but must be in [0, 1)"),
@@ -556,11 +565,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_shape_follows_the_cpu(rows in 1usize..90, cols in 1usize..90, tiles in any::<bool>()) {
+    fn any_shape_follows_the_cpu(rows in 1usize..90, cols in 1usize..90, way in 0usize..3) {
         let gpu = &common::gpus()[0];
         let base = Base::Adago(AdaGo { lr: 1.0, ..AdaGo::default() });
         let case = Case { name: "adago".to_owned(), recipe: Recipe::plain(base), shape: vec![rows, cols], steps: 2 };
-        let matmul = if tiles { Matmul::Tiles } else { Matmul::Registers };
+        let ways = ways(gpu);
+        let matmul = ways[way % ways.len()];
         let groups = ParamGroups::from(case.recipe).with_matmul(matmul);
         let outcome = pollster::block_on(verify::run_in(&gpu.device, &gpu.queue, &case, groups)).unwrap();
         prop_assert_eq!(outcome.failure, None);

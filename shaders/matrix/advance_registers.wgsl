@@ -75,21 +75,22 @@ fn advance(
             at_i += vec4<u32>(4u * grid.gram_stride);
             at_j += vec4<u32>(4u * stride);
         }
-        store(base, stride, 4u * i + 0u, j + 0u, 4u * rows, columns, c00);
-        store(base, stride, 4u * i + 0u, j + 1u, 4u * rows, columns, c01);
-        store(base, stride, 4u * i + 0u, j + 2u, 4u * rows, columns, c02);
-        store(base, stride, 4u * i + 0u, j + 3u, 4u * rows, columns, c03);
-        store(base, stride, 4u * i + 4u, j + 0u, 4u * rows, columns, c10);
-        store(base, stride, 4u * i + 4u, j + 1u, 4u * rows, columns, c11);
-        store(base, stride, 4u * i + 4u, j + 2u, 4u * rows, columns, c12);
-        store(base, stride, 4u * i + 4u, j + 3u, 4u * rows, columns, c13);
-        store(base, stride, 4u * i + 8u, j + 0u, 4u * rows, columns, c20);
-        store(base, stride, 4u * i + 8u, j + 1u, 4u * rows, columns, c21);
-        store(base, stride, 4u * i + 8u, j + 2u, 4u * rows, columns, c22);
-        store(base, stride, 4u * i + 8u, j + 3u, 4u * rows, columns, c23);
-        store(base, stride, 4u * i + 12u, j + 0u, 4u * rows, columns, c30);
-        store(base, stride, 4u * i + 12u, j + 1u, 4u * rows, columns, c31);
-        store(base, stride, 4u * i + 12u, j + 2u, 4u * rows, columns, c32);
-        store(base, stride, 4u * i + 12u, j + 3u, 4u * rows, columns, c33);
+        let to = matrix.part * grid.result_slot;
+        store(to, stride, 4u * i + 0u, j + 0u, 4u * rows, columns, c00);
+        store(to, stride, 4u * i + 0u, j + 1u, 4u * rows, columns, c01);
+        store(to, stride, 4u * i + 0u, j + 2u, 4u * rows, columns, c02);
+        store(to, stride, 4u * i + 0u, j + 3u, 4u * rows, columns, c03);
+        store(to, stride, 4u * i + 4u, j + 0u, 4u * rows, columns, c10);
+        store(to, stride, 4u * i + 4u, j + 1u, 4u * rows, columns, c11);
+        store(to, stride, 4u * i + 4u, j + 2u, 4u * rows, columns, c12);
+        store(to, stride, 4u * i + 4u, j + 3u, 4u * rows, columns, c13);
+        store(to, stride, 4u * i + 8u, j + 0u, 4u * rows, columns, c20);
+        store(to, stride, 4u * i + 8u, j + 1u, 4u * rows, columns, c21);
+        store(to, stride, 4u * i + 8u, j + 2u, 4u * rows, columns, c22);
+        store(to, stride, 4u * i + 8u, j + 3u, 4u * rows, columns, c23);
+        store(to, stride, 4u * i + 12u, j + 0u, 4u * rows, columns, c30);
+        store(to, stride, 4u * i + 12u, j + 1u, 4u * rows, columns, c31);
+        store(to, stride, 4u * i + 12u, j + 2u, 4u * rows, columns, c32);
+        store(to, stride, 4u * i + 12u, j + 3u, 4u * rows, columns, c33);
     }
 }

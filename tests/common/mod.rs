@@ -2,7 +2,7 @@
 //! contains `WGPU_ADAPTER_NAME`. A missing adapter fails.
 #![allow(dead_code)]
 
-use wgpu_optim::{adapter, wgpu};
+use wgpu_optim::{Requirements, adapter, wgpu};
 
 pub struct Gpu {
     pub name: String,
@@ -28,7 +28,11 @@ pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
         .map(|a| {
             let name = adapter::describe(&a.get_info());
             println!("adapter: {name}");
-            let descriptor = wgpu::DeviceDescriptor { required_limits: limits.clone(), ..Default::default() };
+            let descriptor = wgpu::DeviceDescriptor {
+                required_features: Requirements::optional_features(a.features()),
+                required_limits: limits.clone(),
+                ..Default::default()
+            };
             let (device, queue) = pollster::block_on(a.request_device(&descriptor)).expect("a device");
             Gpu { name, instance: instance.clone(), device, queue }
         })

@@ -30,9 +30,10 @@ pub fn run() -> Result<()> {
 /// A device with WebGPU's default limits, and larger buffers where the adapter has them.
 pub fn open(found: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
     let name = adapter::describe(&found.get_info());
+    let required_features = Requirements::optional_features(found.features());
     let required_limits =
         Requirements::webgpu().device_limits(&found.limits()).with_context(|| format!("adapter {name}"))?;
-    let descriptor = wgpu::DeviceDescriptor { required_limits, ..Default::default() };
+    let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };
     pollster::block_on(found.request_device(&descriptor)).with_context(|| format!("opening adapter {name}"))
 }
 

@@ -260,7 +260,10 @@ fn print(report: &Report) {
     }
     for row in &report.recipes {
         if let Some(gflops) = row.gflops {
-            println!("{}: {gflops:.1} GFLOP/s in the products of Newton–Schulz, over the whole step", row.name);
+            println!(
+                "{}: {gflops:.1} GFLOP/s in the products of Newton–Schulz, over the whole step",
+                row.name
+            );
         }
     }
 }
