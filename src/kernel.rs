@@ -248,6 +248,12 @@ impl Kernel {
         let sampling = shader!("lib/sampling.wgsl");
         let sum = shader!("lib/sum.wgsl");
         let totals = shader!("lib/totals.wgsl");
+        let (directives, staged) = match self {
+            Kernel::Gram { matmul: Matmul::TilesF16 } | Kernel::Advance { matmul: Matmul::TilesF16 } => {
+                ("enable f16;", shader!("matrix/staged_f16.wgsl"))
+            }
+            _ => ("", shader!("matrix/staged_f32.wgsl")),
+        };
         let own: &[&str] = match self {
             // It reads the gradients themselves, whatever the access says about scaling.
             Kernel::Norm { access, .. } => &[counters, grad(access), sum, shader!("norm.wgsl")],
@@ -375,8 +381,8 @@ impl Kernel {
                 shader!("matrix/registers.wgsl"),
                 shader!("matrix/gram_subgroups.wgsl"),
             ],
-            Kernel::Gram { matmul: Matmul::Tiles } => {
-                &[matrices, shader!("matrix/tiles.wgsl"), shader!("matrix/gram_tiles.wgsl")]
+            Kernel::Gram { matmul: Matmul::Tiles | Matmul::TilesF16 } => {
+                &[matrices, staged, shader!("matrix/tiles.wgsl"), shader!("matrix/gram_tiles.wgsl")]
             }
             Kernel::Mirror => &[matrices, shader!("matrix/mirror.wgsl")],
             Kernel::Advance { matmul: Matmul::Registers } => {
@@ -388,12 +394,12 @@ impl Kernel {
                 shader!("matrix/registers.wgsl"),
                 shader!("matrix/advance_subgroups.wgsl"),
             ],
-            Kernel::Advance { matmul: Matmul::Tiles } => {
-                &[matrices, shader!("matrix/tiles.wgsl"), shader!("matrix/advance_tiles.wgsl")]
+            Kernel::Advance { matmul: Matmul::Tiles | Matmul::TilesF16 } => {
+                &[matrices, staged, shader!("matrix/tiles.wgsl"), shader!("matrix/advance_tiles.wgsl")]
             }
             Kernel::Leave => &[places, shader!("matrix/leave.wgsl")],
         };
-        let parts = [shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());
+        let parts = [directives, shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());
         parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
     }
 
@@ -612,7 +618,7 @@ pub fn all_kernels() -> Vec<Kernel> {
         Kernel::Mirror,
         Kernel::Leave,
     ];
-    for matmul in [Matmul::Registers, Matmul::Subgroups, Matmul::Tiles] {
+    for matmul in Matmul::ALL {
         kernels.extend([Kernel::Gram { matmul }, Kernel::Advance { matmul }]);
     }
     for base in BaseKind::ALL {

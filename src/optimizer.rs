@@ -219,7 +219,11 @@ impl GpuOptimizer {
         let plan = Plan::new(specs, &groups, ownership, plan_limits(&limits))?;
         if let Some(matmul) = groups.matmul().filter(|matmul| !matmul.is_supported(device)) {
             return Err(Error::Plan(format!(
-                "matrix products by {matmul:?} need a device with the feature SUBGROUP on an adapter with subgroups of 8"
+                "matrix products by {matmul:?} need {}",
+                match matmul {
+                    Matmul::TilesF16 => "a device with the feature SHADER_F16",
+                    _ => "a device with the feature SUBGROUP on an adapter with subgroups of 8",
+                }
             )));
         }
         let scopes = [

@@ -83,10 +83,10 @@ impl Requirements {
         })
     }
 
-    /// Features that make something faster where an adapter has them, and that nothing needs: subgroups, for the matrix
-    /// products of Muon and AdaGO on CPUs.
+    /// Features that an adapter has, nothing needs, and the matrix products of Muon and AdaGO can use: subgroups on CPUs, and
+    /// f16 for [`Matmul::TilesF16`](crate::matrix::Matmul::TilesF16).
     pub fn optional_features(adapter: wgpu::Features) -> wgpu::Features {
-        adapter & wgpu::Features::SUBGROUP
+        adapter & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16)
     }
 
     /// WebGPU's default limits for compute: what every adapter of a browser has, and enough for any recipe on tensors up

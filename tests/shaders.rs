@@ -18,7 +18,15 @@ fn every_kernel_translates_to_every_platform() {
             kernel,
             Kernel::Gram { matmul: Matmul::Subgroups } | Kernel::Advance { matmul: Matmul::Subgroups }
         );
-        let capabilities = if subgroups { Capabilities::SUBGROUP } else { Capabilities::empty() };
+        let halves = matches!(
+            kernel,
+            Kernel::Gram { matmul: Matmul::TilesF16 } | Kernel::Advance { matmul: Matmul::TilesF16 }
+        );
+        let capabilities = match (subgroups, halves) {
+            (true, _) => Capabilities::SUBGROUP,
+            (_, true) => Capabilities::SHADER_FLOAT16,
+            _ => Capabilities::empty(),
+        };
         let info = Validator::new(ValidationFlags::all(), capabilities)
             .validate(&module)
             .unwrap_or_else(|e| panic!("{kernel:?}:\n{}", e.emit_to_string(&source)));
@@ -34,9 +42,14 @@ fn every_kernel_translates_to_every_platform() {
         msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
             .unwrap_or_else(|e| panic!("{kernel:?} as MSL: {e}"));
         let mut text = String::new();
-        hlsl::Writer::new(&mut text, &hlsl::Options::default(), &hlsl::PipelineOptions::default())
+        let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
+        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
             .write(&module, &info, None)
             .unwrap_or_else(|e| panic!("{kernel:?} as HLSL: {e}"));
+        if halves {
+            // GLSL ES has no f16.
+            continue;
+        }
         let mut text = String::new();
         let options = glsl::Options {
             version: glsl::Version::Embedded { version: 310, is_webgl: false },

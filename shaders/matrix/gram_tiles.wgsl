@@ -34,8 +34,8 @@ fn gram(
                 a = transpose(four(at_across + k, stride));
             }
             for (var e = 0u; e < 4u; e += 1u) {
-                down_tile[16u * (4u * column + e) + group] = d[e];
-                across_tile[16u * (4u * column + e) + group] = a[e];
+                down_tile[16u * (4u * column + e) + group] = Staged(d[e]);
+                across_tile[16u * (4u * column + e) + group] = Staged(a[e]);
             }
             workgroupBarrier();
             product = add_tiles(lane, product);

@@ -6,8 +6,8 @@ const BLOCK: u32 = 64u;
 const TILE_LANES: u32 = 64u;
 const DEPTH: u32 = 16u;
 
-var<workgroup> down_tile: array<vec4<f32>, 256>;    // 16 columns of 64 rows, vectors of four rows
-var<workgroup> across_tile: array<vec4<f32>, 256>;
+var<workgroup> down_tile: array<Staged, 256>;    // 16 columns of 64 rows, vectors of four rows
+var<workgroup> across_tile: array<Staged, 256>;
 var<workgroup> steps: u32;
 
 struct Product {
@@ -25,10 +25,10 @@ fn outer(down: vec4<f32>, across: vec4<f32>) -> mat4x4<f32> {
 fn add_tiles(lane: u32, product: Product) -> Product {
     var next = product;
     for (var k = 0u; k < DEPTH; k += 1u) {
-        let d0 = down_tile[16u * k + lane / 8u];
-        let d1 = down_tile[16u * k + lane / 8u + 8u];
-        let a0 = across_tile[16u * k + lane % 8u];
-        let a1 = across_tile[16u * k + lane % 8u + 8u];
+        let d0 = vec4<f32>(down_tile[16u * k + lane / 8u]);
+        let d1 = vec4<f32>(down_tile[16u * k + lane / 8u + 8u]);
+        let a0 = vec4<f32>(across_tile[16u * k + lane % 8u]);
+        let a1 = vec4<f32>(across_tile[16u * k + lane % 8u + 8u]);
         next.c00 += outer(d0, a0);
         next.c01 += outer(d0, a1);
         next.c10 += outer(d1, a0);

@@ -11,7 +11,7 @@ use wgpu_optim::Recipe;
 const EXAMPLES: &str = "\
 Examples:
   wgpu-optim-train
-      AdamW against MGUP-AdamW on the digits that the program carries
+      AdamW, MGUP-AdamW and MGUP-Muon on the digits that the program carries
   wgpu-optim-train --compare adamw,lion,mgup-lion --steps 2000
       three optimizers, each with its own learning rate
   wgpu-optim-train --optimizer mgup-adamw --lr 3e-3 --seed 7
@@ -37,7 +37,7 @@ pub struct Args {
         long,
         value_name = "NAME,NAME,…",
         value_delimiter = ',',
-        default_value = "adamw,mgup-adamw",
+        default_value = "adamw,mgup-adamw,mgup-muon",
         value_parser = optimizer
     )]
     compare: Vec<Optimizer>,
@@ -168,7 +168,7 @@ mod tests {
     #[test]
     fn defaults() {
         let args = parse(&[]).unwrap();
-        assert_eq!(names(&args), ["adamw", "mgup-adamw"]);
+        assert_eq!(names(&args), ["adamw", "mgup-adamw", "mgup-muon"]);
         assert_eq!(args.out, Path::new("runs/digits"));
         assert_eq!(args.hidden, [256, 128]);
         let lr = args.optimizers().unwrap()[0].recipe.lr();

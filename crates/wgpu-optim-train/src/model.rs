@@ -1,11 +1,13 @@
 //! The classifier: a multi-layer perceptron with ReLU, as a Burn module.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, Param, ParamGroup};
 use burn::tensor::loss::cross_entropy_with_logits;
 use burn::tensor::module::linear;
 use burn::tensor::{Device, Tensor, TensorData, activation::relu};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
+use wgpu_optim::{MatrixLayout, Recipe};
+use wgpu_optim_burn::{Gpu, GpuModuleOptimizer, Select};
 
 /// A linear layer whose weight is (out, in).
 ///
@@ -55,6 +57,14 @@ impl Mlp {
             })
             .collect();
         Self { layers }
+    }
+
+    /// What steps it. To Muon and AdaGO the weights are matrices of (out, in), but for the last, whose rows are classes.
+    pub fn optimizer(&self, gpu: &Gpu, recipe: Recipe) -> GpuModuleOptimizer {
+        let head = ParamGroup::from_predicate(format!("layers.{}.", self.layers.len() - 1));
+        GpuModuleOptimizer::new(gpu, recipe)
+            .with_layout(Select::Rank(2), MatrixLayout::OutIn)
+            .with_layout(head, MatrixLayout::Fallback)
     }
 
     /// The logits of a batch of pictures, (pictures, classes).

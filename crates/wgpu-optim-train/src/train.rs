@@ -94,7 +94,7 @@ pub fn warm_up(gpu: &Gpu, data: &Dataset, options: &Options, recipe: Recipe) -> 
     let device = gpu.device.clone().autodiff();
     let mut model = Mlp::new(&options.widths(data), options.seed, &device);
     let mut batches = Batches::new(data, options);
-    let mut optim = GpuModuleOptimizer::new(gpu, recipe);
+    let mut optim = model.optimizer(gpu, recipe);
     let lr = recipe.base.lr();
     let mut pending = Vec::new();
     for _ in 0..3 {
@@ -120,7 +120,7 @@ pub fn train(
     let start = Instant::now();
     let mut model = Mlp::new(&options.widths(data), options.seed, &device);
     let mut batches = Batches::new(data, options);
-    let mut optim = GpuModuleOptimizer::new(gpu, recipe);
+    let mut optim = model.optimizer(gpu, recipe);
     let lr = recipe.base.lr();
 
     let mut losses = Vec::new();

@@ -102,7 +102,7 @@ fn accuracy_on_the_host(path: &Path) -> f64 {
 }
 
 #[test]
-fn the_default_run_trains_two_optimizers_and_reports() {
+fn the_default_run_trains_three_optimizers_and_reports() {
     let dir = tempdir().unwrap();
     let out = dir.path().join("runs").join("digits");
     let stdout = succeeds(&[], &out);
@@ -116,7 +116,7 @@ fn the_default_run_trains_two_optimizers_and_reports() {
     let metrics = metrics(&out);
     let runs = summary["runs"].as_array().unwrap();
     let names: Vec<_> = runs.iter().map(|r| r["optimizer"].as_str().unwrap()).collect();
-    assert_eq!(names, ["adamw", "mgup-adamw"]);
+    assert_eq!(names, ["adamw", "mgup-adamw", "mgup-muon"]);
     for run in runs {
         let mut keys: Vec<_> = run.as_object().unwrap().keys().collect();
         keys.sort();
@@ -158,10 +158,13 @@ fn the_default_run_trains_two_optimizers_and_reports() {
     let (a, b) = (&metrics["adamw"], &metrics["mgup-adamw"]);
     assert_eq!(a[0].1, b[0].1);
     assert_ne!(a[2].1, b[2].1);
+    let c = &metrics["mgup-muon"];
+    assert_eq!(a[0].1, c[0].1);
+    assert_ne!(b[2].1, c[2].1);
 
     let svg = fs::read_to_string(out.join("loss.svg")).unwrap();
     assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-    for word in ["adamw", "mgup-adamw", "step", "cross-entropy"] {
+    for word in ["adamw", "mgup-adamw", "mgup-muon", "step", "cross-entropy"] {
         assert!(svg.contains(word), "loss.svg lacks '{word}'");
     }
     assert!(svg.matches("<polyline").count() >= 4);
@@ -171,7 +174,14 @@ fn the_default_run_trains_two_optimizers_and_reports() {
     files.sort();
     assert_eq!(
         files,
-        ["adamw.safetensors", "loss.svg", "metrics.csv", "mgup-adamw.safetensors", "summary.json"]
+        [
+            "adamw.safetensors",
+            "loss.svg",
+            "metrics.csv",
+            "mgup-adamw.safetensors",
+            "mgup-muon.safetensors",
+            "summary.json"
+        ]
     );
 }
 
@@ -290,7 +300,7 @@ fn an_output_that_cannot_be_written_is_an_error() {
 fn help_shows_defaults_and_examples() {
     let output = Command::new(env!("CARGO_BIN_EXE_wgpu-optim-train")).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in ["adamw,mgup-adamw", "runs/digits", "Examples:", "WGPU_ADAPTER_NAME", "--data"] {
+    for word in ["adamw,mgup-adamw,mgup-muon", "runs/digits", "Examples:", "WGPU_ADAPTER_NAME", "--data"] {
         assert!(help.contains(word), "--help lacks '{word}'");
     }
 }

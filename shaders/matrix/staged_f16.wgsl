@@ -1,0 +1,3 @@
+// What tiles are staged as: half of the memory, and 11 bits. Sums are of f32 all the same.
+
+alias Staged = vec4<f16>;
