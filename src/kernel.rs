@@ -67,6 +67,8 @@ pub struct Grid {
     pub left_stride: u32,
     /// And from matrix to matrix.
     pub left_slot: u32,
+    /// From matrix to matrix of the right factor.
+    pub right_slot: u32,
     /// Vectors from matrix to matrix of the result.
     pub result_slot: u32,
     /// Vectors from row to row of what is m × m.
@@ -190,6 +192,7 @@ pub enum Kernel {
     Measure { base: BaseKind, clipped: bool },
     Enter,
     Gram { matmul: Matmul },
+    Product { matmul: Matmul },
     Mirror,
     Advance { matmul: Matmul },
     Leave,
@@ -222,7 +225,7 @@ impl Kernel {
             Kernel::Direct { .. } => "direct",
             Kernel::Measure { .. } => "measure",
             Kernel::Enter => "enter",
-            Kernel::Gram { .. } => "gram",
+            Kernel::Gram { .. } | Kernel::Product { .. } => "gram",
             Kernel::Mirror => "mirror",
             Kernel::Advance { .. } => "advance",
             Kernel::Leave => "leave",
@@ -248,12 +251,16 @@ impl Kernel {
         let sampling = shader!("lib/sampling.wgsl");
         let sum = shader!("lib/sum.wgsl");
         let totals = shader!("lib/totals.wgsl");
-        let (directives, staged) = match self {
-            Kernel::Gram { matmul: Matmul::TilesF16 } | Kernel::Advance { matmul: Matmul::TilesF16 } => {
-                ("enable f16;", shader!("matrix/staged_f16.wgsl"))
-            }
-            _ => ("", shader!("matrix/staged_f32.wgsl")),
+        let half = self.matmul() == Some(Matmul::TilesF16);
+        let directives = if half { "enable f16;" } else { "" };
+        let staged = if half { shader!("matrix/staged_f16.wgsl") } else { shader!("matrix/staged_f32.wgsl") };
+        let across = match self {
+            Kernel::Product { .. } => shader!("lib/across_right.wgsl"),
+            _ => shader!("lib/across_left.wgsl"),
         };
+        let registers = shader!("matrix/registers.wgsl");
+        let subgroups = shader!("matrix/subgroups.wgsl");
+        let tiles = shader!("matrix/tiles.wgsl");
         let own: &[&str] = match self {
             // It reads the gradients themselves, whatever the access says about scaling.
             Kernel::Norm { access, .. } => &[counters, grad(access), sum, shader!("norm.wgsl")],
@@ -372,31 +379,25 @@ impl Kernel {
                 &[counters, sum, clip(access), shader!("matrix/measure.wgsl"), base.rate()]
             }
             Kernel::Enter => &[places, shader!("matrix/enter.wgsl")],
-            Kernel::Gram { matmul: Matmul::Registers } => {
-                &[matrices, shader!("matrix/registers.wgsl"), shader!("matrix/gram_registers.wgsl")]
-            }
-            Kernel::Gram { matmul: Matmul::Subgroups } => &[
-                matrices,
-                shader!("matrix/subgroups.wgsl"),
-                shader!("matrix/registers.wgsl"),
-                shader!("matrix/gram_subgroups.wgsl"),
-            ],
-            Kernel::Gram { matmul: Matmul::Tiles | Matmul::TilesF16 } => {
-                &[matrices, staged, shader!("matrix/tiles.wgsl"), shader!("matrix/gram_tiles.wgsl")]
-            }
+            Kernel::Gram { matmul } | Kernel::Product { matmul } => match matmul {
+                Matmul::Registers => &[matrices, across, registers, shader!("matrix/gram_registers.wgsl")],
+                Matmul::Subgroups => {
+                    &[matrices, across, subgroups, registers, shader!("matrix/gram_subgroups.wgsl")]
+                }
+                Matmul::Tiles | Matmul::TilesF16 => {
+                    &[matrices, across, staged, tiles, shader!("matrix/gram_tiles.wgsl")]
+                }
+            },
             Kernel::Mirror => &[matrices, shader!("matrix/mirror.wgsl")],
-            Kernel::Advance { matmul: Matmul::Registers } => {
-                &[matrices, shader!("matrix/registers.wgsl"), shader!("matrix/advance_registers.wgsl")]
-            }
-            Kernel::Advance { matmul: Matmul::Subgroups } => &[
-                matrices,
-                shader!("matrix/subgroups.wgsl"),
-                shader!("matrix/registers.wgsl"),
-                shader!("matrix/advance_subgroups.wgsl"),
-            ],
-            Kernel::Advance { matmul: Matmul::Tiles | Matmul::TilesF16 } => {
-                &[matrices, staged, shader!("matrix/tiles.wgsl"), shader!("matrix/advance_tiles.wgsl")]
-            }
+            Kernel::Advance { matmul } => match matmul {
+                Matmul::Registers => &[matrices, registers, shader!("matrix/advance_registers.wgsl")],
+                Matmul::Subgroups => {
+                    &[matrices, subgroups, registers, shader!("matrix/advance_subgroups.wgsl")]
+                }
+                Matmul::Tiles | Matmul::TilesF16 => {
+                    &[matrices, staged, tiles, shader!("matrix/advance_tiles.wgsl")]
+                }
+            },
             Kernel::Leave => &[places, shader!("matrix/leave.wgsl")],
         };
         let parts = [directives, shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());
@@ -418,9 +419,12 @@ impl Kernel {
             }
             Kernel::Small { base, .. } => [true, true, base.is_matrix(), false],
             Kernel::Measure { .. } => [true, false, false, true],
-            Kernel::Enter | Kernel::Gram { .. } | Kernel::Mirror | Kernel::Advance { .. } | Kernel::Leave => {
-                [true, true, false, false]
-            }
+            Kernel::Enter
+            | Kernel::Gram { .. }
+            | Kernel::Product { .. }
+            | Kernel::Mirror
+            | Kernel::Advance { .. }
+            | Kernel::Leave => [true, true, false, false],
             Kernel::Sample { .. } | Kernel::StreamExact { .. } | Kernel::Recount { .. } => [true; 4],
             Kernel::RankSample | Kernel::Prove => [true, false, true, true],
             Kernel::ScanBins => [true, false, false, true],
@@ -464,6 +468,7 @@ impl Kernel {
             Kernel::Measure { .. }
             | Kernel::Enter
             | Kernel::Gram { .. }
+            | Kernel::Product { .. }
             | Kernel::Mirror
             | Kernel::Advance { .. }
             | Kernel::Leave => base.is_matrix(),
@@ -487,6 +492,14 @@ impl Kernel {
         self
     }
 
+    /// How it multiplies, if it does.
+    pub fn matmul(self) -> Option<Matmul> {
+        match self {
+            Kernel::Gram { matmul } | Kernel::Product { matmul } | Kernel::Advance { matmul } => Some(matmul),
+            _ => None,
+        }
+    }
+
     fn base(self) -> Option<BaseKind> {
         match self {
             Kernel::Norm { base, .. }
@@ -507,6 +520,7 @@ impl Kernel {
             | Kernel::ScanBins
             | Kernel::Enter
             | Kernel::Gram { .. }
+            | Kernel::Product { .. }
             | Kernel::Mirror
             | Kernel::Advance { .. }
             | Kernel::Leave => None,
@@ -619,7 +633,7 @@ pub fn all_kernels() -> Vec<Kernel> {
         Kernel::Leave,
     ];
     for matmul in Matmul::ALL {
-        kernels.extend([Kernel::Gram { matmul }, Kernel::Advance { matmul }]);
+        kernels.extend([Kernel::Gram { matmul }, Kernel::Product { matmul }, Kernel::Advance { matmul }]);
     }
     for base in BaseKind::ALL {
         if base.is_matrix() {
@@ -908,11 +922,12 @@ mod tests {
             n: 11,
             left_stride: 12,
             left_slot: 13,
-            result_slot: 14,
-            gram_stride: 15,
-            gram_slot: 16,
-            depth: 17,
-            polynomial: 18,
+            right_slot: 14,
+            result_slot: 15,
+            gram_stride: 16,
+            gram_slot: 17,
+            depth: 18,
+            polynomial: 19,
         };
         let fields = [
             ("first", 1),
@@ -928,11 +943,12 @@ mod tests {
             ("n", 11),
             ("left_stride", 12),
             ("left_slot", 13),
-            ("result_slot", 14),
-            ("gram_stride", 15),
-            ("gram_slot", 16),
-            ("depth", 17),
-            ("polynomial", 18),
+            ("right_slot", 14),
+            ("result_slot", 15),
+            ("gram_stride", 16),
+            ("gram_slot", 17),
+            ("depth", 18),
+            ("polynomial", 19),
         ];
         assert_layout(&module, "Grid", &fields, &grid);
 

@@ -60,6 +60,9 @@ impl Matrix {
     }
 }
 
+/// The fewest rows of a [wide](Shape::is_wide) shape.
+const WIDE: u64 = 64;
+
 /// m × n with m ≤ n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Shape {
@@ -73,6 +76,13 @@ pub struct Shape {
 const SKEW: u64 = 4;
 
 impl Shape {
+    /// Whether it is so wide that iterating on X Xᵀ, and multiplying X with the product of the polynomials, takes fewer
+    /// operations: (14 m³ + 6 m² n) against (5 m³ + 15 m² n) in five steps. Small ones have too little work for the
+    /// dispatches that it takes more.
+    pub fn is_wide(self) -> bool {
+        self.n >= 2 * self.m && self.m >= WIDE
+    }
+
     /// Vectors of four from one row of X to the next.
     pub fn stride(self) -> u64 {
         skewed(self.n.div_ceil(4))

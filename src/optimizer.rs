@@ -43,7 +43,7 @@ pub struct GpuOptimizer {
     states: Vec<Vec<wgpu::Buffer>>,
     scratch: Vec<wgpu::Buffer>,
     /// Where matrices are orthogonalised, and, for each order that dispatches use them in, the group.
-    workspaces: [wgpu::Buffer; 3],
+    workspaces: [wgpu::Buffer; 5],
     orders: HashMap<[usize; 3], wgpu::BindGroup>,
     /// The `Tensors` of the kernels: the gradients' norm, then an entry a tensor.
     tensors: wgpu::Buffer,

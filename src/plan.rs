@@ -362,8 +362,9 @@ pub struct Plan {
     pub counters: u64,
     /// Words for sampled keys.
     pub samples: u64,
-    /// Bytes in which Newton–Schulz works, from one shape to the next: X, its successor (and X Xᵀ), and the polynomial.
-    pub workspaces: [u64; 3],
+    /// Bytes in which Newton–Schulz works, from one shape to the next: X, its successor (and X Xᵀ), the polynomial, and for
+    /// wide shapes two more of its size.
+    pub workspaces: [u64; 5],
     /// Where each tensor's words begin.
     pub(crate) words: Vec<Words>,
     /// Where the chunks' sums of squares begin among the counters: of the gradients to be clipped (`None` if they are not),
@@ -397,7 +398,7 @@ impl Plan {
             scratch_blocks: Vec::new(),
             counters: 0,
             samples: 0,
-            workspaces: [0; 3],
+            workspaces: [0; 5],
             words: Vec::new(),
             norms: None,
             matrix_norms: [0; 2],
@@ -649,6 +650,8 @@ impl Plan {
                     (slots * shape.slot()).max(4 * page.len),
                     (slots * shape.slot()).max(4 * page.len),
                     slots * shape.gram_slot(),
+                    if shape.is_wide() { slots * shape.gram_slot() } else { 0 },
+                    if shape.is_wide() { slots * shape.gram_slot() } else { 0 },
                 ];
                 for (size, needed) in self.workspaces.iter_mut().zip(needed) {
                     *size = needed.max(*size);

@@ -110,7 +110,7 @@ fn ways(gpu: &Gpu) -> Vec<Matmul> {
 fn convergent_coefficients_find_the_orthogonal_factor() {
     for gpu in common::gpus() {
         for matmul in ways(&gpu) {
-            for (rows, cols) in [(48, 80), (100, 37), (64, 64), (3, 5)] {
+            for (rows, cols) in [(48, 80), (100, 37), (64, 64), (3, 5), (130, 300)] {
                 let grad = conditioned(rows, cols);
                 let groups = ParamGroups::from(bare(20, [2.0, -1.5, 0.5])).with_matmul(matmul);
                 let found = orthogonalized(&gpu, groups, &[(vec![rows, cols], grad.clone())]).remove(0);
@@ -131,7 +131,7 @@ fn convergent_coefficients_find_the_orthogonal_factor() {
 fn five_quintic_steps_bring_singular_values_near_one() {
     for gpu in common::gpus() {
         for matmul in ways(&gpu) {
-            for (rows, cols) in [(48, 80), (80, 48), (33, 33)] {
+            for (rows, cols) in [(48, 80), (80, 48), (33, 33), (300, 130)] {
                 let groups = ParamGroups::from(bare(5, Muon::default().ns_coefficients)).with_matmul(matmul);
                 let grad = (vec![rows, cols], conditioned(rows, cols));
                 let found = orthogonalized(&gpu, groups, &[grad]).remove(0);

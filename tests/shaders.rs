@@ -2,7 +2,7 @@
 
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use wgpu_optim::kernel::{Kernel, all_kernels};
+use wgpu_optim::kernel::all_kernels;
 use wgpu_optim::matrix::Matmul;
 
 #[test]
@@ -14,14 +14,8 @@ fn every_kernel_translates_to_every_platform() {
         let module = naga::front::wgsl::parse_str(&source)
             .unwrap_or_else(|e| panic!("{kernel:?}:\n{}", e.emit_to_string(&source)));
         // No capabilities: nothing beyond WebGPU's core, but where subgroups were asked for, on Vulkan.
-        let subgroups = matches!(
-            kernel,
-            Kernel::Gram { matmul: Matmul::Subgroups } | Kernel::Advance { matmul: Matmul::Subgroups }
-        );
-        let halves = matches!(
-            kernel,
-            Kernel::Gram { matmul: Matmul::TilesF16 } | Kernel::Advance { matmul: Matmul::TilesF16 }
-        );
+        let subgroups = kernel.matmul() == Some(Matmul::Subgroups);
+        let halves = kernel.matmul() == Some(Matmul::TilesF16);
         let capabilities = match (subgroups, halves) {
             (true, _) => Capabilities::SUBGROUP,
             (_, true) => Capabilities::SHADER_FLOAT16,

@@ -3,7 +3,7 @@
 
 @group(1) @binding(0) var<storage, read_write> left: array<vec4<f32>>;
 @group(1) @binding(1) var<storage, read_write> result: array<vec4<f32>>;
-@group(1) @binding(2) var<storage, read_write> polynomial: array<vec4<f32>>;
+@group(1) @binding(2) var<storage, read_write> right: array<vec4<f32>>;
 
 // The second dimension of a dispatch counts matrices.
 fn linear_block(workgroup: vec3<u32>, count: vec3<u32>) -> u32 {

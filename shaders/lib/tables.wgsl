@@ -21,6 +21,7 @@ struct Grid {
     n: u32,
     left_stride: u32,       // vectors from row to row, and from matrix to matrix, of the left factor
     left_slot: u32,
+    right_slot: u32,        // from matrix to matrix of the right factor
     result_slot: u32,       // of the result
     gram_stride: u32,       // of what is m × m
     gram_slot: u32,

@@ -1,11 +1,11 @@
 // X ← B X for a symmetric B, a block an invocation.
 
-fn four_of_polynomial(first: u32, stride: u32) -> mat4x4<f32> {
+fn four_of_right(first: u32, stride: u32) -> mat4x4<f32> {
     return mat4x4<f32>(
-        polynomial[first],
-        polynomial[first + stride],
-        polynomial[first + 2u * stride],
-        polynomial[first + 3u * stride],
+        right[first],
+        right[first + stride],
+        right[first + 2u * stride],
+        right[first + 3u * stride],
     );
 }
 
@@ -48,10 +48,10 @@ fn advance(
         var c32 = mat4x4<f32>();
         var c33 = mat4x4<f32>();
         for (var k = 0u; k < depth; k += 4u) {
-            let b0 = transpose(four_of_polynomial(at_i[0], grid.gram_stride));
-            let b1 = transpose(four_of_polynomial(at_i[1], grid.gram_stride));
-            let b2 = transpose(four_of_polynomial(at_i[2], grid.gram_stride));
-            let b3 = transpose(four_of_polynomial(at_i[3], grid.gram_stride));
+            let b0 = transpose(four_of_right(at_i[0], grid.gram_stride));
+            let b1 = transpose(four_of_right(at_i[1], grid.gram_stride));
+            let b2 = transpose(four_of_right(at_i[2], grid.gram_stride));
+            let b3 = transpose(four_of_right(at_i[3], grid.gram_stride));
             let x0 = four(at_j[0], stride);
             c00 = gain(c00, x0, b0);
             c10 = gain(c10, x0, b1);

@@ -37,10 +37,10 @@ fn advance(
         var c70 = mat4x4<f32>();
         var c71 = mat4x4<f32>();
         for (var k = 0u; k < depth; k += 4u) {
-            let v0 = polynomial[at_i + 0u * grid.gram_stride];
-            let v1 = polynomial[at_i + 1u * grid.gram_stride];
-            let v2 = polynomial[at_i + 2u * grid.gram_stride];
-            let v3 = polynomial[at_i + 3u * grid.gram_stride];
+            let v0 = right[at_i + 0u * grid.gram_stride];
+            let v1 = right[at_i + 1u * grid.gram_stride];
+            let v2 = right[at_i + 2u * grid.gram_stride];
+            let v3 = right[at_i + 3u * grid.gram_stride];
             let x0 = four(at_j[0], stride);
             let x1 = four(at_j[1], stride);
             let b0 = transpose(mat4x4<f32>(

@@ -29,7 +29,7 @@ fn advance(
                 let row = DEPTH * step + k;
                 let inside = row < 4u * rows;
                 let last = min(row, 4u * rows - 1u);
-                let b = select(vec4<f32>(), polynomial[at_b + last * grid.gram_stride], inside);
+                let b = select(vec4<f32>(), right[at_b + last * grid.gram_stride], inside);
                 let x = select(vec4<f32>(), left[at_x + last * grid.left_stride], inside);
                 down_tile[16u * k + lane % 16u] = Staged(b);
                 across_tile[16u * k + lane % 16u] = Staged(x);

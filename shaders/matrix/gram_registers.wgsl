@@ -1,4 +1,4 @@
-// The lower blocks of L Lᵀ, an invocation each. `mirror.wgsl` makes the rest of them.
+// The lower blocks of L Rᵀ, an invocation each. `mirror.wgsl` makes the rest of them.
 
 @compute @workgroup_size(8)
 fn gram(
@@ -20,7 +20,7 @@ fn gram(
         let i = min(vec4<u32>(block.x) + vec4<u32>(0u, 4u, 8u, 12u), vec4<u32>(rows - 4u));
         let j = min(vec4<u32>(block.y) + vec4<u32>(0u, 4u, 8u, 12u), vec4<u32>(rows - 4u));
         let at_i = base + i * stride;
-        let at_j = base + j * stride;
+        let at_j = matrix.part * grid.right_slot + j * stride;
         var c00 = mat4x4<f32>();
         var c01 = mat4x4<f32>();
         var c02 = mat4x4<f32>();
@@ -38,10 +38,10 @@ fn gram(
         var c32 = mat4x4<f32>();
         var c33 = mat4x4<f32>();
         for (var k = 0u; k < depth; k += 1u) {
-            let a0 = transpose(four(at_j[0] + k, stride));
-            let a1 = transpose(four(at_j[1] + k, stride));
-            let a2 = transpose(four(at_j[2] + k, stride));
-            let a3 = transpose(four(at_j[3] + k, stride));
+            let a0 = transpose(four_across(at_j[0] + k, stride));
+            let a1 = transpose(four_across(at_j[1] + k, stride));
+            let a2 = transpose(four_across(at_j[2] + k, stride));
+            let a3 = transpose(four_across(at_j[3] + k, stride));
             let b0 = four(at_i[0] + k, stride);
             c00 = gain(c00, a0, b0);
             c01 = gain(c01, a1, b0);

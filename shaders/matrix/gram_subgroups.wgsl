@@ -1,4 +1,4 @@
-// The lower blocks of L Lᵀ: a workgroup has half of a block of 64 × 64. `mirror.wgsl` makes the rest of them.
+// The lower blocks of L Rᵀ: a workgroup has half of a block of 64 × 64. `mirror.wgsl` makes the rest of them.
 
 // Four rows of which lanes 0 to 3, or 4 to 7, hold one each.
 fn low(v: vec4<f32>) -> mat4x4<f32> {
@@ -36,7 +36,7 @@ fn gram(
     if b < down * (down + 1u) {
         let block = 64u * lower(b / 2u, down) + vec2<u32>(32u * (b % 2u), 8u * lane);
         let i = base + min(vec4<u32>(block.x + lane) + vec4<u32>(0u, 8u, 16u, 24u), vec4<u32>(rows - 1u)) * stride;
-        let j = base + min(vec2<u32>(block.y) + vec2<u32>(0u, 4u), vec2<u32>(rows - 4u)) * stride;
+        let j = matrix.part * grid.right_slot + min(vec2<u32>(block.y) + vec2<u32>(0u, 4u), vec2<u32>(rows - 4u)) * stride;
         var c00 = mat4x4<f32>();
         var c01 = mat4x4<f32>();
         var c10 = mat4x4<f32>();
@@ -54,8 +54,8 @@ fn gram(
         var c70 = mat4x4<f32>();
         var c71 = mat4x4<f32>();
         for (var k = 0u; k < depth; k += 1u) {
-            let a0 = transpose(four(j[0] + k, stride));
-            let a1 = transpose(four(j[1] + k, stride));
+            let a0 = transpose(four_across(j[0] + k, stride));
+            let a1 = transpose(four_across(j[1] + k, stride));
             let v0 = left[i[0] + k];
             let b0 = low(v0);
             c00 = gain(c00, a0, b0);

@@ -1,4 +1,4 @@
-// The lower blocks of L Lᵀ, a workgroup each. `mirror.wgsl` makes the rest of them.
+// The lower blocks of L Rᵀ, a workgroup each. `mirror.wgsl` makes the rest of them.
 
 @compute @workgroup_size(64)
 fn gram(
@@ -18,7 +18,7 @@ fn gram(
         let column = lane % 4u;
         let group = lane / 4u;
         let at_down = base + min(block.x + 4u * group, rows - 4u) * stride;
-        let at_across = base + min(block.y + 4u * group, rows - 4u) * stride;
+        let at_across = matrix.part * grid.right_slot + min(block.y + 4u * group, rows - 4u) * stride;
         if lane == 0u {
             steps = (grid.depth + 3u) / 4u;
         }
@@ -31,7 +31,7 @@ fn gram(
             var a = mat4x4<f32>();
             if k < grid.depth {
                 d = transpose(four(at_down + k, stride));
-                a = transpose(four(at_across + k, stride));
+                a = transpose(four_across(at_across + k, stride));
             }
             for (var e = 0u; e < 4u; e += 1u) {
                 down_tile[16u * (4u * column + e) + group] = Staged(d[e]);

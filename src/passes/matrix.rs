@@ -5,11 +5,13 @@
 //! X ← d / ‖d‖ ;  ns_steps times: A = X Xᵀ ;  B = a I + b A + c A Aᵀ ;  X ← B X
 //! ```
 //!
-//! Three workspaces are enough: X, its successor, where A lies before, and B.
+//! Three workspaces are enough: X, its successor, where A lies before, and B. Of wide matrices the polynomials of up to three
+//! steps are multiplied first, Q ← B Q and A ← B A B, all of them symmetric, which takes two more of the size of A:
+//! `X ← Q X` is the only product with X besides X Xᵀ then (Gram Newton–Schulz).
 
 use super::{Operands, Over, Share, Writer, clip, select};
 use crate::kernel::{Access, Grid, Kernel};
-use crate::matrix::triangle;
+use crate::matrix::{Matmul, Shape, triangle};
 use crate::plan::{BaseKind, Matrices, PolicyKind, WORKGROUP};
 
 /// Invocations of the kernels that copy.
@@ -62,7 +64,6 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
     writer.last_grid().norms = writer.plan.matrix_norms[0];
 
     let vectors = (shape.m.next_multiple_of(4)) * shape.n.div_ceil(4);
-    let tiles = triangle(shape.m.div_ceil(4));
     let grid = Grid {
         norms: writer.plan.matrix_norms[0],
         gradient_norms: writer.plan.matrix_norms[1],
@@ -70,34 +71,106 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
         n: shape.n as u32,
         left_stride: shape.stride() as u32,
         left_slot: shape.slot() as u32,
+        right_slot: shape.slot() as u32,
         result_slot: shape.slot() as u32,
         gram_stride: shape.gram_stride() as u32,
         gram_slot: shape.gram_slot() as u32,
         depth: shape.n.div_ceil(4) as u32,
         ..writer.grid()
     };
-    let polynomial = Grid {
-        left_stride: grid.gram_stride,
-        result_slot: grid.gram_slot,
-        depth: shape.m.div_ceil(4) as u32,
-        polynomial: 1,
-        ..grid
-    };
     let (own, gram) = (16 * vectors, 16 * shape.gram_slot());
     let clipped = writer.plan.norms.is_some();
     writer.per_matrix(Kernel::Measure { base, clipped }, grid, [0, 1, 2], 1, 0);
     writer.per_matrix(Kernel::Enter, grid, [0, 1, 2], vectors.div_ceil(LANES), 2 * own);
+    let mut products = Products { writer: &mut *writer, matmul, shape, grid, own, gram };
     let (mut x, mut next) = (0, 1);
-    for _ in 0..steps {
-        let products = matmul.gram_workgroups(shape);
-        writer.per_matrix(Kernel::Gram { matmul }, grid, [x, next, 2], products, own + gram / 2);
-        writer.per_matrix(Kernel::Mirror, grid, [x, next, 2], tiles.div_ceil(LANES), gram);
-        writer.per_matrix(Kernel::Gram { matmul }, polynomial, [next, 2, x], products, gram + gram / 2);
-        writer.per_matrix(Kernel::Mirror, polynomial, [next, 2, x], tiles.div_ceil(LANES), 2 * gram);
-        let products = matmul.advance_workgroups(shape);
-        writer.per_matrix(Kernel::Advance { matmul }, grid, [x, next, 2], products, 2 * own + gram);
+    // Wide matrices are left alone until their polynomial is known. Rounding would grow if it were put off for long.
+    let at_once = if shape.is_wide() { 3 } else { 1 };
+    let mut left = steps;
+    while left > 0 {
+        let polynomial = products.polynomial(x, next, left.min(at_once));
+        products.advance([x, next, polynomial]);
         (x, next) = (next, x);
+        left -= left.min(at_once);
     }
     writer.per_matrix(Kernel::Leave, grid, [x, next, 2], vectors.div_ceil(LANES), 2 * own);
     next
+}
+
+/// Adds the products of Newton–Schulz.
+struct Products<'w, 'p> {
+    writer: &'w mut Writer<'p>,
+    matmul: Matmul,
+    shape: Shape,
+    /// Of X Xᵀ.
+    grid: Grid,
+    /// Bytes of an X, and of an X Xᵀ.
+    own: u64,
+    gram: u64,
+}
+
+impl Products<'_, '_> {
+    /// X Xᵀ, where the successor of X will be, and then the product of the polynomials of so many steps; returns its
+    /// workspace.
+    fn polynomial(&mut self, x: usize, a: usize, steps: u32) -> usize {
+        let products = self.matmul.gram_workgroups(self.shape);
+        let kernel = Kernel::Gram { matmul: self.matmul };
+        self.writer.per_matrix(kernel, self.grid, [x, a, 2], products, self.own + self.gram / 2);
+        self.mirror(self.grid, [x, a, 2]);
+        let (mut all, mut free) = if steps == 1 { (2, 3) } else { (3, 4) };
+        for step in 0..steps {
+            // The first is the product so far.
+            let p = if step == 0 { all } else { 2 };
+            let polynomial = Grid {
+                left_stride: self.grid.gram_stride,
+                result_slot: self.grid.gram_slot,
+                depth: self.shape.m.div_ceil(4) as u32,
+                polynomial: 1,
+                ..self.grid
+            };
+            self.writer.per_matrix(kernel, polynomial, [a, p, x], products, self.gram + self.gram / 2);
+            self.mirror(polynomial, [a, p, x]);
+            if step > 0 {
+                self.product(p, all, free, a);
+                (all, free) = (free, all);
+            }
+            if step + 1 < steps {
+                // X Xᵀ of the next step is P X Xᵀ P.
+                self.product(p, a, free, a);
+                self.product(free, p, a, a);
+            }
+        }
+        all
+    }
+
+    /// The product of two m × m matrices that commute; `a` lies in the slots of an X.
+    fn product(&mut self, left: usize, right: usize, result: usize, a: usize) {
+        let slot = |workspace: usize| {
+            if workspace == a { self.grid.right_slot } else { self.grid.gram_slot }
+        };
+        let grid = Grid {
+            left_stride: self.grid.gram_stride,
+            left_slot: slot(left),
+            right_slot: slot(right),
+            result_slot: slot(result),
+            depth: self.shape.m.div_ceil(4) as u32,
+            ..self.grid
+        };
+        let (kernel, order) = (Kernel::Product { matmul: self.matmul }, [left, result, right]);
+        let products = self.matmul.gram_workgroups(self.shape);
+        self.writer.per_matrix(kernel, grid, order, products, 2 * self.gram + self.gram / 2);
+        self.mirror(grid, order);
+    }
+
+    fn mirror(&mut self, grid: Grid, order: [usize; 3]) {
+        let tiles = triangle(self.shape.m.div_ceil(4));
+        let bytes = if grid.polynomial == 1 { 2 * self.gram } else { self.gram };
+        self.writer.per_matrix(Kernel::Mirror, grid, order, tiles.div_ceil(LANES), bytes);
+    }
+
+    fn advance(&mut self, order: [usize; 3]) {
+        let products = self.matmul.advance_workgroups(self.shape);
+        let kernel = Kernel::Advance { matmul: self.matmul };
+        self.writer.per_matrix(kernel, self.grid, order, products, 2 * self.own + self.gram);
+    }
 }
