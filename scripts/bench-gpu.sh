@@ -33,6 +33,13 @@ for size in "${sizes[@]}"; do
 done
 step "148 tensors"
 "$tool" bench --json --samples 15 --tensors gpt --recipes "$recipes" >"$part/tensors.json"
+step matrices
+shapes=(1024x1024 "256x1024*24" 4096x4096)
+matrices=""
+for shape in "${shapes[@]}"; do
+    "$tool" bench --json --samples 5 --tensors "$shape" --recipes muon,mgup-muon >"$part/matrices.json" || continue
+    matrices="$matrices${matrices:+,}$(cat "$part/matrices.json")"
+done
 step PyTorch
 if [ -n "$python" ] && "$python" scripts/bench-pytorch.py "${sizes[@]}" >"$part/pytorch.json"; then :; else
     echo null >"$part/pytorch.json"
@@ -43,7 +50,7 @@ list=""
 for size in "${sizes[@]}"; do
     [ ! -s "$part/$size.json" ] || list="$list${list:+,}$(cat "$part/$size.json")"
 done
-printf '{"verified": %s,\n"sizes": [%s],\n"tensors": %s,\n"pytorch": %s}\n' \
-    "$verified" "$list" "$(cat "$part/tensors.json")" "$(cat "$part/pytorch.json")" >"$file"
+printf '{"verified": %s,\n"sizes": [%s],\n"tensors": %s,\n"matrices": [%s],\n"pytorch": %s}\n' \
+    "$verified" "$list" "$(cat "$part/tensors.json")" "$matrices" "$(cat "$part/pytorch.json")" >"$file"
 echo "$file" >&2
 [ "$verified" = true ]

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains a digit classifier with AdamW and MGUP-AdamW on whatever GPU is there, and compares them.
+# Trains a digit classifier with AdamW, MGUP-AdamW and MGUP-Muon on whatever GPU is there, and compares them.
 # Arguments go to the program: ./scripts/train.sh --help
 #
 # WGPU_OPTIM_TRAIN names a program that is built already.

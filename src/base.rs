@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::matrix::Matrix;
-use crate::ranges::{check, finite, finite_non_negative, finite_positive, ns_steps, unit_interval};
+use crate::ranges::{check, finite, finite_non_negative, ns_steps, square_in_f32, unit_interval};
 
 /// A base optimizer and its hyper-parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -147,11 +147,11 @@ pub struct AdaGo {
     pub lr: f64,
     /// μ, in [0, 1). Default 0.95.
     pub momentum: f64,
-    /// What a gradient's norm counts at most, > 0 and finite. Default 10.
+    /// What a gradient's norm counts at most, and one that is not finite in f32: 1.1e-19 to 1.8e19. Default 10.
     pub clip: f64,
     /// The smallest step, ≥ 0 and finite. Default 5e-4.
     pub min_step: f64,
-    /// √a before the first step, > 0 and finite. Default 1e-6.
+    /// √a before the first step, 1.1e-19 to 1.8e19. Default 1e-6.
     pub accumulator_init: f64,
     /// As in [`Muon::ns_steps`].
     pub ns_steps: u32,
@@ -397,9 +397,9 @@ impl Base {
             }
             Base::Adago(b) => {
                 check("base.momentum", b.momentum, unit_interval)?;
-                check("base.clip", b.clip, finite_positive)?;
+                check("base.clip", b.clip, square_in_f32)?;
                 check("base.min_step", b.min_step, finite_non_negative)?;
-                check("base.accumulator_init", b.accumulator_init, finite_positive)?;
+                check("base.accumulator_init", b.accumulator_init, square_in_f32)?;
                 (b.lr, [0.0; 2], b.weight_decay)
             }
         };

@@ -60,6 +60,9 @@ impl Matrix {
     }
 }
 
+/// Words of a tile in workgroup memory: `down_tile` and `across_tile` in `shaders/matrix/tiles.wgsl`.
+pub(crate) const TILE: u64 = 64 * 16;
+
 /// The fewest rows of a [wide](Shape::is_wide) shape.
 const WIDE: u64 = 64;
 

@@ -25,8 +25,8 @@ use crate::slices::{self, TensorBuffers, TensorSlice};
 /// each step ([`GpuOptimizer::for_buffers`]); the state, too, may be the caller's ([`GpuOptimizer::stateless`]).
 ///
 /// Everything is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
-/// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other, except through
-/// the norm that gradients are clipped to.
+/// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other, except within its
+/// matrix under Muon and AdaGO, and through the norm that gradients are clipped to.
 pub struct GpuOptimizer {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -55,6 +55,8 @@ pub struct GpuOptimizer {
     launches: (wgpu::Buffer, wgpu::BindGroup),
     empty: wgpu::BindGroup,
     pages: Vec<PageGroups>,
+    /// Of each class, the kinds of operands over its tensors.
+    operands: Vec<Vec<Operands>>,
     /// Steps that each tensor has taken.
     steps: Vec<u64>,
 }
@@ -340,9 +342,9 @@ impl GpuOptimizer {
         let rows = match plan.ownership {
             Ownership::Arenas => groups.rows().len(),
             // Each tensor may have a row of its own, and a batch for each page that it has a part in, with four grids: over
-            // its chunks, over them for the norm of AdaGO, over its pieces, and over these for the last time; and two as a
-            // matrix.
-            _ => plan.tensors.len() + 4 * (plan.tensors.len() + plan.pages.len()) + 2 * plan.tensors.len(),
+            // its chunks, over them for the norm of AdaGO, over its pieces, and over these for the last time; and five as a
+            // matrix: over X Xᵀ, its polynomial, and three orders of factors.
+            _ => plan.tensors.len() + 4 * (plan.tensors.len() + plan.pages.len()) + 5 * plan.tensors.len(),
         };
         let slot_bytes = STRIDE * rows as u64 + table_bytes;
         let ring = Ring::new(device, slot_bytes, table_bytes.max(STRIDE * ROWS as u64));
@@ -385,6 +387,7 @@ impl GpuOptimizer {
         );
         let launches_group = group("launches", &kernels.scratch, &[launches.as_entire_binding()]);
         let empty = group("empty", &kernels.empty, &[]);
+        let operands: Vec<_> = (0..plan.classes.len()).map(|class| schedule.operands(class)).collect();
         let pages = plan
             .pages
             .iter()
@@ -400,7 +403,7 @@ impl GpuOptimizer {
                         }
                         (operands, group("tensors", &kernels.tensors[&class.base], &ranges))
                     };
-                    schedule.operands(page.class).into_iter().map(own).collect()
+                    operands[page.class].iter().copied().map(own).collect()
                 });
                 let (block, offset, size) = page.scratch;
                 let scratch = (class.policy.bits(class.base) > 0)
@@ -435,6 +438,7 @@ impl GpuOptimizer {
             launches: (launches, launches_group),
             empty,
             pages,
+            operands,
         }
     }
 
@@ -584,8 +588,8 @@ impl GpuOptimizer {
             let (row, t) = (self.plan.tensors[tensor].row, self.steps[tensor] + 1);
             *places.entry((row, t, given.lr.map(f64::to_bits))).or_insert_with(|| {
                 let spec = &self.plan.tensors[tensor].spec;
-                let recipe = self.groups.recipes()[spec.group];
-                let recipe = given.lr.map_or(recipe, |lr| recipe.with_lr(lr)).on(spec);
+                let set = self.groups.recipes()[spec.group];
+                let recipe = given.lr.map_or(set, |lr| self.initial[spec.group].with_lr(lr)).on(spec);
                 rows.push(Row::new(&recipe, t, self.groups.max_grad_norm()));
                 rows.len() as u32 - 1
             })
@@ -757,7 +761,7 @@ impl GpuOptimizer {
     ) -> HashMap<(usize, Operands), wgpu::BindGroup> {
         let mut groups = HashMap::new();
         for (index, batch) in batches.iter().enumerate() {
-            for operands in self.schedule.operands(self.plan.pages[batch.page].class) {
+            for &operands in &self.operands[self.plan.pages[batch.page].class] {
                 groups.insert((index, operands), self.bind_batch(batch, operands, places, buffers));
             }
         }
@@ -887,7 +891,7 @@ impl GpuOptimizer {
     }
 
     /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW, `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
-    /// `accumulator` of AdaGO, one number.
+    /// `accumulator` of AdaGO, one number, which can be copied but lies too close to others to be bound.
     ///
     /// # Errors
     /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if the caller holds the state.

@@ -535,7 +535,8 @@ impl Plan {
             let first_page = self.pages.len();
             let Class { base, policy, matrices, first_row, .. } = self.classes[class];
             let bits_bytes = policy.bits_bytes(base);
-            let room = matrices.map_or(u64::MAX, |m| (limits.binding / (16 * m.shape.slot())).min(MATRICES));
+            let most = limits.binding.min(limits.buffer);
+            let room = matrices.map_or(u64::MAX, |m| (most / (16 * m.shape.slot())).min(MATRICES));
             for t in self.classes[class].tensors.clone() {
                 let tensor = &self.tensors[t];
                 let (block, numel) = (tensor.block, tensor.numel);
@@ -700,6 +701,15 @@ fn within(limit: &str, needed: u64, available: u64) -> Result<(), Error> {
     Err(Error::Unsupported(vec![Missing { limit: limit.to_owned(), needed, available }]))
 }
 
+/// Largest matrix of a matrix base in bytes, as it is orthogonalised: what must fit into a buffer and a binding.
+pub(crate) fn largest_matrix(specs: &[TensorSpec], groups: &ParamGroups) -> u64 {
+    let slot = |spec: &TensorSpec| {
+        groups.recipe_of(spec).base.newton_schulz()?;
+        Some(16 * spec.matrix()?.shape().slot())
+    };
+    specs.iter().filter_map(slot).max().unwrap_or(0)
+}
+
 /// Largest tensor in bytes, with its padding: what `max_buffer_size` must at least be.
 pub(crate) fn largest_tensor(specs: &[TensorSpec]) -> u64 {
     specs.iter().map(|s| 4 * s.numel().next_multiple_of(ALIGNMENT)).max().unwrap_or(0)
@@ -740,7 +750,8 @@ pub(crate) fn validate(specs: &[TensorSpec], groups: &ParamGroups) -> Result<Has
     }
     for (g, recipe) in groups.recipes().iter().enumerate() {
         let mut own = specs.iter().filter(|spec| spec.group == g).peekable();
-        if recipe.fallback().is_some() && own.peek().is_some() && own.all(|spec| spec.matrix().is_none()) {
+        let wanted = recipe.fallback().is_some() && !groups.may_lack_matrices();
+        if wanted && own.peek().is_some() && own.all(|spec| spec.matrix().is_none()) {
             return Err(Error::Plan(format!(
                 "`{recipe}` is for matrices, and none of its tensors is one: give a tensor rank 2 or another `MatrixLayout`, \
                  or use `{}`",

@@ -12,7 +12,12 @@ pub(crate) fn finite_positive(x: f64) -> Option<&'static str> {
 }
 
 pub(crate) fn finite(x: f64) -> Option<&'static str> {
-    (!(x.abs() <= f64::from(f32::MAX))).then_some("finite in f32")
+    (!x.is_finite() || x.abs() > f64::from(f32::MAX)).then_some("finite in f32")
+}
+
+pub(crate) fn square_in_f32(x: f64) -> Option<&'static str> {
+    // Neither 0 nor infinite when squared.
+    (!(1.1e-19..=1.8e19).contains(&x)).then_some("between 1.1e-19 and 1.8e19")
 }
 
 pub(crate) fn ns_steps(x: f64) -> Option<&'static str> {

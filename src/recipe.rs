@@ -267,6 +267,7 @@ pub struct ParamGroups {
     recipes: Vec<Recipe>,
     max_grad_norm: Option<f64>,
     matmul: Option<Matmul>,
+    may_lack_matrices: bool,
 }
 
 impl ParamGroups {
@@ -305,6 +306,15 @@ impl ParamGroups {
         self.matmul
     }
 
+    /// Accepts groups of Muon or AdaGO in which no tensor is a matrix, as where tensors join later. Otherwise they are refused.
+    pub fn allow_no_matrices(self) -> Self {
+        Self { may_lack_matrices: true, ..self }
+    }
+
+    pub(crate) fn may_lack_matrices(&self) -> bool {
+        self.may_lack_matrices
+    }
+
     /// A recipe for each row of step scalars: the groups' own, then, if any has one, the fallbacks.
     pub(crate) fn rows(&self) -> Vec<Recipe> {
         let fallbacks: Vec<_> = self.recipes.iter().map(Recipe::fallback).collect();
@@ -335,7 +345,7 @@ impl From<Recipe> for ParamGroups {
 
 impl From<Vec<Recipe>> for ParamGroups {
     fn from(recipes: Vec<Recipe>) -> Self {
-        Self { recipes, max_grad_norm: None, matmul: None }
+        Self { recipes, max_grad_norm: None, matmul: None, may_lack_matrices: false }
     }
 }
 

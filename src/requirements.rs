@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::error::{Error, Missing};
 use crate::kernel::{Kernel, TENSORS_HEADER, TensorEntry, all_kernels};
+use crate::matrix::TILE;
 use crate::plan::{self, CHUNK, Chunk, Ownership, Plan, PlanLimits, ROWS, TensorSpec, WORKGROUP};
 use crate::recipe::ParamGroups;
 
@@ -29,7 +30,8 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB, or more than some
+    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB, a matrix of Muon or
+    /// AdaGO larger than 128 MiB with its padding, or more than some
     /// 400 million parameters in large tensors, or 4,000 tensors of 5,000, are stepped under exact `mgup`.
     ///
     /// # Errors
@@ -39,20 +41,23 @@ impl Requirements {
         let clips = groups.max_grad_norm().is_some();
         plan::validate(specs, &groups)?;
         let limits = wgpu::Limits::default();
-        let buffer = limits.max_buffer_size.max(plan::largest_tensor(specs));
+        // A matrix is bound whole while it is orthogonalised.
+        let matrix = plan::largest_matrix(specs, &groups);
+        let buffer = limits.max_buffer_size.max(plan::largest_tensor(specs)).max(matrix);
         let endless = PlanLimits { binding: u64::MAX, buffer };
         let plan = Plan::new(specs, &groups, Ownership::Arenas, endless)?;
         let kinds: BTreeSet<_> = plan.classes.iter().map(|class| (class.base, class.policy)).collect();
         let storage = all_kernels()
             .into_iter()
-            .filter(|kernel| clips || !matches!(kernel, Kernel::Norm { .. } | Kernel::Clip))
+            .filter(|kernel| match kernel {
+                Kernel::Clip => clips,
+                Kernel::Norm { base, .. } => clips || base.is_matrix(),
+                _ => true,
+            })
             .filter(|kernel| kinds.iter().any(|&(base, policy)| kernel.serves(base, policy)))
             .map(|kernel| kernel.storage_buffers())
             .max()
             .unwrap_or(0);
-        // So is a matrix while it is orthogonalised.
-        let slots = plan.classes.iter().filter_map(|class| class.matrices).map(|m| 16 * m.shape.slot());
-        let matrix = slots.max().unwrap_or(0);
         // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
         let tables = [
             <Chunk as encase::ShaderSize>::SHADER_SIZE.get() * plan.chunks.len() as u64,
@@ -64,8 +69,10 @@ impl Requirements {
         ];
         let table = tables.into_iter().max().unwrap_or(0);
         let samples = kinds.iter().any(|(_, policy)| policy.samples());
-        // A histogram, a prefix sum, and a few words.
-        let workgroup_memory = 4 * if samples { plan::BINS + WORKGROUP + 32 } else { WORKGROUP };
+        // A histogram, a prefix sum, and a few words; two tiles of products, and a word.
+        let histogram = if samples { plan::BINS + WORKGROUP + 32 } else { WORKGROUP };
+        let tiles = if matrix > 0 { 2 * TILE + 4 } else { 0 };
+        let workgroup_memory = 4 * histogram.max(tiles);
         Ok(Self {
             limits: vec![
                 ("max_bind_groups", 4),
@@ -90,7 +97,7 @@ impl Requirements {
     }
 
     /// WebGPU's default limits for compute: what every adapter of a browser has, and enough for any recipe on tensors up
-    /// to 256 MiB.
+    /// to 256 MiB, or matrices of Muon and AdaGO up to 128 MiB.
     pub fn webgpu() -> Self {
         let defaults = wgpu::Limits::default();
         Self { limits: LIMITS.iter().map(|&limit| (limit, available(&defaults, limit))).collect() }

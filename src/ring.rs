@@ -18,8 +18,9 @@ pub(crate) struct Ring {
     slots: usize,
     slot_bytes: u64,
     free: Arc<Mutex<Vec<usize>>>,
-    /// Of each slot, the table that lies in it and where: it seldom changes.
-    tables: Vec<(u64, Vec<Chunk>)>,
+    /// Of each slot, the table that lies in it and where; and the last of them all: it seldom changes.
+    tables: Vec<(u64, Arc<Vec<Chunk>>)>,
+    last: Arc<Vec<Chunk>>,
 }
 
 /// A slot, until it is dropped.
@@ -47,7 +48,8 @@ impl Ring {
             slots,
             slot_bytes,
             free: Arc::new(Mutex::new((0..slots).rev().collect())),
-            tables: vec![(0, Vec::new()); slots],
+            tables: vec![(0, Arc::default()); slots],
+            last: Arc::default(),
         }
     }
 
@@ -82,12 +84,15 @@ impl Ring {
     ) -> u64 {
         self.write(queue, slot, bytes);
         let offset = slot.offset + bytes.len() as u64;
-        let now = (offset, chunks);
-        if self.tables[slot.index] != now {
-            let bytes = table(&now.1);
+        if *self.last != chunks {
+            self.last = Arc::new(chunks);
+        }
+        let (place, known) = &mut self.tables[slot.index];
+        if *place != offset || !Arc::ptr_eq(known, &self.last) {
+            let bytes = table(&self.last);
             assert!(offset + bytes.len() as u64 <= slot.offset + self.slot_bytes, "a slot holds a step");
             queue.write_buffer(&self.buffer, offset, &bytes);
-            self.tables[slot.index] = now;
+            (*place, *known) = (offset, self.last.clone());
         }
         offset
     }

@@ -138,8 +138,13 @@ pub(crate) fn validate(
             if !slice.offset.is_multiple_of(alignment) {
                 return refuse(format!("offset {} is no multiple of {alignment}", slice.offset));
             }
-            if !slice.buffer.usage().contains(wgpu::BufferUsages::STORAGE) {
-                return refuse(format!("its buffer lacks STORAGE, it has {:?}", slice.buffer.usage()));
+            let copies = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+            let (usage, words) = match what {
+                "accumulator" => (copies, "COPY_SRC or COPY_DST"),
+                _ => (wgpu::BufferUsages::STORAGE, "STORAGE"),
+            };
+            if !slice.buffer.usage().contains(usage) {
+                return refuse(format!("its buffer lacks {words}, it has {:?}", slice.buffer.usage()));
             }
             used.push((slice.buffer, slice.offset, slice.size, what, &tensor.spec.name));
         }

@@ -10,8 +10,8 @@ use wgpu_optim::passes::Schedule;
 use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
 use wgpu_optim::verify::{self, Case};
 use wgpu_optim::{
-    Error, GpuOptimizer, MatrixLayout, Miss, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
-    reference, wgpu,
+    Error, GpuOptimizer, MatrixLayout, Miss, ParamGroups, Recipe, Requirements, TensorBuffers, TensorSlice,
+    TensorSpec, reference, wgpu,
 };
 
 const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
@@ -84,13 +84,13 @@ fn singular_values(x: &[f32], rows: usize, cols: usize) -> Vec<f64> {
                 let t = theta.signum() / (theta.abs() + (theta * theta + 1.0).sqrt());
                 let c = 1.0 / (t * t + 1.0).sqrt();
                 let s = t * c;
-                for k in 0..m {
-                    let (kp, kq) = (a[k][p], a[k][q]);
-                    (a[k][p], a[k][q]) = (c * kp - s * kq, s * kp + c * kq);
+                let rotate = |x: f64, y: f64| (c * x - s * y, s * x + c * y);
+                for row in &mut a {
+                    (row[p], row[q]) = rotate(row[p], row[q]);
                 }
-                for k in 0..m {
-                    let (pk, qk) = (a[p][k], a[q][k]);
-                    (a[p][k], a[q][k]) = (c * pk - s * qk, s * pk + c * qk);
+                let (upper, lower) = a.split_at_mut(q);
+                for (x, y) in upper[p].iter_mut().zip(&mut lower[0]) {
+                    (*x, *y) = rotate(*x, *y);
                 }
             }
         }
@@ -458,6 +458,15 @@ fn a_learning_rate_takes_the_fallbacks_with_it_and_back_from_zero() {
     assert_eq!(rates(&optimizer), (0.0, 0.0));
     optimizer.set_lr(0.2).unwrap();
     assert_eq!(rates(&optimizer), (0.2, 1.0));
+
+    // A rate for one step, after a rate of 0.
+    let shared = Shared::new(gpu, &specs);
+    let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+    optimizer.set_lr(0.0).unwrap();
+    shared.write(gpu, 1, 1, &[1.0; 4]);
+    let given = [0, 1].map(|i| shared.tensor(i, &specs[i]).with_lr(0.1));
+    optimizer.step_with(&given).unwrap();
+    assert!((shared.read(gpu, 1, &specs[1])[0] + 0.5).abs() < 1e-3, "AdamW's first step is its rate");
 }
 
 fn schedule(specs: &[TensorSpec], name: &str) -> (Plan, Schedule) {
@@ -515,6 +524,45 @@ fn a_large_matrix_is_planned_where_bindings_allow_it_and_refused_with_the_number
 }
 
 #[test]
+fn what_a_device_needs_is_known_before() {
+    let needs = |count: usize, shape: [usize; 2]| {
+        let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("{i}"), shape)).collect();
+        Requirements::new(&specs, Recipe::muon(2e-2)).unwrap().check(&wgpu::Limits::default())
+    };
+    for (count, shape) in [(64, [1024, 1024]), (16, [1024, 4096]), (4, [4096, 4096]), (1024, [256, 256])] {
+        assert!(needs(count, shape).is_ok(), "{count} of {shape:?}");
+    }
+    let refused = needs(1, [8192, 8192]).unwrap_err().to_string();
+    assert!(refused.contains("max_storage_buffer_binding_size needed 268959744"), "{refused}");
+}
+
+#[test]
+fn rates_of_their_own_fit_into_a_step_of_the_callers_buffers() {
+    let gpu = &common::gpus()[0];
+    // Rows far apart: every tensor is a batch and a window of its own.
+    let shape = |i: usize| [64 + i % 40, 200];
+    let specs: Vec<_> = (0..120).map(|i| TensorSpec::new(format!("{i}"), shape(i))).collect();
+    let shared = Shared::new(gpu, &specs);
+    for name in ["mgup-adago", "muon"] {
+        let recipe: Recipe = name.parse().unwrap();
+        let mut optimizer =
+            GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+        let rate = |i: usize| 0.01 + 1e-4 * i as f64;
+        let given: Vec<_> =
+            specs.iter().enumerate().map(|(i, spec)| shared.tensor(i, spec).with_lr(rate(i))).collect();
+        let mut twin =
+            reference::Tensor::with_shape(recipe.with_lr(rate(117)), &specs[117], verify::params(20_200));
+        let twin = twin.as_mut().unwrap();
+        shared.write(gpu, 0, 117, &twin.param);
+        let grad = verify::grads(20_200, 1);
+        shared.write(gpu, 1, 117, &grad);
+        twin.step(&grad);
+        optimizer.step_with(&given).unwrap();
+        assert_follows(name, twin, &shared.read(gpu, 117, &specs[117]));
+    }
+}
+
+#[test]
 fn pages_one_after_the_other_equal_one_page() {
     for gpu in common::gpus_with(wgpu::Limits {
         max_storage_buffer_binding_size: 1 << 20,
@@ -534,6 +582,23 @@ fn pages_one_after_the_other_equal_one_page() {
         for (grad, found) in grads.iter().zip(together) {
             let alone = orthogonalized(&gpu, recipe, std::slice::from_ref(grad)).remove(0);
             assert_eq!(found, alone, "{}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn adago_forgets_a_gradient_that_is_not_finite() {
+    for gpu in common::gpus() {
+        for groups in
+            [Recipe::adago(0.1).into(), ParamGroups::from(Recipe::adago(0.1)).with_max_grad_norm(1.0)]
+        {
+            let clips = groups.max_grad_norm().is_some();
+            let specs = [TensorSpec::new("w", [8, 12])];
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            optimizer.write_grad("w", &[2e19; 96]).unwrap();
+            optimizer.step().unwrap();
+            let found = optimizer.read_state_blocking("w", "accumulator").unwrap()[0];
+            assert_eq!(found, if clips { 0.0 } else { 100.0 }, "{}: clips: {clips}", gpu.name);
         }
     }
 }

@@ -245,7 +245,9 @@ impl GpuModuleOptimizer {
 
     /// The optimizer below for these parameters, with the state of those that it has already.
     fn build(&mut self, params: Vec<Known>) -> Result<Core, Error> {
-        let mut groups: ParamGroups = self.groups.iter().map(|group| group.1).collect::<Vec<_>>().into();
+        let groups: Vec<_> = self.groups.iter().map(|group| group.1).collect();
+        // Parameters join as they get gradients, matrices perhaps later than others.
+        let mut groups = ParamGroups::from(groups).allow_no_matrices();
         if let Some(max_norm) = self.max_grad_norm {
             groups = groups.with_max_grad_norm(max_norm);
         }

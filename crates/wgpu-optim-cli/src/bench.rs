@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
-use wgpu_optim::{GpuOptimizer, Recipe, Requirements, TensorSpec, kernel, verify, wgpu};
+use wgpu_optim::matrix::Matmul;
+use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, Requirements, TensorSpec, kernel, verify, wgpu};
 
 use crate::adapters::{open_chosen, wait};
 use crate::shapes::Shapes;
@@ -35,12 +36,34 @@ pub struct Arguments {
     /// Samples of each; the median counts.
     #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     samples: u32,
+    /// How the matrix products of Muon and AdaGO are computed [default: what suits the adapter].
+    #[arg(long, value_enum)]
+    matmul: Option<Products>,
     /// Measure sizes from a thousand parameters up to `--params` instead, and draw them into this SVG file.
     #[arg(long, value_name = "FILE", conflicts_with = "tensors")]
     plot: Option<PathBuf>,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Products {
+    Registers,
+    Subgroups,
+    Tiles,
+    TilesF16,
+}
+
+impl From<Products> for Matmul {
+    fn from(products: Products) -> Self {
+        match products {
+            Products::Registers => Self::Registers,
+            Products::Subgroups => Self::Subgroups,
+            Products::Tiles => Self::Tiles,
+            Products::TilesF16 => Self::TilesF16,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -86,7 +109,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         .collect::<Result<_>>()?;
     ensure!(!recipes.is_empty(), "--recipes names no recipe");
     let (adapter, device, queue) = open_chosen()?;
-    let bench = Bench { adapter, device, queue, recipes, samples: arguments.samples };
+    let matmul = arguments.matmul.map(Matmul::from);
+    let bench = Bench { adapter, device, queue, recipes, matmul, samples: arguments.samples };
     let reports = match &arguments.plot {
         Some(file) => {
             let sizes = sweep::sizes(arguments.params);
@@ -132,6 +156,7 @@ struct Bench {
     device: wgpu::Device,
     queue: wgpu::Queue,
     recipes: Vec<(String, Recipe)>,
+    matmul: Option<Matmul>,
     samples: u32,
 }
 
@@ -148,11 +173,12 @@ impl Bench {
         progress.inc(1);
         let mut copies = Vec::new();
         let mut rows = Vec::new();
-        // For a matrix base there is no such thing.
         let one_tensor = [TensorSpec::new("one", [params as usize])];
         let (values, grads) = (verify::params(params as usize), verify::grads(params as usize, 1));
         let build = |specs: &[TensorSpec], recipe: Recipe| -> Result<GpuOptimizer> {
-            let optimizer = GpuOptimizer::new_blocking(device, queue, specs, recipe)?;
+            let groups = ParamGroups::from(recipe);
+            let groups = self.matmul.map_or(groups.clone(), |matmul| groups.with_matmul(matmul));
+            let optimizer = GpuOptimizer::new_blocking(device, queue, specs, groups)?;
             for spec in specs {
                 optimizer.write_param(&spec.name, &values[..spec.numel() as usize])?;
                 optimizer.write_grad(&spec.name, &grads[..spec.numel() as usize])?;
@@ -164,6 +190,7 @@ impl Bench {
         for (name, recipe) in &self.recipes {
             progress.set_message(name.clone());
             let mut optimizer = build(specs, *recipe)?;
+            // For a matrix base there is no such thing.
             let one_tensor = (specs.len() > 1 && recipe.fallback().is_none()).then_some(&one_tensor);
             let mut one = one_tensor.map(|one| build(one, *recipe)).transpose()?;
             if let Some(one) = &mut one {
