@@ -119,24 +119,46 @@ pub fn grads(numel: usize, t: u64) -> Vec<f32> {
 /// # Errors
 /// If the optimizer cannot be made or read; a wrong result is an [`Outcome`].
 pub async fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Result<Outcome, Error> {
-    run_in(device, queue, case, case.recipe).await
+    Runner::new(device, queue).run(case, case.recipe).await
 }
 
-/// Runs a case with settings that hold for all groups.
-///
-/// # Errors
-/// As for [`run`].
-pub async fn run_in(
+/// Runs cases one after the other, and compiles no pipeline twice.
+pub struct Runner {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    last: Option<GpuOptimizer>,
+}
+
+impl Runner {
+    /// A runner on this device.
+    pub fn new(device: &wgpu::Device, queue: &wgpu::Queue) -> Self {
+        Self { device: device.clone(), queue: queue.clone(), last: None }
+    }
+
+    /// Runs a case by its recipe, perhaps with settings that hold for all groups.
+    ///
+    /// # Errors
+    /// As for [`run`].
+    pub async fn run(&mut self, case: &Case, groups: impl Into<ParamGroups>) -> Result<Outcome, Error> {
+        let specs = [TensorSpec::new(NAME, case.shape.clone())];
+        let made = match &self.last {
+            Some(last) => last.sibling(&specs, groups).await?,
+            None => GpuOptimizer::new(&self.device, &self.queue, &specs, groups).await?,
+        };
+        follow(&self.device, case, &specs[0], self.last.insert(made)).await
+    }
+}
+
+const NAME: &str = "tensor";
+
+async fn follow(
     device: &wgpu::Device,
-    queue: &wgpu::Queue,
     case: &Case,
-    groups: impl Into<ParamGroups>,
+    spec: &TensorSpec,
+    gpu: &mut GpuOptimizer,
 ) -> Result<Outcome, Error> {
-    const NAME: &str = "tensor";
-    let spec = TensorSpec::new(NAME, case.shape.clone());
     let numel = spec.numel() as usize;
-    let mut cpu = reference::Tensor::with_shape(case.recipe, &spec, params(numel))?;
-    let mut gpu = GpuOptimizer::new(device, queue, &[spec], groups).await?;
+    let mut cpu = reference::Tensor::with_shape(case.recipe, spec, params(numel))?;
     gpu.write_param(NAME, &cpu.param)?;
     let mut uncertain = vec![false; numel];
     let mut selected = 0;

@@ -2,13 +2,16 @@
 
 mod common;
 
+use std::cell::RefCell;
+
 use common::Gpu;
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use wgpu_optim::base::{AdaGo, AdamW, Base, Muon, NewtonSchulz, Scale};
 use wgpu_optim::matrix::{Matmul, Matrix};
 use wgpu_optim::passes::Schedule;
 use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
-use wgpu_optim::verify::{self, Case};
+use wgpu_optim::verify::{self, Case, Runner};
 use wgpu_optim::{
     Error, GpuOptimizer, MatrixLayout, Miss, ParamGroups, Recipe, Requirements, TensorBuffers, TensorSlice,
     TensorSpec, reference, wgpu,
@@ -170,11 +173,11 @@ fn half_precision_is_off_by_what_its_documentation_says() {
 fn every_way_of_multiplying_follow_the_cpu_on_every_adapter() {
     let mut failures = Vec::new();
     for gpu in common::gpus() {
+        let mut runner = Runner::new(&gpu.device, &gpu.queue);
         for case in verify::cases().into_iter().filter(|case| case.name == "mgup-muon") {
             for matmul in ways(&gpu) {
                 let groups = ParamGroups::from(case.recipe).with_matmul(matmul);
-                let outcome =
-                    pollster::block_on(verify::run_in(&gpu.device, &gpu.queue, &case, groups)).unwrap();
+                let outcome = pollster::block_on(runner.run(&case, groups)).unwrap();
                 if let Some(failure) = outcome.failure {
                     failures.push(format!("{}: {matmul:?} at {:?}: {failure}", gpu.name, case.shape));
                 }
@@ -645,18 +648,20 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
     assert!(message("grams-muon".parse::<Recipe>()).contains("unknown optimizer `grams-muon`"));
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
-
-    #[test]
-    fn any_shape_follows_the_cpu(rows in 1usize..90, cols in 1usize..90, way in 0usize..3) {
-        let gpu = &common::gpus()[0];
-        let base = Base::Adago(AdaGo { lr: 1.0, ..AdaGo::default() });
-        let case = Case { name: "adago".to_owned(), recipe: Recipe::plain(base), shape: vec![rows, cols], steps: 2 };
-        let ways = ways(gpu);
-        let matmul = ways[way % ways.len()];
-        let groups = ParamGroups::from(case.recipe).with_matmul(matmul);
-        let outcome = pollster::block_on(verify::run_in(&gpu.device, &gpu.queue, &case, groups)).unwrap();
+#[test]
+fn any_shape_follows_the_cpu() {
+    let gpu = &common::gpus()[0];
+    let ways = ways(gpu);
+    let runner = RefCell::new(Runner::new(&gpu.device, &gpu.queue));
+    let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
+    let shapes = (1usize..90, 1usize..90, 0..ways.len());
+    let outcome = TestRunner::new(config).run(&shapes, |(rows, cols, way)| {
+        let recipe = Recipe::plain(Base::Adago(AdaGo { lr: 1.0, ..AdaGo::default() }));
+        let case = Case { name: "adago".to_owned(), recipe, shape: vec![rows, cols], steps: 2 };
+        let groups = ParamGroups::from(recipe).with_matmul(ways[way]);
+        let outcome = pollster::block_on(runner.borrow_mut().run(&case, groups)).unwrap();
         prop_assert_eq!(outcome.failure, None);
-    }
+        Ok(())
+    });
+    outcome.unwrap();
 }

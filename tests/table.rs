@@ -8,8 +8,9 @@ use wgpu_optim::verify;
 fn every_recipe_at_every_size_follows_the_cpu() {
     let mut failures = Vec::new();
     for gpu in common::gpus() {
+        let mut runner = verify::Runner::new(&gpu.device, &gpu.queue);
         for case in verify::cases() {
-            let outcome = pollster::block_on(verify::run(&gpu.device, &gpu.queue, &case)).unwrap();
+            let outcome = pollster::block_on(runner.run(&case, case.recipe)).unwrap();
             println!(
                 "{}: {} at {:?}: error {:.1e}, {} uncertain{}",
                 gpu.name,

@@ -19,10 +19,10 @@ mod score;
 mod select;
 mod stream;
 
-use crate::kernel::{Access, Grid, Kernel};
 use std::collections::HashSet;
 use std::ops::Range;
 
+use crate::kernel::{Access, Grid, Kernel};
 use crate::matrix::Matmul;
 use crate::plan::{BaseKind, Class, Page, Plan, PolicyKind};
 

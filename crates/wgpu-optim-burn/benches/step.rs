@@ -298,5 +298,12 @@ fn bench_muon(arguments: &Arguments, device: &Device, ours: Ours<'_>) {
         let outcome = compare(device, &model, [ours(Recipe::muon(1e-3)), burn], arguments.samples.min(7));
         let title = format!("{count} of {} x {}", shape[0], shape[1]);
         report(&title, &model, &outcome, ["wgpu-optim Muon", "Burn Muon"]);
+        // Of five steps of Newton–Schulz, the products counted in full.
+        let [m, n] = shape.map(|size| size as f64);
+        let flops = count as f64 * 5.0 * (4.0 * m * m * n + 2.0 * m * m * m);
+        let rate = |outcome: &Outcome| {
+            flops / median(outcome.steps.iter().map(Duration::as_secs_f64).collect()) / 1e9
+        };
+        println!("  {:.0} GFLOP/s, Burn {:.0}", rate(&outcome[0]), rate(&outcome[1]));
     }
 }

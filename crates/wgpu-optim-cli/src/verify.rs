@@ -68,11 +68,12 @@ fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));
     let mut failed = 0;
+    let mut runner = verify::Runner::new(&device, &queue);
     for (name, cases) in recipes.into_values() {
         let (mut largest, mut uncertain, mut failures) = (0.0f64, 0, Vec::new());
         for case in cases {
             spinner.set_message(format!("{name} at {:?}", case.shape));
-            let outcome = pollster::block_on(verify::run(&device, &queue, &case))?;
+            let outcome = pollster::block_on(runner.run(&case, case.recipe))?;
             // f64::max would drop a NaN.
             largest = if largest < outcome.max_error || outcome.max_error.is_nan() {
                 outcome.max_error
