@@ -176,10 +176,7 @@ async fn follow(
     let is_matrix = case.recipe.base.newton_schulz().is_some();
     let state = gpu.read_state(NAME, if is_matrix { "momentum_buffer" } else { "exp_avg" })?;
     let count = gpu.read_selected(NAME)?;
-    #[cfg(not(target_arch = "wasm32"))]
-    device
-        .poll(wgpu::PollType::wait_indefinitely())
-        .map_err(|e| Error::Gpu(format!("waiting for the device: {e}")))?;
+    wait(device)?;
     let (param, state, count) = (param.await?, state.await?, count.await?.count as usize);
 
     let uncertain_count = uncertain.iter().filter(|&&u| u).count();
@@ -199,6 +196,16 @@ async fn follow(
         failure = Some(format!("{count} coordinates were selected instead of {selected}"));
     }
     Ok(Outcome { max_error, uncertain: uncertain_count, failure })
+}
+
+/// Until reads are ready; in a browser they get ready by themselves.
+#[cfg_attr(target_arch = "wasm32", allow(unused_variables))]
+fn wait(device: &wgpu::Device) -> Result<(), Error> {
+    #[cfg(not(target_arch = "wasm32"))]
+    device
+        .poll(wgpu::PollType::wait_indefinitely())
+        .map_err(|e| Error::Gpu(format!("waiting for the device: {e}")))?;
+    Ok(())
 }
 
 /// The largest difference, and what is wrong: NaN first, then the first value outside [`TOLERANCE`].

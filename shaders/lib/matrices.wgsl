@@ -22,3 +22,14 @@ fn lower(b: u32, down: u32) -> vec2<u32> {
     let short = down - y;
     return select(vec2<u32>(y + x, y), vec2<u32>(x + down - 1u - y - short, down - 1u - y), x >= short);
 }
+
+// Four rows of a product from `first` on, four columns of them, unless they lie beyond the last; columns count vectors.
+fn store(base: u32, stride: u32, first: u32, column: u32, rows: u32, columns: u32, tile: mat4x4<f32>) {
+    if first < rows && column < columns {
+        let at = base + first * stride + column;
+        result[at] = tile[0];
+        result[at + stride] = tile[1];
+        result[at + 2u * stride] = tile[2];
+        result[at + 3u * stride] = tile[3];
+    }
+}

@@ -13,14 +13,3 @@ fn gain(c: mat4x4<f32>, a: mat4x4<f32>, b: mat4x4<f32>) -> mat4x4<f32> {
         c[3] + a[0] * b[3][0] + a[1] * b[3][1] + a[2] * b[3][2] + a[3] * b[3][3],
     );
 }
-
-// Rows `first` to `first + 3` of a block, unless they lie beyond the last.
-fn store(base: u32, stride: u32, first: u32, column: u32, rows: u32, columns: u32, tile: mat4x4<f32>) {
-    if first < rows && column < columns {
-        let at = base + first * stride + column;
-        result[at] = tile[0];
-        result[at + stride] = tile[1];
-        result[at + 2u * stride] = tile[2];
-        result[at + 3u * stride] = tile[3];
-    }
-}

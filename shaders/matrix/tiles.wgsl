@@ -37,16 +37,6 @@ fn add_tiles(lane: u32, product: Product) -> Product {
     return next;
 }
 
-fn store(base: u32, stride: u32, first: u32, column: u32, rows: u32, columns: u32, tile: mat4x4<f32>) {
-    if first < rows && column < columns {
-        let at = base + first * stride + column;
-        result[at] = tile[0];
-        result[at + stride] = tile[1];
-        result[at + 2u * stride] = tile[2];
-        result[at + 3u * stride] = tile[3];
-    }
-}
-
 // Row and column count in coordinates and vectors.
 fn store_product(lane: u32, base: u32, stride: u32, row: u32, column: u32, rows: u32, columns: u32, product: Product) {
     let r = row + 4u * (lane / 8u);
