@@ -259,7 +259,6 @@ impl Kernel {
             _ => shader!("lib/across_left.wgsl"),
         };
         let registers = shader!("matrix/registers.wgsl");
-        let subgroups = shader!("matrix/subgroups.wgsl");
         let tiles = shader!("matrix/tiles.wgsl");
         let own: &[&str] = match self {
             // It reads the gradients themselves, whatever the access says about scaling.
@@ -381,9 +380,7 @@ impl Kernel {
             Kernel::Enter => &[places, shader!("matrix/enter.wgsl")],
             Kernel::Gram { matmul } | Kernel::Product { matmul } => match matmul {
                 Matmul::Registers => &[matrices, across, registers, shader!("matrix/gram_registers.wgsl")],
-                Matmul::Subgroups => {
-                    &[matrices, across, subgroups, registers, shader!("matrix/gram_subgroups.wgsl")]
-                }
+                Matmul::Subgroups => &[matrices, across, registers, shader!("matrix/gram_subgroups.wgsl")],
                 Matmul::Tiles | Matmul::TilesF16 => {
                     &[matrices, across, staged, tiles, shader!("matrix/gram_tiles.wgsl")]
                 }
@@ -391,9 +388,7 @@ impl Kernel {
             Kernel::Mirror => &[matrices, shader!("matrix/mirror.wgsl")],
             Kernel::Advance { matmul } => match matmul {
                 Matmul::Registers => &[matrices, registers, shader!("matrix/advance_registers.wgsl")],
-                Matmul::Subgroups => {
-                    &[matrices, subgroups, registers, shader!("matrix/advance_subgroups.wgsl")]
-                }
+                Matmul::Subgroups => &[matrices, registers, shader!("matrix/advance_subgroups.wgsl")],
                 Matmul::Tiles | Matmul::TilesF16 => {
                     &[matrices, staged, tiles, shader!("matrix/advance_tiles.wgsl")]
                 }

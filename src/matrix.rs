@@ -1,7 +1,5 @@
 //! Matrices: which tensors a matrix base takes as such, and where they lie while they are orthogonalised.
 
-use serde::{Deserialize, Serialize};
-
 /// What a matrix base (Muon, AdaGO) sees in a tensor. Other bases do not look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum MatrixLayout {
@@ -117,8 +115,7 @@ fn skewed(vectors: u64) -> u64 {
 }
 
 /// How the products of Newton–Schulz are computed. Results differ in rounding only.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Matmul {
     /// Each invocation holds a block of the product in registers and reads its factors from memory: for adapters that are
     /// CPUs.

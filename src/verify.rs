@@ -114,14 +114,6 @@ pub fn grads(numel: usize, t: u64) -> Vec<f32> {
     (0..numel).map(gradient).collect()
 }
 
-/// Runs a case.
-///
-/// # Errors
-/// If the optimizer cannot be made or read; a wrong result is an [`Outcome`].
-pub async fn run(device: &wgpu::Device, queue: &wgpu::Queue, case: &Case) -> Result<Outcome, Error> {
-    Runner::new(device, queue).run(case, case.recipe).await
-}
-
 /// Runs cases one after the other, and compiles no pipeline twice.
 pub struct Runner {
     device: wgpu::Device,
@@ -138,7 +130,7 @@ impl Runner {
     /// Runs a case by its recipe, perhaps with settings that hold for all groups.
     ///
     /// # Errors
-    /// As for [`run`].
+    /// If the optimizer cannot be made or read; a wrong result is an [`Outcome`].
     pub async fn run(&mut self, case: &Case, groups: impl Into<ParamGroups>) -> Result<Outcome, Error> {
         let specs = [TensorSpec::new(NAME, case.shape.clone())];
         let made = match &self.last {

@@ -1,4 +1,5 @@
-// X ← B X for a symmetric B, a block of 32 × 64 a workgroup.
+// X ← B X for a symmetric B, for adapters that are CPUs with subgroups of 8: a block of 32 × 64 a workgroup, which shares what
+// it reads of B.
 
 @compute @workgroup_size(8)
 fn advance(

@@ -1,4 +1,6 @@
-// The lower blocks of L Rᵀ: a workgroup has half of a block of 64 × 64. `mirror.wgsl` makes the rest of them.
+// The lower blocks of L Rᵀ, for adapters that are CPUs with subgroups of 8, where loads are what costs: a workgroup, which is a
+// subgroup, has half of a block of 64 × 64 and shares its 32 rows; an invocation has 8 of its columns. `mirror.wgsl` makes
+// the rest of the product.
 
 // Four rows of which lanes 0 to 3, or 4 to 7, hold one each.
 fn low(v: vec4<f32>) -> mat4x4<f32> {

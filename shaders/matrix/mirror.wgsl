@@ -5,13 +5,6 @@ fn four_of_result(first: u32, stride: u32) -> mat4x4<f32> {
     return mat4x4<f32>(result[first], result[first + stride], result[first + 2u * stride], result[first + 3u * stride]);
 }
 
-fn store_four(first: u32, stride: u32, tile: mat4x4<f32>) {
-    result[first] = tile[0];
-    result[first + stride] = tile[1];
-    result[first + 2u * stride] = tile[2];
-    result[first + 3u * stride] = tile[3];
-}
-
 @compute @workgroup_size(64)
 fn mirror(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -42,10 +35,10 @@ fn mirror(
                     vec4<f32>(0.0, 0.0, 0.0, a.w),
                 );
             }
-            store_four(at, stride, tile);
+            store(base, stride, 4u * block.x, block.y, 4u * down, down, tile);
         }
         if block.x != block.y {
-            store_four(base + 4u * block.y * stride + block.x, stride, transpose(tile));
+            store(base, stride, 4u * block.y, block.x, 4u * down, down, transpose(tile));
         }
     }
 }

@@ -3,7 +3,6 @@
 // neighbours read neighbouring vectors.
 
 const BLOCK: u32 = 64u;
-const TILE_LANES: u32 = 64u;
 const DEPTH: u32 = 16u;
 
 var<workgroup> down_tile: array<Staged, 256>;    // 16 columns of 64 rows, vectors of four rows
