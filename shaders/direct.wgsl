@@ -9,13 +9,13 @@ fn direct(
 ) {
     let at = linear(workgroup, workgroups);
     if at < grid.count {
-        let chunk = chunks[grid.first + at];
-        let row = rows[chunk.row];
+        let chunk = chunk_at(grid.first + at);
+        let row = row_of(chunk);
         let policy = context(chunk, row);
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
-            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
             let next = update(load_state(vector), g, row);
             store_state(vector, next.state);
             directions[vector] = next.direction;

@@ -1,4 +1,10 @@
-// Σ g² of every chunk, for the norm of all gradients.
+// Σ g² of every chunk, with the sign bit set: 0 is left for chunks that a step leaves out. Not a number where a gradient is not
+// finite, which its exponent tells: the sum of finite ones may overflow.
+
+const PRESENT: u32 = 0x80000000u;
+const NOT_FINITE: u32 = 0xffffffffu;
+
+var<workgroup> broken: atomic<u32>;
 
 @compute @workgroup_size(256)
 fn norm(
@@ -6,21 +12,33 @@ fn norm(
     @builtin(num_workgroups) workgroups: vec3<u32>,
     @builtin(local_invocation_index) lane: u32,
 ) {
+    if lane == 0u {
+        atomicStore(&broken, 0u);
+    }
+    workgroupBarrier();
     let at = linear(workgroup, workgroups);
     var squares = vec4<f32>();
     if at < grid.count {
         let chunk = chunks[grid.first + at];
+        let row = rows[chunk.row];
+        var found = vec4<bool>(false);
         for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
             let lanes = min(4u, chunk.len - 4u * j);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
-            let g = select(vec4<f32>(), load_grad(chunk.grad / 4u + j, lanes), inside);
+            let read = select(vec4<f32>(), load_grad(chunk.grad / 4u + j, lanes), inside);
+            found |= (bitcast<vec4<u32>>(read) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u);
+            let g = clip(read, row);
             squares += g * g;
+        }
+        if any(found) {
+            atomicOr(&broken, 1u);
         }
     }
     let total = sum_over_lanes(lane, (squares.x + squares.y) + (squares.z + squares.w));
     if lane == 0u && at < grid.count {
         let chunk = chunks[grid.first + at];
         let place = tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK;
-        atomicStore(&counters[grid.norms + place], bitcast<u32>(total));
+        let word = select(bitcast<u32>(total) | PRESENT, NOT_FINITE, atomicLoad(&broken) == 1u);
+        atomicStore(&counters[grid.norms + place], word);
     }
 }

@@ -13,7 +13,8 @@ fn prove(
     let at = linear(workgroup, workgroups);
     if at < grid.count {
         let tensor = grid.first + at;
-        let k = tensors.each[tensor].k;
+        // A step that is skipped selects nothing.
+        let k = select(tensors.each[tensor].k, 0u, tensors.skip == 1u);
         let above = atomicLoad(&tensors.each[tensor].selected);
         let inside = atomicLoad(&tensors.each[tensor].inside);
         // Behind a cut at key 0 lies only NaN, which is never selected.

@@ -23,7 +23,7 @@ fn recount(
     }
     clear_bins(lane);
     let piece = chunks[grid.first + at];
-    let row = rows[piece.row];
+    let row = row_of(piece);
     let high = cut_in(piece, tensors.each[piece.tensor].high);
     let low = cut_in(piece, tensors.each[piece.tensor].low);
     let digits = tensors.each[piece.tensor].found;
@@ -44,7 +44,7 @@ fn recount(
             let lanes = min(4u, len - 4u * j);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let vector = c * CHUNK / 4u + j;
-            let g = clip(load_grad(piece.grad / 4u + vector, lanes));
+            let g = clip(load_grad(piece.grad / 4u + vector, lanes), row);
             let noted = unpack_notes(load_notes(note_word(chunk, j)), j);
             let direction = recall(load_state(piece.offset / 4u + vector), g, noted, row);
             let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);

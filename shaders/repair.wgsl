@@ -9,7 +9,7 @@ fn repair(
     let at = linear(workgroup, workgroups);
     if at < grid.count {
         let piece = chunks[grid.first + at];
-        let row = rows[piece.row];
+        let row = row_of(piece);
         let tensor = piece.tensor;
         let bracket = bracket_of(tensor);
         let boundary = tensors.each[tensor].boundary;

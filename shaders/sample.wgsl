@@ -13,14 +13,14 @@ fn sample(
     let at = linear(workgroup, workgroups);
     if at < grid.count {
         let piece = chunks[grid.first + at];
-        let row = rows[piece.row];
+        let row = row_of(piece);
         let stride = tensors.each[piece.tensor].stride;
         let first = piece.index / (SECTOR * stride) + STRATA * piece.part;
         let end = min(first + STRATA, tensors.each[piece.tensor].strata);
         for (var stratum = first + lane; stratum < end; stratum += WORKGROUP) {
             let inside = SECTOR * sampled_sector(piece.tensor, row.t, stratum) - piece.index;
             if inside < piece.len {
-                let g = clip(load_grad((piece.grad + inside) / 4u, 4u));
+                let g = clip(load_grad((piece.grad + inside) / 4u, 4u), row);
                 let found = key(update(load_state((piece.offset + inside) / 4u), g, row).direction * g);
                 samples[tensors.each[piece.tensor].sample / 4u + stratum] = found;
                 count(found.x, 21u, found.x != NAN_KEY);

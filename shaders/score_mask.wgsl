@@ -16,14 +16,14 @@ fn score_mask(
     workgroupBarrier();
     let at = linear(workgroup, workgroups);
     if at < grid.count {
-        let chunk = chunks[grid.first + at];
-        let row = rows[chunk.row];
+        let chunk = chunk_at(grid.first + at);
+        let row = row_of(chunk);
         var bits = 0u;
         var ones = 0u;
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
-            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
             let score = update(load_state(vector), g, row).direction * g;
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let found = (key(score) > vec4<u32>(ZERO_KEY)) & inside;

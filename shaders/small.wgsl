@@ -15,8 +15,8 @@ fn small(
     clear_totals(lane);
     let at = linear(workgroup, workgroups);
     if at < grid.count {
-        let chunk = chunks[grid.first + at];
-        let row = rows[chunk.row];
+        let chunk = chunk_at(grid.first + at);
+        let row = row_of(chunk);
         let k = tensors.each[chunk.tensor].k;
         begin(chunk, lane);
         let vectors = (chunk.len + 4u * SMALL_LANES - 1u) / (4u * SMALL_LANES);
@@ -28,7 +28,7 @@ fn small(
             if 4u * j < chunk.len {
                 let lanes = min(4u, chunk.len - 4u * j);
                 let vector = chunk.offset / 4u + j;
-                let g = clip(load_grad(chunk.grad / 4u + j, lanes));
+                let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
                 let next = update(load_state(vector), g, row);
                 store_state(vector, next.state);
                 found[r] = next.direction;

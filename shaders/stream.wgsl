@@ -8,13 +8,13 @@ fn stream(
 ) {
     let at = linear(workgroup, workgroups);
     if at < grid.count {
-        let chunk = chunks[grid.first + at];
-        let row = rows[chunk.row];
+        let chunk = chunk_at(grid.first + at);
+        let row = row_of(chunk);
         let policy = context(chunk, row);
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
-            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
             let next = update(load_state(vector), g, row);
             let factor = phi(policy, next.direction * g, chunk, j, row);
             let theta = load_param(chunk.param / 4u + j, lanes);

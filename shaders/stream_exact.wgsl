@@ -38,8 +38,8 @@ fn stream_exact(
     workgroupBarrier();
     let at = linear(workgroup, workgroups);
     if at < grid.count {
-        let chunk = chunks[grid.first + at];
-        let row = rows[chunk.row];
+        let chunk = chunk_at(grid.first + at);
+        let row = row_of(chunk);
         let high = cut_in(chunk, tensors.each[chunk.tensor].high);
         let low = cut_in(chunk, tensors.each[chunk.tensor].low);
         var word = 0u;
@@ -49,7 +49,7 @@ fn stream_exact(
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
-            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
             let next = update(load_state(vector), g, row);
             var found = key(next.direction * g);
             if lanes < 4u {
@@ -97,7 +97,7 @@ fn stream_exact(
         for (var i = lane; i < count; i += LANES) {
             let j = vectors[i];
             let lanes = min(4u, chunk.len - 4u * j);
-            let g = clip(load_grad(chunk.grad / 4u + j, lanes));
+            let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
             let noted = unpack_notes(load_notes(note_word(chunk, j)), j);
             let direction = recall(load_state(chunk.offset / 4u + j), g, noted, row);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);

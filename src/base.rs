@@ -284,6 +284,14 @@ pub struct StepScalars {
     pub eps: f64,
 }
 
+/// Scalars that a bias correction applies to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Corrects {
+    pub step: bool,
+    pub decay: bool,
+    pub eps: bool,
+}
+
 impl Base {
     /// The learning rate.
     pub fn lr(&self) -> f64 {
@@ -381,6 +389,18 @@ impl Base {
             Base::Adago(b) => {
                 StepScalars { step: 1.0, decay: b.lr * b.weight_decay, betas: [b.momentum, 1.0], eps: 0.0 }
             }
+        }
+    }
+
+    /// Which of the scalars depend on the step.
+    pub(crate) fn corrects(&self) -> Corrects {
+        match self {
+            Base::Adamw(b) => Corrects {
+                step: true,
+                decay: b.decay_rate == DecayRate::BiasCorrected,
+                eps: b.eps_placement == EpsPlacement::AfterBiasCorrection,
+            },
+            Base::Lion(_) | Base::Muon(_) | Base::Adago(_) => Corrects::default(),
         }
     }
 

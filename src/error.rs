@@ -78,6 +78,15 @@ pub enum Error {
         /// How many steps may be in flight.
         slots: usize,
     },
+    /// A step was skipped because of a gradient that is infinite or not a number
+    /// ([`NonFinite::Error`](crate::NonFinite::Error)).
+    #[error("a gradient of tensor `{tensor}` is not finite; {steps} steps were skipped so far")]
+    NonFinite {
+        /// The first tensor with such a gradient, in the order of the plan.
+        tensor: String,
+        /// Steps that were skipped so far.
+        steps: u64,
+    },
     /// No adapter fits the choice made by the environment.
     #[error("{0}")]
     NoAdapter(String),

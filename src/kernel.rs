@@ -5,7 +5,9 @@ use std::num::NonZeroU64;
 
 use encase::ShaderType;
 
-use crate::base::{AdaGo, Base};
+use crate::base::{AdaGo, Base, Corrects};
+use crate::groups::ParamGroups;
+use crate::guard::{Gradients, NonFinite};
 use crate::matrix::Matmul;
 use crate::passes::Schedule;
 use crate::plan::{BaseKind, Chunk, Ownership, Plan, PolicyKind, ROWS};
@@ -33,9 +35,18 @@ pub(crate) struct Row {
     pub lr: f32,
     pub clip: f32,
     pub min_step: f32,
-    // A row is as long as the alignment of a dynamic offset, so that a dispatch can begin at any row.
-    #[shader(size(184))]
     pub accumulator_init: f32,
+    pub grad_scale: f32,
+    pub max_grad_value: f32,
+    pub ln_beta1: f32,
+    pub ln_beta2: f32,
+    pub corrects: u32,
+    pub skips: u32,
+    pub growth: f32,
+    pub backoff: f32,
+    // A row is as long as the alignment of a dynamic offset, so that a dispatch can begin at any row.
+    #[shader(size(148))]
+    pub growth_interval: u32,
 }
 
 /// What a dispatch works on, as the kernels read it.
@@ -119,20 +130,59 @@ pub(crate) struct TensorEntry {
     pub inverse_norm: f32,
     pub rate: f32,
     pub accumulator: f32,
+    pub skipped: u32,
 }
 
 /// Where the accumulator lies in it.
 pub(crate) const ACCUMULATOR: u64 = 120;
+/// And the count of skipped steps.
+pub(crate) const SKIPPED: u64 = 124;
 
-/// Bytes before the entries in `Tensors`.
-pub(crate) const TENSORS_HEADER: u64 = 8;
+/// What the kernels of a step know about all tensors, ahead of the entries in `Tensors`.
+#[derive(Debug, Clone, Copy, PartialEq, ShaderType)]
+pub(crate) struct Header {
+    pub loss_scale: f32,
+    pub grad_norm: f32,
+    pub norm_factor: f32,
+    pub unscale: f32,
+    pub skip: u32,
+    pub skipped: u32,
+    pub grown: u32,
+    pub broken: u32,
+}
+
+/// Bytes of it.
+pub(crate) const TENSORS_HEADER: u64 = 32;
+
+impl Header {
+    pub(crate) fn new(groups: &ParamGroups) -> Self {
+        let loss_scale = groups.grad_scaler().map_or(1.0, |scaler| scaler.init as f32);
+        Self {
+            loss_scale,
+            grad_norm: 0.0,
+            norm_factor: 1.0,
+            unscale: 1.0 / loss_scale,
+            skip: 0,
+            skipped: 0,
+            grown: 0,
+            broken: u32::MAX,
+        }
+    }
+}
 
 /// Distance of two rows, or of two grids: the alignment of dynamic offsets.
 pub(crate) const STRIDE: u64 = 256;
 
 impl Row {
-    pub(crate) fn new(recipe: &Recipe, t: u64, max_grad_norm: Option<f64>) -> Self {
-        let scalars = recipe.base.scalars(t);
+    /// The scalars of a step `t` of this recipe, one of the groups' or a fallback, its gradients multiplied by `grad_scale`.
+    pub(crate) fn new(recipe: &Recipe, t: u64, groups: &ParamGroups, grad_scale: f64) -> Self {
+        // Where steps may be skipped, the GPU knows t, and corrects the scalars itself.
+        let skips = groups.gradients().skips;
+        let scalars = recipe.base.scalars(if skips { u64::MAX } else { t });
+        let Corrects { step, decay, eps } = recipe.base.corrects();
+        // 0 has no logarithm; its powers are 0 all the same.
+        let ln = |beta: f64| beta.max(1e-300).ln() as f32;
+        let scaler = groups.grad_scaler();
         let (alpha, gamma) = recipe.policy.factors();
         let [a, b, c] = recipe.base.newton_schulz().map_or([0.0; 3], |ns| ns.coefficients);
         let adago = if let Base::Adago(adago) = recipe.base { adago } else { AdaGo::default() };
@@ -147,7 +197,7 @@ impl Row {
             eps: scalars.eps as f32,
             alpha: alpha as f32,
             gamma: gamma as f32,
-            max_grad_norm: max_grad_norm.unwrap_or(f64::INFINITY) as f32,
+            max_grad_norm: groups.max_grad_norm().unwrap_or(0.0) as f32,
             t: t as u32,
             count_normalizer: u32::from(count),
             ns_a: a as f32,
@@ -157,6 +207,15 @@ impl Row {
             clip: adago.clip as f32,
             min_step: adago.min_step as f32,
             accumulator_init: (adago.accumulator_init as f32).powi(2),
+            grad_scale: grad_scale as f32,
+            max_grad_value: groups.max_grad_value().unwrap_or(f64::from(f32::MAX)) as f32,
+            ln_beta1: ln(scalars.betas[0]),
+            ln_beta2: ln(scalars.betas[1]),
+            corrects: u32::from(step) | u32::from(decay) << 1 | u32::from(eps) << 2,
+            skips: u32::from(groups.non_finite() != NonFinite::Propagate),
+            growth: scaler.map_or(1.0, |scaler| scaler.growth) as f32,
+            backoff: scaler.map_or(1.0, |scaler| scaler.backoff) as f32,
+            growth_interval: scaler.map_or(0, |scaler| scaler.interval),
         }
     }
 }
@@ -166,16 +225,28 @@ impl Row {
 pub struct Access {
     /// Four at a time; one at a time where what lies behind the last coordinate is not ours.
     pub vectorized: bool,
-    /// Whether gradients are scaled to clip their norm.
-    pub clipped: bool,
+    /// What they do with gradients.
+    pub gradients: Gradients,
+}
+
+/// What [`Kernel::Norm`] sums the squares of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Measured {
+    /// Gradients that are to be guarded: the scale of the loss undone, and limited.
+    Gradients,
+    /// Gradients as the step sees them.
+    Clipped,
+    /// Directions of a matrix base.
+    Directions,
 }
 
 /// A kernel: an entry point, put together with the base, the policy and the way to reach tensors that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[allow(missing_docs)] // each is a file in shaders/ that opens with what it computes
 pub enum Kernel {
-    Norm { base: BaseKind, access: Access },
-    Clip,
+    Accumulate { access: Access },
+    Norm { base: BaseKind, access: Access, of: Measured },
+    Guard,
     Prepare,
     ScoreMask { base: BaseKind, access: Access },
     Sample { base: BaseKind, access: Access },
@@ -183,13 +254,13 @@ pub enum Kernel {
     Stream { base: BaseKind, policy: PolicyKind, access: Access },
     StreamExact { base: BaseKind, access: Access },
     Prove,
-    Repair { base: BaseKind },
-    Settle { base: BaseKind },
+    Repair { base: BaseKind, skips: bool },
+    Settle { base: BaseKind, skips: bool },
     Recount { base: BaseKind, access: Access },
     ScanBins,
     Small { base: BaseKind, access: Access },
     Direct { base: BaseKind, policy: PolicyKind, access: Access },
-    Measure { base: BaseKind, clipped: bool },
+    Measure { base: BaseKind, skips: bool },
     Enter,
     Gram { matmul: Matmul },
     Product { matmul: Matmul },
@@ -208,8 +279,9 @@ impl Kernel {
     /// The name of the entry point.
     pub fn entry_point(self) -> &'static str {
         match self {
+            Kernel::Accumulate { .. } => "accumulate",
             Kernel::Norm { .. } => "norm",
-            Kernel::Clip => "clip_factor",
+            Kernel::Guard => "guard",
             Kernel::Prepare => "prepare",
             Kernel::ScoreMask { .. } => "score_mask",
             Kernel::Sample { .. } => "sample",
@@ -261,20 +333,39 @@ impl Kernel {
         let registers = shader!("matrix/registers.wgsl");
         let tiles = shader!("matrix/tiles.wgsl");
         let own: &[&str] = match self {
-            // It reads the gradients themselves, whatever the access says about scaling.
-            Kernel::Norm { access, .. } => &[counters, grad(access), sum, shader!("norm.wgsl")],
-            Kernel::Clip => &[counters, sum, shader!("clip.wgsl")],
+            Kernel::Accumulate { access } => &[param(access), grad(access), shader!("accumulate.wgsl")],
+            Kernel::Norm { access, of, .. } => &[
+                counters,
+                grad(access),
+                if of == Measured::Directions { "" } else { limit(access) },
+                match of {
+                    Measured::Gradients => shader!("lib/clip_ahead.wgsl"),
+                    Measured::Clipped => clip(access),
+                    Measured::Directions => shader!("lib/clip_none.wgsl"),
+                },
+                sum,
+                shader!("norm.wgsl"),
+            ],
+            Kernel::Guard => &[counters, sum, shader!("guard.wgsl")],
             Kernel::Prepare => &[shader!("prepare.wgsl")],
-            Kernel::ScoreMask { base, access } => {
-                &[keys, grad(access), clip(access), base.source(), shader!("score_mask.wgsl")]
-            }
+            Kernel::ScoreMask { base, access } => &[
+                keys,
+                grad(access),
+                limit(access),
+                clip(access),
+                skip(access.gradients.skips),
+                base.source(),
+                shader!("score_mask.wgsl"),
+            ],
             Kernel::Sample { base, access } => &[
                 keys,
                 counters,
                 bins,
                 sampling,
                 grad(access),
+                limit(access),
                 clip(access),
+                skip(access.gradients.skips),
                 base.source(),
                 shader!("sample.wgsl"),
             ],
@@ -287,7 +378,9 @@ impl Kernel {
                 if policy == PolicyKind::Mgup { own_notes } else { "" },
                 param(access),
                 grad(access),
+                limit(access),
                 clip(access),
+                skip(access.gradients.skips),
                 shader!("base/orthogonal.wgsl"),
                 policy.later_source(),
                 shader!("stream.wgsl"),
@@ -297,7 +390,9 @@ impl Kernel {
                 cut,
                 param(access),
                 grad(access),
+                limit(access),
                 clip(access),
+                skip(access.gradients.skips),
                 base.source(),
                 policy.source(),
                 shader!("stream.wgsl"),
@@ -313,19 +408,33 @@ impl Kernel {
                 base.sink(access),
                 if base.is_matrix() { shader!("lib/step_later.wgsl") } else { shader!("lib/step.wgsl") },
                 grad(access),
+                limit(access),
                 clip(access),
+                skip(access.gradients.skips),
                 base.source(),
                 base.notes(),
                 shader!("stream_exact.wgsl"),
             ],
             Kernel::Prove => &[counters, populations, find_bin, shader!("prove.wgsl")],
-            Kernel::Repair { base } => {
+            Kernel::Repair { base, skips } => {
+                let skip = skip(skips);
                 let [notes, shared_notes, finish] = base.finish();
-                &[counters, bracket, candidates, notes, shared_notes, finish, shader!("repair.wgsl")]
+                &[counters, bracket, candidates, notes, shared_notes, finish, skip, shader!("repair.wgsl")]
             }
-            Kernel::Settle { base } => {
+            Kernel::Settle { base, skips } => {
+                let skip = skip(skips);
                 let [notes, shared_notes, finish] = base.finish();
-                &[counters, bracket, candidates, notes, shared_notes, finish, totals, shader!("settle.wgsl")]
+                &[
+                    counters,
+                    bracket,
+                    candidates,
+                    notes,
+                    shared_notes,
+                    finish,
+                    skip,
+                    totals,
+                    shader!("settle.wgsl"),
+                ]
             }
             Kernel::Recount { base, access } => &[
                 keys,
@@ -341,7 +450,9 @@ impl Kernel {
                     shader!("lib/correct.wgsl")
                 },
                 grad(access),
+                limit(access),
                 clip(access),
+                skip(access.gradients.skips),
                 base.source(),
                 base.notes(),
                 shader!("recount.wgsl"),
@@ -358,7 +469,9 @@ impl Kernel {
                     shader!("lib/step.wgsl")
                 },
                 grad(access),
+                limit(access),
                 clip(access),
+                skip(access.gradients.skips),
                 base.source(),
                 shader!("small.wgsl"),
             ],
@@ -367,15 +480,16 @@ impl Kernel {
                 cut,
                 base.sink(access),
                 grad(access),
+                limit(access),
                 clip(access),
+                skip(access.gradients.skips),
                 base.source(),
                 if policy == PolicyKind::Plain { "" } else { mark },
                 policy.mark(),
                 shader!("direct.wgsl"),
             ],
-            Kernel::Measure { base, clipped } => {
-                let access = Access { vectorized: true, clipped };
-                &[counters, sum, clip(access), shader!("matrix/measure.wgsl"), base.rate()]
+            Kernel::Measure { base, skips } => {
+                &[counters, sum, skip(skips), shader!("matrix/measure.wgsl"), base.rate()]
             }
             Kernel::Enter => &[places, shader!("matrix/enter.wgsl")],
             Kernel::Gram { matmul } | Kernel::Product { matmul } => match matmul {
@@ -402,14 +516,15 @@ impl Kernel {
     /// Which of the bind groups `[tables, tensors, scratch, counters]` it uses.
     pub fn groups(self) -> [bool; 4] {
         match self {
+            Kernel::Accumulate { .. } => [true, true, false, false],
             Kernel::Norm { .. } => [true, true, false, true],
-            Kernel::Clip => [true, false, false, true],
+            Kernel::Guard => [true, false, false, true],
             Kernel::Prepare => [true, false, false, false],
             Kernel::ScoreMask { .. } => [true, true, true, false],
             Kernel::Stream { base, policy, .. } | Kernel::Direct { base, policy, .. } => {
                 [true, true, policy.bits(base) > 0, false]
             }
-            Kernel::Repair { base } | Kernel::Settle { base } => {
+            Kernel::Repair { base, .. } | Kernel::Settle { base, .. } => {
                 [true, !base.is_matrix(), base.is_matrix(), true]
             }
             Kernel::Small { base, .. } => [true, true, base.is_matrix(), false],
@@ -439,15 +554,19 @@ impl Kernel {
 
     /// How many storage buffers its second bind group holds.
     fn tensor_buffers(self) -> u32 {
-        // Without a base it works in the workspaces.
-        self.base().map_or(3, |base| 2 + base.states() as u32)
+        match (self, self.base()) {
+            (Kernel::Accumulate { .. }, _) => 2,
+            (_, Some(base)) => 2 + base.states() as u32,
+            // It works in the workspaces.
+            (_, None) => 3,
+        }
     }
 
     /// Whether a class of this base and policy runs it.
     pub(crate) fn serves(self, base: BaseKind, policy: PolicyKind) -> bool {
         let own_base = self.base().is_none_or(|b| b == base);
         let own_policy = match self {
-            Kernel::Norm { .. } | Kernel::Clip => true,
+            Kernel::Accumulate { .. } | Kernel::Norm { .. } | Kernel::Guard => true,
             Kernel::Prepare => policy == PolicyKind::Cautious,
             Kernel::ScoreMask { .. } => policy == PolicyKind::Cautious && !base.is_matrix(),
             Kernel::Stream { policy: own, .. } => policy == own,
@@ -474,7 +593,8 @@ impl Kernel {
     /// The same kernel for tensors that are reached four coordinates at a time, or one.
     pub(crate) fn vectorized(mut self, vectorized: bool) -> Self {
         match &mut self {
-            Kernel::Norm { access, .. }
+            Kernel::Accumulate { access }
+            | Kernel::Norm { access, .. }
             | Kernel::ScoreMask { access, .. }
             | Kernel::Sample { access, .. }
             | Kernel::Stream { access, .. }
@@ -502,13 +622,14 @@ impl Kernel {
             | Kernel::Sample { base, .. }
             | Kernel::Stream { base, .. }
             | Kernel::StreamExact { base, .. }
-            | Kernel::Repair { base }
-            | Kernel::Settle { base }
+            | Kernel::Repair { base, .. }
+            | Kernel::Settle { base, .. }
             | Kernel::Recount { base, .. }
             | Kernel::Small { base, .. }
             | Kernel::Direct { base, .. }
             | Kernel::Measure { base, .. } => Some(base),
-            Kernel::Clip
+            Kernel::Accumulate { .. }
+            | Kernel::Guard
             | Kernel::Prepare
             | Kernel::RankSample
             | Kernel::Prove
@@ -607,8 +728,16 @@ fn grad(access: Access) -> &'static str {
     if access.vectorized { shader!("lib/grad_vec4.wgsl") } else { shader!("lib/grad_scalar.wgsl") }
 }
 
+fn limit(access: Access) -> &'static str {
+    if access.gradients.limited { shader!("lib/limit_on.wgsl") } else { shader!("lib/limit_off.wgsl") }
+}
+
 fn clip(access: Access) -> &'static str {
-    if access.clipped { shader!("lib/clip_on.wgsl") } else { shader!("lib/clip_off.wgsl") }
+    if access.gradients.guarded { shader!("lib/clip_on.wgsl") } else { shader!("lib/clip_off.wgsl") }
+}
+
+fn skip(skips: bool) -> &'static str {
+    if skips { shader!("lib/skip_on.wgsl") } else { shader!("lib/skip_off.wgsl") }
 }
 
 /// WGSL of `p[i] = g[i]`, the yardstick of the benchmarks: 8 bytes a parameter. Its constant `RUN` is the number of
@@ -618,7 +747,7 @@ pub const COPY: &str = shader!("copy.wgsl");
 /// Every kernel there is.
 pub fn all_kernels() -> Vec<Kernel> {
     let mut kernels = vec![
-        Kernel::Clip,
+        Kernel::Guard,
         Kernel::Prepare,
         Kernel::RankSample,
         Kernel::Prove,
@@ -627,16 +756,24 @@ pub fn all_kernels() -> Vec<Kernel> {
         Kernel::Mirror,
         Kernel::Leave,
     ];
+    for vectorized in [true, false] {
+        let access = Access { vectorized, gradients: Gradients::default() };
+        kernels.push(Kernel::Accumulate { access });
+    }
     for matmul in Matmul::ALL {
         kernels.extend([Kernel::Gram { matmul }, Kernel::Product { matmul }, Kernel::Advance { matmul }]);
     }
     for base in BaseKind::ALL {
         if base.is_matrix() {
-            kernels.extend([false, true].map(|clipped| Kernel::Measure { base, clipped }));
+            kernels.extend([false, true].map(|skips| Kernel::Measure { base, skips }));
+            let access = Access { vectorized: true, gradients: Gradients::default() };
+            kernels.push(Kernel::Norm { base, access, of: Measured::Directions });
         }
-        kernels.extend([Kernel::Repair { base }, Kernel::Settle { base }]);
-        for (vectorized, clipped) in [(true, false), (false, false), (true, true), (false, true)] {
-            let access = Access { vectorized, clipped };
+        for skips in [false, true] {
+            kernels.extend([Kernel::Repair { base, skips }, Kernel::Settle { base, skips }]);
+        }
+        for (vectorized, gradients) in all_accesses() {
+            let access = Access { vectorized, gradients };
             if !base.is_matrix() {
                 kernels.push(Kernel::ScoreMask { base, access });
             }
@@ -646,8 +783,11 @@ pub fn all_kernels() -> Vec<Kernel> {
                 Kernel::Recount { base, access },
                 Kernel::Small { base, access },
             ]);
-            if clipped || base.is_matrix() {
-                kernels.push(Kernel::Norm { base, access });
+            if gradients.guarded {
+                kernels.push(Kernel::Norm { base, access, of: Measured::Gradients });
+            }
+            if base.is_matrix() {
+                kernels.push(Kernel::Norm { base, access, of: Measured::Clipped });
             }
             let once = [
                 PolicyKind::Plain,
@@ -668,12 +808,22 @@ pub fn all_kernels() -> Vec<Kernel> {
     kernels
 }
 
+/// Every file about gradients, with both ways to reach them.
+fn all_accesses() -> Vec<(bool, Gradients)> {
+    let off = Gradients::default();
+    let guarded = Gradients { guarded: true, ..off };
+    let all = Gradients { limited: true, guarded: true, skips: true };
+    let both = |gradients| [true, false].map(|vectorized| (vectorized, gradients));
+    [off, guarded, all].into_iter().flat_map(both).collect()
+}
+
 /// Pipelines, and the layouts of their bind groups. A clone shares them.
 #[derive(Clone)]
 pub(crate) struct Kernels {
     pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
     pub tables: wgpu::BindGroupLayout,
     pub tensors: HashMap<BaseKind, wgpu::BindGroupLayout>,
+    pub sums: wgpu::BindGroupLayout,
     pub workspaces: wgpu::BindGroupLayout,
     pub scratch: wgpu::BindGroupLayout,
     pub counters: wgpu::BindGroupLayout,
@@ -688,9 +838,10 @@ impl Kernels {
         schedule: &Schedule,
         compiled: Option<&Self>,
     ) -> Self {
-        let mut needed: BTreeSet<_> = schedule.dispatches.iter().map(|d| d.kernel).collect();
+        let dispatches = || schedule.accumulate.iter().chain(&schedule.dispatches);
+        let mut needed: BTreeSet<_> = dispatches().map(|d| d.kernel).collect();
         if plan.ownership != Ownership::Arenas && plan.tensors.iter().any(|t| !t.numel.is_multiple_of(4)) {
-            needed.extend(schedule.dispatches.iter().map(|d| d.kernel.vectorized(false)));
+            needed.extend(dispatches().map(|d| d.kernel.vectorized(false)));
         }
         let mut kernels = compiled.cloned().unwrap_or_else(|| Self::layouts(device));
         for kernel in needed {
@@ -729,6 +880,7 @@ impl Kernels {
             pipelines: HashMap::new(),
             tables,
             tensors: tensors.into(),
+            sums: layout("sums", &[storage(0), storage(1)]),
             workspaces: layout("workspaces", &[storage(0), storage(1), storage(2)]),
             scratch: layout("scratch", &[storage(0)]),
             counters: layout("counters", &[storage(0)]),
@@ -746,7 +898,11 @@ impl Kernels {
             label: Some(&label),
             source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
         });
-        let tensors = kernel.base().map_or(&self.workspaces, |base| &self.tensors[&base]);
+        let tensors = match (kernel, kernel.base()) {
+            (Kernel::Accumulate { .. }, _) => &self.sums,
+            (_, Some(base)) => &self.tensors[&base],
+            (_, None) => &self.workspaces,
+        };
         let all = [&self.tables, tensors, &self.scratch, &self.counters];
         let used = kernel.groups();
         let last = used.iter().rposition(|&used| used).expect("every kernel uses the tables");
@@ -828,7 +984,8 @@ mod tests {
 
     #[test]
     fn structs_lie_in_wgsl_as_in_rust() {
-        let access = Access { vectorized: true, clipped: true };
+        let access =
+            Access { vectorized: true, gradients: Gradients { guarded: true, ..Gradients::default() } };
         let kernel = Kernel::StreamExact { base: BaseKind::Adamw, access };
         let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
         let bits = f32::to_bits;
@@ -852,6 +1009,15 @@ mod tests {
             clip: 17.0,
             min_step: 18.0,
             accumulator_init: 19.0,
+            grad_scale: 20.0,
+            max_grad_value: 21.0,
+            ln_beta1: 22.0,
+            ln_beta2: 23.0,
+            corrects: 24,
+            skips: 25,
+            growth: 26.0,
+            backoff: 27.0,
+            growth_interval: 28,
         };
         let fields = [
             ("step", bits(1.0)),
@@ -873,6 +1039,15 @@ mod tests {
             ("clip", bits(17.0)),
             ("min_step", bits(18.0)),
             ("accumulator_init", bits(19.0)),
+            ("grad_scale", bits(20.0)),
+            ("max_grad_value", bits(21.0)),
+            ("ln_beta1", bits(22.0)),
+            ("ln_beta2", bits(23.0)),
+            ("corrects", 24),
+            ("skips", 25),
+            ("growth", bits(26.0)),
+            ("backoff", bits(27.0)),
+            ("growth_interval", 28),
         ];
         assert_layout(&module, "Row", &fields, &row);
         assert_eq!(Row::min_size().get(), STRIDE);
@@ -976,6 +1151,7 @@ mod tests {
             inverse_norm: 26.0,
             rate: 27.0,
             accumulator: 28.0,
+            skipped: 29,
         };
         let fields = [
             ("k", 1),
@@ -1006,15 +1182,32 @@ mod tests {
             ("inverse_norm", bits(26.0)),
             ("rate", bits(27.0)),
             ("accumulator", bits(28.0)),
+            ("skipped", 29),
         ];
         assert_layout(&module, "Tensor", &fields, &entry);
-        assert_eq!(
-            wgsl_layout(&module, "Tensor").0.last(),
-            Some(&("accumulator".to_owned(), ACCUMULATOR as u32))
-        );
+        let place = |name: &str| {
+            let (members, _) = wgsl_layout(&module, "Tensor");
+            u64::from(members.iter().find(|(member, _)| member == name).unwrap().1)
+        };
+        assert_eq!([place("accumulator"), place("skipped")], [ACCUMULATOR, SKIPPED]);
         assert_layout(&module, "Cut", &[("key", 1), ("limit", 2)], &Cut { key: 1, limit: 2 });
         let (members, _) = wgsl_layout(&module, "Tensors");
-        assert_eq!(u64::from(members[2].1), TENSORS_HEADER);
+        let header = [
+            "loss_scale",
+            "grad_norm",
+            "norm_factor",
+            "unscale",
+            "skip",
+            "skipped",
+            "grown",
+            "broken",
+            "each",
+        ];
+        let expected: Vec<_> =
+            header.iter().zip((0..).step_by(4)).map(|(m, at)| (m.to_string(), at)).collect();
+        assert_eq!(members, expected);
+        assert_eq!(Header::min_size().get(), TENSORS_HEADER);
+        assert_eq!(u64::from(members.last().unwrap().1), TENSORS_HEADER);
     }
 
     #[test]

@@ -10,10 +10,11 @@ use std::ops::Range;
 
 use crate::base::Base;
 use crate::error::{Error, Missing};
+use crate::groups::ParamGroups;
+use crate::guard::Gradients;
 use crate::matrix::{Matrix, MatrixLayout, Shape};
 use crate::policy::{Policy, Selection};
-use crate::ranges::{check, finite_positive};
-use crate::recipe::{ParamGroups, Recipe};
+use crate::recipe::Recipe;
 use crate::sampling::Sampling;
 
 /// Coordinates of a chunk.
@@ -367,7 +368,11 @@ pub struct Plan {
     pub workspaces: [u64; 5],
     /// Where each tensor's words begin.
     pub(crate) words: Vec<Words>,
-    /// Where the chunks' sums of squares begin among the counters: of the gradients to be clipped (`None` if they are not),
+    /// Whether gradients of several micro-batches are added up.
+    pub accumulates: bool,
+    /// What its kernels do with gradients.
+    pub gradients: Gradients,
+    /// Where the chunks' sums of squares begin among the counters: of gradients that are guarded (`None` if they are not),
     /// of a matrix base's directions, and of its gradients.
     pub norms: Option<u32>,
     pub(crate) matrix_norms: [u32; 2],
@@ -387,6 +392,12 @@ impl Plan {
         limits: PlanLimits,
     ) -> Result<Self, Error> {
         let names = validate(specs, groups)?;
+        if ownership == Ownership::Stateless && (groups.gradients().skips || groups.accumulation() > 1) {
+            return Err(Error::Plan(
+                "an optimizer without state keeps neither counts of skipped steps nor sums of gradients"
+                    .to_owned(),
+            ));
+        }
         let mut plan = Self {
             ownership,
             tensors: Vec::with_capacity(specs.len()),
@@ -400,6 +411,8 @@ impl Plan {
             samples: 0,
             workspaces: [0; 5],
             words: Vec::new(),
+            accumulates: groups.accumulation() > 1,
+            gradients: groups.gradients(),
             norms: None,
             matrix_norms: [0; 2],
             names,
@@ -408,7 +421,7 @@ impl Plan {
         plan.cut_pages(limits);
         plan.cut_pieces();
         plan.place_matrices(limits)?;
-        plan.place_counters(groups.max_grad_norm().is_some(), limits)?;
+        plan.place_counters(limits)?;
         Ok(plan)
     }
 
@@ -462,7 +475,8 @@ impl Plan {
                 }
         };
         let arenas = 4 * self.blocks.iter().map(words).sum::<u64>();
-        arenas + self.scratch_memory()
+        let sums = if self.accumulates { 4 * self.blocks.iter().map(|b| b.len).sum::<u64>() } else { 0 };
+        arenas + sums + self.scratch_memory()
     }
 
     /// Bytes of the buffers that the kernels of a step hand to each other: what `memory` has besides parameters, gradients
@@ -665,7 +679,7 @@ impl Plan {
         within("max_buffer_size", largest, limits.buffer)
     }
 
-    fn place_counters(&mut self, clipped: bool, limits: PlanLimits) -> Result<(), Error> {
+    fn place_counters(&mut self, limits: PlanLimits) -> Result<(), Error> {
         fn take(words: &mut u64, count: u64) -> u32 {
             *words += count;
             (*words - count) as u32
@@ -684,7 +698,7 @@ impl Plan {
             }
         }
         let chunks = u64::from(self.tensors[self.tensors.len() - 1].chunks.end);
-        if clipped {
+        if self.gradients.guarded {
             self.norms = Some(take(&mut self.counters, chunks));
         }
         if self.classes.iter().any(|class| class.base.is_matrix()) {
@@ -716,15 +730,7 @@ pub(crate) fn largest_tensor(specs: &[TensorSpec]) -> u64 {
 }
 
 pub(crate) fn validate(specs: &[TensorSpec], groups: &ParamGroups) -> Result<HashMap<String, usize>, Error> {
-    if groups.recipes().is_empty() {
-        return Err(Error::Plan("there must be at least one parameter group".to_owned()));
-    }
-    for recipe in groups.recipes() {
-        recipe.validate()?;
-    }
-    if let Some(max_norm) = groups.max_grad_norm() {
-        check("max_grad_norm", max_norm, finite_positive)?;
-    }
+    groups.validate()?;
     if specs.is_empty() {
         return Err(Error::Plan("there must be at least one tensor".to_owned()));
     }

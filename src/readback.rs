@@ -44,6 +44,16 @@ pub(crate) fn read(
     }
 }
 
+/// A struct of the kernels.
+pub(crate) fn decode<T: encase::ShaderType + encase::internal::CreateFrom>(
+    what: &str,
+    bytes: Vec<u8>,
+) -> Result<T, Error> {
+    let failed =
+        |e: encase::internal::Error| Error::Readback { what: what.to_owned(), reason: e.to_string() };
+    encase::StorageBuffer::new(bytes).create().map_err(failed)
+}
+
 /// Waits for a future whose progress is that of the device.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn block_on<T>(

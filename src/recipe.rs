@@ -9,7 +9,6 @@ use serde_json::Value;
 
 use crate::base::{AdaGo, AdamW, Base, Lion, Muon};
 use crate::error::Error;
-use crate::matrix::Matmul;
 use crate::plan::TensorSpec;
 use crate::policy::{Cautious, CautiousMgup, Grams, Mgup, Plain, Policy, Selection};
 
@@ -257,95 +256,6 @@ impl FromStr for Recipe {
 impl fmt::Display for Recipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name())
-    }
-}
-
-/// Parameter groups: a recipe each, and what holds for all of them. A tensor names its group by index, and a
-/// [`Recipe`] alone is one group.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ParamGroups {
-    recipes: Vec<Recipe>,
-    max_grad_norm: Option<f64>,
-    matmul: Option<Matmul>,
-    may_lack_matrices: bool,
-}
-
-impl ParamGroups {
-    /// The groups' recipes, in order.
-    pub fn recipes(&self) -> &[Recipe] {
-        &self.recipes
-    }
-
-    pub(crate) fn recipes_mut(&mut self) -> &mut [Recipe] {
-        &mut self.recipes
-    }
-
-    /// Clips the gradients of every step to a global norm, by the factor of `torch.nn.utils.clip_grad_norm_`: all
-    /// gradients of the step, of all tensors and groups, are multiplied by min(1, max_norm / (‖g‖₂ + 1e-6)) as they are read; the
-    /// caller's buffers keep theirs. Default off, which costs nothing; on, it costs 4 bytes a parameter, a
-    /// dispatch for each kind of recipe (and page), and one more.
-    ///
-    /// `max_norm` is > 0 and finite; [`GpuOptimizer::new`](crate::GpuOptimizer::new) refuses anything else. If the norm
-    /// is not finite in f32, finite gradients count as 0, and the others spoil their own coordinates.
-    pub fn with_max_grad_norm(self, max_norm: f64) -> Self {
-        Self { max_grad_norm: Some(max_norm), ..self }
-    }
-
-    /// The norm to which gradients are clipped.
-    pub fn max_grad_norm(&self) -> Option<f64> {
-        self.max_grad_norm
-    }
-
-    /// Computes the matrix products of Muon and AdaGO in this way. Default: what suits the kind of adapter.
-    pub fn with_matmul(self, matmul: Matmul) -> Self {
-        Self { matmul: Some(matmul), ..self }
-    }
-
-    /// How matrix products are computed, if that was chosen.
-    pub fn matmul(&self) -> Option<Matmul> {
-        self.matmul
-    }
-
-    /// Accepts groups of Muon or AdaGO in which no tensor is a matrix, as where tensors join later. Otherwise they are refused.
-    pub fn allow_no_matrices(self) -> Self {
-        Self { may_lack_matrices: true, ..self }
-    }
-
-    pub(crate) fn may_lack_matrices(&self) -> bool {
-        self.may_lack_matrices
-    }
-
-    /// A recipe for each row of step scalars: the groups' own, then, if any has one, the fallbacks.
-    pub(crate) fn rows(&self) -> Vec<Recipe> {
-        let fallbacks: Vec<_> = self.recipes.iter().map(Recipe::fallback).collect();
-        let own = self.recipes.iter().copied();
-        if fallbacks.iter().all(Option::is_none) {
-            return own.collect();
-        }
-        own.clone().chain(own.zip(fallbacks).map(|(own, fallback)| fallback.unwrap_or(own))).collect()
-    }
-
-    /// The row of a tensor.
-    pub(crate) fn row_of(&self, spec: &TensorSpec) -> usize {
-        let falls_back = self.recipes[spec.group].fallback().is_some() && spec.matrix().is_none();
-        spec.group + if falls_back { self.recipes.len() } else { 0 }
-    }
-
-    /// What steps a tensor: its group's recipe, or that one's fallback.
-    pub fn recipe_of(&self, spec: &TensorSpec) -> Recipe {
-        self.recipes[spec.group].on(spec)
-    }
-}
-
-impl From<Recipe> for ParamGroups {
-    fn from(recipe: Recipe) -> Self {
-        vec![recipe].into()
-    }
-}
-
-impl From<Vec<Recipe>> for ParamGroups {
-    fn from(recipes: Vec<Recipe>) -> Self {
-        Self { recipes, max_grad_norm: None, matmul: None, may_lack_matrices: false }
     }
 }
 

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use crate::error::{Error, Missing};
+use crate::groups::ParamGroups;
 use crate::kernel::{Kernel, TENSORS_HEADER, TensorEntry, all_kernels};
 use crate::matrix::TILE;
 use crate::plan::{self, CHUNK, Chunk, Ownership, Plan, PlanLimits, ROWS, TensorSpec, WORKGROUP};
-use crate::recipe::ParamGroups;
 
 /// The limits that a list of tensors and groups needs.
 ///
@@ -38,7 +38,7 @@ impl Requirements {
     /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.
     pub fn new(specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self, Error> {
         let groups = groups.into();
-        let clips = groups.max_grad_norm().is_some();
+        let guarded = groups.gradients().guarded;
         plan::validate(specs, &groups)?;
         let limits = wgpu::Limits::default();
         // A matrix is bound whole while it is orthogonalised.
@@ -50,8 +50,8 @@ impl Requirements {
         let storage = all_kernels()
             .into_iter()
             .filter(|kernel| match kernel {
-                Kernel::Clip => clips,
-                Kernel::Norm { base, .. } => clips || base.is_matrix(),
+                Kernel::Guard => guarded,
+                Kernel::Norm { base, .. } => guarded || base.is_matrix(),
                 _ => true,
             })
             .filter(|kernel| kinds.iter().any(|&(base, policy)| kernel.serves(base, policy)))

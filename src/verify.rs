@@ -6,10 +6,11 @@
 
 use crate::base::Base;
 use crate::error::Error;
+use crate::groups::ParamGroups;
 use crate::optimizer::GpuOptimizer;
 use crate::plan::{SMALL, TensorSpec};
 use crate::policy::{Cautious, Normalizer, Policy, Selection};
-use crate::recipe::{ParamGroups, Recipe};
+use crate::recipe::Recipe;
 use crate::reference;
 use crate::sampling::Sampling;
 

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Gpu, gpus};
+use common::{Gpu, gpus, read};
 use wgpu_optim::base::{AdamW, Base};
 use wgpu_optim::{
     Error, GpuOptimizer, Recipe, Requirements, TensorBuffers, TensorSlice, TensorSpec, reference, verify,
@@ -228,21 +228,6 @@ fn slices<'a>(
         (without != Some(i)).then(|| TensorBuffers::new(slice(*param, i), slice(*grad, i)))
     };
     offsets.iter().enumerate().map(of).collect()
-}
-
-fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<u8> {
-    let staging = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-        label: None,
-        size: buffer.size(),
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    });
-    let mut copy = encoder(gpu);
-    copy.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-    gpu.queue.submit([copy.finish()]);
-    staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
-    gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
-    staging.get_mapped_range(..).unwrap().to_vec()
 }
 
 #[test]

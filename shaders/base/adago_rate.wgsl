@@ -7,7 +7,7 @@ fn gradient_total(lane: u32, tensor: u32) -> f32 {
 fn set_rate(tensor: u32, row: Row, norm: f32) {
     // Bits, because a compiler may assume that infinity and NaN do not occur: they count as `clip`, and do not stay.
     let finite = (bitcast<u32>(norm) & 0x7f800000u) != 0x7f800000u;
-    let n = min(clip(vec4<f32>(select(3e38, norm, finite))).x, row.clip);
+    let n = min(select(3e38, norm, finite), row.clip);
     let a = tensors.each[tensor].accumulator + n * n;
     tensors.each[tensor].accumulator = a;
     tensors.each[tensor].rate = max(row.min_step, row.lr * n / sqrt(row.accumulator_init + a));

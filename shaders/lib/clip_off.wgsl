@@ -1,5 +1,5 @@
-// Gradients as they are.
+// g ← limit(g · grad_scale)
 
-fn clip(g: vec4<f32>) -> vec4<f32> {
-    return g;
+fn clip(g: vec4<f32>, row: Row) -> vec4<f32> {
+    return limit(row.grad_scale * g, row);
 }

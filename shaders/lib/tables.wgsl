@@ -64,7 +64,16 @@ struct Row {
     lr: f32,                // of AdaGO, like the others below
     clip: f32,
     min_step: f32,
-    @size(184) accumulator_init: f32,   // a₀, the square
+    accumulator_init: f32,  // a₀, the square
+    grad_scale: f32,        // what gradients are multiplied by
+    max_grad_value: f32,
+    ln_beta1: f32,          // for the bias corrections where steps may be skipped
+    ln_beta2: f32,
+    corrects: u32,          // which scalars they apply to
+    skips: u32,             // 1 where a gradient that is not finite skips the step
+    growth: f32,            // of the scale of the loss
+    backoff: f32,
+    @size(148) growth_interval: u32,    // 0 for a scale that stays
 }
 
 // A place in the order of selection: behind the keys above `key`, and those at `key` with an index below `limit`.
@@ -103,11 +112,18 @@ struct Tensor {
     inverse_norm: f32,      // 1 / (‖d‖ + 1e-7)
     rate: f32,              // of the orthogonalised direction
     accumulator: f32,       // Σ n² of AdaGO
+    skipped: u32,           // steps that it was to take and did not
 }
 
 struct Tensors {
+    loss_scale: f32,        // what the loss is multiplied by, first so that it can be bound alone
     grad_norm: f32,         // over all tensors of the step, before it is clipped
-    grad_scale: f32,        // what the gradients are multiplied by to clip it
+    norm_factor: f32,       // what the gradients are multiplied by to clip it
+    unscale: f32,           // 1 / loss_scale, of this step
+    skip: u32,              // 1 if this step changes nothing
+    skipped: u32,           // steps that were
+    grown: u32,             // steps since the scale of the loss changed
+    broken: u32,            // the first tensor with a gradient that is not finite, or 0xffffffff
     each: array<Tensor>,
 }
 

@@ -6,7 +6,7 @@ fn total_of(lane: u32, norms: u32, tensor: u32) -> f32 {
     let count = (tensors.each[tensor].numel + CHUNK - 1u) / CHUNK;
     var squares = 0.0;
     for (var c = lane; c < count; c += WORKGROUP) {
-        squares += bitcast<f32>(atomicLoad(&counters[first + c]));
+        squares += abs(bitcast<f32>(atomicLoad(&counters[first + c])));
     }
     let total = sum_over_lanes(lane, squares);
     // Another sum may follow.
@@ -22,7 +22,7 @@ fn measure(
     let matrix = chunks[grid.first + workgroup.y];
     let direction = total_of(lane, grid.norms, matrix.tensor);
     let gradient = gradient_total(lane, matrix.tensor);
-    if lane == 0u {
+    if lane == 0u && !skips() {
         tensors.each[matrix.tensor].inverse_norm = 1.0 / (sqrt(direction) + 1e-7);
         set_rate(matrix.tensor, rows[matrix.row], sqrt(gradient));
     }

@@ -9,8 +9,9 @@
 //! steps are multiplied first, Q ← B Q and A ← B A B, all of them symmetric, which takes two more of the size of A:
 //! `X ← Q X` is the only product with X besides X Xᵀ then (Gram Newton–Schulz).
 
-use super::{Operands, Over, Share, Writer, clip, select};
-use crate::kernel::{Access, Grid, Kernel};
+use super::{Operands, Over, Share, Writer, guard, select};
+use crate::guard::Gradients;
+use crate::kernel::{Access, Grid, Kernel, Measured};
 use crate::matrix::{Matmul, Shape, triangle};
 use crate::plan::{BaseKind, Matrices, PolicyKind, WORKGROUP};
 
@@ -29,7 +30,7 @@ pub(super) fn step(writer: &mut Writer<'_>) {
 fn directions(writer: &mut Writer<'_>) {
     let (base, access, policy) = (writer.base(), writer.access(), writer.policy());
     if base == BaseKind::Adago {
-        writer.per_page(Kernel::Norm { base, access }, Over::Chunks, clip::bytes);
+        writer.per_page(Kernel::Norm { base, access, of: Measured::Clipped }, Over::Chunks, guard::bytes);
         writer.last_grid().norms = writer.plan.matrix_norms[1];
     }
     match policy {
@@ -58,8 +59,9 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
     let (base, matmul) = (writer.base(), writer.matmul);
     let class = &writer.plan.classes[writer.class];
     let Matrices { shape, steps } = class.matrices.expect("a matrix base has matrices");
-    let norm = Kernel::Norm { base, access: Access { vectorized: true, clipped: false } };
-    writer.per_page(norm, Over::Chunks, clip::bytes);
+    let access = Access { vectorized: true, gradients: Gradients::default() };
+    let norm = Kernel::Norm { base, access, of: Measured::Directions };
+    writer.per_page(norm, Over::Chunks, guard::bytes);
     writer.last().operands = Operands::Workspaces([0, 1, 2]);
     writer.last_grid().norms = writer.plan.matrix_norms[0];
 
@@ -79,8 +81,8 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
         ..writer.grid()
     };
     let (own, gram) = (16 * vectors, 16 * shape.gram_slot());
-    let clipped = writer.plan.norms.is_some();
-    writer.per_matrix(Kernel::Measure { base, clipped }, grid, [0, 1, 2], 1, 0);
+    let skips = writer.plan.gradients.skips;
+    writer.per_matrix(Kernel::Measure { base, skips }, grid, [0, 1, 2], 1, 0);
     writer.per_matrix(Kernel::Enter, grid, [0, 1, 2], vectors.div_ceil(LANES), 2 * own);
     let mut products = Products { writer: &mut *writer, matmul, shape, grid, own, gram };
     let (mut x, mut next) = (0, 1);

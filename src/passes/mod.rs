@@ -11,9 +11,10 @@
 //! A matrix base goes through the same stages to its direction, `direct` in place of stream, then orthogonalises it, and ends
 //! with stream: see `matrix.rs`.
 //!
-//! Clipping the gradients' norm puts norm and clip_factor before all others.
+//! Clipping the gradients' norm, and skipping where one is not finite, put norm and guard before all others.
 
-mod clip;
+mod accumulate;
+mod guard;
 mod matrix;
 mod score;
 mod select;
@@ -55,6 +56,8 @@ pub struct Dispatch {
 pub struct Schedule {
     /// The dispatches.
     pub dispatches: Vec<Dispatch>,
+    /// Those that add a micro-batch to the gradients of a step, where it has several; the last one's are before the step's own.
+    pub accumulate: Vec<Dispatch>,
     /// What each of them works on.
     pub grids: Vec<Grid>,
 }
@@ -62,20 +65,23 @@ pub struct Schedule {
 impl Schedule {
     /// The dispatches of a step over all tensors of a plan, where a dimension of a dispatch has at most `workgroups`.
     pub fn new(plan: &Plan, workgroups: u32, matmul: Matmul) -> Self {
-        let mut schedule = Self { dispatches: Vec::new(), grids: Vec::new() };
-        let mut write = |class: usize, stage: &dyn Fn(&mut Writer<'_>)| {
+        let mut schedule = Self { dispatches: Vec::new(), accumulate: Vec::new(), grids: Vec::new() };
+        let write = |schedule: &mut Self, class: usize, stage: &dyn Fn(&mut Writer<'_>)| {
             let Class { pages, tensors, .. } = plan.classes[class].clone();
-            let schedule = &mut schedule;
             stage(&mut Writer { plan, class, pages, tensors, workgroups, matmul, schedule });
         };
+        if plan.accumulates {
+            (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &accumulate::add));
+            schedule.accumulate = std::mem::take(&mut schedule.dispatches);
+        }
         if plan.norms.is_some() {
             for class in 0..plan.classes.len() {
-                write(class, &clip::norm);
+                write(&mut schedule, class, &guard::norm);
             }
-            write(0, &clip::factor);
+            write(&mut schedule, 0, &guard::guard);
         }
         for class in 0..plan.classes.len() {
-            write(class, &step);
+            write(&mut schedule, class, &step);
         }
         schedule
     }
@@ -106,7 +112,7 @@ impl Schedule {
         [x, count.div_ceil(x), 1]
     }
 
-    /// Bytes that a step reads and writes in storage buffers, tables left out, summed over its dispatches: with as many
+    /// Bytes that a step of one batch reads and writes in storage buffers, tables left out, summed over its dispatches: with as many
     /// candidates as are expected, and no bracket missed.
     pub fn bytes(&self) -> u64 {
         self.dispatches.iter().map(|d| d.bytes).sum()
@@ -145,6 +151,8 @@ pub(crate) enum Operands {
     Workspaces([usize; 3]),
     /// Parameters, gradients and orthogonalised directions, which lie in this workspace.
     Orthogonal(usize),
+    /// The sums of gradients, and gradients.
+    Sums,
 }
 
 /// What a dispatch has one workgroup for.
@@ -207,7 +215,7 @@ impl Writer<'_> {
 
     /// How kernels reach the tensors of arenas.
     fn access(&self) -> Access {
-        Access { vectorized: true, clipped: self.plan.norms.is_some() }
+        Access { vectorized: true, gradients: self.plan.gradients }
     }
 
     /// One dispatch a page; `bytes` of what lies in it.

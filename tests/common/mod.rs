@@ -43,3 +43,19 @@ pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
     );
     gpus
 }
+
+/// All of a buffer.
+pub fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<u8> {
+    let staging = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: buffer.size(),
+        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let mut copy = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    copy.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
+    gpu.queue.submit([copy.finish()]);
+    staging.map_async(wgpu::MapMode::Read, .., |result| result.unwrap());
+    gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    staging.get_mapped_range(..).unwrap().to_vec()
+}

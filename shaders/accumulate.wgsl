@@ -1,0 +1,18 @@
+// Σ ← Σ + g, over the micro-batches of a step: one chunk a workgroup. The sum lies where a step has its parameters.
+
+@compute @workgroup_size(32)
+fn accumulate(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = linear(workgroup, workgroups);
+    if at < grid.count {
+        let chunk = chunks[grid.first + at];
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            let sum = load_param(chunk.param / 4u + j, lanes) + load_grad(chunk.grad / 4u + j, lanes);
+            store_param(chunk.param / 4u + j, lanes, sum);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+// What becomes of a step, from the sums of its gradients' chunks: their norm and the factor that clips it,
+//     norm_factor = min(1, max_grad_norm / (grad_norm + 1e-6)), 0 if that norm is not finite,
+// whether the step is skipped, because a gradient is not finite, and the scale of the next loss. One workgroup. Leaves the
+// sums cleared, for tensors that the next step leaves out.
+
+const PRESENT: u32 = 0x80000000u;
+const NOT_FINITE: u32 = 0xffffffffu;
+const EXPONENT: u32 = 0x7f800000u;
+const NONE: u32 = 0xffffffffu;
+
+var<workgroup> broken: atomic<u32>;     // the first tensor with a gradient that is not finite
+
+// Bits, because a compiler may assume that infinity and NaN do not occur.
+fn is_finite(x: f32) -> bool {
+    return (bitcast<u32>(x) & EXPONENT) != EXPONENT;
+}
+
+@compute @workgroup_size(256)
+fn guard(@builtin(local_invocation_index) lane: u32) {
+    if lane == 0u {
+        atomicStore(&broken, NONE);
+    }
+    workgroupBarrier();
+    var squares = 0.0;
+    // Not the uniform itself: some drivers compile a kernel anew for each value that bounds a loop.
+    let end = select(0u, grid.count, lane < WORKGROUP);
+    for (var c = lane; c < end; c += WORKGROUP) {
+        let word = atomicLoad(&counters[grid.norms + c]);
+        if word == NOT_FINITE {
+            atomicMin(&broken, chunks[c].tensor);
+        } else {
+            squares += bitcast<f32>(word & ~PRESENT);
+        }
+    }
+    let total = sum_over_lanes(lane, squares);
+    let found = atomicLoad(&broken);
+    let row = rows[0];
+    let skip = found != NONE && row.skips == 1u;
+    if lane == 0u {
+        let norm = bitcast<f32>(select(bitcast<u32>(sqrt(total)), EXPONENT, found != NONE));
+        let clipped = select(0.0, min(1.0, row.max_grad_norm / (norm + 1e-6)), is_finite(total) && found == NONE);
+        tensors.grad_norm = norm;
+        tensors.norm_factor = select(1.0, clipped, row.max_grad_norm > 0.0);
+        tensors.broken = found;
+        tensors.skip = select(0u, 1u, skip);
+        tensors.skipped += select(0u, 1u, skip);
+
+        let scale = tensors.loss_scale;
+        tensors.unscale = 1.0 / scale;
+        if row.growth_interval > 0u {
+            let since = tensors.grown + 1u;
+            let grows = since >= row.growth_interval && is_finite(scale * row.growth);
+            let kept = select(scale, scale * row.growth, grows);
+            // Not down to 0, which nothing could be divided by.
+            tensors.loss_scale = select(kept, max(scale * row.backoff, 1e-30), skip);
+            tensors.grown = select(since, 0u, skip || since >= row.growth_interval);
+        }
+    }
+    if skip {
+        for (var t = lane; t < arrayLength(&tensors.each); t += WORKGROUP) {
+            if atomicLoad(&counters[grid.norms + tensors.each[t].first_chunk]) != 0u {
+                tensors.each[t].skipped += 1u;
+            }
+        }
+    }
+    storageBarrier();
+    for (var c = lane; c < end; c += WORKGROUP) {
+        atomicStore(&counters[grid.norms + c], 0u);
+    }
+}

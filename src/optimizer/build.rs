@@ -1,0 +1,270 @@
+//! Buffers, bind groups and pipelines of an optimizer.
+
+use std::sync::Arc;
+
+use encase::ShaderType;
+
+use super::{GpuOptimizer, PageGroups, operand_ranges, range};
+use crate::error::Error;
+use crate::groups::ParamGroups;
+use crate::kernel::{Grid, Header, Kernels, STRIDE, TENSORS_HEADER, TensorEntry, table};
+use crate::matrix::{Matmul, Matrix};
+use crate::passes::{Operands, Schedule};
+use crate::plan::{Chunk, Ownership, Plan, PolicyKind, ROWS, TensorSpec};
+use crate::requirements::{Requirements, plan_limits};
+use crate::ring::Ring;
+
+impl GpuOptimizer {
+    pub(super) async fn build(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: ParamGroups,
+        ownership: Ownership,
+        compiled: Option<&Kernels>,
+    ) -> Result<Self, Error> {
+        let limits = device.limits();
+        Requirements::new(specs, groups.clone())?.check(&limits)?;
+        let plan = Plan::new(specs, &groups, ownership, plan_limits(&limits))?;
+        if let Some(matmul) = groups.matmul().filter(|matmul| !matmul.is_supported(device)) {
+            return Err(Error::Plan(format!(
+                "matrix products by {matmul:?} need {}",
+                match matmul {
+                    Matmul::TilesF16 => "a device with the feature SHADER_F16",
+                    _ => "a device with the feature SUBGROUP on an adapter with subgroups of 8",
+                }
+            )));
+        }
+        let scopes = [
+            device.push_error_scope(wgpu::ErrorFilter::Validation),
+            device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),
+            device.push_error_scope(wgpu::ErrorFilter::Internal),
+        ];
+        let optimizer = Self::allocate(device, queue, groups, plan, compiled);
+        let errors: Vec<_> = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect();
+        for error in errors {
+            if let Some(error) = error.await {
+                return Err(Error::Gpu(error.to_string()));
+            }
+        }
+        log::debug!(
+            "{} tensors, {} parameters, {} dispatches a step, {} bytes of buffers",
+            optimizer.plan.tensors.len(),
+            optimizer.plan.numel(),
+            optimizer.schedule.dispatches.len(),
+            optimizer.plan.memory(),
+        );
+        Ok(optimizer)
+    }
+
+    fn allocate(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        groups: ParamGroups,
+        plan: Plan,
+        compiled: Option<&Kernels>,
+    ) -> Self {
+        let storage = wgpu::BufferUsages::STORAGE;
+        let copies = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        // wgpu clears new buffers: state begins at zero.
+        let buffer = |what: &str, size: u64, usage| {
+            device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some(&format!("wgpu-optim.{what}")),
+                size: size.max(4),
+                usage,
+                mapped_at_creation: false,
+            })
+        };
+        let filled = |what: &str, bytes: &[u8], usage: wgpu::BufferUsages| {
+            let buffer = buffer(what, bytes.len() as u64, usage | copies);
+            queue.write_buffer(&buffer, 0, bytes);
+            buffer
+        };
+
+        let matmul = groups.matmul().unwrap_or_else(|| Matmul::of(device));
+        let schedule = Schedule::new(&plan, device.limits().max_compute_workgroups_per_dimension, matmul);
+        let kernels = Kernels::new(device, &plan, &schedule, compiled);
+        let mut arenas = Vec::new();
+        let mut states: Vec<Vec<wgpu::Buffer>> = Vec::new();
+        let mut sums = Vec::new();
+        for block in &plan.blocks {
+            if plan.ownership == Ownership::Arenas {
+                arenas
+                    .push(["arena.param", "arena.grad"].map(|w| buffer(w, 4 * block.len, storage | copies)));
+            }
+            let names = match plan.ownership {
+                Ownership::Stateless => &[],
+                _ => plan.classes[block.class].base.state_names(),
+            };
+            let state = |name: &&str| buffer(&format!("state.{name}"), 4 * block.len, storage | copies);
+            states.push(names.iter().map(state).collect());
+            if plan.accumulates {
+                sums.push(buffer("sum", 4 * block.len, storage | copies));
+            }
+        }
+        let scratch: Vec<_> =
+            plan.scratch_blocks.iter().map(|&size| buffer("scratch", size, storage | copies)).collect();
+        let workspaces = plan.workspaces.map(|size| buffer("workspace", size.max(16), storage));
+
+        let entries: Vec<_> = plan
+            .tensors
+            .iter()
+            .zip(&plan.words)
+            .map(|(tensor, words)| {
+                let recipe = groups.recipe_of(&tensor.spec);
+                let matrix = tensor.spec.matrix().filter(|_| recipe.base.newton_schulz().is_some());
+                let own = TensorEntry {
+                    k: tensor.k as u32,
+                    numel: tensor.numel as u32,
+                    first_chunk: tensor.chunks.start,
+                    tall: u32::from(matrix.is_some_and(Matrix::is_tall)),
+                    rate: matrix.map_or(1.0, |matrix| recipe.base.rate(matrix)) as f32,
+                    ..TensorEntry::default()
+                };
+                let Some(sampling) = tensor.sampling else { return own };
+                let exact = plan.classes[plan.blocks[tensor.block].class].policy == PolicyKind::Mgup;
+                TensorEntry {
+                    histogram: words.histogram,
+                    sample: words.sample,
+                    stride: sampling.stride,
+                    strata: sampling.strata,
+                    rank_high: if exact { sampling.high } else { sampling.middle },
+                    rank_low: if exact { sampling.low } else { 0 },
+                    candidates: words.candidates,
+                    capacity: sampling.capacity,
+                    list: words.list,
+                    list_capacity: sampling.boundary,
+                    ..own
+                }
+            })
+            .collect();
+        let mut header = encase::StorageBuffer::new(Vec::with_capacity(TENSORS_HEADER as usize));
+        header.write(&Header::new(&groups)).expect("a vector grows");
+        let header = header.into_inner();
+        let tensors = {
+            let usage = storage | wgpu::BufferUsages::UNIFORM;
+            filled("table.tensors", &[header, table(&entries)].concat(), usage)
+        };
+        let chunks = filled("table.chunks", &table(&plan.chunks), storage);
+        let mut grids = vec![0; schedule.grids.len() * STRIDE as usize];
+        for (grid, at) in schedule.grids.iter().zip(grids.chunks_exact_mut(STRIDE as usize)) {
+            let mut bytes = encase::UniformBuffer::new(Vec::new());
+            bytes.write(grid).expect("a vector grows");
+            at[..bytes.as_ref().len()].copy_from_slice(bytes.as_ref());
+        }
+        let grids = filled("table.grids", &grids, wgpu::BufferUsages::UNIFORM);
+        let own_table = plan.ownership != Ownership::Arenas;
+        let table_bytes = Chunk::min_size().get() * if own_table { plan.chunks.len() as u64 } else { 1 };
+        let rows = match plan.ownership {
+            Ownership::Arenas => groups.row_count(),
+            // Each tensor may have a row of its own, and a batch for each page that it has a part in, with four grids: over
+            // its chunks, over them for the norm of AdaGO, over its pieces, and over these for the last time; and five as a
+            // matrix: over X Xᵀ, its polynomial, and three orders of factors.
+            _ => plan.tensors.len() + 4 * (plan.tensors.len() + plan.pages.len()) + 5 * plan.tensors.len(),
+        };
+        let slot_bytes = STRIDE * rows as u64 + table_bytes;
+        let ring = Ring::new(device, slot_bytes, table_bytes.max(STRIDE * ROWS as u64));
+
+        let group = |what: &str, layout: &wgpu::BindGroupLayout, resources: &[wgpu::BindingResource<'_>]| {
+            let entries: Vec<_> = resources
+                .iter()
+                .enumerate()
+                .map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource: resource.clone() })
+                .collect();
+            device.create_bind_group(&wgpu::BindGroupDescriptor {
+                label: Some(&format!("wgpu-optim.{what}")),
+                layout,
+                entries: &entries,
+            })
+        };
+        let rows = range(&ring.buffer, 0, STRIDE * ROWS as u64);
+        let tables = [(&grids, &chunks, chunks.size()), (&ring.buffer, &ring.buffer, table_bytes)].map(
+            |(grids, chunks, table_bytes)| {
+                group(
+                    "tables",
+                    &kernels.tables,
+                    &[
+                        range(grids, 0, Grid::min_size().get()),
+                        rows.clone(),
+                        range(chunks, 0, table_bytes),
+                        tensors.as_entire_binding(),
+                    ],
+                )
+            },
+        );
+        let counters = buffer("counters", 4 * plan.counters, storage);
+        let counters = group("counters", &kernels.counters, &[counters.as_entire_binding()]);
+        let samples = buffer("samples", 4 * plan.samples.max(4), storage | copies);
+        let samples = group("samples", &kernels.scratch, &[samples.as_entire_binding()]);
+        let launches = buffer(
+            "launches",
+            12 * plan.classes.len() as u64,
+            storage | copies | wgpu::BufferUsages::INDIRECT,
+        );
+        let launches_group = group("launches", &kernels.scratch, &[launches.as_entire_binding()]);
+        let empty = group("empty", &kernels.empty, &[]);
+        let operands: Vec<_> = (0..plan.classes.len()).map(|class| schedule.operands(class)).collect();
+        let pages = plan
+            .pages
+            .iter()
+            .map(|page| {
+                let class = &plan.classes[page.class];
+                let part = |buffer| range(buffer, 4 * page.offset, 4 * page.len);
+                let workspace = |index: usize| range(&workspaces[index], 0, 4 * page.len);
+                let own = arenas.get(page.block).map_or(Vec::new(), |[param, grad]| {
+                    let sum = sums.get(page.block);
+                    let own = |operands| {
+                        // Where gradients are added up, a step takes the sums.
+                        let grad = part(sum.unwrap_or(grad));
+                        let mut ranges = operand_ranges(operands, part(param), grad, workspace);
+                        if !matches!(operands, Operands::Orthogonal(_)) {
+                            ranges.extend(states[page.block].iter().map(part));
+                        }
+                        (operands, group("tensors", &kernels.tensors[&class.base], &ranges))
+                    };
+                    let add = sum
+                        .map(|sum| (Operands::Sums, group("sums", &kernels.sums, &[part(sum), part(grad)])));
+                    operands[page.class].iter().copied().map(own).chain(add).collect()
+                });
+                let (block, offset, size) = page.scratch;
+                let scratch = (class.policy.bits(class.base) > 0)
+                    .then(|| group("scratch", &kernels.scratch, &[range(&scratch[block], offset, size)]));
+                PageGroups { own, scratch }
+            })
+            .collect();
+        let order = |order: [usize; 3]| {
+            let all = order.map(|index| workspaces[index].as_entire_binding());
+            (order, group("workspaces", &kernels.workspaces, &all))
+        };
+        let orders = schedule.orders().into_iter().map(order).collect();
+        Self {
+            device: device.clone(),
+            queue: queue.clone(),
+            steps: vec![0; plan.tensors.len()],
+            initial: groups.recipes().to_vec(),
+            groups,
+            plan,
+            schedule,
+            kernels,
+            ring,
+            arenas,
+            states,
+            sums,
+            micro_batches: 0,
+            recorded: 0,
+            grad_scale: 1.0,
+            reported: Arc::default(),
+            scratch,
+            workspaces,
+            orders,
+            tensors,
+            tables,
+            counters,
+            samples,
+            launches: (launches, launches_group),
+            empty,
+            pages,
+            operands,
+        }
+    }
+}

@@ -1,0 +1,348 @@
+//! [`GpuOptimizer`]: owns the state, records the steps.
+
+mod access;
+mod build;
+mod record;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+
+use crate::error::Error;
+use crate::groups::ParamGroups;
+use crate::kernel::Kernels;
+use crate::passes::{DIRECTIONS, Operands, Schedule};
+use crate::plan::{Ownership, Plan, TensorSpec};
+use crate::ranges::{check, finite_non_negative, finite_positive};
+use crate::recipe::Recipe;
+use crate::ring::Ring;
+
+/// Optimizer steps on a GPU.
+///
+/// It borrows a device and a queue, keeps all state in storage buffers, and records a step into the caller's encoder.
+/// Parameters and gradients lie either in its own arenas ([`GpuOptimizer::new`]) or in buffers of the caller, given anew
+/// each step ([`GpuOptimizer::for_buffers`]); the state, too, may be the caller's ([`GpuOptimizer::stateless`]).
+///
+/// Everything is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
+/// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other, except within its
+/// matrix under Muon and AdaGO, and through the norm that gradients are clipped to.
+pub struct GpuOptimizer {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    groups: ParamGroups,
+    /// The recipes before any learning rate was set: a fallback's keeps its proportion to these.
+    initial: Vec<Recipe>,
+    plan: Plan,
+    schedule: Schedule,
+    kernels: Kernels,
+    ring: Ring,
+    /// Parameter and gradient buffers of each block, where the optimizer owns them.
+    arenas: Vec<[wgpu::Buffer; 2]>,
+    /// State buffers of each block.
+    states: Vec<Vec<wgpu::Buffer>>,
+    scratch: Vec<wgpu::Buffer>,
+    /// Where matrices are orthogonalised, and, for each order that dispatches use them in, the group.
+    workspaces: [wgpu::Buffer; 5],
+    orders: HashMap<[usize; 3], wgpu::BindGroup>,
+    /// The `Tensors` of the kernels: the gradients' norm, then an entry a tensor.
+    tensors: wgpu::Buffer,
+    /// The tables of the plan, and those of a step in a slot of the ring.
+    tables: [wgpu::BindGroup; 2],
+    counters: wgpu::BindGroup,
+    samples: wgpu::BindGroup,
+    /// For each class, the workgroups of the kernels that run where a bracket missed; and the buffer bound.
+    launches: (wgpu::Buffer, wgpu::BindGroup),
+    empty: wgpu::BindGroup,
+    pages: Vec<PageGroups>,
+    /// Of each class, the kinds of operands over its tensors.
+    operands: Vec<Vec<Operands>>,
+    /// Steps that each tensor was part of, those included that the GPU skipped.
+    steps: Vec<u64>,
+    /// Steps that were recorded: the place in the schedules of learning rates.
+    recorded: u64,
+    /// What gradients are multiplied by.
+    grad_scale: f64,
+    /// Sums of gradients of each block, where a step has several micro-batches; and how many of them are recorded.
+    sums: Vec<wgpu::Buffer>,
+    micro_batches: u32,
+    /// Skipped steps that were reported as errors.
+    reported: Arc<AtomicU32>,
+}
+
+/// The bind groups of a page.
+struct PageGroups {
+    /// With its part of the arenas, where there are any: for each kind of operands.
+    own: Vec<(Operands, wgpu::BindGroup)>,
+    scratch: Option<wgpu::BindGroup>,
+}
+
+/// What selection did to a tensor in the last step that ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Selected {
+    /// K = ⌊τ d⌋ under `mgup`, 0 under other policies.
+    pub k: u64,
+    /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
+    pub count: u64,
+    /// How many coordinates lay between the ends of the sample's bracket and had to be ranked: exact `mgup` on more than
+    /// 4,096 coordinates, 0 otherwise.
+    pub candidates: u64,
+    /// Whether the bracket did not hold the K-th largest score, or more candidates than there is room for, so that full
+    /// histograms had to find it: the step was right, and slower.
+    pub missed: bool,
+}
+
+/// How [`GpuOptimizer::force_miss`] makes brackets miss.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// The K-th largest lies before the bracket.
+    Above,
+    /// It lies behind it.
+    Below,
+    /// There is no room for candidates.
+    Overflow,
+    /// There is no room for those of the bin at the boundary.
+    Boundary,
+}
+
+impl GpuOptimizer {
+    /// An optimizer that holds parameters and gradients in arenas of its own, both zero at first: fill them with
+    /// [`write_param`](Self::write_param) and [`write_grad`](Self::write_grad), or bind the slices that
+    /// [`param`](Self::param) and [`grad`](Self::grad) return in kernels of your own.
+    ///
+    /// # Errors
+    /// Bad recipes or specs, a device that lacks a limit, or what wgpu reports while buffers and pipelines are made,
+    /// out of memory included.
+    pub async fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Arenas, None).await
+    }
+
+    /// An optimizer that holds only state; the caller gives parameters and gradients each step, to
+    /// [`record_with`](Self::record_with). Nothing of the caller's is kept.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub async fn for_buffers(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Caller, None).await
+    }
+
+    /// An optimizer that holds neither parameters nor state, only what the kernels of a step hand to each other: the
+    /// caller gives all of them each step, to [`record_with`](Self::record_with), with state that begins at zero, and
+    /// says with [`set_steps`](Self::set_steps) how many steps that state has seen.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub async fn stateless(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Stateless, None).await
+    }
+
+    /// Another optimizer on the same device, made for buffers in the same way, for other tensors or groups. It shares the
+    /// pipelines that are compiled already.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub async fn sibling(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self, Error> {
+        let (groups, kernels) = (groups.into(), Some(&self.kernels));
+        Self::build(&self.device, &self.queue, specs, groups, self.plan.ownership, kernels).await
+    }
+
+    /// [`new`](Self::new), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn new_blocking(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        pollster::block_on(Self::new(device, queue, specs, groups))
+    }
+
+    /// [`for_buffers`](Self::for_buffers), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn for_buffers_blocking(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        pollster::block_on(Self::for_buffers(device, queue, specs, groups))
+    }
+
+    /// [`stateless`](Self::stateless), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn stateless_blocking(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        pollster::block_on(Self::stateless(device, queue, specs, groups))
+    }
+
+    /// [`sibling`](Self::sibling), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn sibling_blocking(
+        &self,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self, Error> {
+        pollster::block_on(self.sibling(specs, groups))
+    }
+    /// How everything lies in memory.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Which dispatches make a step.
+    pub fn schedule(&self) -> &Schedule {
+        &self.schedule
+    }
+
+    /// Sets the learning rate of all groups, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is negative or not finite.
+    pub fn set_lr(&mut self, lr: f64) -> Result<(), Error> {
+        (0..self.groups.recipes().len()).try_for_each(|group| self.set_group_lr(group, lr))
+    }
+
+    /// Sets the learning rate of one group, and in proportion that of its fallback, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is negative or not finite, [`Error::Plan`] if there is no such group.
+    pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<(), Error> {
+        check("lr", lr, finite_non_negative)?;
+        self.has_group(group)?;
+        let recipe = self.initial[group].with_lr(lr);
+        recipe.validate()?;
+        self.groups.recipes_mut()[group] = recipe;
+        Ok(())
+    }
+
+    /// Sets the norm to which gradients are clipped, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is not positive and finite; [`Error::Plan`] if the optimizer was made without clipping.
+    pub fn set_max_grad_norm(&mut self, max_norm: f64) -> Result<(), Error> {
+        check("max_grad_norm", max_norm, finite_positive)?;
+        self.clips()?;
+        self.groups = self.groups.clone().with_max_grad_norm(max_norm);
+        Ok(())
+    }
+
+    /// Multiplies the gradients by this from the next recorded step on, before they are limited and clipped: 1/n undoes a loss that
+    /// was multiplied by n. Costs nothing. 1 at first.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is not positive and finite.
+    pub fn set_grad_scale(&mut self, scale: f64) -> Result<(), Error> {
+        check("grad_scale", scale, finite_positive)?;
+        self.grad_scale = scale;
+        Ok(())
+    }
+
+    /// The learning rate of a group in the next step: the one that was set, times the schedule's factor.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if there is no such group, [`Error::Recipe`] if a schedule's function leaves its range.
+    pub fn lr(&self, group: usize) -> Result<f64, Error> {
+        self.has_group(group)?;
+        Ok(self.groups.scheduled(group, self.recorded)?.lr())
+    }
+
+    /// Steps that were recorded: the place in the schedules of learning rates.
+    pub fn recorded_steps(&self) -> u64 {
+        self.recorded
+    }
+
+    /// Sets the place in the schedules of learning rates, as when resuming.
+    pub fn set_recorded_steps(&mut self, steps: u64) {
+        self.recorded = steps;
+    }
+
+    /// Micro-batches that were recorded since the last step.
+    pub fn micro_batches(&self) -> u32 {
+        self.micro_batches
+    }
+
+    fn has_group(&self, group: usize) -> Result<(), Error> {
+        let count = self.initial.len();
+        if group < count {
+            return Ok(());
+        }
+        Err(Error::Plan(format!("there is no parameter group {group}, only {count}")))
+    }
+
+    fn clips(&self) -> Result<(), Error> {
+        if self.groups.max_grad_norm().is_some() {
+            return Ok(());
+        }
+        Err(Error::Plan(
+            "this optimizer does not clip gradients; give its parameter groups a `max_grad_norm`".to_owned(),
+        ))
+    }
+
+    /// The parameter groups, with their learning rates as they are now.
+    pub fn groups(&self) -> &ParamGroups {
+        &self.groups
+    }
+}
+
+impl std::fmt::Debug for GpuOptimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuOptimizer")
+            .field("groups", &self.groups)
+            .field("tensors", &self.plan.tensors.len())
+            .field("parameters", &self.plan.numel())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first two buffers of a bind group of tensors, and the third where that is a workspace.
+fn operand_ranges<'a>(
+    operands: Operands,
+    param: wgpu::BindingResource<'a>,
+    grad: wgpu::BindingResource<'a>,
+    workspace: impl Fn(usize) -> wgpu::BindingResource<'a>,
+) -> Vec<wgpu::BindingResource<'a>> {
+    match operands {
+        Operands::Directions => vec![workspace(DIRECTIONS), grad],
+        Operands::Orthogonal(index) => vec![param, grad, workspace(index)],
+        Operands::Tensors | Operands::Workspaces(_) | Operands::Sums => vec![param, grad],
+    }
+}
+
+fn range(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {
+    wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+        buffer,
+        offset,
+        size: std::num::NonZeroU64::new(size),
+    })
+}

@@ -1,0 +1,542 @@
+//! Steps: what they are given, and their dispatches.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+
+use encase::ShaderType;
+
+use super::{GpuOptimizer, operand_ranges, range};
+use crate::batches::{self, Batch, Layout, Place, Placement};
+use crate::error::Error;
+#[cfg(doc)]
+use crate::groups::ParamGroups;
+use crate::kernel::{ACCUMULATOR, Grid, Kernel, Row, STRIDE};
+use crate::passes::{Dispatch, Operands, Over, Schedule};
+use crate::plan::{Ownership, Tensor};
+use crate::recipe::Recipe;
+use crate::requirements::plan_limits;
+use crate::ring::Slot;
+use crate::slices::{self, TensorBuffers, TensorSlice};
+
+impl GpuOptimizer {
+    /// Records one step over all tensors, from the optimizer's own gradient arena, and never submits. Several steps may
+    /// go into one encoder. The step counts from here on, also if the encoder is dropped.
+    ///
+    /// With [accumulation](ParamGroups::with_accumulation) this records a micro-batch, and with the last one of them the step.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
+    /// many recorded steps (at least 8, at most 256) wait to be submitted. [`Error::Recipe`] if a schedule's function leaves its
+    /// range. Nothing is recorded then.
+    pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
+        if self.plan.ownership != Ownership::Arenas {
+            return Err(Error::Ownership(
+                "this optimizer was made for the caller's buffers: use `record_with`",
+            ));
+        }
+        let steps = self.micro_batches + 1 >= self.groups.accumulation();
+        let prepared = match steps {
+            true => Some((self.groups.rows(self.recorded)?, self.ring.take(&self.device)?)),
+            false => None,
+        };
+        if self.plan.accumulates {
+            let mut pass = self.begin(encoder);
+            for dispatch in &self.schedule.accumulate {
+                self.dispatch(&mut pass, dispatch, 0, self.own_group(dispatch));
+            }
+        }
+        self.micro_batches += 1;
+        let Some((rows, slot)) = prepared else { return Ok(()) };
+
+        // In arenas all tensors step together.
+        let t = self.steps[0] + 1;
+        let mut bytes = SlotBytes::default();
+        for recipe in &rows {
+            bytes.push(&self.row(recipe, t));
+        }
+        self.ring.write(&self.queue, &slot, &bytes.0);
+        let mut pass = self.begin(encoder);
+        for dispatch in &self.schedule.dispatches {
+            let row = slot.offset + STRIDE * self.plan.classes[dispatch.class].first_row as u64;
+            self.dispatch(&mut pass, dispatch, row, self.own_group(dispatch));
+        }
+        drop(pass);
+        self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
+        self.steps.iter_mut().for_each(|t| *t += 1);
+        (self.micro_batches, self.recorded) = (0, self.recorded + 1);
+        encoder.on_submitted_work_done(move || drop(slot));
+        Ok(())
+    }
+
+    /// The tensors of a page in arenas, as a dispatch binds them.
+    fn own_group(&self, dispatch: &Dispatch) -> Option<&wgpu::BindGroup> {
+        let groups = &self.pages[dispatch.page?].own;
+        groups.iter().find(|(operands, _)| *operands == dispatch.operands).map(|(_, group)| group)
+    }
+
+    fn row(&self, recipe: &Recipe, t: u64) -> Row {
+        Row::new(recipe, t, &self.groups, self.grad_scale / f64::from(self.groups.accumulation()))
+    }
+
+    /// Records one step over the caller's buffers, in the order of the specs, and never submits: a slice of
+    /// [`TensorBuffers`], or of `Option`s where `None` leaves a tensor out of this step, with its state and its step
+    /// count as they are. Tensors whose parameters lie in
+    /// one buffer, and whose gradients do, share their dispatches.
+    ///
+    /// Parameters are changed in place. Every range is bound as read-write storage, so several slices may lie in one
+    /// buffer, but they must not overlap.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] for an optimizer with arenas, [`Error::Plan`] if the number of tensors differs,
+    /// [`Error::Slice`] for a slice of another size than its tensor, misaligned, overlapping another, reaching beyond
+    /// its buffer, or of a buffer without `STORAGE`, and for state that is missing or not asked for;
+    /// [`Error::Recipe`] for a learning rate out of range; [`Error::RingFull`] as for [`record`](Self::record). Nothing is
+    /// recorded then.
+    pub fn record_with<'a, B>(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[B],
+    ) -> Result<(), Error>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
+        let buffers: Vec<_> = buffers.iter().map(|&buffers| buffers.into()).collect();
+        self.record_present(encoder, &buffers)
+    }
+
+    fn record_present(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[Option<TensorBuffers<'_>>],
+    ) -> Result<(), Error> {
+        if self.plan.ownership == Ownership::Arenas {
+            return Err(Error::Ownership("this optimizer has arenas of its own: use `record`"));
+        }
+        let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
+        slices::validate(&self.plan, buffers, alignment)?;
+        if !self.plan.accumulates {
+            if buffers.iter().all(Option::is_none) {
+                return Ok(());
+            }
+            let (row_of, rows) = self.rows_of(buffers)?;
+            let slot = self.ring.take(&self.device)?;
+            return self.record_step(encoder, buffers, (row_of, rows), slot);
+        }
+        // The sums take the place of the gradients, and nothing is recorded if the last slot is missing.
+        let sums = self.sums.clone();
+        let summed: Vec<_> = buffers
+            .iter()
+            .zip(&self.plan.order)
+            .map(|(given, &tensor)| {
+                let Tensor { block, offset, numel, .. } = self.plan.tensors[tensor];
+                let size = 4 * numel.next_multiple_of(4);
+                given.map(|given| TensorBuffers {
+                    grad: TensorSlice { buffer: &sums[block], offset: 4 * offset, size },
+                    ..given
+                })
+            })
+            .collect();
+        let slot = self.ring.take(&self.device)?;
+        let step = match self.micro_batches + 1 >= self.groups.accumulation() {
+            true => Some((self.rows_of(&summed)?, self.ring.take(&self.device)?)),
+            false => None,
+        };
+        self.record_sums(encoder, buffers, &summed, slot);
+        self.micro_batches += 1;
+        let Some((rows, slot)) = step else { return Ok(()) };
+        self.micro_batches = 0;
+        if summed.iter().all(Option::is_none) {
+            return Ok(());
+        }
+        self.record_step(encoder, &summed, rows, slot)?;
+        for sum in summed.iter().flatten() {
+            encoder.clear_buffer(sum.grad.buffer, sum.grad.offset, Some(sum.grad.size));
+        }
+        Ok(())
+    }
+
+    /// Adds gradients to the sums that `summed` has in their place.
+    fn record_sums(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[Option<TensorBuffers<'_>>],
+        summed: &[Option<TensorBuffers<'_>>],
+        slot: Slot,
+    ) {
+        let pairs: Vec<_> = buffers
+            .iter()
+            .zip(summed)
+            .map(|(given, summed)| Some(TensorBuffers::new(summed.as_ref()?.grad, given.as_ref()?.grad)))
+            .collect();
+        let mut places = Places::default();
+        let placements = self.placements(&pairs, &vec![0; pairs.len()], &mut places);
+        let limits = plan_limits(&self.device.limits());
+        let layout = batches::lay_out(&self.plan, &placements, limits.binding);
+        let mut bytes = SlotBytes::default();
+        let dispatches = self.expand(&self.schedule.accumulate, &layout, &mut bytes);
+        let groups: Vec<_> = layout
+            .batches
+            .iter()
+            .map(|batch| {
+                let given = |place: Place| range(places.0[place.buffer], place.offset, place.size);
+                self.bind_group(&self.kernels.sums, vec![given(batch.param), given(batch.grad)])
+            })
+            .collect();
+        let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, layout.table);
+        let mut pass = self.begin(encoder);
+        for (dispatch, placed) in &dispatches {
+            let Some(Placed { grid, batch: Some(batch), .. }) = placed else { continue };
+            let offsets = [slot.offset + grid, slot.offset, table_offset];
+            self.dispatch_in(&mut pass, dispatch, 1, offsets, Some(&groups[*batch]));
+        }
+        drop(pass);
+        encoder.on_submitted_work_done(move || drop(slot));
+    }
+
+    fn record_step(
+        &mut self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[Option<TensorBuffers<'_>>],
+        (row_of, rows): (Vec<u32>, Vec<Row>),
+        slot: Slot,
+    ) -> Result<(), Error> {
+        let mut places = Places::default();
+        let placements = self.placements(buffers, &row_of, &mut places);
+        let limits = plan_limits(&self.device.limits());
+        let layout = batches::lay_out(&self.plan, &placements, limits.binding);
+        let groups = self.bind(&layout.batches, &places, buffers);
+
+        let mut bytes = SlotBytes::default();
+        for row in &rows {
+            bytes.push(row);
+        }
+        let dispatches = self.expand(&self.schedule.dispatches, &layout, &mut bytes);
+        let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, layout.table);
+
+        self.copy_accumulators(encoder, buffers, true);
+        let mut pass = self.begin(encoder);
+        for (dispatch, placed) in &dispatches {
+            match placed {
+                Some(Placed { grid, first_row, batch }) => {
+                    let row = slot.offset + STRIDE * u64::from(*first_row);
+                    let offsets = [slot.offset + grid, row, table_offset];
+                    let tensors = batch.and_then(|batch| groups.get(&(batch, dispatch.operands)));
+                    self.dispatch_in(&mut pass, dispatch, 1, offsets, tensors);
+                }
+                None => self.dispatch(&mut pass, dispatch, slot.offset, None),
+            }
+        }
+        drop(pass);
+        self.copy_accumulators(encoder, buffers, false);
+        for (spec, given) in buffers.iter().enumerate() {
+            self.steps[self.plan.order[spec]] += u64::from(given.is_some());
+        }
+        self.recorded += 1;
+        encoder.on_submitted_work_done(move || drop(slot));
+        Ok(())
+    }
+
+    /// Where the tensors lie, and their rows.
+    fn placements<'a>(
+        &self,
+        buffers: &[Option<TensorBuffers<'a>>],
+        row_of: &[u32],
+        places: &mut Places<'a>,
+    ) -> Vec<Placement> {
+        let of = |(spec, given): (usize, &Option<TensorBuffers<'a>>)| {
+            let tensor = self.plan.order[spec];
+            let TensorBuffers { param, grad, .. } = (*given)?;
+            Some(Placement {
+                tensor,
+                param: places.of(param),
+                grad: places.of(grad),
+                vectorized: slices::vectorized(&self.plan.tensors[tensor], param, grad),
+                row: row_of[spec],
+            })
+        };
+        buffers.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// A row for each group, step count and learning rate that occurs, and which of them each tensor has.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if a schedule's function leaves its range.
+    fn rows_of(&self, buffers: &[Option<TensorBuffers<'_>>]) -> Result<(Vec<u32>, Vec<Row>), Error> {
+        let mut rows = Vec::new();
+        let mut places = BTreeMap::new();
+        let groups = self.groups.recipes().len();
+        let scheduled =
+            (0..groups).map(|g| self.groups.scheduled(g, self.recorded)).collect::<Result<Vec<_>, _>>()?;
+        let row_of = |(spec, given): (usize, &Option<TensorBuffers<'_>>)| {
+            let Some(given) = given else { return 0 };
+            let tensor = self.plan.order[spec];
+            let (row, t) = (self.plan.tensors[tensor].row, self.steps[tensor] + 1);
+            *places.entry((row, t, given.lr.map(f64::to_bits))).or_insert_with(|| {
+                let spec = &self.plan.tensors[tensor].spec;
+                let set = scheduled[spec.group];
+                let recipe = given.lr.map_or(set, |lr| self.initial[spec.group].with_lr(lr)).on(spec);
+                rows.push(self.row(&recipe, t));
+                rows.len() as u32 - 1
+            })
+        };
+        let row_of = buffers.iter().enumerate().map(row_of).collect();
+        Ok((row_of, rows))
+    }
+
+    /// The dispatches of a step over the caller's buffers: those over chunks and pieces once for each batch of their page, those
+    /// over matrices once for each window of rows.
+    fn expand(
+        &self,
+        all: &[Dispatch],
+        layout: &Layout,
+        bytes: &mut SlotBytes,
+    ) -> Vec<(Dispatch, Option<Placed>)> {
+        let limit = self.device.limits().max_compute_workgroups_per_dimension;
+        let mut dispatches = Vec::new();
+        let mut places = HashMap::new();
+        for dispatch in all {
+            let mut grid_over = |range: &Range<u32>| {
+                let (first, count) = (range.start, range.len() as u32);
+                let grid = Grid { first, count, ..self.schedule.grids[dispatch.grid] };
+                (count, *places.entry(grid).or_insert_with(|| bytes.push(&grid)))
+            };
+            let workspaces = matches!(dispatch.operands, Operands::Workspaces(_));
+            match dispatch.over {
+                Over::Matrices => {
+                    for matrices in layout.matrices.iter().filter(|m| Some(m.page) == dispatch.page) {
+                        let (count, grid) = grid_over(&matrices.range);
+                        let [x, _, z] = dispatch.workgroups;
+                        let placed = Placed { grid, first_row: matrices.first_row, batch: None };
+                        dispatches.push((Dispatch { workgroups: [x, count, z], ..*dispatch }, Some(placed)));
+                    }
+                }
+                Over::Chunks | Over::Pieces if !workspaces => {
+                    let batches = layout.batches.iter().enumerate();
+                    for (index, batch) in batches.filter(|(_, b)| Some(b.page) == dispatch.page) {
+                        let pieces = dispatch.over == Over::Pieces;
+                        let (count, grid) = grid_over(if pieces { &batch.pieces } else { &batch.chunks });
+                        let dispatch = Dispatch {
+                            kernel: dispatch.kernel.vectorized(batch.vectorized),
+                            workgroups: Schedule::workgroups(count, limit),
+                            ..*dispatch
+                        };
+                        let placed = Placed { grid, first_row: batch.first_row, batch: Some(index) };
+                        dispatches.push((dispatch, Some(placed)));
+                    }
+                }
+                _ => dispatches.push((*dispatch, None)),
+            }
+        }
+        dispatches
+    }
+
+    /// AdaGO's accumulators, where the caller holds the state: to the entries of the tensors, or back.
+    fn copy_accumulators(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        buffers: &[Option<TensorBuffers<'_>>],
+        to_entries: bool,
+    ) {
+        if self.plan.ownership != Ownership::Stateless {
+            return;
+        }
+        for (spec, given) in buffers.iter().enumerate() {
+            let tensor = self.plan.order[spec];
+            let base = self.plan.base_of(&self.plan.tensors[tensor]);
+            let (Some(given), false) = (given, base.scalar_names().is_empty()) else { continue };
+            let own = self.accumulator(tensor);
+            let theirs = given.state[base.state_names().len()];
+            let [from, to] = if to_entries { [theirs, own] } else { [own, theirs] };
+            encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, 4);
+        }
+    }
+
+    pub(super) fn accumulator(&self, tensor: usize) -> TensorSlice<'_> {
+        let offset = self.entry(tensor) + ACCUMULATOR;
+        TensorSlice { buffer: &self.tensors, offset, size: 4 }
+    }
+
+    /// [`record`](Self::record) and submit.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record).
+    pub fn step(&mut self) -> Result<wgpu::SubmissionIndex, Error> {
+        let mut encoder = self.encoder();
+        self.record(&mut encoder)?;
+        Ok(self.queue.submit([encoder.finish()]))
+    }
+
+    /// [`record_with`](Self::record_with) and submit.
+    ///
+    /// # Errors
+    /// As for [`record_with`](Self::record_with).
+    pub fn step_with<'a, B>(&mut self, buffers: &[B]) -> Result<wgpu::SubmissionIndex, Error>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
+        let mut encoder = self.encoder();
+        self.record_with(&mut encoder, buffers)?;
+        Ok(self.queue.submit([encoder.finish()]))
+    }
+
+    fn begin<'a>(&self, encoder: &'a mut wgpu::CommandEncoder) -> wgpu::ComputePass<'a> {
+        if self.schedule.dispatches.iter().any(|dispatch| dispatch.kernel.is_indirect()) {
+            encoder.clear_buffer(&self.launches.0, 0, None);
+        }
+        encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+            label: Some("wgpu-optim.step"),
+            timestamp_writes: None,
+        })
+    }
+
+    fn encoder(&self) -> wgpu::CommandEncoder {
+        let label = Some("wgpu-optim.step");
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label })
+    }
+
+    /// A dispatch over what the plan says.
+    fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        dispatch: &Dispatch,
+        row_offset: u64,
+        tensors: Option<&wgpu::BindGroup>,
+    ) {
+        let grid_offset = STRIDE * dispatch.grid as u64;
+        self.dispatch_in(pass, dispatch, 0, [grid_offset, row_offset, 0], tensors);
+    }
+
+    /// A dispatch with the tables of the plan (0) or of a step (1): grid, rows and chunks at these offsets.
+    fn dispatch_in(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        dispatch: &Dispatch,
+        tables: usize,
+        offsets: [u64; 3],
+        tensors: Option<&wgpu::BindGroup>,
+    ) {
+        pass.set_pipeline(self.kernels.pipeline(dispatch.kernel));
+        pass.set_bind_group(0, &self.tables[tables], &offsets.map(|offset| offset as u32));
+        let bits = dispatch.page.and_then(|page| self.pages[page].scratch.as_ref());
+        let tensors = match &dispatch.operands {
+            Operands::Workspaces(order) => self.orders.get(order),
+            _ => tensors,
+        };
+        let scratch = match dispatch.kernel {
+            Kernel::Sample { .. } | Kernel::RankSample => Some(&self.samples),
+            Kernel::Prove => Some(&self.launches.1),
+            _ => bits,
+        };
+        let groups = [tensors, scratch, Some(&self.counters)];
+        let used = dispatch.kernel.groups();
+        let last = used.iter().rposition(|&used| used).unwrap_or(0);
+        for i in 1..=last {
+            let group = if used[i] { groups[i - 1] } else { Some(&self.empty) };
+            pass.set_bind_group(i as u32, group, &[]);
+        }
+        if dispatch.kernel.is_indirect() {
+            pass.dispatch_workgroups_indirect(&self.launches.0, 12 * dispatch.class as u64);
+        } else {
+            let [x, y, z] = dispatch.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// The bind groups of the batches, for each kind of operands.
+    fn bind(
+        &self,
+        batches: &[Batch],
+        places: &Places<'_>,
+        buffers: &[Option<TensorBuffers<'_>>],
+    ) -> HashMap<(usize, Operands), wgpu::BindGroup> {
+        let mut groups = HashMap::new();
+        for (index, batch) in batches.iter().enumerate() {
+            for &operands in &self.operands[self.plan.pages[batch.page].class] {
+                groups.insert((index, operands), self.bind_batch(batch, operands, places, buffers));
+            }
+        }
+        groups
+    }
+
+    /// The caller's buffers of a batch, and the state or the workspace of its page.
+    fn bind_batch(
+        &self,
+        batch: &Batch,
+        operands: Operands,
+        places: &Places<'_>,
+        buffers: &[Option<TensorBuffers<'_>>],
+    ) -> wgpu::BindGroup {
+        let page = &self.plan.pages[batch.page];
+        let given = |place: Place| range(places.0[place.buffer], place.offset, place.size);
+        let workspace = |index: usize| range(&self.workspaces[index], 0, 4 * page.len);
+        let mut ranges = operand_ranges(operands, given(batch.param), given(batch.grad), workspace);
+        if matches!(operands, Operands::Orthogonal(_)) {
+            // The workspace takes the place of the state.
+        } else if self.plan.ownership == Ownership::Stateless {
+            // Without state of its own a page has one tensor.
+            let tensor = &self.plan.tensors[page.tensors.start];
+            let spec = self.plan.order.iter().position(|&t| t == page.tensors.start);
+            let first = 4 * (page.offset - tensor.offset);
+            let size = 4 * page.numel.next_multiple_of(4);
+            let slices = spec.and_then(|spec| buffers[spec].as_ref()).map_or(&[][..], |given| given.state);
+            let names = self.plan.classes[page.class].base.state_names();
+            let slices = slices.iter().take(names.len());
+            ranges.extend(slices.map(|s| range(s.buffer, s.offset + first, size)));
+        } else {
+            let own = self.states[page.block].iter();
+            ranges.extend(own.map(|buffer| range(buffer, 4 * page.offset, 4 * page.len)));
+        }
+        self.bind_group(&self.kernels.tensors[&self.plan.classes[page.class].base], ranges)
+    }
+
+    fn bind_group(
+        &self,
+        layout: &wgpu::BindGroupLayout,
+        ranges: Vec<wgpu::BindingResource<'_>>,
+    ) -> wgpu::BindGroup {
+        let entries: Vec<_> = ranges
+            .into_iter()
+            .enumerate()
+            .map(|(i, resource)| wgpu::BindGroupEntry { binding: i as u32, resource })
+            .collect();
+        let label = Some("wgpu-optim.tensors");
+        self.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries })
+    }
+}
+
+/// Where a dispatch over the caller's buffers finds its work.
+struct Placed {
+    /// Its grid's place in the slot.
+    grid: u64,
+    first_row: u32,
+    batch: Option<usize>,
+}
+/// What a slot of the ring holds: uniforms, each at a multiple of the alignment of dynamic offsets, then a table.
+#[derive(Default)]
+struct SlotBytes(Vec<u8>);
+
+impl SlotBytes {
+    /// Adds a uniform, and returns its place in the slot.
+    fn push<T: ShaderType + encase::internal::WriteInto>(&mut self, uniform: &T) -> u64 {
+        let mut bytes = encase::UniformBuffer::new(Vec::<u8>::new());
+        bytes.write(uniform).expect("a vector grows");
+        let place = self.0.len();
+        self.0.extend(bytes.into_inner());
+        self.0.resize(place + STRIDE as usize, 0);
+        place as u64
+    }
+}
+
+/// The caller's buffers by number.
+#[derive(Default)]
+struct Places<'a>(Vec<&'a wgpu::Buffer>, HashMap<&'a wgpu::Buffer, usize>);
+
+impl<'a> Places<'a> {
+    fn of(&mut self, slice: TensorSlice<'a>) -> Place {
+        let buffer = *self.1.entry(slice.buffer).or_insert_with(|| {
+            self.0.push(slice.buffer);
+            self.0.len() - 1
+        });
+        Place { buffer, offset: slice.offset, size: slice.size }
+    }
+}
