@@ -87,6 +87,14 @@ pub enum Error {
         /// Steps that were skipped so far.
         steps: u64,
     },
+    /// A checkpoint cannot be written or read, or is not of this optimizer.
+    #[error("checkpoint {}: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: std::path::PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// No adapter fits the choice made by the environment.
     #[error("{0}")]
     NoAdapter(String),

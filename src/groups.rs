@@ -1,24 +1,29 @@
 //! Parameter groups: a recipe each, and what holds for all of them.
 
+use serde::{Deserialize, Serialize, Serializer};
+
 use crate::error::Error;
 use crate::guard::{GradScaler, Gradients, NonFinite};
 use crate::matrix::Matmul;
 use crate::plan::TensorSpec;
 use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::recipe::Recipe;
-use crate::schedule::LrSchedule;
+use crate::schedule::{LrSchedule, Shape};
 
 /// Parameter groups: a recipe each, and what holds for all of them. A tensor names its group by index, and a
 /// [`Recipe`] alone is one group.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ParamGroups {
     recipes: Vec<Recipe>,
+    #[serde(serialize_with = "without_functions")]
     schedules: Vec<LrSchedule>,
     max_grad_norm: Option<f64>,
     max_grad_value: Option<f64>,
     non_finite: Option<NonFinite>,
     grad_scaler: Option<GradScaler>,
     accumulation: u32,
+    /// A choice for a machine, not for a run.
+    #[serde(skip)]
     matmul: Option<Matmul>,
     may_lack_matrices: bool,
 }
@@ -248,4 +253,13 @@ impl From<Vec<Recipe>> for ParamGroups {
             may_lack_matrices: false,
         }
     }
+}
+
+/// Functions cannot be written: a constant stands for them, and who writes says where they were.
+fn without_functions<S: Serializer>(schedules: &[LrSchedule], serializer: S) -> Result<S::Ok, S::Error> {
+    let written = |schedule: &LrSchedule| match schedule.shape {
+        Shape::Function(_) => LrSchedule::constant(),
+        _ => schedule.clone(),
+    };
+    serializer.collect_seq(schedules.iter().map(written))
 }

@@ -32,6 +32,8 @@ pub use guard::{GradScaler, Guarded, NonFinite};
 pub use matrix::MatrixLayout;
 #[doc(hidden)]
 pub use optimizer::Miss;
+#[cfg(not(target_arch = "wasm32"))]
+pub use optimizer::{Checkpoint, FORMAT_VERSION};
 pub use optimizer::{GpuOptimizer, Selected};
 pub use plan::TensorSpec;
 pub use policy::Policy;

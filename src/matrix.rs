@@ -1,7 +1,8 @@
 //! Matrices: which tensors a matrix base takes as such, and where they lie while they are orthogonalised.
 
 /// What a matrix base (Muon, AdaGO) sees in a tensor. Other bases do not look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum MatrixLayout {
     /// Rank 2 is a matrix of (out, in), as PyTorch's `Linear` stores it. Any other rank is none, and goes to the base's
     /// fallback. The default.

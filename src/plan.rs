@@ -35,7 +35,8 @@ const MATRICES: u64 = 65_535;
 const CANDIDATE: u64 = 3;
 
 /// A tensor to optimize: its name, shape and parameter group.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct TensorSpec {
     /// Unique and not empty.
     pub name: String,

@@ -2,7 +2,12 @@
 
 mod access;
 mod build;
+#[cfg(not(target_arch = "wasm32"))]
+mod checkpoint;
 mod record;
+
+#[cfg(not(target_arch = "wasm32"))]
+pub use checkpoint::{Checkpoint, FORMAT_VERSION};
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -290,6 +295,11 @@ impl GpuOptimizer {
     /// Micro-batches that were recorded since the last step.
     pub fn micro_batches(&self) -> u32 {
         self.micro_batches
+    }
+
+    /// What gradients are multiplied by.
+    pub fn grad_scale(&self) -> f64 {
+        self.grad_scale
     }
 
     fn has_group(&self, group: usize) -> Result<(), Error> {

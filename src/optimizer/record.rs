@@ -389,7 +389,7 @@ impl GpuOptimizer {
         })
     }
 
-    fn encoder(&self) -> wgpu::CommandEncoder {
+    pub(super) fn encoder(&self) -> wgpu::CommandEncoder {
         let label = Some("wgpu-optim.step");
         self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label })
     }

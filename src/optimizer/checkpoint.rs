@@ -1,0 +1,471 @@
+//! Checkpoints: everything that a run needs to go on to the bit, in one safetensors file.
+//!
+//! | tensor | of | shape |
+//! |---|---|---|
+//! | `params.{name}` | optimizers with arenas | the tensor's |
+//! | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's |
+//! | `state.{name}.accumulator` | AdaGO | scalar |
+//! | `state.{name}.grad_sum` | between two micro-batches | the tensor's |
+//! | `state.{name}.step` | all | scalar, I64 |
+//!
+//! All but the last are F32. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the tensors, groups,
+//! learning rates, places in the schedules, and the scaler.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+
+use safetensors::tensor::{Metadata, TensorInfo};
+use safetensors::{Dtype, tensor};
+use serde::{Deserialize, Serialize};
+
+use super::GpuOptimizer;
+use crate::error::Error;
+use crate::groups::ParamGroups;
+use crate::kernel::{Header, SKIPPED, TENSORS_HEADER};
+use crate::plan::{Ownership, TensorSpec};
+use crate::readback;
+use crate::schedule::Shape;
+use crate::slices::TensorSlice;
+
+/// The version that [`GpuOptimizer::save`] writes, and the newest that is read.
+pub const FORMAT_VERSION: u32 = 1;
+
+const FORMAT: &str = "wgpu-optim";
+/// No header of ours is as long: the length of a foreign file's may be anything.
+const LONGEST_HEADER: u64 = 100 << 20;
+
+/// A checkpoint file, its header read and checked. Nothing else of it is in memory.
+#[derive(Debug)]
+pub struct Checkpoint {
+    path: PathBuf,
+    file: File,
+    /// Where the data begin.
+    data: u64,
+    tensors: Metadata,
+    about: About,
+}
+
+/// What is said in the metadata, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct About {
+    specs: Vec<TensorSpec>,
+    groups: ParamGroups,
+    /// Groups whose schedule is a function, which no file can hold.
+    functions: Vec<usize>,
+    lrs: Vec<f64>,
+    grad_scale: f64,
+    recorded_steps: u64,
+    micro_batches: u32,
+    loss_scale: f32,
+    grown: u32,
+    skipped_steps: u32,
+    extra: BTreeMap<String, String>,
+}
+
+/// A tensor of the file, and where it lies on the GPU.
+struct Entry<'a> {
+    key: String,
+    shape: Vec<usize>,
+    content: Content<'a>,
+}
+
+enum Content<'a> {
+    Words(TensorSlice<'a>),
+    Step(usize),
+}
+
+impl Entry<'_> {
+    fn dtype(&self) -> Dtype {
+        match self.content {
+            Content::Words(_) => Dtype::F32,
+            Content::Step(_) => Dtype::I64,
+        }
+    }
+
+    fn size(&self) -> usize {
+        match &self.content {
+            Content::Words(slice) => slice.size as usize,
+            Content::Step(_) => 8,
+        }
+    }
+}
+
+impl Checkpoint {
+    /// Opens a file, and reads its header.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it cannot be read, is no checkpoint, is truncated, or was written by a newer version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let refuse = |reason: String| refusal(path, reason);
+        let mut file = File::open(path).map_err(|e| refuse(e.to_string()))?;
+        let size = file.metadata().map_err(|e| refuse(e.to_string()))?.len();
+        let foreign = |what: &str| refuse(format!("it is no safetensors file: {what}"));
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(|_| foreign("it has less than 8 bytes"))?;
+        let length = u64::from_le_bytes(length);
+        if length > LONGEST_HEADER || length + 8 > size {
+            return Err(foreign(&format!("its header would have {length} bytes, and the file has {size}")));
+        }
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(|e| refuse(e.to_string()))?;
+        let tensors: Metadata = serde_json::from_slice(&header).map_err(|e| foreign(&e.to_string()))?;
+
+        let said = tensors.metadata().clone().unwrap_or_default();
+        if said.get("format").map(String::as_str) != Some(FORMAT) {
+            return Err(refuse("it is a safetensors file, but no checkpoint of wgpu-optim".to_owned()));
+        }
+        let version = said.get("format_version").map_or("none", String::as_str);
+        match version.parse::<u32>() {
+            Ok(version) if (1..=FORMAT_VERSION).contains(&version) => {}
+            _ => {
+                return Err(refuse(format!(
+                    "its format version is {version}; this program reads up to {FORMAT_VERSION}"
+                )));
+            }
+        }
+        let (data, expected) = (8 + length, 8 + length + tensors.data_len() as u64);
+        if size != expected {
+            return Err(refuse(format!(
+                "it has {size} bytes instead of {expected}: it was cut short, or grew"
+            )));
+        }
+        let about = said.get("optimizer").map_or("", String::as_str);
+        let about: About = serde_json::from_str(about).map_err(|e| refuse(format!("its metadata: {e}")))?;
+        Ok(Self { path: path.to_owned(), file, data, tensors, about })
+    }
+
+    /// The tensors that were stepped, in their order.
+    pub fn specs(&self) -> &[TensorSpec] {
+        &self.about.specs
+    }
+
+    /// The parameter groups, with the learning rates that they began with.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if a schedule was a function: no file can hold it, so build the groups as they were built before.
+    pub fn groups(&self) -> Result<ParamGroups, Error> {
+        if let Some(group) = self.about.functions.first() {
+            let reason = format!("the schedule of group {group} was a function, which must be given again");
+            return Err(refusal(&self.path, reason));
+        }
+        Ok(self.about.groups.clone())
+    }
+
+    /// What [`GpuOptimizer::save_with`] was given besides.
+    pub fn extra(&self) -> &BTreeMap<String, String> {
+        &self.about.extra
+    }
+
+    fn read(&mut self, info: &TensorInfo) -> Result<Vec<u8>, Error> {
+        let (start, end) = info.data_offsets;
+        let mut bytes = vec![0; end - start];
+        let seek = self.file.seek(SeekFrom::Start(self.data + start as u64));
+        let read = seek.and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(|e| refusal(&self.path, format!("{e}; load it again, or another")))?;
+        Ok(bytes)
+    }
+}
+
+impl GpuOptimizer {
+    /// Writes a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. It is written
+    /// beside `path`, synced and renamed, so that `path` is whole at every moment: the old checkpoint or the new one. Host memory stays
+    /// a small multiple of the largest tensor. Waits for the GPU; steps that are recorded and not submitted are not in it.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file cannot be written, [`Error::Readback`] if the GPU cannot be read; the old file is then
+    /// as it was. [`Error::Ownership`] if the caller holds the state.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        self.save_with(path, BTreeMap::new())
+    }
+
+    /// [`save`](Self::save), with anything of the caller's besides; see [`Checkpoint::extra`].
+    ///
+    /// # Errors
+    /// As for [`save`](Self::save).
+    pub fn save_with(&self, path: impl AsRef<Path>, extra: BTreeMap<String, String>) -> Result<(), Error> {
+        let path = path.as_ref();
+        let (header, skipped) = self.read_counts()?;
+        let entries = self.entries(self.micro_batches > 0)?;
+        let mut offset = 0;
+        let mut infos = Vec::with_capacity(entries.len());
+        for entry in &entries {
+            let data_offsets = (offset, offset + entry.size());
+            offset = data_offsets.1;
+            let info = TensorInfo { dtype: entry.dtype(), shape: entry.shape.clone(), data_offsets };
+            infos.push((entry.key.clone(), info));
+        }
+        let about = serde_json::to_string(&self.about(header, extra)).expect("nothing that JSON cannot hold");
+        let said =
+            [("format", FORMAT), ("format_version", &FORMAT_VERSION.to_string()), ("optimizer", &about)];
+        let said: HashMap<_, _> = said.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let failed = |e: &dyn std::fmt::Display| refusal(path, e.to_string());
+        let tensors = tensor::Metadata::new(Some(said), infos).map_err(|e| failed(&e))?;
+        let mut head = serde_json::to_vec(&tensors).map_err(|e| failed(&e))?;
+        head.resize(head.len().next_multiple_of(8), b' ');
+
+        let partial = partial(path)?;
+        let written = write_synced(&partial, &head, &entries, |entry| match &entry.content {
+            Content::Step(tensor) => {
+                let taken = self.steps[*tensor].saturating_sub(skipped[*tensor].into());
+                Ok((taken as i64).to_le_bytes().to_vec())
+            }
+            Content::Words(slice) => {
+                let ranges = [(slice.buffer, slice.offset, slice.size)];
+                let bytes = readback::read(&self.device, &self.queue, &entry.key, &ranges);
+                readback::block_on(&self.device, bytes)
+            }
+        });
+        let renamed = written.and_then(|()| fs::rename(&partial, path).map_err(|e| failed(&e)));
+        if renamed.is_err() {
+            // What could not be finished is of no use to anyone.
+            let _ = fs::remove_file(&partial);
+        }
+        renamed?;
+        sync_directory(path);
+        Ok(())
+    }
+
+    /// Goes on from a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. The recipes and
+    /// schedules stay those of this optimizer; [`resume`](Self::resume) takes those of the file.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file is no checkpoint, truncated, newer than this program, or of other tensors, shapes or
+    /// state: nothing is changed then.
+    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let mut file = Checkpoint::open(path)?;
+        self.load_from(&mut file)
+    }
+
+    /// [`load`](Self::load) from a file that is open already.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_from(&mut self, file: &mut Checkpoint) -> Result<(), Error> {
+        let refuse = |file: &Checkpoint, reason: String| Err(refusal(&file.path, reason));
+        let sums = file.about.micro_batches > 0;
+        if sums && file.about.micro_batches >= self.groups.accumulation() {
+            let reason = format!(
+                "it holds {} micro-batches of a step, and this optimizer takes {} for one",
+                file.about.micro_batches,
+                self.groups.accumulation()
+            );
+            return refuse(file, reason);
+        }
+        if file.about.lrs.len() != self.groups.recipes().len() {
+            let reason = format!(
+                "it has {} parameter groups, this optimizer {}",
+                file.about.lrs.len(),
+                self.groups.recipes().len()
+            );
+            return refuse(file, reason);
+        }
+        let entries = self.entries(sums)?;
+        let mut known: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+        known.sort_unstable();
+        // Parameters are of no use to an optimizer that holds none.
+        let idle = |key: &str| self.plan.ownership != Ownership::Arenas && key.starts_with("params.");
+        for key in file.tensors.offset_keys() {
+            if known.binary_search(&key).is_err() && !idle(&key) {
+                return refuse(file, format!("it has `{key}`, which this optimizer does not"));
+            }
+        }
+        for entry in &entries {
+            let Some(info) = file.tensors.info(&entry.key) else {
+                return refuse(file, format!("it lacks `{}`", entry.key));
+            };
+            if (info.dtype, &info.shape) != (entry.dtype(), &entry.shape) {
+                let reason = format!(
+                    "`{}` is {:?} of shape {:?} instead of {:?} of shape {:?}",
+                    entry.key,
+                    info.dtype,
+                    info.shape,
+                    entry.dtype(),
+                    entry.shape
+                );
+                return refuse(file, reason);
+            }
+        }
+        let lrs = file.about.lrs.clone();
+        let fine = |&lr: &f64| crate::ranges::check("lr", lr, crate::ranges::finite_non_negative);
+        lrs.iter().try_for_each(fine)?;
+
+        let mut steps = Vec::new();
+        for entry in &entries {
+            let info = TensorInfo {
+                dtype: entry.dtype(),
+                shape: Vec::new(),
+                data_offsets: file.tensors.info(&entry.key).expect("it was looked for").data_offsets,
+            };
+            let bytes = file.read(&info)?;
+            match &entry.content {
+                Content::Step(tensor) => {
+                    let step = i64::from_le_bytes(bytes.try_into().expect("its size was checked"));
+                    steps.push((*tensor, step.max(0) as u64));
+                }
+                Content::Words(slice) => {
+                    self.queue.write_buffer(slice.buffer, slice.offset, &bytes);
+                    // Otherwise wgpu keeps a copy of all of them until the next step.
+                    self.queue.submit([]);
+                    self.device
+                        .poll(wgpu::PollType::wait_indefinitely())
+                        .map_err(|e| Error::Gpu(format!("waiting for the device: {e}")))?;
+                }
+            }
+        }
+        if !sums {
+            self.forget_sums();
+        }
+        for (tensor, step) in steps {
+            self.set_steps_of(tensor, step);
+        }
+        let about = file.about.clone();
+        lrs.iter().enumerate().try_for_each(|(group, &lr)| self.set_group_lr(group, lr))?;
+        (self.recorded, self.micro_batches) = (about.recorded_steps, about.micro_batches);
+        self.grad_scale = about.grad_scale;
+        if self.plan.gradients.guarded {
+            let scaled = self.groups.grad_scaler().is_some();
+            let loss_scale = if scaled { about.loss_scale } else { 1.0 };
+            self.write_header(Header {
+                loss_scale,
+                unscale: 1.0 / loss_scale,
+                grown: about.grown,
+                skipped: about.skipped_steps,
+                ..Header::new(&self.groups)
+            });
+        }
+        Ok(())
+    }
+
+    /// An optimizer with arenas, its tensors, groups and everything else from a checkpoint.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::open`], [`Checkpoint::groups`], [`new`](Self::new) and [`load`](Self::load).
+    pub fn resume(device: &wgpu::Device, queue: &wgpu::Queue, path: impl AsRef<Path>) -> Result<Self, Error> {
+        let mut file = Checkpoint::open(path)?;
+        let mut optimizer = Self::new_blocking(device, queue, file.specs(), file.groups()?)?;
+        optimizer.load_from(&mut file)?;
+        Ok(optimizer)
+    }
+
+    fn about(&self, header: Header, extra: BTreeMap<String, String>) -> About {
+        let plan = &self.plan;
+        let mut groups = self.groups.clone();
+        groups.recipes_mut().copy_from_slice(&self.initial);
+        let function = |g: &usize| matches!(groups.schedules()[*g].shape, Shape::Function(_));
+        About {
+            specs: plan.order.iter().map(|&tensor| plan.tensors[tensor].spec.clone()).collect(),
+            functions: (0..groups.schedules().len()).filter(function).collect(),
+            lrs: self.groups.recipes().iter().map(|recipe| recipe.lr()).collect(),
+            grad_scale: self.grad_scale,
+            recorded_steps: self.recorded,
+            micro_batches: self.micro_batches,
+            loss_scale: header.loss_scale,
+            grown: header.grown,
+            skipped_steps: header.skipped,
+            groups,
+            extra,
+        }
+    }
+
+    /// What the file holds of each tensor, in the caller's order.
+    fn entries(&self, sums: bool) -> Result<Vec<Entry<'_>>, Error> {
+        let mut entries = Vec::new();
+        for &tensor in &self.plan.order {
+            let spec = &self.plan.tensors[tensor].spec;
+            let name = &spec.name;
+            let mut push = |key: String, shape: &[usize], content| {
+                entries.push(Entry { key, shape: shape.to_vec(), content });
+            };
+            if self.plan.ownership == Ownership::Arenas {
+                push(format!("params.{name}"), &spec.shape, Content::Words(self.param(name)?));
+            }
+            for state in self.state_names(name)? {
+                let slice = self.state(name, state)?;
+                let scalar = slice.size == 4 && spec.numel() != 1 || state == "accumulator";
+                let shape = if scalar { &[][..] } else { &spec.shape };
+                push(format!("state.{name}.{state}"), shape, Content::Words(slice));
+            }
+            if sums {
+                push(format!("state.{name}.grad_sum"), &spec.shape, Content::Words(self.grad_sum(tensor)));
+            }
+            push(format!("state.{name}.step"), &[], Content::Step(tensor));
+        }
+        Ok(entries)
+    }
+
+    /// Where the gradients of a tensor are added up.
+    fn grad_sum(&self, tensor: usize) -> TensorSlice<'_> {
+        let tensor = &self.plan.tensors[tensor];
+        TensorSlice { buffer: &self.sums[tensor.block], offset: 4 * tensor.offset, size: tensor.bytes() }
+    }
+
+    /// Clears what was added up of gradients.
+    fn forget_sums(&self) {
+        let mut encoder = self.encoder();
+        self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
+        self.queue.submit([encoder.finish()]);
+    }
+
+    fn write_header(&self, header: Header) {
+        let mut bytes = encase::StorageBuffer::new(Vec::<u8>::new());
+        bytes.write(&header).expect("a vector grows");
+        self.queue.write_buffer(&self.tensors, 0, bytes.as_ref());
+        self.reported.store(header.skipped, Ordering::Relaxed);
+    }
+
+    /// The header of the tensors' table, and how many steps of each were skipped.
+    fn read_counts(&self) -> Result<(Header, Vec<u32>), Error> {
+        let table = &self.tensors;
+        let bytes = readback::read(&self.device, &self.queue, "counts", &[(table, 0, table.size())]);
+        let bytes = readback::block_on(&self.device, bytes)?;
+        let word = |at: u64| {
+            let at = at as usize;
+            u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+        };
+        let skipped = (0..self.plan.tensors.len()).map(|tensor| word(self.entry(tensor) + SKIPPED)).collect();
+        Ok((readback::decode("counts", bytes[..TENSORS_HEADER as usize].to_vec())?, skipped))
+    }
+}
+
+fn refusal(path: &Path, reason: String) -> Error {
+    Error::Checkpoint { path: path.to_owned(), reason }
+}
+
+/// Where a checkpoint is written before it takes its name.
+fn partial(path: &Path) -> Result<PathBuf, Error> {
+    let Some(name) = path.file_name() else {
+        return Err(refusal(path, "it has no file name".to_owned()));
+    };
+    let mut name = name.to_owned();
+    name.push(".partial");
+    Ok(path.with_file_name(name))
+}
+
+/// Writes a file tensor by tensor and has the disk keep it.
+fn write_synced(
+    path: &Path,
+    head: &[u8],
+    entries: &[Entry<'_>],
+    read: impl Fn(&Entry<'_>) -> Result<Vec<u8>, Error>,
+) -> Result<(), Error> {
+    let failed = |e: std::io::Error| refusal(path, e.to_string());
+    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
+    file.write_all(&(head.len() as u64).to_le_bytes()).map_err(failed)?;
+    file.write_all(head).map_err(failed)?;
+    for entry in entries {
+        file.write_all(&read(entry)?).map_err(failed)?;
+    }
+    file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)
+}
+
+/// Has the disk keep the new name, where directories can be synced.
+fn sync_directory(path: &Path) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if let Ok(directory) = File::open(parent.unwrap_or(Path::new("."))) {
+        let _ = directory.sync_all();
+    }
+}

@@ -1,0 +1,349 @@
+//! Checkpoints: to the bit, whole at every moment, and refused where they do not fit.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use common::{Gpu, gpus};
+use wgpu_optim::{
+    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, ParamGroups, Recipe, TensorSpec,
+    verify,
+};
+
+fn specs() -> Vec<TensorSpec> {
+    vec![
+        TensorSpec::new("layer.0.weight", [24, 20]).in_group(1),
+        TensorSpec::new("layer.0.bias", [20]),
+        TensorSpec::new("scalar", []).in_group(2),
+        TensorSpec::new("embedding", [50, 97]).with_layout(MatrixLayout::Fallback).in_group(1),
+    ]
+}
+
+/// Everything that a checkpoint must keep.
+fn groups() -> ParamGroups {
+    let recipes = ["mgup-adamw", "mgup-adago", "cautious-lion"].map(|name| name.parse::<Recipe>().unwrap());
+    ParamGroups::from(recipes.to_vec())
+        .with_schedule(LrSchedule::cosine(40, 0.1).with_warmup(3))
+        .with_max_grad_norm(3.0)
+        .with_grad_scaler(GradScaler { init: 64.0, interval: 3, ..GradScaler::default() })
+        .with_accumulation(2)
+}
+
+fn grads(spec: &TensorSpec, t: u64) -> Vec<f32> {
+    let mut grad = verify::grads(spec.numel() as usize, t);
+    // Some steps are skipped.
+    if t.is_multiple_of(5) {
+        grad[0] = f32::NAN;
+    }
+    grad
+}
+
+fn build(gpu: &Gpu, groups: impl Into<ParamGroups>) -> GpuOptimizer {
+    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+    for spec in specs() {
+        optimizer.write_param(&spec.name, &verify::params(spec.numel() as usize)).unwrap();
+    }
+    optimizer
+}
+
+fn run(optimizer: &mut GpuOptimizer, range: std::ops::Range<u64>) {
+    for t in range {
+        for spec in specs() {
+            optimizer.write_grad(&spec.name, &grads(&spec, t)).unwrap();
+        }
+        optimizer.step().unwrap();
+    }
+}
+
+fn everything(optimizer: &GpuOptimizer) -> Vec<Vec<u32>> {
+    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
+    let mut all = Vec::new();
+    for TensorSpec { name, .. } in specs() {
+        all.push(bits(optimizer.read_param_blocking(&name).unwrap()));
+        for state in optimizer.state_names(&name).unwrap() {
+            all.push(bits(optimizer.read_state_blocking(&name, state).unwrap()));
+        }
+        all.push(vec![optimizer.read_steps_blocking(&name).unwrap() as u32]);
+    }
+    let guarded = optimizer.read_guarded_blocking().unwrap();
+    all.push(vec![guarded.loss_scale.to_bits(), guarded.skipped_steps as u32]);
+    all
+}
+
+#[test]
+fn going_on_from_a_file_equals_going_on_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    for gpu in gpus() {
+        // At the end of a step, and between two micro-batches.
+        for at in [24, 27] {
+            let mut optimizer = build(&gpu, groups());
+            run(&mut optimizer, 1..11);
+            optimizer.set_group_lr(0, 3e-3).unwrap();
+            optimizer.set_grad_scale(0.5).unwrap();
+            run(&mut optimizer, 11..at);
+            let extra = BTreeMap::from([("epoch".to_owned(), "3".to_owned())]);
+            optimizer.save_with(&path, extra.clone()).unwrap();
+            let saved = everything(&optimizer);
+            assert!(optimizer.read_guarded_blocking().unwrap().skipped_steps > 1);
+            run(&mut optimizer, at..40);
+            let expected = everything(&optimizer);
+            assert!(saved != expected);
+
+            let file = Checkpoint::open(&path).unwrap();
+            assert_eq!((file.specs(), file.extra()), (&specs()[..], &extra));
+            assert_eq!(file.groups().unwrap(), groups());
+
+            let resumed = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();
+            let mut loaded = build(&gpu, groups());
+            run(&mut loaded, 3..4);
+            loaded.load(&path).unwrap();
+            for mut again in [resumed, loaded] {
+                assert_eq!(
+                    again.lr(0).unwrap(),
+                    again.groups().schedules()[0].factor(again.recorded_steps()) * 3e-3
+                );
+                assert!(everything(&again) == saved, "{}", gpu.name);
+                run(&mut again, at..40);
+                assert!(everything(&again) == expected, "{}: from {at}", gpu.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn names_shapes_and_types_are_those_that_pytorch_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let gpu = &gpus()[0];
+    let specs = [TensorSpec::new("fc.weight", [3, 5]), TensorSpec::new("fc.bias", [3])];
+    let recipe: Recipe = "adamw-torch".parse().unwrap();
+    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+    optimizer.save(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let mut found: Vec<_> =
+        file.iter().map(|(name, view)| (name.to_owned(), view.dtype(), view.shape().to_vec())).collect();
+    found.sort_by(|a, b| a.0.cmp(&b.0));
+    let f32 = safetensors::Dtype::F32;
+    let expected = [
+        ("params.fc.bias", f32, vec![3]),
+        ("params.fc.weight", f32, vec![3, 5]),
+        ("state.fc.bias.exp_avg", f32, vec![3]),
+        ("state.fc.bias.exp_avg_sq", f32, vec![3]),
+        ("state.fc.bias.step", safetensors::Dtype::I64, vec![]),
+        ("state.fc.weight.exp_avg", f32, vec![3, 5]),
+        ("state.fc.weight.exp_avg_sq", f32, vec![3, 5]),
+        ("state.fc.weight.step", safetensors::Dtype::I64, vec![]),
+    ];
+    assert_eq!(found, expected.map(|(name, dtype, shape)| (name.to_owned(), dtype, shape)));
+    assert!(!dir.path().join("run.safetensors.partial").exists());
+}
+
+#[test]
+fn what_pytorch_saves_goes_on_as_in_pytorch() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pytorch");
+    let bytes = std::fs::read(folder.join("continued.safetensors")).unwrap();
+    let recorded = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values =
+        |key: String| -> Vec<f32> { bytemuck::pod_collect_to_vec(recorded.tensor(&key).unwrap().data()) };
+    for gpu in gpus() {
+        let file = folder.join("checkpoint.safetensors");
+        let mut optimizer = GpuOptimizer::resume(&gpu.device, &gpu.queue, file).unwrap();
+        assert_eq!(optimizer.steps("weight").unwrap(), 153);
+        for step in 0..5 {
+            for name in ["weight", "bias"] {
+                optimizer.write_grad(name, &values(format!("grad.{step}.{name}"))).unwrap();
+            }
+            optimizer.step().unwrap();
+            for name in ["weight", "bias"] {
+                let found = optimizer.read_param_blocking(name).unwrap();
+                let (_, failure) = verify::compare(&found, &values(format!("expected.{step}.{name}")), None);
+                assert_eq!(failure, None, "{}: {name}, {step}", gpu.name);
+            }
+        }
+    }
+}
+
+fn reason<T>(result: Result<T, Error>) -> String {
+    match result.err() {
+        Some(error @ Error::Checkpoint { .. }) => error.to_string(),
+        Some(other) => panic!("another error: {other}"),
+        None => panic!("it is refused"),
+    }
+}
+
+#[test]
+fn files_that_do_not_fit_are_refused_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let bad = dir.path().join("bad.safetensors");
+    let gpu = &gpus()[0];
+    let mut optimizer = build(gpu, groups());
+    run(&mut optimizer, 1..5);
+    optimizer.save(&path).unwrap();
+    run(&mut optimizer, 6..9);
+    let before = everything(&optimizer);
+    let good = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    // The header with a word replaced by one of the same length.
+    let with = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let text = std::str::from_utf8(&good[8..header]).unwrap();
+        assert!(text.contains(from), "{from}");
+        [&good[..8], text.replacen(from, to, 1).as_bytes(), &good[header..]].concat()
+    };
+    let cases = [
+        (good[..good.len() - 1].to_vec(), "cut short"),
+        (good[..header + 10].to_vec(), "cut short"),
+        (good[..header / 2].to_vec(), "no safetensors file"),
+        (good[..4].to_vec(), "less than 8 bytes"),
+        (Vec::new(), "less than 8 bytes"),
+        ([&good[..], b"more"].concat(), "grew"),
+        (vec![0xff; 4096], "no safetensors file"),
+        (b"{\"a\": 1}".repeat(100), "no safetensors file"),
+        (with(r#""format":"wgpu-optim""#, r#""format":"wgpu_optim""#), "no checkpoint of wgpu-optim"),
+        (with(r#""format_version":"1""#, r#""format_version":"2""#), "format version is 2"),
+        (with(r#""dtype":"F32","shape":[20]"#, r#""dtype":"I32","shape":[20]"#), "I32 of shape [20]"),
+        (with(r#""shape":[24,20]"#, r#""shape":[20,24]"#), "[20, 24] instead of F32 of shape [24, 20]"),
+        (with("\"params.scalar\"", "\"params.scalax\""), "`params.scala"),
+        (with(r#"recorded_steps"#, r#"recorded_stepz"#), "its metadata"),
+    ];
+    for (bytes, words) in cases {
+        std::fs::write(&bad, bytes).unwrap();
+        let message = reason(optimizer.load(&bad));
+        assert!(message.contains(words) && message.contains("bad.safetensors"), "{message}");
+        assert!(everything(&optimizer) == before, "{words}");
+    }
+    assert!(reason(optimizer.load(dir.path().join("none"))).contains("none"));
+
+    // Of another optimizer.
+    let other = |specs: &[TensorSpec], groups: ParamGroups| {
+        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, specs, groups).unwrap()
+    };
+    let lion: Recipe = "lion".parse().unwrap();
+    let fewer: Vec<_> = specs().into_iter().take(3).collect();
+    for (mut other, words) in [
+        (other(&specs(), vec![lion; 3].into()), "which this optimizer does not"),
+        (other(&fewer, groups()), "`params.embedding`"),
+        (
+            other(&specs(), vec![Recipe::adamw(1e-3), Recipe::adago(1e-3), lion, lion].into()),
+            "3 parameter groups",
+        ),
+    ] {
+        let message = reason(other.load(&path));
+        assert!(message.contains(words), "{message}");
+    }
+    // In the middle of a step with more micro-batches than the other has.
+    let mut half = build(gpu, groups());
+    run(&mut half, 1..2);
+    half.save(&bad).unwrap();
+    let message = reason(build(gpu, groups().with_accumulation(1)).load(&bad));
+    assert!(message.contains("1 micro-batches"), "{message}");
+
+    // A function cannot be written.
+    let function = ParamGroups::from(lion).with_schedule(LrSchedule::function(|_| 0.5));
+    let specs = [TensorSpec::new("w", [5])];
+    let mut by_function = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, function).unwrap();
+    by_function.step().unwrap();
+    by_function.save(&bad).unwrap();
+    assert!(reason(GpuOptimizer::resume(&gpu.device, &gpu.queue, &bad)).contains("function"));
+    by_function.load(&bad).unwrap();
+    assert_eq!(by_function.recorded_steps(), 1);
+
+    // Where nothing can be written.
+    let message = reason(optimizer.save(dir.path().join("nowhere").join("run.safetensors")));
+    assert!(message.contains("nowhere"), "{message}");
+    assert!(reason(optimizer.save("..")).contains("no file name"));
+}
+
+#[test]
+fn the_callers_parameters_stay_the_callers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.safetensors");
+    let gpu = &gpus()[0];
+    let specs = [TensorSpec::new("w", [5])];
+    let make =
+        || GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, Recipe::lion(0.1)).unwrap();
+    let mut optimizer = make();
+    optimizer.write_state("w", "exp_avg", &[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
+    optimizer.set_steps(7);
+    optimizer.save(&path).unwrap();
+    let mut again = make();
+    again.load(&path).unwrap();
+    assert_eq!(again.read_state_blocking("w", "exp_avg").unwrap(), [1.0, 2.0, 3.0, 4.0, 5.0]);
+    assert_eq!(again.steps("w").unwrap(), 7);
+    let mut arenas = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, Recipe::lion(0.1)).unwrap();
+    assert!(reason(arenas.load(&path)).contains("it lacks `params.w`"));
+    arenas.save(&path).unwrap();
+    again.load(&path).unwrap();
+    assert_eq!(again.steps("w").unwrap(), 0);
+}
+
+const CHILD: &str = "WGPU_OPTIM_TEST_SAVES_TO";
+
+/// Large enough that a save takes a while.
+fn child_spec() -> TensorSpec {
+    TensorSpec::new("w", [300_000])
+}
+
+/// Not a test of its own: what the next one kills.
+#[test]
+fn a_child_saves_until_it_is_killed() {
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let gpu = &gpus()[0];
+    let mut optimizer =
+        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &[child_spec()], Recipe::lion(0.1)).unwrap();
+    for i in 1u64.. {
+        optimizer.write_param("w", &vec![i as f32; 300_000]).unwrap();
+        optimizer.write_state("w", "exp_avg", &vec![-(i as f32); 300_000]).unwrap();
+        optimizer.set_steps(i);
+        optimizer.save(&path).unwrap();
+        if i == 1 {
+            println!("saved once");
+        }
+    }
+}
+
+/// Which save a file holds; it must hold one of them.
+fn saved(path: &Path) -> f32 {
+    Checkpoint::open(path).unwrap();
+    let bytes = std::fs::read(path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let values = |name: &str| -> Vec<f32> { bytemuck::pod_collect_to_vec(file.tensor(name).unwrap().data()) };
+    let i = values("params.w")[0];
+    assert!(values("params.w").iter().all(|&x| x == i));
+    assert!(values("state.w.exp_avg").iter().all(|&x| x == -i));
+    assert_eq!(file.tensor("state.w.step").unwrap().data(), (i as i64).to_le_bytes());
+    i
+}
+
+#[test]
+fn a_save_that_is_killed_leaves_a_whole_checkpoint() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let mut interrupted = 0;
+    for kill in 0..50 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "a_child_saves_until_it_is_killed", "--nocapture"])
+            .env(CHILD, &path)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let once = lines.map_while(Result::ok).find(|line| line.contains("saved once"));
+        assert!(once.is_some(), "the child ended by itself");
+        // Anywhere within a few saves.
+        std::thread::sleep(Duration::from_micros(577 * kill));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(saved(&path) >= 1.0);
+        interrupted += u32::from(dir.path().join("run.safetensors.partial").exists());
+    }
+    println!("{interrupted} of 50 in the middle of a save");
+    assert!(interrupted > 0, "no save was interrupted");
+}
