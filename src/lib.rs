@@ -10,6 +10,7 @@ mod groups;
 pub mod guard;
 pub mod kernel;
 pub mod matrix;
+mod members;
 mod optimizer;
 pub mod passes;
 pub mod plan;
@@ -30,6 +31,7 @@ pub use error::{Error, Missing};
 pub use groups::ParamGroups;
 pub use guard::{GradScaler, Guarded, NonFinite};
 pub use matrix::MatrixLayout;
+pub use members::Members;
 #[doc(hidden)]
 pub use optimizer::Miss;
 #[cfg(not(target_arch = "wasm32"))]

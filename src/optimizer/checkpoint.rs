@@ -1,15 +1,4 @@
 //! Checkpoints: everything that a run needs to go on to the bit, in one safetensors file.
-//!
-//! | tensor | of | shape |
-//! |---|---|---|
-//! | `params.{name}` | optimizers with arenas | the tensor's |
-//! | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's |
-//! | `state.{name}.accumulator` | AdaGO | scalar |
-//! | `state.{name}.grad_sum` | between two micro-batches | the tensor's |
-//! | `state.{name}.step` | all | scalar, I64 |
-//!
-//! All but the last are F32. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the tensors, groups,
-//! learning rates, places in the schedules, and the scaler.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -38,6 +27,17 @@ const FORMAT: &str = "wgpu-optim";
 const LONGEST_HEADER: u64 = 100 << 20;
 
 /// A checkpoint file, its header read and checked. Nothing else of it is in memory.
+///
+/// | tensor | of | shape |
+/// |---|---|---|
+/// | `params.{name}` | optimizers with arenas | the tensor's |
+/// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's |
+/// | `state.{name}.accumulator` | AdaGO | scalar |
+/// | `state.{name}.grad_sum` | between two micro-batches | the tensor's |
+/// | `state.{name}.step` | all | scalar, I64 |
+///
+/// All but the last are F32. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the tensors, groups,
+/// learning rates, places in the schedules, and the scaler.
 #[derive(Debug)]
 pub struct Checkpoint {
     path: PathBuf,
