@@ -6,7 +6,7 @@ const NOT_FINITE: u32 = 0xffffffffu;
 
 var<workgroup> broken: atomic<u32>;
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(32)
 fn norm(
     @builtin(workgroup_id) workgroup: vec3<u32>,
     @builtin(num_workgroups) workgroups: vec3<u32>,
@@ -22,7 +22,7 @@ fn norm(
         let chunk = chunks[grid.first + at];
         let row = rows[chunk.row];
         var found = vec4<bool>(false);
-        for (var j = lane; 4u * j < chunk.len; j += WORKGROUP) {
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let read = select(vec4<f32>(), load_grad(chunk.grad / 4u + j, lanes), inside);

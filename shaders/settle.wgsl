@@ -74,6 +74,9 @@ fn settle(
             turn += 1u;
         }
 
+        if lane == 0u && count > 0u {
+            tensors.each[tensor].found = Cut(threshold, 0u);
+        }
         for (var place = lane; place < count; place += WORKGROUP) {
             let candidate = listed(candidates, list, place);
             let tie = candidate.key == threshold && (all || candidate.index <= last);

@@ -66,6 +66,7 @@ fn small(
         if lane == 0u {
             rounds = select(12u, 0u, wanted == ties);
             atomicStore(&tensors.each[chunk.tensor].selected, beyond + wanted);
+            tensors.each[chunk.tensor].found = Cut(threshold, 0u);
         }
         let index_rounds = workgroupUniformLoad(&rounds);
         var limit = select(CHUNK, 0u, threshold == NAN_KEY || wanted == 0u);

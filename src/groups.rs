@@ -22,6 +22,7 @@ pub struct ParamGroups {
     non_finite: Option<NonFinite>,
     grad_scaler: Option<GradScaler>,
     accumulation: u32,
+    telemetry: Option<u32>,
     /// A choice for a machine, not for a run.
     #[serde(skip)]
     matmul: Option<Matmul>,
@@ -135,6 +136,19 @@ impl ParamGroups {
         self.accumulation
     }
 
+    /// Observes the first of every so many steps, at least 1, for
+    /// [`take_telemetry`](crate::GpuOptimizer::take_telemetry), and logs a line of it. Off by default. It costs 4 bytes of
+    /// memory a parameter for a copy of the parameters, and in the steps that are observed two dispatches a page, one a kind
+    /// of recipe, and about as much traffic as a step of AdamW; in others nothing.
+    pub fn with_telemetry(self, every: u32) -> Self {
+        Self { telemetry: Some(every), ..self }
+    }
+
+    /// Of how many steps the first is observed.
+    pub fn telemetry(&self) -> Option<u32> {
+        self.telemetry
+    }
+
     /// What kernels do with gradients.
     pub(crate) fn gradients(&self) -> Gradients {
         let skips = self.non_finite() != NonFinite::Propagate;
@@ -161,6 +175,9 @@ impl ParamGroups {
         self.schedules.iter().try_for_each(LrSchedule::validate)?;
         let count = |x: f64| (!(1.0..=65_536.0).contains(&x)).then_some("1 to 65,536");
         check("accumulation", self.accumulation.into(), count)?;
+        if self.telemetry == Some(0) {
+            check("telemetry", 0.0, |_| Some("at least 1"))?;
+        }
         let Some(scaler) = self.grad_scaler else { return Ok(()) };
         scaler.validate()?;
         if self.non_finite() == NonFinite::Propagate {
@@ -249,6 +266,7 @@ impl From<Vec<Recipe>> for ParamGroups {
             non_finite: None,
             grad_scaler: None,
             accumulation: 1,
+            telemetry: None,
             matmul: None,
             may_lack_matrices: false,
         }

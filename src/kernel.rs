@@ -6,8 +6,9 @@ use std::num::NonZeroU64;
 use encase::ShaderType;
 
 use crate::base::{AdaGo, Base, Corrects};
+use crate::error::Error;
 use crate::groups::ParamGroups;
-use crate::guard::{Gradients, NonFinite};
+use crate::guard::{Gradients, Guarded, NonFinite};
 use crate::matrix::Matmul;
 use crate::passes::Schedule;
 use crate::plan::{BaseKind, Chunk, Ownership, Plan, PolicyKind, ROWS};
@@ -90,6 +91,8 @@ pub struct Grid {
     pub depth: u32,
     /// 1 where the left factor is X Xᵀ.
     pub polynomial: u32,
+    /// Where the records of what was observed begin.
+    pub records: u32,
 }
 
 /// A place in the order of selection.
@@ -154,7 +157,24 @@ pub(crate) struct Header {
 /// Bytes of it.
 pub(crate) const TENSORS_HEADER: u64 = 32;
 
+impl From<Header> for Guarded {
+    fn from(header: Header) -> Self {
+        Self {
+            grad_norm: header.grad_norm,
+            loss_scale: header.loss_scale,
+            skipped: header.skip == 1,
+            skipped_steps: header.skipped.into(),
+        }
+    }
+}
+
 impl Header {
+    /// That a step was skipped, with the names of the plan's tensors.
+    pub(crate) fn error(self, names: &[String]) -> Error {
+        let tensor = names.get(self.broken as usize).map_or("of an earlier step", String::as_str);
+        Error::NonFinite { tensor: tensor.to_owned(), steps: self.skipped.into() }
+    }
+
     pub(crate) fn new(groups: &ParamGroups) -> Self {
         let loss_scale = groups.grad_scaler().map_or(1.0, |scaler| scaler.init as f32);
         Self {
@@ -267,6 +287,9 @@ pub enum Kernel {
     Mirror,
     Advance { matmul: Matmul },
     Leave,
+    Observe { base: BaseKind, access: Access },
+    Moved { base: BaseKind, access: Access },
+    Report,
 }
 
 macro_rules! shader {
@@ -301,6 +324,9 @@ impl Kernel {
             Kernel::Mirror => "mirror",
             Kernel::Advance { .. } => "advance",
             Kernel::Leave => "leave",
+            Kernel::Observe { .. } => "observe",
+            Kernel::Moved { .. } => "moved",
+            Kernel::Report => "report",
         }
     }
 
@@ -322,6 +348,7 @@ impl Kernel {
         let places = shader!("lib/places.wgsl");
         let sampling = shader!("lib/sampling.wgsl");
         let sum = shader!("lib/sum.wgsl");
+        let sum_few = shader!("lib/sum_few.wgsl");
         let totals = shader!("lib/totals.wgsl");
         let half = self.matmul() == Some(Matmul::TilesF16);
         let directives = if half { "enable f16;" } else { "" };
@@ -343,7 +370,7 @@ impl Kernel {
                     Measured::Clipped => clip(access),
                     Measured::Directions => shader!("lib/clip_none.wgsl"),
                 },
-                sum,
+                sum_few,
                 shader!("norm.wgsl"),
             ],
             Kernel::Guard => &[counters, sum, shader!("guard.wgsl")],
@@ -508,6 +535,21 @@ impl Kernel {
                 }
             },
             Kernel::Leave => &[places, shader!("matrix/leave.wgsl")],
+            Kernel::Observe { base, access } => &[
+                keys,
+                cut,
+                counters,
+                param(access),
+                grad(access),
+                limit(access),
+                clip(access),
+                skip(access.gradients.skips),
+                base.source(),
+                sum_few,
+                shader!("observe.wgsl"),
+            ],
+            Kernel::Moved { access, .. } => &[counters, param(access), sum_few, shader!("moved.wgsl")],
+            Kernel::Report => &[cut, counters, bracket, sum, totals, shader!("report.wgsl")],
         };
         let parts = [directives, shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());
         parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("\n")
@@ -536,6 +578,8 @@ impl Kernel {
             | Kernel::Advance { .. }
             | Kernel::Leave => [true, true, false, false],
             Kernel::Sample { .. } | Kernel::StreamExact { .. } | Kernel::Recount { .. } => [true; 4],
+            Kernel::Observe { .. } | Kernel::Moved { .. } => [true; 4],
+            Kernel::Report => [true, false, false, true],
             Kernel::RankSample | Kernel::Prove => [true, false, true, true],
             Kernel::ScanBins => [true, false, false, true],
         }
@@ -566,7 +610,12 @@ impl Kernel {
     pub(crate) fn serves(self, base: BaseKind, policy: PolicyKind) -> bool {
         let own_base = self.base().is_none_or(|b| b == base);
         let own_policy = match self {
-            Kernel::Accumulate { .. } | Kernel::Norm { .. } | Kernel::Guard => true,
+            Kernel::Accumulate { .. }
+            | Kernel::Norm { .. }
+            | Kernel::Guard
+            | Kernel::Observe { .. }
+            | Kernel::Moved { .. }
+            | Kernel::Report => true,
             Kernel::Prepare => policy == PolicyKind::Cautious,
             Kernel::ScoreMask { .. } => policy == PolicyKind::Cautious && !base.is_matrix(),
             Kernel::Stream { policy: own, .. } => policy == own,
@@ -601,7 +650,9 @@ impl Kernel {
             | Kernel::StreamExact { access, .. }
             | Kernel::Recount { access, .. }
             | Kernel::Small { access, .. }
-            | Kernel::Direct { access, .. } => access.vectorized = vectorized,
+            | Kernel::Direct { access, .. }
+            | Kernel::Observe { access, .. }
+            | Kernel::Moved { access, .. } => access.vectorized = vectorized,
             _ => {}
         }
         self
@@ -627,7 +678,9 @@ impl Kernel {
             | Kernel::Recount { base, .. }
             | Kernel::Small { base, .. }
             | Kernel::Direct { base, .. }
-            | Kernel::Measure { base, .. } => Some(base),
+            | Kernel::Measure { base, .. }
+            | Kernel::Observe { base, .. }
+            | Kernel::Moved { base, .. } => Some(base),
             Kernel::Accumulate { .. }
             | Kernel::Guard
             | Kernel::Prepare
@@ -639,7 +692,8 @@ impl Kernel {
             | Kernel::Product { .. }
             | Kernel::Mirror
             | Kernel::Advance { .. }
-            | Kernel::Leave => None,
+            | Kernel::Leave
+            | Kernel::Report => None,
         }
     }
 }
@@ -755,6 +809,7 @@ pub fn all_kernels() -> Vec<Kernel> {
         Kernel::Enter,
         Kernel::Mirror,
         Kernel::Leave,
+        Kernel::Report,
     ];
     for vectorized in [true, false] {
         let access = Access { vectorized, gradients: Gradients::default() };
@@ -782,6 +837,8 @@ pub fn all_kernels() -> Vec<Kernel> {
                 Kernel::StreamExact { base, access },
                 Kernel::Recount { base, access },
                 Kernel::Small { base, access },
+                Kernel::Observe { base, access },
+                Kernel::Moved { base, access },
             ]);
             if gradients.guarded {
                 kernels.push(Kernel::Norm { base, access, of: Measured::Gradients });
@@ -838,10 +895,9 @@ impl Kernels {
         schedule: &Schedule,
         compiled: Option<&Self>,
     ) -> Self {
-        let dispatches = || schedule.accumulate.iter().chain(&schedule.dispatches);
-        let mut needed: BTreeSet<_> = dispatches().map(|d| d.kernel).collect();
+        let mut needed: BTreeSet<_> = schedule.all().map(|d| d.kernel).collect();
         if plan.ownership != Ownership::Arenas && plan.tensors.iter().any(|t| !t.numel.is_multiple_of(4)) {
-            needed.extend(dispatches().map(|d| d.kernel.vectorized(false)));
+            needed.extend(schedule.all().map(|d| d.kernel.vectorized(false)));
         }
         let mut kernels = compiled.cloned().unwrap_or_else(|| Self::layouts(device));
         for kernel in needed {
@@ -1098,6 +1154,7 @@ mod tests {
             gram_slot: 17,
             depth: 18,
             polynomial: 19,
+            records: 20,
         };
         let fields = [
             ("first", 1),
@@ -1119,6 +1176,7 @@ mod tests {
             ("gram_slot", 17),
             ("depth", 18),
             ("polynomial", 19),
+            ("records", 20),
         ];
         assert_layout(&module, "Grid", &fields, &grid);
 

@@ -24,6 +24,7 @@ mod ring;
 pub mod sampling;
 pub mod schedule;
 mod slices;
+mod telemetry;
 pub mod verify;
 
 pub use base::Base;
@@ -43,4 +44,5 @@ pub use recipe::Recipe;
 pub use requirements::Requirements;
 pub use schedule::LrSchedule;
 pub use slices::{TensorBuffers, TensorSlice};
+pub use telemetry::{Telemetry, TensorTelemetry};
 pub use wgpu;

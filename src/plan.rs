@@ -371,6 +371,8 @@ pub struct Plan {
     pub(crate) words: Vec<Words>,
     /// Whether gradients of several micro-batches are added up.
     pub accumulates: bool,
+    /// Whether steps are observed.
+    pub observes: bool,
     /// What its kernels do with gradients.
     pub gradients: Gradients,
     /// Where the chunks' sums of squares begin among the counters: of gradients that are guarded (`None` if they are not),
@@ -413,6 +415,7 @@ impl Plan {
             workspaces: [0; 5],
             words: Vec::new(),
             accumulates: groups.accumulation() > 1,
+            observes: groups.telemetry().is_some(),
             gradients: groups.gradients(),
             norms: None,
             matrix_norms: [0; 2],
@@ -458,6 +461,16 @@ impl Plan {
         self.classes[self.blocks[tensor.block].class].base
     }
 
+    /// Chunks of all tensors.
+    pub(crate) fn chunk_count(&self) -> u32 {
+        self.tensors[self.tensors.len() - 1].chunks.end
+    }
+
+    /// Bytes of what is observed: four words a chunk, then eight a tensor.
+    pub(crate) fn observations(&self) -> u64 {
+        16 * u64::from(self.chunk_count()) + 32 * self.tensors.len() as u64
+    }
+
     /// Coordinates of all tensors.
     pub fn numel(&self) -> u64 {
         self.tensors.iter().map(|t| t.numel).sum()
@@ -476,8 +489,10 @@ impl Plan {
                 }
         };
         let arenas = 4 * self.blocks.iter().map(words).sum::<u64>();
-        let sums = if self.accumulates { 4 * self.blocks.iter().map(|b| b.len).sum::<u64>() } else { 0 };
-        arenas + sums + self.scratch_memory()
+        let parameters = 4 * self.blocks.iter().map(|block| block.len).sum::<u64>();
+        let sums = if self.accumulates { parameters } else { 0 };
+        let observations = if self.observes { parameters + self.observations() } else { 0 };
+        arenas + sums + observations + self.scratch_memory()
     }
 
     /// Bytes of the buffers that the kernels of a step hand to each other: what `memory` has besides parameters, gradients
@@ -698,7 +713,7 @@ impl Plan {
                 }
             }
         }
-        let chunks = u64::from(self.tensors[self.tensors.len() - 1].chunks.end);
+        let chunks = u64::from(self.chunk_count());
         if self.gradients.guarded {
             self.norms = Some(take(&mut self.counters, chunks));
         }

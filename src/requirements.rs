@@ -51,6 +51,9 @@ impl Requirements {
             .into_iter()
             .filter(|kernel| match kernel {
                 Kernel::Guard => guarded,
+                Kernel::Observe { .. } | Kernel::Moved { .. } | Kernel::Report => {
+                    groups.telemetry().is_some()
+                }
                 Kernel::Norm { base, .. } => guarded || base.is_matrix(),
                 _ => true,
             })
@@ -64,6 +67,7 @@ impl Requirements {
             TENSORS_HEADER + specs.len() as u64 * <TensorEntry as encase::ShaderSize>::SHADER_SIZE.get(),
             4 * plan.counters,
             4 * plan.samples,
+            if plan.observes { plan.observations() } else { 0 },
             4 * CHUNK,
             matrix,
         ];

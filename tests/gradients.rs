@@ -487,6 +487,7 @@ fn bad_settings_are_refused_by_name() {
             "`non_finite` is propagate",
         ),
         (plain().with_schedule(LrSchedule::cosine(0, 0.0)), "`schedule.steps` is 0"),
+        (plain().with_telemetry(0), "`telemetry` is 0"),
     ] {
         let message = refused(groups);
         assert!(message.contains(words), "{message}");
@@ -536,6 +537,9 @@ fn what_is_off_costs_nothing_and_what_is_on_one_pass() {
             assert!((4.0..4.01).contains(&(on.1 - off.1)), "{name}: {on:?}, {off:?}");
             assert!(on.2 - off.2 < 0.001, "{name}");
         }
+        let observed = cost(plain().with_telemetry(100));
+        assert_eq!((observed.0, observed.1), (off.0, off.1));
+        assert!((observed.2 - off.2 - 4.0).abs() < 0.01);
         let several = cost(plain().with_accumulation(8));
         assert_eq!((several.0, several.1), (off.0, off.1));
         assert!((several.2 - off.2 - 4.0).abs() < 1e-3);

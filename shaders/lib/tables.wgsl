@@ -27,6 +27,7 @@ struct Grid {
     gram_slot: u32,
     depth: u32,             // vectors that a product sums over
     polynomial: u32,        // 1 where the left factor is X Xᵀ
+    records: u32,           // where the records of what was observed begin
 }
 
 // Consecutive coordinates of one tensor: a chunk, or a piece, which is all of a tensor that lies in the page, or a matrix,

@@ -265,15 +265,9 @@ impl GpuOptimizer {
             let header: Header = readback::decode("what the guard found", bytes.await?)?;
             let before = reported.fetch_max(header.skipped, Ordering::Relaxed);
             if header.skipped > before && !names.is_empty() {
-                let tensor = names.get(header.broken as usize).map_or("of an earlier step", String::as_str);
-                return Err(Error::NonFinite { tensor: tensor.to_owned(), steps: header.skipped.into() });
+                return Err(header.error(&names));
             }
-            Ok(Guarded {
-                grad_norm: header.grad_norm,
-                loss_scale: header.loss_scale,
-                skipped: header.skip == 1,
-                skipped_steps: header.skipped.into(),
-            })
+            Ok(header.into())
         })
     }
 

@@ -13,6 +13,7 @@ use crate::passes::{Operands, Schedule};
 use crate::plan::{Chunk, Ownership, Plan, PolicyKind, ROWS, TensorSpec};
 use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
+use crate::telemetry::Mailbox;
 
 impl GpuOptimizer {
     pub(super) async fn build(
@@ -202,6 +203,15 @@ impl GpuOptimizer {
             storage | copies | wgpu::BufferUsages::INDIRECT,
         );
         let launches_group = group("launches", &kernels.scratch, &[launches.as_entire_binding()]);
+        let observations = plan.observes.then(|| {
+            let buffer = buffer("observations", plan.observations(), storage | copies);
+            let group = group("observations", &kernels.counters, &[buffer.as_entire_binding()]);
+            (buffer, group)
+        });
+        let snapshots: Vec<_> = match plan.observes {
+            true => plan.blocks.iter().map(|block| buffer("snapshot", 4 * block.len, storage)).collect(),
+            false => Vec::new(),
+        };
         let empty = group("empty", &kernels.empty, &[]);
         let operands: Vec<_> = (0..plan.classes.len()).map(|class| schedule.operands(class)).collect();
         let pages = plan
@@ -229,7 +239,10 @@ impl GpuOptimizer {
                 let (block, offset, size) = page.scratch;
                 let scratch = (class.policy.bits(class.base) > 0)
                     .then(|| group("scratch", &kernels.scratch, &[range(&scratch[block], offset, size)]));
-                PageGroups { own, scratch }
+                let snapshot = snapshots
+                    .get(page.block)
+                    .map(|snapshot| group("snapshot", &kernels.scratch, &[part(snapshot)]));
+                PageGroups { own, scratch, snapshot }
             })
             .collect();
         let order = |order: [usize; 3]| {
@@ -250,6 +263,8 @@ impl GpuOptimizer {
             arenas,
             states,
             sums,
+            observations,
+            mailbox: Mailbox::default(),
             micro_batches: 0,
             recorded: 0,
             grad_scale: 1.0,

@@ -4,6 +4,7 @@ mod access;
 mod build;
 #[cfg(not(target_arch = "wasm32"))]
 mod checkpoint;
+mod observe;
 mod record;
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -21,6 +22,7 @@ use crate::plan::{Ownership, Plan, TensorSpec};
 use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::recipe::Recipe;
 use crate::ring::Ring;
+use crate::telemetry::Mailbox;
 
 /// Optimizer steps on a GPU.
 ///
@@ -70,6 +72,9 @@ pub struct GpuOptimizer {
     /// Sums of gradients of each block, where a step has several micro-batches; and how many of them are recorded.
     sums: Vec<wgpu::Buffer>,
     micro_batches: u32,
+    /// What is observed of a step, and where it waits once it was read.
+    observations: Option<(wgpu::Buffer, wgpu::BindGroup)>,
+    mailbox: Mailbox,
     /// Skipped steps that were reported as errors.
     reported: Arc<AtomicU32>,
 }
@@ -79,6 +84,8 @@ struct PageGroups {
     /// With its part of the arenas, where there are any: for each kind of operands.
     own: Vec<(Operands, wgpu::BindGroup)>,
     scratch: Option<wgpu::BindGroup>,
+    /// The copy of its parameters, where steps are observed.
+    snapshot: Option<wgpu::BindGroup>,
 }
 
 /// What selection did to a tensor in the last step that ran.

@@ -55,12 +55,17 @@ impl GpuOptimizer {
             bytes.push(&self.row(recipe, t));
         }
         self.ring.write(&self.queue, &slot, &bytes.0);
+        let observes = self.observes();
+        let observed = if observes { self.schedule.observed() } else { Vec::new() };
         let mut pass = self.begin(encoder);
-        for dispatch in &self.schedule.dispatches {
+        for dispatch in if observes { &observed } else { &self.schedule.dispatches } {
             let row = slot.offset + STRIDE * self.plan.classes[dispatch.class].first_row as u64;
             self.dispatch(&mut pass, dispatch, row, self.own_group(dispatch));
         }
         drop(pass);
+        if observes {
+            self.read_observations(encoder, vec![true; self.plan.tensors.len()]);
+        }
         self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
         self.steps.iter_mut().for_each(|t| *t += 1);
         (self.micro_batches, self.recorded) = (0, self.recorded + 1);
@@ -210,7 +215,10 @@ impl GpuOptimizer {
         for row in &rows {
             bytes.push(row);
         }
-        let dispatches = self.expand(&self.schedule.dispatches, &layout, &mut bytes);
+        let observes = self.observes();
+        let observed = if observes { self.schedule.observed() } else { Vec::new() };
+        let all = if observes { &observed } else { &self.schedule.dispatches };
+        let dispatches = self.expand(all, &layout, &mut bytes);
         let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, layout.table);
 
         self.copy_accumulators(encoder, buffers, true);
@@ -227,6 +235,13 @@ impl GpuOptimizer {
             }
         }
         drop(pass);
+        if observes {
+            let mut present = vec![false; self.plan.tensors.len()];
+            for (given, &tensor) in buffers.iter().zip(&self.plan.order) {
+                present[tensor] = given.is_some();
+            }
+            self.read_observations(encoder, present);
+        }
         self.copy_accumulators(encoder, buffers, false);
         for (spec, given) in buffers.iter().enumerate() {
             self.steps[self.plan.order[spec]] += u64::from(given.is_some());
@@ -425,9 +440,18 @@ impl GpuOptimizer {
         let scratch = match dispatch.kernel {
             Kernel::Sample { .. } | Kernel::RankSample => Some(&self.samples),
             Kernel::Prove => Some(&self.launches.1),
+            Kernel::Observe { .. } | Kernel::Moved { .. } => {
+                dispatch.page.and_then(|page| self.pages[page].snapshot.as_ref())
+            }
             _ => bits,
         };
-        let groups = [tensors, scratch, Some(&self.counters)];
+        let counters = match dispatch.kernel {
+            Kernel::Observe { .. } | Kernel::Moved { .. } | Kernel::Report => {
+                self.observations.as_ref().map(|(_, group)| group)
+            }
+            _ => Some(&self.counters),
+        };
+        let groups = [tensors, scratch, counters];
         let used = dispatch.kernel.groups();
         let last = used.iter().rposition(|&used| used).unwrap_or(0);
         for i in 1..=last {

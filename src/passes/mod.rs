@@ -16,6 +16,7 @@
 mod accumulate;
 mod guard;
 mod matrix;
+mod observe;
 mod score;
 mod select;
 mod stream;
@@ -52,12 +53,18 @@ pub struct Dispatch {
 ///
 /// With the caller's buffers, a dispatch that touches parameters or gradients is repeated for each pair of buffers that
 /// they lie in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Schedule {
     /// The dispatches.
     pub dispatches: Vec<Dispatch>,
     /// Those that add a micro-batch to the gradients of a step, where it has several; the last one's are before the step's own.
     pub accumulate: Vec<Dispatch>,
+    /// How many of them, the first ones, guard the step.
+    pub guarding: usize,
+    /// Those that observe a step, where it is: behind its guard, and at its end.
+    pub observe: Vec<Dispatch>,
+    /// See `observe`.
+    pub report: Vec<Dispatch>,
     /// What each of them works on.
     pub grids: Vec<Grid>,
 }
@@ -65,7 +72,7 @@ pub struct Schedule {
 impl Schedule {
     /// The dispatches of a step over all tensors of a plan, where a dimension of a dispatch has at most `workgroups`.
     pub fn new(plan: &Plan, workgroups: u32, matmul: Matmul) -> Self {
-        let mut schedule = Self { dispatches: Vec::new(), accumulate: Vec::new(), grids: Vec::new() };
+        let mut schedule = Self::default();
         let write = |schedule: &mut Self, class: usize, stage: &dyn Fn(&mut Writer<'_>)| {
             let Class { pages, tensors, .. } = plan.classes[class].clone();
             stage(&mut Writer { plan, class, pages, tensors, workgroups, matmul, schedule });
@@ -74,22 +81,45 @@ impl Schedule {
             (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &accumulate::add));
             schedule.accumulate = std::mem::take(&mut schedule.dispatches);
         }
+        if plan.observes {
+            (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &observe::before));
+            schedule.observe = std::mem::take(&mut schedule.dispatches);
+            (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &observe::after));
+            schedule.report = std::mem::take(&mut schedule.dispatches);
+        }
         if plan.norms.is_some() {
             for class in 0..plan.classes.len() {
                 write(&mut schedule, class, &guard::norm);
             }
             write(&mut schedule, 0, &guard::guard);
         }
+        schedule.guarding = schedule.dispatches.len();
         for class in 0..plan.classes.len() {
             write(&mut schedule, class, &step);
         }
         schedule
     }
 
+    /// The dispatches of a step that is observed.
+    pub fn observed(&self) -> Vec<Dispatch> {
+        let (guarding, rest) = self.dispatches.split_at(self.guarding);
+        [guarding, &self.observe, rest, &self.report].concat()
+    }
+
+    /// The dispatches of steps, those that observe included.
+    fn steps(&self) -> impl Iterator<Item = &Dispatch> {
+        self.dispatches.iter().chain(&self.observe).chain(&self.report)
+    }
+
+    /// Every dispatch.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Dispatch> {
+        self.accumulate.iter().chain(self.steps())
+    }
+
     /// The kinds of operands that dispatches over tensors of a class have.
     pub(crate) fn operands(&self, class: usize) -> Vec<Operands> {
         let mut all = Vec::new();
-        for dispatch in self.dispatches.iter().filter(|d| d.class == class && d.page.is_some()) {
+        for dispatch in self.steps().filter(|d| d.class == class && d.page.is_some()) {
             if !matches!(dispatch.operands, Operands::Workspaces(_)) && !all.contains(&dispatch.operands) {
                 all.push(dispatch.operands);
             }
@@ -287,7 +317,7 @@ impl Writer<'_> {
 
     /// A dispatch of one workgroup over all chunks of all classes.
     fn once(&mut self, kernel: Kernel, bytes_per_chunk: u64) {
-        let count = self.plan.tensors[self.plan.tensors.len() - 1].chunks.end;
+        let count = self.plan.chunk_count();
         let grid = Grid { first: 0, count, ..self.grid() };
         self.push(kernel, None, Over::Once, grid, 1, bytes_per_chunk * u64::from(count));
     }

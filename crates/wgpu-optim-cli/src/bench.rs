@@ -6,11 +6,13 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use wgpu_optim::matrix::Matmul;
-use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, Requirements, TensorSpec, kernel, verify, wgpu};
+use wgpu_optim::{
+    GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, Requirements, TensorSpec, kernel, verify, wgpu,
+};
 
 use crate::adapters::{open_chosen, wait};
 use crate::shapes::Shapes;
@@ -26,7 +28,8 @@ pub struct Arguments {
     /// as in 288x864*12,288*25.
     #[arg(long, conflicts_with = "params")]
     tensors: Option<Shapes>,
-    /// Recipes, by preset name, separated by commas.
+    /// Recipes, by preset name, separated by commas; each with settings behind it, as in adamw+clip+skip: clip (the norm),
+    /// limit (the values), skip (what is not finite), scaler, observe (telemetry of every step), accumulate (two micro-batches).
     #[arg(
         long,
         value_delimiter = ',',
@@ -102,11 +105,8 @@ pub struct Row {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let recipes: Vec<(String, Recipe)> = arguments
-        .recipes
-        .iter()
-        .map(|name| Ok((name.clone(), name.parse::<Recipe>()?)))
-        .collect::<Result<_>>()?;
+    let recipes: Vec<(String, ParamGroups)> =
+        arguments.recipes.iter().map(|name| Ok((name.clone(), groups(name)?))).collect::<Result<_>>()?;
     ensure!(!recipes.is_empty(), "--recipes names no recipe");
     let (adapter, device, queue) = open_chosen()?;
     let matmul = arguments.matmul.map(Matmul::from);
@@ -141,6 +141,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// A recipe by its preset name, with settings behind it.
+fn groups(name: &str) -> Result<ParamGroups> {
+    let mut parts = name.split('+');
+    let recipe: Recipe = parts.next().unwrap_or_default().parse()?;
+    parts.try_fold(ParamGroups::from(recipe), |groups, setting| {
+        Ok(match setting {
+            "clip" => groups.with_max_grad_norm(1.0),
+            "limit" => groups.with_max_grad_value(1.0),
+            "skip" => groups.with_non_finite(NonFinite::Skip),
+            "scaler" => groups.with_grad_scaler(GradScaler { interval: 1 << 20, ..GradScaler::default() }),
+            "observe" => groups.with_telemetry(1),
+            "accumulate" => groups.with_accumulation(2),
+            other => bail!(
+                "--recipes: `{name}`: there is no setting `{other}`, only clip, limit, skip, scaler, observe and accumulate"
+            ),
+        })
+    })
+}
+
 fn specs(shapes: &[Vec<usize>]) -> Vec<TensorSpec> {
     shapes.iter().enumerate().map(|(i, shape)| TensorSpec::new(i.to_string(), shape.clone())).collect()
 }
@@ -155,7 +174,7 @@ struct Bench {
     adapter: String,
     device: wgpu::Device,
     queue: wgpu::Queue,
-    recipes: Vec<(String, Recipe)>,
+    recipes: Vec<(String, ParamGroups)>,
     matmul: Option<Matmul>,
     samples: u32,
 }
@@ -164,8 +183,8 @@ impl Bench {
     fn measure(&self, specs: &[TensorSpec], progress: &ProgressBar) -> Result<Report> {
         let Self { device, queue, .. } = self;
         // Before the host allocates as much.
-        for (_, recipe) in &self.recipes {
-            Requirements::new(specs, *recipe)?.check(&device.limits())?;
+        for (_, groups) in &self.recipes {
+            Requirements::new(specs, groups.clone())?.check(&device.limits())?;
         }
         let params: u64 = specs.iter().map(TensorSpec::numel).sum();
         progress.set_message("copy");
@@ -175,24 +194,25 @@ impl Bench {
         let mut rows = Vec::new();
         let one_tensor = [TensorSpec::new("one", [params as usize])];
         let (values, grads) = (verify::params(params as usize), verify::grads(params as usize, 1));
-        let build = |specs: &[TensorSpec], recipe: Recipe| -> Result<GpuOptimizer> {
-            let groups = ParamGroups::from(recipe);
-            let groups = self.matmul.map_or(groups.clone(), |matmul| groups.with_matmul(matmul));
-            let optimizer = GpuOptimizer::new_blocking(device, queue, specs, groups)?;
+        let build = |specs: &[TensorSpec], groups: &ParamGroups| -> Result<GpuOptimizer> {
+            let own = groups.clone();
+            let own = self.matmul.map_or(own.clone(), |matmul| own.with_matmul(matmul));
+            let optimizer = GpuOptimizer::new_blocking(device, queue, specs, own)?;
             for spec in specs {
                 optimizer.write_param(&spec.name, &values[..spec.numel() as usize])?;
                 optimizer.write_grad(&spec.name, &grads[..spec.numel() as usize])?;
             }
             Ok(optimizer)
         };
-        let mut first = build(specs, self.recipes[0].1)?;
+        let mut first = build(specs, &self.recipes[0].1)?;
         sample(device, 2, &mut || Ok(first.step().map(drop)?))?;
-        for (name, recipe) in &self.recipes {
+        for (name, groups) in &self.recipes {
             progress.set_message(name.clone());
-            let mut optimizer = build(specs, *recipe)?;
+            let mut optimizer = build(specs, groups)?;
             // For a matrix base there is no such thing.
-            let one_tensor = (specs.len() > 1 && recipe.fallback().is_none()).then_some(&one_tensor);
-            let mut one = one_tensor.map(|one| build(one, *recipe)).transpose()?;
+            let one_tensor =
+                (specs.len() > 1 && groups.recipes()[0].fallback().is_none()).then_some(&one_tensor);
+            let mut one = one_tensor.map(|one| build(one, groups)).transpose()?;
             if let Some(one) = &mut one {
                 sample(device, 2, &mut || Ok(one.step().map(drop)?))?;
             }

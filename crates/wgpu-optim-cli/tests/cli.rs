@@ -178,6 +178,17 @@ fn bench_reports_in_json_what_its_users_read() {
 }
 
 #[test]
+fn bench_measures_settings() {
+    let recipes = "adamw,adamw+clip+skip+limit,adamw+scaler,adamw+accumulate,adamw+observe";
+    let output = run(&["bench", "--params", "50000", "--recipes", recipes, "--samples", "1", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let dispatches: Vec<_> =
+        report["recipes"].as_array().unwrap().iter().map(|row| row["dispatches"].as_u64().unwrap()).collect();
+    assert_eq!(dispatches, [1, 3, 3, 1, 1]);
+}
+
+#[test]
 fn bench_measures_matrices() {
     let arguments = ["bench", "--tensors", "96x200*3", "--recipes", "muon,mgup-adago", "--samples", "2"];
     let output = run(&[&arguments[..], &["--json", "--matmul", "registers"]].concat());
@@ -198,6 +209,7 @@ fn bad_arguments_are_refused() {
         (&["bench", "--matmul", "fast"], "--matmul"),
         (&["bench", "--params", "0"], "--params"),
         (&["bench", "--recipes", "adam"], "unknown optimizer `adam`"),
+        (&["bench", "--recipes", "adamw+fast"], "no setting `fast`"),
         (&["bench", "--samples", "0"], "--samples"),
         (&["replay"], "--recipe"),
         (&["fly"], "unrecognized subcommand"),

@@ -1,0 +1,16 @@
+// Σ over few lanes, in a fixed order: the same values give the same bits. One barrier, because every lane waits at each.
+
+var<workgroup> terms: array<f32, 32>;
+
+// Valid in the first lane.
+fn sum_over_lanes(lane: u32, value: f32) -> f32 {
+    terms[lane] = value;
+    workgroupBarrier();
+    var sums = vec4<f32>();
+    if lane == 0u {
+        for (var i = 0u; i < LANES; i += 4u) {
+            sums += vec4<f32>(terms[i], terms[i + 1u], terms[i + 2u], terms[i + 3u]);
+        }
+    }
+    return (sums.x + sums.y) + (sums.z + sums.w);
+}

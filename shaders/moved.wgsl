@@ -1,0 +1,29 @@
+// Σ (θ − θ')² of every chunk: how far the step moved it from the copy that was made before.
+
+@group(2) @binding(0) var<storage, read_write> snapshot: array<vec4<f32>>;
+
+@compute @workgroup_size(32)
+fn moved(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = linear(workgroup, workgroups);
+    var squares = vec4<f32>();
+    if at < grid.count {
+        let chunk = chunks[grid.first + at];
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
+            let difference = load_param(chunk.param / 4u + j, lanes) - snapshot[chunk.offset / 4u + j];
+            let step = select(vec4<f32>(), difference, inside);
+            squares += step * step;
+        }
+    }
+    let total = sum_over_lanes(lane, (squares.x + squares.y) + (squares.z + squares.w));
+    if lane == 0u && at < grid.count {
+        let chunk = chunks[grid.first + at];
+        let place = 4u * (tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK);
+        atomicStore(&counters[place + 1u], bitcast<u32>(total));
+    }
+}

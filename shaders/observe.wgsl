@@ -1,0 +1,53 @@
+// What a step is about to do, of every chunk: Σ g² of the finite gradients, how many are not finite, how many scores are
+// positive; and a copy of the parameters. Reads the state and leaves it as it is.
+
+@group(2) @binding(0) var<storage, read_write> snapshot: array<vec4<f32>>;
+
+var<workgroup> positive: atomic<u32>;
+var<workgroup> broken: atomic<u32>;
+
+@compute @workgroup_size(32)
+fn observe(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    if lane == 0u {
+        atomicStore(&positive, 0u);
+        atomicStore(&broken, 0u);
+    }
+    workgroupBarrier();
+    let at = linear(workgroup, workgroups);
+    var squares = vec4<f32>();
+    if at < grid.count {
+        // Also where the step is skipped.
+        let chunk = chunks[grid.first + at];
+        let row = row_of(chunk);
+        var agree = 0u;
+        var lost = 0u;
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            let vector = chunk.offset / 4u + j;
+            let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
+            let read = load_grad(chunk.grad / 4u + j, lanes);
+            let finite = (bitcast<vec4<u32>>(read) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u);
+            let raw = scaled(select(vec4<f32>(), read, finite & inside), row);
+            squares += raw * raw;
+            let g = clip(read, row);
+            let score = update(load_state(vector), g, row).direction * g;
+            agree += ones((key(score) > vec4<u32>(ZERO_KEY)) & inside);
+            lost += ones(!finite & inside);
+            snapshot[vector] = load_param(chunk.param / 4u + j, lanes);
+        }
+        atomicAdd(&positive, agree);
+        atomicAdd(&broken, lost);
+    }
+    let total = sum_over_lanes(lane, (squares.x + squares.y) + (squares.z + squares.w));
+    if lane == 0u && at < grid.count {
+        let chunk = chunks[grid.first + at];
+        let place = 4u * (tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK);
+        atomicStore(&counters[place], bitcast<u32>(total));
+        atomicStore(&counters[place + 2u], atomicLoad(&positive));
+        atomicStore(&counters[place + 3u], atomicLoad(&broken));
+    }
+}

@@ -1,0 +1,147 @@
+//! What steps did to every tensor, a step or two later and without waiting.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::error::Error;
+use crate::guard::Guarded;
+
+/// How many observed steps are kept until [`GpuOptimizer::take_telemetry`](crate::GpuOptimizer::take_telemetry) fetches
+/// them; then the oldest is dropped.
+pub const KEPT: usize = 64;
+
+/// What an observed step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// The step, counted from 1, as [`recorded_steps`](crate::GpuOptimizer::recorded_steps) counts.
+    pub step: u64,
+    /// What its guard found, if it had one.
+    pub guarded: Option<Guarded>,
+    /// Its tensors, in the order of the specs; those that the step left out are missing.
+    pub tensors: Vec<TensorTelemetry>,
+}
+
+/// What an observed step did to a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorTelemetry {
+    /// Its name.
+    pub name: String,
+    /// Its coordinates, d.
+    pub numel: u64,
+    /// K of `mgup`; 0 under other policies.
+    pub k: u64,
+    /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
+    pub selected: u64,
+    /// A score that separates, under `mgup`: no selected coordinate has a lower one, no other a higher one. `None` under other
+    /// policies, and where fewer than K scores are numbers.
+    pub threshold: Option<f32>,
+    /// Candidates that lay between the ends of the sample's bracket.
+    pub candidates: u64,
+    /// Whether the bracket missed.
+    pub missed: bool,
+    /// Share of the coordinates with a positive score u·g, 0 to 1.
+    pub alignment: f32,
+    /// ‖g‖₂ of the finite gradients, the scale of the loss undone, before anything is limited or clipped.
+    pub grad_norm: f32,
+    /// ‖Δθ‖₂.
+    pub update_norm: f32,
+    /// Gradients that are infinite or not a number.
+    pub non_finite: u64,
+}
+
+impl Telemetry {
+    /// Sums up the tensors, for a line of a log.
+    pub fn summary(&self) -> String {
+        let norm = |of: fn(&TensorTelemetry) -> f32| {
+            self.tensors.iter().map(|tensor| f64::from(of(tensor)).powi(2)).sum::<f64>().sqrt()
+        };
+        let sum = |of: fn(&TensorTelemetry) -> u64| self.tensors.iter().map(of).sum::<u64>();
+        let numel = sum(|tensor| tensor.numel);
+        let aligned: f64 =
+            self.tensors.iter().map(|t| f64::from(t.alignment) * t.numel as f64).sum::<f64>() / numel as f64;
+        let (k, selected) = (sum(|tensor| tensor.k), sum(|tensor| tensor.selected));
+        let mut text = format!(
+            "step {}: |g| {:.4e}, |update| {:.4e}, aligned {:.1} %",
+            self.step,
+            norm(|tensor| tensor.grad_norm),
+            norm(|tensor| tensor.update_norm),
+            100.0 * aligned,
+        );
+        if k > 0 {
+            text += &format!(
+                ", selected {:.2} % ({selected} of {numel}, K {k})",
+                100.0 * selected as f64 / numel as f64
+            );
+        }
+        if let Some(guarded) = self.guarded {
+            let skipped = if guarded.skipped { ", skipped" } else { "" };
+            text += &format!(
+                ", loss scale {}, {} steps skipped{skipped}",
+                guarded.loss_scale, guarded.skipped_steps
+            );
+        }
+        let lost = sum(|tensor| tensor.non_finite);
+        if lost > 0 {
+            text += &format!(", {lost} gradients are not finite");
+        }
+        text
+    }
+}
+
+/// Where observed steps wait to be fetched.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mailbox(Arc<Mutex<VecDeque<Result<Telemetry, Error>>>>);
+
+impl Mailbox {
+    /// Keeps an observed step, and logs it.
+    pub(crate) fn put(&self, found: Result<Telemetry, Error>) {
+        match &found {
+            Ok(telemetry) => log::info!("{}", telemetry.summary()),
+            Err(error) => log::error!("{error}"),
+        }
+        let mut waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() == KEPT {
+            waiting.pop_front();
+        }
+        waiting.push_back(found);
+    }
+
+    pub(crate) fn take(&self) -> Option<Result<Telemetry, Error>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+}
+
+/// The score of a key; `None` for what is no number.
+pub(crate) fn score_of(key: u32) -> Option<f32> {
+    const ZERO: u32 = 0x8000_0000;
+    match key {
+        0 => None,
+        ZERO.. => Some(f32::from_bits(key ^ ZERO)),
+        _ => Some(f32::from_bits(!key)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_give_their_scores_back() {
+        assert_eq!(score_of(0), None);
+        assert_eq!(score_of(0x8000_0000), Some(0.0));
+        for score in [1.0f32, -1.0, 3.5e-30, -3.5e-30, 1e30, f32::INFINITY, f32::NEG_INFINITY] {
+            let bits = score.to_bits() as i32;
+            let key = (bits ^ ((bits >> 31) | i32::MIN)) as u32;
+            assert_eq!(score_of(key), Some(score), "{key:x}");
+        }
+    }
+
+    #[test]
+    fn a_mailbox_keeps_the_latest() {
+        let mailbox = Mailbox::default();
+        let telemetry = |step| Telemetry { step, guarded: None, tensors: Vec::new() };
+        (0..70).for_each(|step| mailbox.put(Ok(telemetry(step))));
+        let steps: Vec<_> = std::iter::from_fn(|| mailbox.take()).map(|found| found.unwrap().step).collect();
+        assert_eq!(steps, (6..70).collect::<Vec<_>>());
+    }
+}
