@@ -15,6 +15,8 @@ pub(crate) struct Place {
     pub buffer: usize,
     pub offset: u64,
     pub size: u64,
+    /// Bytes of a coordinate.
+    pub unit: u64,
 }
 
 /// Where a tensor lies in this step.
@@ -133,11 +135,12 @@ fn cut<'a>(plan: &'a Plan, placement: &'a Placement) -> impl Iterator<Item = Pie
     tensor.pages.clone().map(move |page| {
         let all = &plan.pages[page].chunks;
         let chunks = all.start.max(tensor.chunks.start)..all.end.min(tensor.chunks.end);
-        let first = 4 * u64::from(plan.chunks[chunks.start as usize].index);
+        let first = u64::from(plan.chunks[chunks.start as usize].index);
         let last = &plan.chunks[chunks.end as usize - 1];
         let whole = chunks.end == tensor.chunks.end;
         let part = |place: Place| {
-            let end = if whole { place.size } else { 4 * u64::from(last.index + last.len) };
+            let first = place.unit * first;
+            let end = if whole { place.size } else { place.unit * u64::from(last.index + last.len) };
             Place { offset: place.offset + first, size: end - first, ..place }
         };
         Piece { page, of: placement, chunks, param: part(placement.param), grad: part(placement.grad) }
@@ -175,8 +178,10 @@ fn joined(batch: &Batch, piece: &Piece<'_>, binding: u64) -> Option<(Place, Plac
 
 fn write(plan: &Plan, batch: &mut Batch, pieces: &[Piece<'_>], table: &mut Vec<Chunk>) {
     let placed = |piece: &Piece<'_>, chunk: &Chunk| {
-        let in_tensor = 4 * u64::from(chunk.index);
-        let at = |place: Place, range: Place| ((place.offset + in_tensor - range.offset) / 4) as u32;
+        let index = u64::from(chunk.index);
+        let at = |place: Place, range: Place| {
+            ((place.offset + place.unit * index - range.offset) / place.unit) as u32
+        };
         Chunk {
             param: at(piece.of.param, batch.param),
             grad: at(piece.of.grad, batch.grad),
@@ -223,7 +228,7 @@ mod tests {
         let mut take = |buffer: usize, size: u64| {
             let offset = used[buffer];
             used[buffer] = (offset + size).next_multiple_of(256);
-            Place { buffer, offset, size }
+            Place { buffer, offset, size, unit: 4 }
         };
         let of = |(tensor, t): (usize, &crate::plan::Tensor)| Placement {
             tensor,

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::precision::Precision;
 use crate::ranges::{check, finite_positive};
 
 /// What a step does when a gradient is infinite or not a number.
@@ -56,6 +57,8 @@ impl GradScaler {
 /// What the kernels of a step do with gradients as they read them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Gradients {
+    /// How they are stored.
+    pub format: Precision,
     /// Whether each value is limited.
     pub limited: bool,
     /// Whether they are multiplied by factors that the GPU finds first: to clip their norm, to undo the scale of the loss.

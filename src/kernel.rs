@@ -13,6 +13,7 @@ use crate::matrix::Matmul;
 use crate::passes::Schedule;
 use crate::plan::{BaseKind, Chunk, Ownership, Plan, PolicyKind, ROWS};
 use crate::policy::{Normalizer, Policy};
+use crate::precision::Precision;
 use crate::recipe::Recipe;
 
 /// The scalars of one step of one group, as the kernels read them.
@@ -265,6 +266,8 @@ pub enum Measured {
 #[allow(missing_docs)] // each is a file in shaders/ that opens with what it computes
 pub enum Kernel {
     Accumulate { access: Access },
+    Widen { access: Access },
+    Round { access: Access },
     Norm { base: BaseKind, access: Access, of: Measured },
     Guard,
     Prepare,
@@ -303,6 +306,8 @@ impl Kernel {
     pub fn entry_point(self) -> &'static str {
         match self {
             Kernel::Accumulate { .. } => "accumulate",
+            Kernel::Widen { .. } => "widen_masters",
+            Kernel::Round { .. } => "round_masters",
             Kernel::Norm { .. } => "norm",
             Kernel::Guard => "guard",
             Kernel::Prepare => "prepare",
@@ -350,19 +355,30 @@ impl Kernel {
         let sum = shader!("lib/sum.wgsl");
         let sum_few = shader!("lib/sum_few.wgsl");
         let totals = shader!("lib/totals.wgsl");
-        let half = self.matmul() == Some(Matmul::TilesF16);
-        let directives = if half { "enable f16;" } else { "" };
-        let staged = if half { shader!("matrix/staged_f16.wgsl") } else { shader!("matrix/staged_f32.wgsl") };
+        let in_f16 = self.matmul() == Some(Matmul::TilesF16);
+        let directives = if in_f16 { "enable f16;" } else { "" };
+        let staged =
+            if in_f16 { shader!("matrix/staged_f16.wgsl") } else { shader!("matrix/staged_f32.wgsl") };
         let across = match self {
             Kernel::Product { .. } => shader!("lib/across_right.wgsl"),
             _ => shader!("lib/across_left.wgsl"),
         };
         let registers = shader!("matrix/registers.wgsl");
+        let half = match self.access().map_or(Precision::F32, |access| access.gradients.format) {
+            Precision::F32 => "",
+            Precision::F16 => shader!("lib/half_f16.wgsl"),
+            Precision::Bf16 => shader!("lib/half_bf16.wgsl"),
+        };
         let tiles = shader!("matrix/tiles.wgsl");
         let own: &[&str] = match self {
-            Kernel::Accumulate { access } => &[param(access), grad(access), shader!("accumulate.wgsl")],
+            Kernel::Accumulate { access } => &[param(access), half, grad(access), shader!("accumulate.wgsl")],
+            Kernel::Widen { access } => &[param(access), half, grad(access), shader!("widen.wgsl")],
+            Kernel::Round { access } => {
+                &[param(access), half, grad(access), skip(access.gradients.skips), shader!("round.wgsl")]
+            }
             Kernel::Norm { access, of, .. } => &[
                 counters,
+                half,
                 grad(access),
                 if of == Measured::Directions { "" } else { limit(access) },
                 match of {
@@ -377,6 +393,7 @@ impl Kernel {
             Kernel::Prepare => &[shader!("prepare.wgsl")],
             Kernel::ScoreMask { base, access } => &[
                 keys,
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -389,6 +406,7 @@ impl Kernel {
                 counters,
                 bins,
                 sampling,
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -404,6 +422,7 @@ impl Kernel {
                 notes,
                 if policy == PolicyKind::Mgup { own_notes } else { "" },
                 param(access),
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -416,6 +435,7 @@ impl Kernel {
                 keys,
                 cut,
                 param(access),
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -434,6 +454,7 @@ impl Kernel {
                 own_notes,
                 base.sink(access),
                 if base.is_matrix() { shader!("lib/step_later.wgsl") } else { shader!("lib/step.wgsl") },
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -476,6 +497,7 @@ impl Kernel {
                 } else {
                     shader!("lib/correct.wgsl")
                 },
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -495,6 +517,7 @@ impl Kernel {
                 } else {
                     shader!("lib/step.wgsl")
                 },
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -506,6 +529,7 @@ impl Kernel {
                 keys,
                 cut,
                 base.sink(access),
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -540,6 +564,7 @@ impl Kernel {
                 cut,
                 counters,
                 param(access),
+                half,
                 grad(access),
                 limit(access),
                 clip(access),
@@ -558,7 +583,9 @@ impl Kernel {
     /// Which of the bind groups `[tables, tensors, scratch, counters]` it uses.
     pub fn groups(self) -> [bool; 4] {
         match self {
-            Kernel::Accumulate { .. } => [true, true, false, false],
+            Kernel::Accumulate { .. } | Kernel::Widen { .. } | Kernel::Round { .. } => {
+                [true, true, false, false]
+            }
             Kernel::Norm { .. } => [true, true, false, true],
             Kernel::Guard => [true, false, false, true],
             Kernel::Prepare => [true, false, false, false],
@@ -599,7 +626,7 @@ impl Kernel {
     /// How many storage buffers its second bind group holds.
     fn tensor_buffers(self) -> u32 {
         match (self, self.base()) {
-            (Kernel::Accumulate { .. }, _) => 2,
+            (Kernel::Accumulate { .. } | Kernel::Widen { .. } | Kernel::Round { .. }, _) => 2,
             (_, Some(base)) => 2 + base.states() as u32,
             // It works in the workspaces.
             (_, None) => 3,
@@ -611,6 +638,8 @@ impl Kernel {
         let own_base = self.base().is_none_or(|b| b == base);
         let own_policy = match self {
             Kernel::Accumulate { .. }
+            | Kernel::Widen { .. }
+            | Kernel::Round { .. }
             | Kernel::Norm { .. }
             | Kernel::Guard
             | Kernel::Observe { .. }
@@ -641,8 +670,21 @@ impl Kernel {
 
     /// The same kernel for tensors that are reached four coordinates at a time, or one.
     pub(crate) fn vectorized(mut self, vectorized: bool) -> Self {
-        match &mut self {
+        if let Some(access) = self.access_mut() {
+            access.vectorized = vectorized;
+        }
+        self
+    }
+
+    fn access(mut self) -> Option<Access> {
+        self.access_mut().copied()
+    }
+
+    fn access_mut(&mut self) -> Option<&mut Access> {
+        match self {
             Kernel::Accumulate { access }
+            | Kernel::Widen { access }
+            | Kernel::Round { access }
             | Kernel::Norm { access, .. }
             | Kernel::ScoreMask { access, .. }
             | Kernel::Sample { access, .. }
@@ -652,10 +694,9 @@ impl Kernel {
             | Kernel::Small { access, .. }
             | Kernel::Direct { access, .. }
             | Kernel::Observe { access, .. }
-            | Kernel::Moved { access, .. } => access.vectorized = vectorized,
-            _ => {}
+            | Kernel::Moved { access, .. } => Some(access),
+            _ => None,
         }
-        self
     }
 
     /// How it multiplies, if it does.
@@ -682,6 +723,8 @@ impl Kernel {
             | Kernel::Observe { base, .. }
             | Kernel::Moved { base, .. } => Some(base),
             Kernel::Accumulate { .. }
+            | Kernel::Widen { .. }
+            | Kernel::Round { .. }
             | Kernel::Guard
             | Kernel::Prepare
             | Kernel::RankSample
@@ -779,7 +822,12 @@ fn param(access: Access) -> &'static str {
 }
 
 fn grad(access: Access) -> &'static str {
-    if access.vectorized { shader!("lib/grad_vec4.wgsl") } else { shader!("lib/grad_scalar.wgsl") }
+    match (access.gradients.format, access.vectorized) {
+        (Precision::F32, true) => shader!("lib/grad_vec4.wgsl"),
+        (Precision::F32, false) => shader!("lib/grad_scalar.wgsl"),
+        (Precision::F16 | Precision::Bf16, true) => shader!("lib/grad_half_vec4.wgsl"),
+        (Precision::F16 | Precision::Bf16, false) => shader!("lib/grad_half_scalar.wgsl"),
+    }
 }
 
 fn limit(access: Access) -> &'static str {
@@ -812,8 +860,15 @@ pub fn all_kernels() -> Vec<Kernel> {
         Kernel::Report,
     ];
     for vectorized in [true, false] {
-        let access = Access { vectorized, gradients: Gradients::default() };
-        kernels.push(Kernel::Accumulate { access });
+        for format in [Precision::F32, Precision::F16, Precision::Bf16] {
+            let access = Access { vectorized, gradients: Gradients { format, ..Gradients::default() } };
+            kernels.push(Kernel::Accumulate { access });
+            if format != Precision::F32 {
+                let skips = Access { gradients: Gradients { skips: true, ..access.gradients }, ..access };
+                kernels.extend([Kernel::Widen { access }, Kernel::Round { access }]);
+                kernels.push(Kernel::Round { access: skips });
+            }
+        }
     }
     for matmul in Matmul::ALL {
         kernels.extend([Kernel::Gram { matmul }, Kernel::Product { matmul }, Kernel::Advance { matmul }]);
@@ -869,9 +924,11 @@ pub fn all_kernels() -> Vec<Kernel> {
 fn all_accesses() -> Vec<(bool, Gradients)> {
     let off = Gradients::default();
     let guarded = Gradients { guarded: true, ..off };
-    let all = Gradients { limited: true, guarded: true, skips: true };
+    let all = Gradients { limited: true, guarded: true, skips: true, ..off };
+    let f16 = Gradients { format: Precision::F16, ..all };
+    let bf16 = Gradients { format: Precision::Bf16, ..off };
     let both = |gradients| [true, false].map(|vectorized| (vectorized, gradients));
-    [off, guarded, all].into_iter().flat_map(both).collect()
+    [off, guarded, all, f16, bf16].into_iter().flat_map(both).collect()
 }
 
 /// Pipelines, and the layouts of their bind groups. A clone shares them.
@@ -880,7 +937,7 @@ pub(crate) struct Kernels {
     pipelines: HashMap<Kernel, wgpu::ComputePipeline>,
     pub tables: wgpu::BindGroupLayout,
     pub tensors: HashMap<BaseKind, wgpu::BindGroupLayout>,
-    pub sums: wgpu::BindGroupLayout,
+    pub pairs: wgpu::BindGroupLayout,
     pub workspaces: wgpu::BindGroupLayout,
     pub scratch: wgpu::BindGroupLayout,
     pub counters: wgpu::BindGroupLayout,
@@ -936,7 +993,7 @@ impl Kernels {
             pipelines: HashMap::new(),
             tables,
             tensors: tensors.into(),
-            sums: layout("sums", &[storage(0), storage(1)]),
+            pairs: layout("pairs", &[storage(0), storage(1)]),
             workspaces: layout("workspaces", &[storage(0), storage(1), storage(2)]),
             scratch: layout("scratch", &[storage(0)]),
             counters: layout("counters", &[storage(0)]),
@@ -955,7 +1012,7 @@ impl Kernels {
             source: wgpu::ShaderSource::Wgsl(kernel.source().into()),
         });
         let tensors = match (kernel, kernel.base()) {
-            (Kernel::Accumulate { .. }, _) => &self.sums,
+            (Kernel::Accumulate { .. } | Kernel::Widen { .. } | Kernel::Round { .. }, _) => &self.pairs,
             (_, Some(base)) => &self.tensors[&base],
             (_, None) => &self.workspaces,
         };

@@ -14,6 +14,7 @@ use crate::groups::ParamGroups;
 use crate::guard::Gradients;
 use crate::matrix::{Matrix, MatrixLayout, Shape};
 use crate::policy::{Policy, Selection};
+use crate::precision::Precision;
 use crate::recipe::Recipe;
 use crate::sampling::Sampling;
 
@@ -25,8 +26,8 @@ pub const WORKGROUP: u64 = 256;
 pub const ROWS: usize = 64;
 /// Bins of a histogram; `BINS` in `shaders/lib/tables.wgsl`.
 pub const BINS: u64 = 2048;
-/// Tensors begin at multiples of this many coordinates, so that each can be bound alone.
-const ALIGNMENT: u64 = 64;
+/// Tensors begin at multiples of this many coordinates, so that each can be bound alone, in two bytes too.
+const ALIGNMENT: u64 = 128;
 /// Coordinates of a tensor that one workgroup steps under `mgup`, selection included.
 pub const SMALL: u64 = CHUNK;
 /// Matrices of a page, at most: a dimension of a dispatch.
@@ -369,6 +370,8 @@ pub struct Plan {
     pub workspaces: [u64; 5],
     /// Where each tensor's words begin.
     pub(crate) words: Vec<Words>,
+    /// Format of parameters and gradients, as the caller sees them.
+    pub precision: Precision,
     /// Whether gradients of several micro-batches are added up.
     pub accumulates: bool,
     /// Whether steps are observed.
@@ -395,9 +398,11 @@ impl Plan {
         limits: PlanLimits,
     ) -> Result<Self, Error> {
         let names = validate(specs, groups)?;
-        if ownership == Ownership::Stateless && (groups.gradients().skips || groups.accumulation() > 1) {
+        let keeps =
+            groups.gradients().skips || groups.accumulation() > 1 || groups.precision() != Precision::F32;
+        if ownership == Ownership::Stateless && keeps {
             return Err(Error::Plan(
-                "an optimizer without state keeps neither counts of skipped steps nor sums of gradients"
+                "an optimizer without state keeps no counts of skipped steps, sums of gradients or masters"
                     .to_owned(),
             ));
         }
@@ -414,6 +419,7 @@ impl Plan {
             samples: 0,
             workspaces: [0; 5],
             words: Vec::new(),
+            precision: groups.precision(),
             accumulates: groups.accumulation() > 1,
             observes: groups.telemetry().is_some(),
             gradients: groups.gradients(),
@@ -479,16 +485,17 @@ impl Plan {
     /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them, tables left
     /// out.
     pub fn memory(&self) -> u64 {
-        let words = |block: &Block| {
+        let bytes = |block: &Block| {
             let states = self.classes[block.class].base.states();
+            let masters = u64::from(self.precision != Precision::F32);
             block.len
                 * match self.ownership {
-                    Ownership::Arenas => 2 + states,
-                    Ownership::Caller => states,
+                    Ownership::Arenas => 2 * self.precision.bytes() + 4 * (masters + states),
+                    Ownership::Caller => 4 * (masters + states),
                     Ownership::Stateless => 0,
                 }
         };
-        let arenas = 4 * self.blocks.iter().map(words).sum::<u64>();
+        let arenas = self.blocks.iter().map(bytes).sum::<u64>();
         let parameters = 4 * self.blocks.iter().map(|block| block.len).sum::<u64>();
         let sums = if self.accumulates { parameters } else { 0 };
         let observations = if self.observes { parameters + self.observations() } else { 0 };

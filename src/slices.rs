@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use crate::plan::{Ownership, Plan, Tensor};
+use crate::precision::Precision;
 use crate::ranges::{check, finite_non_negative};
 
 /// A tensor's range of a buffer, in bytes.
@@ -11,9 +12,10 @@ pub struct TensorSlice<'a> {
     pub buffer: &'a wgpu::Buffer,
     /// Where the tensor begins: a multiple of the device's `min_storage_buffer_offset_alignment`.
     pub offset: u64,
-    /// Four times its number of coordinates. That rounded up to a multiple of 16 says that the bytes behind the last
-    /// coordinate belong to the tensor too and may be overwritten; it is then reached four coordinates at a time,
-    /// whatever its size.
+    /// Four times its number of coordinates, or twice at a [`Precision`] of two bytes, rounded up to a multiple of 4:
+    /// behind an odd number of coordinates, the last two bytes of their word are the tensor's too. That of whole
+    /// vectors of four coordinates says that the bytes behind the last one belong to the tensor too and may be
+    /// overwritten; it is then reached four coordinates at a time, whatever its size.
     pub size: u64,
 }
 
@@ -67,14 +69,23 @@ impl<'a> TensorSlice<'a> {
     }
 }
 
-/// Bytes of a tensor, rounded up to whole vectors of four coordinates.
-fn padded(tensor: &Tensor) -> u64 {
-    tensor.bytes().next_multiple_of(16)
+/// A tensor as one of the kernels' bindings has it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Stored<'a> {
+    pub slice: TensorSlice<'a>,
+    pub precision: Precision,
 }
 
-/// Whether a tensor in these slices is reached four coordinates at a time.
-pub(crate) fn vectorized(tensor: &Tensor, param: TensorSlice<'_>, grad: TensorSlice<'_>) -> bool {
-    param.size == padded(tensor) && grad.size == padded(tensor)
+impl Stored<'_> {
+    /// Whether it is reached four coordinates at a time.
+    pub(crate) fn is_vectorized(&self, tensor: &Tensor) -> bool {
+        self.slice.size == padded(tensor, self.precision)
+    }
+}
+
+/// Bytes of a tensor, rounded up to whole vectors of four coordinates.
+fn padded(tensor: &Tensor, precision: Precision) -> u64 {
+    precision.bytes() * tensor.numel.next_multiple_of(4)
 }
 
 /// Refuses slices that cannot be bound or would overlap, and learning rates out of range.
@@ -117,14 +128,16 @@ pub(crate) fn validate(
             let refuse = |reason| Err(Error::Slice { tensor: tensor.spec.name.clone(), what, reason });
             let is_state = !matches!(what, "parameter" | "gradient");
             let needed = match what {
-                "parameter" | "gradient" => tensor.bytes(),
+                "parameter" | "gradient" => (plan.precision.bytes() * tensor.numel).next_multiple_of(4),
                 "accumulator" => 4,
-                _ => padded(tensor),
+                _ => padded(tensor, Precision::F32),
             };
-            if slice.size != needed && (is_state || slice.size != padded(tensor)) {
+            if slice.size != needed && (is_state || slice.size != padded(tensor, plan.precision)) {
                 return refuse(format!(
-                    "{} bytes given, {needed} needed for shape {:?} of f32",
-                    slice.size, tensor.spec.shape
+                    "{} bytes given, {needed} needed for shape {:?} of {}",
+                    slice.size,
+                    tensor.spec.shape,
+                    if is_state { Precision::F32.name() } else { plan.precision.name() }
                 ));
             }
             if slice.offset.checked_add(slice.size).is_none_or(|end| end > slice.buffer.size()) {

@@ -11,9 +11,13 @@ use crate::groups::ParamGroups;
 use crate::guard::{Guarded, NonFinite};
 use crate::kernel::{Header, SKIPPED, TENSORS_HEADER, TensorEntry};
 use crate::plan::{Ownership, PolicyKind};
+use crate::precision::Precision;
 use crate::ranges::{check, finite_positive};
 use crate::readback;
 use crate::slices::TensorSlice;
+
+/// The name of masters among the state.
+pub(super) const MASTER: &str = "master";
 
 impl GpuOptimizer {
     /// Where a parameter lies in the optimizer's arena: bind it, or copy to and from it.
@@ -37,7 +41,16 @@ impl GpuOptimizer {
         let arena = self.arenas.get(tensor.block).ok_or(Error::Ownership(
             "this optimizer was made for the caller's buffers and holds no parameters or gradients",
         ))?;
-        Ok(TensorSlice { buffer: &arena[which], offset: 4 * tensor.offset, size: tensor.bytes() })
+        let unit = self.plan.precision.bytes();
+        let size = (unit * tensor.numel).next_multiple_of(4);
+        Ok(TensorSlice { buffer: &arena[which], offset: unit * tensor.offset, size })
+    }
+
+    /// Where a tensor's master lies, if there are any.
+    pub(super) fn master(&self, tensor: usize) -> Option<TensorSlice<'_>> {
+        let tensor = &self.plan.tensors[tensor];
+        let buffer = self.masters.get(tensor.block)?;
+        Some(TensorSlice { buffer, offset: 4 * tensor.offset, size: tensor.bytes() })
     }
 
     /// The names of a tensor's state.
@@ -46,11 +59,13 @@ impl GpuOptimizer {
     /// [`Error::UnknownTensor`].
     pub fn state_names(&self, name: &str) -> Result<impl Iterator<Item = &'static str> + use<>, Error> {
         let base = self.plan.base_of(self.plan.tensor(name)?);
-        Ok(base.state_names().iter().chain(base.scalar_names()).copied())
+        let master = (!self.masters.is_empty()).then_some(MASTER);
+        Ok(base.state_names().iter().chain(base.scalar_names()).copied().chain(master))
     }
 
     /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW, `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
-    /// `accumulator` of AdaGO, one number, which can be copied but lies too close to others to be bound.
+    /// `accumulator` of AdaGO, one number, which can be copied but lies too close to others to be bound; and `master`, the
+    /// parameter in f32, where it is stored in two bytes.
     ///
     /// # Errors
     /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if the caller holds the state.
@@ -63,6 +78,9 @@ impl GpuOptimizer {
         if base.scalar_names().contains(&state) {
             return Ok(self.accumulator(self.plan.tensor_index(name)?));
         }
+        if let Some(master) = self.master(self.plan.tensor_index(name)?).filter(|_| state == MASTER) {
+            return Ok(master);
+        }
         let names = base.state_names();
         let Some(index) = names.iter().position(|n| *n == state) else {
             let known = self.state_names(name)?.collect::<Vec<_>>().join(", ");
@@ -72,20 +90,26 @@ impl GpuOptimizer {
         Ok(TensorSlice { buffer, offset: 4 * tensor.offset, size: tensor.bytes() })
     }
 
-    /// Writes a parameter from the host. It lands before the next submit.
+    /// Writes a parameter from the host, rounded where it is stored in two bytes, and its master. It lands before the next
+    /// submit.
     ///
     /// # Errors
     /// As for [`param`](Self::param); [`Error::Slice`] if the length is not the tensor's.
     pub fn write_param(&self, name: &str, data: &[f32]) -> Result<(), Error> {
-        self.write(name, "parameter", self.param(name)?, data)
+        let param = self.param(name)?;
+        self.write(name, "parameter", param, self.plan.precision, data)?;
+        match self.master(self.plan.tensor_index(name)?) {
+            Some(master) => self.write(name, "parameter", master, Precision::F32, data),
+            None => Ok(()),
+        }
     }
 
-    /// Writes a gradient from the host. It lands before the next submit.
+    /// Writes a gradient from the host, rounded where it is stored in two bytes. It lands before the next submit.
     ///
     /// # Errors
     /// As for [`write_param`](Self::write_param).
     pub fn write_grad(&self, name: &str, data: &[f32]) -> Result<(), Error> {
-        self.write(name, "gradient", self.grad(name)?, data)
+        self.write(name, "gradient", self.grad(name)?, self.plan.precision, data)
     }
 
     /// Writes a state from the host, as when resuming; see also [`set_steps`](Self::set_steps). It lands before the next
@@ -94,18 +118,32 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`state`](Self::state); [`Error::Slice`] if the length is not the tensor's.
     pub fn write_state(&self, name: &str, state: &str, data: &[f32]) -> Result<(), Error> {
-        self.write(name, "state", self.state(name, state)?, data)
+        self.write(name, "state", self.state(name, state)?, Precision::F32, data)?;
+        if state == MASTER {
+            self.has_master[self.plan.tensor_index(name)?].store(true, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
-    fn write(&self, name: &str, what: &'static str, to: TensorSlice<'_>, data: &[f32]) -> Result<(), Error> {
-        if to.size != 4 * data.len() as u64 {
+    fn write(
+        &self,
+        name: &str,
+        what: &'static str,
+        to: TensorSlice<'_>,
+        precision: Precision,
+        data: &[f32],
+    ) -> Result<(), Error> {
+        // One number is the only state of another size than its tensor.
+        let numel = if to.size == 4 { 1 } else { self.plan.tensor(name)?.numel };
+        let numel = if what == "state" { numel } else { self.plan.tensor(name)?.numel };
+        if numel != data.len() as u64 {
             return Err(Error::Slice {
                 tensor: name.to_owned(),
                 what,
-                reason: format!("{} values given, {} needed", data.len(), to.size / 4),
+                reason: format!("{} values given, {numel} needed", data.len()),
             });
         }
-        self.queue.write_buffer(to.buffer, to.offset, bytemuck::cast_slice(data));
+        self.queue.write_buffer(to.buffer, to.offset, &precision.encode(data));
         Ok(())
     }
 
@@ -176,7 +214,7 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// Reads a parameter. Off the web, poll the device until the future is ready.
+    /// Reads a parameter, its master where it is stored in two bytes. Off the web, poll the device until the future is ready.
     ///
     /// # Errors
     /// As for [`param`](Self::param), when called; [`Error::Readback`], when awaited.
@@ -184,7 +222,8 @@ impl GpuOptimizer {
         &self,
         name: &str,
     ) -> Result<impl Future<Output = Result<Vec<f32>, Error>> + use<>, Error> {
-        Ok(self.read(name, self.param(name)?))
+        let param = self.param(name)?;
+        Ok(self.read(name, self.master(self.plan.tensor_index(name)?).unwrap_or(param)))
     }
 
     /// Reads a state. Off the web, poll the device until the future is ready.

@@ -11,6 +11,7 @@ use crate::kernel::{Grid, Header, Kernels, STRIDE, TENSORS_HEADER, TensorEntry, 
 use crate::matrix::{Matmul, Matrix};
 use crate::passes::{Operands, Schedule};
 use crate::plan::{Chunk, Ownership, Plan, PolicyKind, ROWS, TensorSpec};
+use crate::precision::Precision;
 use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
 use crate::telemetry::Mailbox;
@@ -87,11 +88,11 @@ impl GpuOptimizer {
         let kernels = Kernels::new(device, &plan, &schedule, compiled);
         let mut arenas = Vec::new();
         let mut states: Vec<Vec<wgpu::Buffer>> = Vec::new();
-        let mut sums = Vec::new();
+        let (mut sums, mut masters) = (Vec::new(), Vec::new());
         for block in &plan.blocks {
             if plan.ownership == Ownership::Arenas {
-                arenas
-                    .push(["arena.param", "arena.grad"].map(|w| buffer(w, 4 * block.len, storage | copies)));
+                let size = plan.precision.bytes() * block.len;
+                arenas.push(["arena.param", "arena.grad"].map(|what| buffer(what, size, storage | copies)));
             }
             let names = match plan.ownership {
                 Ownership::Stateless => &[],
@@ -99,6 +100,9 @@ impl GpuOptimizer {
             };
             let state = |name: &&str| buffer(&format!("state.{name}"), 4 * block.len, storage | copies);
             states.push(names.iter().map(state).collect());
+            if plan.precision != Precision::F32 {
+                masters.push(buffer("master", 4 * block.len, storage | copies));
+            }
             if plan.accumulates {
                 sums.push(buffer("sum", 4 * block.len, storage | copies));
             }
@@ -222,19 +226,25 @@ impl GpuOptimizer {
                 let part = |buffer| range(buffer, 4 * page.offset, 4 * page.len);
                 let workspace = |index: usize| range(&workspaces[index], 0, 4 * page.len);
                 let own = arenas.get(page.block).map_or(Vec::new(), |[param, grad]| {
-                    let sum = sums.get(page.block);
+                    let (sum, master) = (sums.get(page.block), masters.get(page.block));
+                    let unit = plan.precision.bytes();
+                    let stored = |buffer| range(buffer, unit * page.offset, unit * page.len);
                     let own = |operands| {
-                        // Where gradients are added up, a step takes the sums.
-                        let grad = part(sum.unwrap_or(grad));
-                        let mut ranges = operand_ranges(operands, part(param), grad, workspace);
+                        // A step takes the masters, and the sums of gradients, where there are any.
+                        let param = master.map_or_else(|| stored(param), part);
+                        let grad = sum.map_or_else(|| stored(grad), part);
+                        let mut ranges = operand_ranges(operands, param, grad, workspace);
                         if !matches!(operands, Operands::Orthogonal(_)) {
                             ranges.extend(states[page.block].iter().map(part));
                         }
                         (operands, group("tensors", &kernels.tensors[&class.base], &ranges))
                     };
-                    let add = sum
-                        .map(|sum| (Operands::Sums, group("sums", &kernels.sums, &[part(sum), part(grad)])));
-                    operands[page.class].iter().copied().map(own).chain(add).collect()
+                    let pair = |operands, left, right| {
+                        (operands, group("pairs", &kernels.pairs, &[part(left), stored(right)]))
+                    };
+                    let add = sum.map(|sum| pair(Operands::Sums, sum, grad));
+                    let round = master.map(|master| pair(Operands::Masters, master, param));
+                    operands[page.class].iter().copied().map(own).chain(add).chain(round).collect()
                 });
                 let (block, offset, size) = page.scratch;
                 let scratch = (class.policy.bits(class.base) > 0)
@@ -254,6 +264,8 @@ impl GpuOptimizer {
             device: device.clone(),
             queue: queue.clone(),
             steps: vec![0; plan.tensors.len()],
+            // In arenas both are zero.
+            has_master: plan.tensors.iter().map(|_| (plan.ownership == Ownership::Arenas).into()).collect(),
             initial: groups.recipes().to_vec(),
             groups,
             plan,
@@ -263,6 +275,7 @@ impl GpuOptimizer {
             arenas,
             states,
             sums,
+            masters,
             observations,
             mailbox: Mailbox::default(),
             micro_batches: 0,

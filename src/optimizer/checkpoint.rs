@@ -11,6 +11,7 @@ use safetensors::{Dtype, tensor};
 use serde::{Deserialize, Serialize};
 
 use super::GpuOptimizer;
+use super::access::MASTER;
 use crate::error::Error;
 use crate::groups::ParamGroups;
 use crate::kernel::{Header, SKIPPED, TENSORS_HEADER};
@@ -33,10 +34,11 @@ const LONGEST_HEADER: u64 = 100 << 20;
 /// | `params.{name}` | optimizers with arenas | the tensor's |
 /// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's |
 /// | `state.{name}.accumulator` | AdaGO | scalar |
+/// | `state.{name}.master` | parameters in two bytes in the caller's buffers | the tensor's |
 /// | `state.{name}.grad_sum` | between two micro-batches | the tensor's |
 /// | `state.{name}.step` | all | scalar, I64 |
 ///
-/// All but the last are F32. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the tensors, groups,
+/// All but the last are F32, `params` too, whatever the precision. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the tensors, groups,
 /// learning rates, places in the schedules, and the scaler.
 #[derive(Debug)]
 pub struct Checkpoint {
@@ -70,6 +72,7 @@ struct Entry<'a> {
     key: String,
     shape: Vec<usize>,
     content: Content<'a>,
+    is_master: bool,
 }
 
 enum Content<'a> {
@@ -189,7 +192,7 @@ impl GpuOptimizer {
     pub fn save_with(&self, path: impl AsRef<Path>, extra: BTreeMap<String, String>) -> Result<(), Error> {
         let path = path.as_ref();
         let (header, skipped) = self.read_counts()?;
-        let entries = self.entries(self.micro_batches > 0)?;
+        let entries = self.entries(self.micro_batches > 0, false)?;
         let mut offset = 0;
         let mut infos = Vec::with_capacity(entries.len());
         for entry in &entries {
@@ -263,7 +266,9 @@ impl GpuOptimizer {
             );
             return refuse(file, reason);
         }
-        let entries = self.entries(sums)?;
+        let mut entries = self.entries(sums, true)?;
+        // A tensor that has not stepped yet takes its parameter for a master.
+        entries.retain(|entry| !entry.is_master || file.tensors.info(&entry.key).is_some());
         let mut known: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
         known.sort_unstable();
         // Parameters are of no use to an optimizer that holds none.
@@ -316,8 +321,16 @@ impl GpuOptimizer {
                 }
             }
         }
+        let mastered: Vec<_> =
+            entries.iter().filter(|entry| entry.is_master).map(|e| e.key.clone()).collect();
         if !sums {
             self.forget_sums();
+        }
+        if self.plan.ownership != Ownership::Arenas {
+            for (tensor, has) in self.plan.tensors.iter().zip(&self.has_master) {
+                let key = format!("state.{}.master", tensor.spec.name);
+                has.store(mastered.contains(&key), Ordering::Relaxed);
+            }
         }
         for (tensor, step) in steps {
             self.set_steps_of(tensor, step);
@@ -336,6 +349,12 @@ impl GpuOptimizer {
                 skipped: about.skipped_steps,
                 ..Header::new(&self.groups)
             });
+        }
+        // Where parameters are stored in two bytes, from their masters.
+        if self.plan.ownership == Ownership::Arenas {
+            let mut encoder = self.encoder();
+            self.record_own(&mut encoder, &self.schedule.round);
+            self.queue.submit([encoder.finish()]);
         }
         Ok(())
     }
@@ -371,22 +390,27 @@ impl GpuOptimizer {
         }
     }
 
-    /// What the file holds of each tensor, in the caller's order.
-    fn entries(&self, sums: bool) -> Result<Vec<Entry<'_>>, Error> {
+    /// What the file holds of each tensor, in the caller's order: masters only of tensors that have one, or of `all`.
+    fn entries(&self, sums: bool, all: bool) -> Result<Vec<Entry<'_>>, Error> {
         let mut entries = Vec::new();
         for &tensor in &self.plan.order {
             let spec = &self.plan.tensors[tensor].spec;
             let name = &spec.name;
             let mut push = |key: String, shape: &[usize], content| {
-                entries.push(Entry { key, shape: shape.to_vec(), content });
+                let is_master = key == format!("state.{name}.{MASTER}");
+                entries.push(Entry { key, shape: shape.to_vec(), content, is_master });
             };
-            if self.plan.ownership == Ownership::Arenas {
-                push(format!("params.{name}"), &spec.shape, Content::Words(self.param(name)?));
+            let arenas = self.plan.ownership == Ownership::Arenas;
+            if arenas {
+                let param = self.master(tensor).map_or_else(|| self.param(name), Ok)?;
+                push(format!("params.{name}"), &spec.shape, Content::Words(param));
             }
-            for state in self.state_names(name)? {
+            let known = |state: &&str| {
+                *state != MASTER || (!arenas && (all || self.has_master[tensor].load(Ordering::Relaxed)))
+            };
+            for state in self.state_names(name)?.filter(known) {
                 let slice = self.state(name, state)?;
-                let scalar = slice.size == 4 && spec.numel() != 1 || state == "accumulator";
-                let shape = if scalar { &[][..] } else { &spec.shape };
+                let shape = if state == "accumulator" { &[][..] } else { &spec.shape };
                 push(format!("state.{name}.{state}"), shape, Content::Words(slice));
             }
             if sums {

@@ -12,7 +12,7 @@ pub use checkpoint::{Checkpoint, FORMAT_VERSION};
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::error::Error;
 use crate::groups::ParamGroups;
@@ -30,7 +30,7 @@ use crate::telemetry::Mailbox;
 /// Parameters and gradients lie either in its own arenas ([`GpuOptimizer::new`]) or in buffers of the caller, given anew
 /// each step ([`GpuOptimizer::for_buffers`]); the state, too, may be the caller's ([`GpuOptimizer::stateless`]).
 ///
-/// Everything is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
+/// Computing is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
 /// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other, except within its
 /// matrix under Muon and AdaGO, and through the norm that gradients are clipped to.
 pub struct GpuOptimizer {
@@ -71,6 +71,9 @@ pub struct GpuOptimizer {
     grad_scale: f64,
     /// Sums of gradients of each block, where a step has several micro-batches; and how many of them are recorded.
     sums: Vec<wgpu::Buffer>,
+    /// Parameters in f32 of each block, where they are stored in fewer bits, and whether each tensor's hold its values already.
+    masters: Vec<wgpu::Buffer>,
+    has_master: Vec<AtomicBool>,
     micro_batches: u32,
     /// What is observed of a step, and where it waits once it was read.
     observations: Option<(wgpu::Buffer, wgpu::BindGroup)>,
@@ -299,6 +302,19 @@ impl GpuOptimizer {
         self.recorded = steps;
     }
 
+    /// Takes the parameters for masters, as they are stored in two bytes: after something else than the optimizer has changed
+    /// them. In arenas it is submitted at once. In buffers of the caller's it happens with the next step of each tensor, as it does by
+    /// itself with the first. Nothing happens at [`Precision::F32`](crate::Precision::F32).
+    pub fn forget_masters(&self) {
+        if self.plan.ownership == Ownership::Arenas {
+            let mut encoder = self.encoder();
+            self.record_own(&mut encoder, &self.schedule.widen);
+            self.queue.submit([encoder.finish()]);
+        } else {
+            self.has_master.iter().for_each(|has| has.store(false, Ordering::Relaxed));
+        }
+    }
+
     /// Micro-batches that were recorded since the last step.
     pub fn micro_batches(&self) -> u32 {
         self.micro_batches
@@ -352,7 +368,9 @@ fn operand_ranges<'a>(
     match operands {
         Operands::Directions => vec![workspace(DIRECTIONS), grad],
         Operands::Orthogonal(index) => vec![param, grad, workspace(index)],
-        Operands::Tensors | Operands::Workspaces(_) | Operands::Sums => vec![param, grad],
+        Operands::Tensors | Operands::Workspaces(_) | Operands::Sums | Operands::Masters => {
+            vec![param, grad]
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
+use std::sync::atomic::Ordering;
 
 use encase::ShaderType;
 
@@ -13,10 +14,11 @@ use crate::groups::ParamGroups;
 use crate::kernel::{ACCUMULATOR, Grid, Kernel, Row, STRIDE};
 use crate::passes::{Dispatch, Operands, Over, Schedule};
 use crate::plan::{Ownership, Tensor};
+use crate::precision::Precision;
 use crate::recipe::Recipe;
 use crate::requirements::plan_limits;
 use crate::ring::Slot;
-use crate::slices::{self, TensorBuffers, TensorSlice};
+use crate::slices::{self, Stored, TensorBuffers, TensorSlice};
 
 impl GpuOptimizer {
     /// Records one step over all tensors, from the optimizer's own gradient arena, and never submits. Several steps may
@@ -26,7 +28,8 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
-    /// many recorded steps (at least 8, at most 256) wait to be submitted. [`Error::Recipe`] if a schedule's function leaves its
+    /// many recorded steps (at least 8, at most 256) wait to be submitted; over the caller's buffers, micro-batches and parameters in
+    /// two bytes make it up to four times fewer. [`Error::Recipe`] if a schedule's function leaves its
     /// range. Nothing is recorded then.
     pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
         if self.plan.ownership != Ownership::Arenas {
@@ -39,12 +42,7 @@ impl GpuOptimizer {
             true => Some((self.groups.rows(self.recorded)?, self.ring.take(&self.device)?)),
             false => None,
         };
-        if self.plan.accumulates {
-            let mut pass = self.begin(encoder);
-            for dispatch in &self.schedule.accumulate {
-                self.dispatch(&mut pass, dispatch, 0, self.own_group(dispatch));
-            }
-        }
+        self.record_own(encoder, &self.schedule.accumulate);
         self.micro_batches += 1;
         let Some((rows, slot)) = prepared else { return Ok(()) };
 
@@ -66,11 +64,22 @@ impl GpuOptimizer {
         if observes {
             self.read_observations(encoder, vec![true; self.plan.tensors.len()]);
         }
+        self.record_own(encoder, &self.schedule.round);
         self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
         self.steps.iter_mut().for_each(|t| *t += 1);
         (self.micro_batches, self.recorded) = (0, self.recorded + 1);
         encoder.on_submitted_work_done(move || drop(slot));
         Ok(())
+    }
+
+    /// Dispatches over arenas that no scalars go into.
+    pub(super) fn record_own(&self, encoder: &mut wgpu::CommandEncoder, dispatches: &[Dispatch]) {
+        if !dispatches.is_empty() {
+            let mut pass = self.pass(encoder);
+            for dispatch in dispatches {
+                self.dispatch(&mut pass, dispatch, 0, self.own_group(dispatch));
+            }
+        }
     }
 
     /// The tensors of a page in arenas, as a dispatch binds them.
@@ -119,76 +128,109 @@ impl GpuOptimizer {
         }
         let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
         slices::validate(&self.plan, buffers, alignment)?;
-        if !self.plan.accumulates {
-            if buffers.iter().all(Option::is_none) {
-                return Ok(());
-            }
-            let (row_of, rows) = self.rows_of(buffers)?;
-            let slot = self.ring.take(&self.device)?;
-            return self.record_step(encoder, buffers, (row_of, rows), slot);
-        }
-        // The sums take the place of the gradients, and nothing is recorded if the last slot is missing.
-        let sums = self.sums.clone();
-        let summed: Vec<_> = buffers
+        let halves = self.plan.precision != Precision::F32;
+        // Masters and sums take the places of parameters and gradients.
+        let (masters, sums) = (self.masters.clone(), self.sums.clone());
+        let own = |buffers: &'_ [wgpu::Buffer], tensor: &Tensor| {
+            let buffer = buffers.get(tensor.block)?;
+            let size = 4 * tensor.numel.next_multiple_of(4);
+            Some((buffer.clone(), 4 * tensor.offset, size))
+        };
+        let owned: Vec<_> = self
+            .plan
+            .order
             .iter()
-            .zip(&self.plan.order)
-            .map(|(given, &tensor)| {
-                let Tensor { block, offset, numel, .. } = self.plan.tensors[tensor];
-                let size = 4 * numel.next_multiple_of(4);
-                given.map(|given| TensorBuffers {
-                    grad: TensorSlice { buffer: &sums[block], offset: 4 * offset, size },
-                    ..given
-                })
-            })
+            .map(|&tensor| [&masters, &sums].map(|buffers| own(buffers, &self.plan.tensors[tensor])))
             .collect();
-        let slot = self.ring.take(&self.device)?;
-        let step = match self.micro_batches + 1 >= self.groups.accumulation() {
-            true => Some((self.rows_of(&summed)?, self.ring.take(&self.device)?)),
+        let mut given: Pairs<'_> = Vec::with_capacity(buffers.len());
+        let mut stepped: Pairs<'_> = Vec::with_capacity(buffers.len());
+        for (buffers, owned) in buffers.iter().zip(&owned) {
+            let pair = buffers.map(|buffers| {
+                [buffers.param, buffers.grad].map(|slice| Stored { slice, precision: self.plan.precision })
+            });
+            given.push(pair);
+            stepped.push(pair.map(|[param, grad]| {
+                let [master, sum] = owned.each_ref().map(|owned| {
+                    let (buffer, offset, size) = owned.as_ref()?;
+                    let slice = TensorSlice { buffer, offset: *offset, size: *size };
+                    Some(Stored { slice, precision: Precision::F32 })
+                });
+                [master.unwrap_or(param), sum.unwrap_or(grad)]
+            }));
+        }
+        let pairs = |which: usize| -> Pairs<'_> {
+            stepped.iter().zip(&given).map(|(own, given)| Some([(*own)?[which], (*given)?[which]])).collect()
+        };
+        let [of_params, of_grads] = [0, 1].map(pairs);
+
+        // Nothing is recorded if a slot is missing.
+        let steps = self.micro_batches + 1 >= self.groups.accumulation();
+        let slot = || self.ring.take(&self.device);
+        let for_sums = self.plan.accumulates.then(slot).transpose()?;
+        let step = match steps && buffers.iter().any(Option::is_some) {
+            true => Some((self.rows_of(buffers)?, slot()?)),
             false => None,
         };
-        self.record_sums(encoder, buffers, &summed, slot);
-        self.micro_batches += 1;
-        let Some((rows, slot)) = step else { return Ok(()) };
-        self.micro_batches = 0;
-        if summed.iter().all(Option::is_none) {
-            return Ok(());
+        let for_masters = (halves && step.is_some()).then(|| Ok([slot()?, slot()?])).transpose()?;
+
+        if let Some(slot) = for_sums {
+            self.record_pairs(encoder, Transfer::Sums, &of_grads, slot);
+            self.micro_batches = if steps { 0 } else { self.micro_batches + 1 };
         }
-        self.record_step(encoder, &summed, rows, slot)?;
-        for sum in summed.iter().flatten() {
-            encoder.clear_buffer(sum.grad.buffer, sum.grad.offset, Some(sum.grad.size));
+        let Some((rows, slot)) = step else { return Ok(()) };
+        let mut rounded = None;
+        if let Some([widen, round]) = for_masters {
+            let mut fresh = of_params.clone();
+            for (pair, &tensor) in fresh.iter_mut().zip(&self.plan.order).filter(|(pair, _)| pair.is_some()) {
+                if self.has_master[tensor].swap(true, Ordering::Relaxed) {
+                    *pair = None;
+                }
+            }
+            rounded = Some(round);
+            self.record_pairs(encoder, Transfer::Widen, &fresh, widen);
+        }
+        self.record_step(encoder, buffers, &stepped, rows, slot)?;
+        if let Some(slot) = rounded {
+            self.record_pairs(encoder, Transfer::Round, &of_params, slot);
+        }
+        for [_, sum] in stepped.iter().flatten().filter(|_| self.plan.accumulates) {
+            encoder.clear_buffer(sum.slice.buffer, sum.slice.offset, Some(sum.slice.size));
         }
         Ok(())
     }
 
-    /// Adds gradients to the sums that `summed` has in their place.
-    fn record_sums(
+    /// Copies between what the optimizer holds of tensors and what the caller does.
+    fn record_pairs(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
-        buffers: &[Option<TensorBuffers<'_>>],
-        summed: &[Option<TensorBuffers<'_>>],
+        dispatches: Transfer,
+        pairs: &Pairs<'_>,
         slot: Slot,
     ) {
-        let pairs: Vec<_> = buffers
-            .iter()
-            .zip(summed)
-            .map(|(given, summed)| Some(TensorBuffers::new(summed.as_ref()?.grad, given.as_ref()?.grad)))
-            .collect();
+        if pairs.iter().all(Option::is_none) {
+            return;
+        }
+        let dispatches = match dispatches {
+            Transfer::Sums => &self.schedule.accumulate,
+            Transfer::Widen => &self.schedule.widen,
+            Transfer::Round => &self.schedule.round,
+        };
         let mut places = Places::default();
-        let placements = self.placements(&pairs, &vec![0; pairs.len()], &mut places);
+        let placements = self.placements(pairs, &vec![0; pairs.len()], &mut places);
         let limits = plan_limits(&self.device.limits());
         let layout = batches::lay_out(&self.plan, &placements, limits.binding);
         let mut bytes = SlotBytes::default();
-        let dispatches = self.expand(&self.schedule.accumulate, &layout, &mut bytes);
+        let dispatches = self.expand(dispatches, &layout, &mut bytes);
         let groups: Vec<_> = layout
             .batches
             .iter()
             .map(|batch| {
                 let given = |place: Place| range(places.0[place.buffer], place.offset, place.size);
-                self.bind_group(&self.kernels.sums, vec![given(batch.param), given(batch.grad)])
+                self.bind_group(&self.kernels.pairs, vec![given(batch.param), given(batch.grad)])
             })
             .collect();
         let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, layout.table);
-        let mut pass = self.begin(encoder);
+        let mut pass = self.pass(encoder);
         for (dispatch, placed) in &dispatches {
             let Some(Placed { grid, batch: Some(batch), .. }) = placed else { continue };
             let offsets = [slot.offset + grid, slot.offset, table_offset];
@@ -202,11 +244,12 @@ impl GpuOptimizer {
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
         buffers: &[Option<TensorBuffers<'_>>],
+        stepped: &Pairs<'_>,
         (row_of, rows): (Vec<u32>, Vec<Row>),
         slot: Slot,
     ) -> Result<(), Error> {
         let mut places = Places::default();
-        let placements = self.placements(buffers, &row_of, &mut places);
+        let placements = self.placements(stepped, &row_of, &mut places);
         let limits = plan_limits(&self.device.limits());
         let layout = batches::lay_out(&self.plan, &placements, limits.binding);
         let groups = self.bind(&layout.batches, &places, buffers);
@@ -252,24 +295,15 @@ impl GpuOptimizer {
     }
 
     /// Where the tensors lie, and their rows.
-    fn placements<'a>(
-        &self,
-        buffers: &[Option<TensorBuffers<'a>>],
-        row_of: &[u32],
-        places: &mut Places<'a>,
-    ) -> Vec<Placement> {
-        let of = |(spec, given): (usize, &Option<TensorBuffers<'a>>)| {
+    fn placements<'a>(&self, pairs: &Pairs<'a>, row_of: &[u32], places: &mut Places<'a>) -> Vec<Placement> {
+        let of = |(spec, pair): (usize, &Option<[Stored<'a>; 2]>)| {
             let tensor = self.plan.order[spec];
-            let TensorBuffers { param, grad, .. } = (*given)?;
-            Some(Placement {
-                tensor,
-                param: places.of(param),
-                grad: places.of(grad),
-                vectorized: slices::vectorized(&self.plan.tensors[tensor], param, grad),
-                row: row_of[spec],
-            })
+            let pair = (*pair)?;
+            let [param, grad] = pair.map(|stored| places.of(stored));
+            let vectorized = pair.iter().all(|stored| stored.is_vectorized(&self.plan.tensors[tensor]));
+            Some(Placement { tensor, param, grad, vectorized, row: row_of[spec] })
         };
-        buffers.iter().enumerate().filter_map(of).collect()
+        pairs.iter().enumerate().filter_map(of).collect()
     }
 
     /// A row for each group, step count and learning rate that occurs, and which of them each tensor has.
@@ -398,6 +432,10 @@ impl GpuOptimizer {
         if self.schedule.dispatches.iter().any(|dispatch| dispatch.kernel.is_indirect()) {
             encoder.clear_buffer(&self.launches.0, 0, None);
         }
+        self.pass(encoder)
+    }
+
+    fn pass<'a>(&self, encoder: &'a mut wgpu::CommandEncoder) -> wgpu::ComputePass<'a> {
         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: Some("wgpu-optim.step"),
             timestamp_writes: None,
@@ -528,6 +566,19 @@ impl GpuOptimizer {
     }
 }
 
+/// Of each spec, what a dispatch binds first and second, if the tensor is there.
+type Pairs<'a> = Vec<Option<[Stored<'a>; 2]>>;
+
+/// What is copied between the optimizer and the caller.
+enum Transfer {
+    /// Gradients, to their sums.
+    Sums,
+    /// Parameters, to their masters.
+    Widen,
+    /// Masters, to their parameters.
+    Round,
+}
+
 /// Where a dispatch over the caller's buffers finds its work.
 struct Placed {
     /// Its grid's place in the slot.
@@ -556,11 +607,11 @@ impl SlotBytes {
 struct Places<'a>(Vec<&'a wgpu::Buffer>, HashMap<&'a wgpu::Buffer, usize>);
 
 impl<'a> Places<'a> {
-    fn of(&mut self, slice: TensorSlice<'a>) -> Place {
+    fn of(&mut self, Stored { slice, precision }: Stored<'a>) -> Place {
         let buffer = *self.1.entry(slice.buffer).or_insert_with(|| {
             self.0.push(slice.buffer);
             self.0.len() - 1
         });
-        Place { buffer, offset: slice.offset, size: slice.size }
+        Place { buffer, offset: slice.offset, size: slice.size, unit: precision.bytes() }
     }
 }

@@ -13,10 +13,10 @@
 //!
 //! Clipping the gradients' norm, and skipping where one is not finite, put norm and guard before all others.
 
-mod accumulate;
 mod guard;
 mod matrix;
 mod observe;
+mod pairs;
 mod score;
 mod select;
 mod stream;
@@ -27,6 +27,7 @@ use std::ops::Range;
 use crate::kernel::{Access, Grid, Kernel};
 use crate::matrix::Matmul;
 use crate::plan::{BaseKind, Class, Page, Plan, PolicyKind};
+use crate::precision::Precision;
 
 /// One dispatch of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +60,11 @@ pub struct Schedule {
     pub dispatches: Vec<Dispatch>,
     /// Those that add a micro-batch to the gradients of a step, where it has several; the last one's are before the step's own.
     pub accumulate: Vec<Dispatch>,
-    /// How many of them, the first ones, guard the step.
+    /// Those that take parameters of two bytes as masters, once.
+    pub widen: Vec<Dispatch>,
+    /// Those that round the masters, at the end of a step.
+    pub round: Vec<Dispatch>,
+    /// How many of the step's own, the first ones, guard the step.
     pub guarding: usize,
     /// Those that observe a step, where it is: behind its guard, and at its end.
     pub observe: Vec<Dispatch>,
@@ -78,8 +83,14 @@ impl Schedule {
             stage(&mut Writer { plan, class, pages, tensors, workgroups, matmul, schedule });
         };
         if plan.accumulates {
-            (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &accumulate::add));
+            (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &pairs::accumulate));
             schedule.accumulate = std::mem::take(&mut schedule.dispatches);
+        }
+        if plan.precision != Precision::F32 {
+            (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &pairs::widen));
+            schedule.widen = std::mem::take(&mut schedule.dispatches);
+            (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &pairs::round));
+            schedule.round = std::mem::take(&mut schedule.dispatches);
         }
         if plan.observes {
             (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &observe::before));
@@ -113,7 +124,7 @@ impl Schedule {
 
     /// Every dispatch.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Dispatch> {
-        self.accumulate.iter().chain(self.steps())
+        self.accumulate.iter().chain(&self.widen).chain(&self.round).chain(self.steps())
     }
 
     /// The kinds of operands that dispatches over tensors of a class have.
@@ -145,7 +156,7 @@ impl Schedule {
     /// Bytes that a step of one batch reads and writes in storage buffers, tables left out, summed over its dispatches: with as many
     /// candidates as are expected, and no bracket missed.
     pub fn bytes(&self) -> u64 {
-        self.dispatches.iter().map(|d| d.bytes).sum()
+        self.dispatches.iter().chain(&self.round).map(|d| d.bytes).sum()
     }
 }
 
@@ -183,6 +194,8 @@ pub(crate) enum Operands {
     Orthogonal(usize),
     /// The sums of gradients, and gradients.
     Sums,
+    /// Masters, and parameters.
+    Masters,
 }
 
 /// What a dispatch has one workgroup for.

@@ -11,7 +11,8 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::{
-    GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, Requirements, TensorSpec, kernel, verify, wgpu,
+    GpuOptimizer, GradScaler, NonFinite, ParamGroups, Precision, Recipe, Requirements, TensorSpec, kernel,
+    verify, wgpu,
 };
 
 use crate::adapters::{open_chosen, wait};
@@ -29,7 +30,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "params")]
     tensors: Option<Shapes>,
     /// Recipes, by preset name, separated by commas; each with settings behind it, as in adamw+clip+skip: clip (the norm),
-    /// limit (the values), skip (what is not finite), scaler, observe (telemetry of every step), accumulate (two micro-batches).
+    /// limit (the values), skip (what is not finite), scaler, observe (telemetry of every step), accumulate (two micro-batches), f16, bf16.
     #[arg(
         long,
         value_delimiter = ',',
@@ -153,8 +154,10 @@ fn groups(name: &str) -> Result<ParamGroups> {
             "scaler" => groups.with_grad_scaler(GradScaler { interval: 1 << 20, ..GradScaler::default() }),
             "observe" => groups.with_telemetry(1),
             "accumulate" => groups.with_accumulation(2),
+            "f16" => groups.with_precision(Precision::F16),
+            "bf16" => groups.with_precision(Precision::Bf16),
             other => bail!(
-                "--recipes: `{name}`: there is no setting `{other}`, only clip, limit, skip, scaler, observe and accumulate"
+                "--recipes: `{name}`: there is no setting `{other}`, only clip, limit, skip, scaler, observe, accumulate, f16 and bf16"
             ),
         })
     })
@@ -248,7 +251,7 @@ impl Bench {
             rows.push(Row {
                 name: name.clone(),
                 ns_per_param,
-                dispatches: optimizer.schedule().dispatches.len(),
+                dispatches: optimizer.schedule().dispatches.len() + optimizer.schedule().round.len(),
                 bytes_per_param: optimizer.schedule().bytes() as f64 / params as f64,
                 ratio_to_copy: median(ratios),
                 ratio_to_first: median(ratios_to_first),

@@ -179,13 +179,13 @@ fn bench_reports_in_json_what_its_users_read() {
 
 #[test]
 fn bench_measures_settings() {
-    let recipes = "adamw,adamw+clip+skip+limit,adamw+scaler,adamw+accumulate,adamw+observe";
+    let recipes = "adamw,adamw+clip+skip+limit,adamw+scaler,adamw+accumulate,adamw+observe,adamw+bf16";
     let output = run(&["bench", "--params", "50000", "--recipes", recipes, "--samples", "1", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let dispatches: Vec<_> =
         report["recipes"].as_array().unwrap().iter().map(|row| row["dispatches"].as_u64().unwrap()).collect();
-    assert_eq!(dispatches, [1, 3, 3, 1, 1]);
+    assert_eq!(dispatches, [1, 3, 3, 1, 1, 2]);
 }
 
 #[test]

@@ -1,0 +1,17 @@
+// The master θ ← θ' of two bytes: one chunk a workgroup.
+
+@compute @workgroup_size(32)
+fn widen_masters(
+    @builtin(workgroup_id) workgroup: vec3<u32>,
+    @builtin(num_workgroups) workgroups: vec3<u32>,
+    @builtin(local_invocation_index) lane: u32,
+) {
+    let at = linear(workgroup, workgroups);
+    if at < grid.count {
+        let chunk = chunks[grid.first + at];
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            store_param(chunk.param / 4u + j, lanes, load_grad(chunk.grad / 4u + j, lanes));
+        }
+    }
+}

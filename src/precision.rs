@@ -1,0 +1,62 @@
+//! Formats of parameters and gradients. Computing and state are f32 always.
+
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+/// How parameters and gradients are stored. Below f32 the optimizer keeps *masters*, the parameters in f32, steps those, and
+/// rounds them to the nearest, ties to even, into the parameters.
+///
+/// The kernels convert with integers, so that both formats work on every adapter, browsers included, and round alike; where a
+/// device has `SHADER_F16`, the caller's own kernels can read `array<f16>`. bf16 lies in the upper halves of f32s, two to a
+/// word, the first one below.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Four bytes. The default.
+    #[default]
+    F32,
+    /// Two bytes: 11 bits of precision up to 65,504. Use it with a [`GradScaler`](crate::GradScaler).
+    F16,
+    /// Two bytes: 8 bits of precision, the range of f32.
+    Bf16,
+}
+
+impl Precision {
+    /// Bytes of a coordinate.
+    pub fn bytes(self) -> u64 {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// As its JSON has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Values in this format, as a buffer holds them: whole words.
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = match self {
+            Self::F32 => bytemuck::cast_slice(values).to_vec(),
+            Self::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_bits().to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|&x| bf16::from_f32(x).to_bits().to_le_bytes()).collect(),
+        };
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// `count` values from a buffer.
+    pub fn decode(self, bytes: &[u8], count: usize) -> Vec<f32> {
+        let halves = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take(count);
+        match self {
+            Self::F32 => bytemuck::pod_collect_to_vec(&bytes[..4 * count]),
+            Self::F16 => halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
+            Self::Bf16 => halves().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
+        }
+    }
+}
