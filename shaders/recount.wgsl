@@ -39,6 +39,7 @@ fn recount(
         var chunk = piece;
         let len = min(CHUNK, piece.len - c * CHUNK);
         chunk.mask += c * CHUNK / 16u;
+        chunk.index += c * CHUNK;
         chunk.len = len;
         for (var j = lane; 4u * j < len; j += WORKGROUP) {
             let lanes = min(4u, len - 4u * j);

@@ -19,7 +19,8 @@ fn stream(
             let factor = phi(policy, next.direction * g, chunk, j, row);
             let theta = load_param(chunk.param / 4u + j, lanes);
             store_state(vector, next.state);
-            store_param(chunk.param / 4u + j, lanes, theta - (row.decay * theta + row.step * (factor * next.direction)));
+            let step = row.decay * theta + row.step * (factor * next.direction);
+            store_param(chunk.param / 4u + j, lanes, theta - rates_of(chunk, j) * step);
         }
         conclude(chunk, lane);
     }

@@ -135,6 +135,8 @@ pub(crate) struct TensorEntry {
     pub rate: f32,
     pub accumulator: f32,
     pub skipped: u32,
+    pub components: u32,
+    pub rates: u32,
 }
 
 /// Where the accumulator lies in it.
@@ -248,6 +250,8 @@ pub struct Access {
     pub vectorized: bool,
     /// What they do with gradients.
     pub gradients: Gradients,
+    /// Whether components have learning rates of their own.
+    pub rates: bool,
 }
 
 /// What [`Kernel::Norm`] sums the squares of.
@@ -277,8 +281,8 @@ pub enum Kernel {
     Stream { base: BaseKind, policy: PolicyKind, access: Access },
     StreamExact { base: BaseKind, access: Access },
     Prove,
-    Repair { base: BaseKind, skips: bool },
-    Settle { base: BaseKind, skips: bool },
+    Repair { base: BaseKind, skips: bool, rates: bool },
+    Settle { base: BaseKind, skips: bool, rates: bool },
     Recount { base: BaseKind, access: Access },
     ScanBins,
     Small { base: BaseKind, access: Access },
@@ -293,6 +297,7 @@ pub enum Kernel {
     Observe { base: BaseKind, access: Access },
     Moved { base: BaseKind, access: Access },
     Report,
+    Gather,
 }
 
 macro_rules! shader {
@@ -332,6 +337,7 @@ impl Kernel {
             Kernel::Observe { .. } => "observe",
             Kernel::Moved { .. } => "moved",
             Kernel::Report => "report",
+            Kernel::Gather => "gather",
         }
     }
 
@@ -427,6 +433,7 @@ impl Kernel {
                 limit(access),
                 clip(access),
                 skip(access.gradients.skips),
+                rates(access.rates),
                 shader!("base/orthogonal.wgsl"),
                 policy.later_source(),
                 shader!("stream.wgsl"),
@@ -440,6 +447,7 @@ impl Kernel {
                 limit(access),
                 clip(access),
                 skip(access.gradients.skips),
+                rates(access.rates),
                 base.source(),
                 policy.source(),
                 shader!("stream.wgsl"),
@@ -459,18 +467,14 @@ impl Kernel {
                 limit(access),
                 clip(access),
                 skip(access.gradients.skips),
+                rates(access.rates),
                 base.source(),
                 base.notes(),
                 shader!("stream_exact.wgsl"),
             ],
             Kernel::Prove => &[counters, populations, find_bin, shader!("prove.wgsl")],
-            Kernel::Repair { base, skips } => {
-                let skip = skip(skips);
-                let [notes, shared_notes, finish] = base.finish();
-                &[counters, bracket, candidates, notes, shared_notes, finish, skip, shader!("repair.wgsl")]
-            }
-            Kernel::Settle { base, skips } => {
-                let skip = skip(skips);
+            Kernel::Repair { base, skips, rates: by_component } => {
+                let (skip, rates) = (skip(skips), rates(by_component));
                 let [notes, shared_notes, finish] = base.finish();
                 &[
                     counters,
@@ -478,6 +482,22 @@ impl Kernel {
                     candidates,
                     notes,
                     shared_notes,
+                    rates,
+                    finish,
+                    skip,
+                    shader!("repair.wgsl"),
+                ]
+            }
+            Kernel::Settle { base, skips, rates: by_component } => {
+                let (skip, rates) = (skip(skips), rates(by_component));
+                let [notes, shared_notes, finish] = base.finish();
+                &[
+                    counters,
+                    bracket,
+                    candidates,
+                    notes,
+                    shared_notes,
+                    rates,
                     finish,
                     skip,
                     totals,
@@ -502,6 +522,7 @@ impl Kernel {
                 limit(access),
                 clip(access),
                 skip(access.gradients.skips),
+                rates(access.rates),
                 base.source(),
                 base.notes(),
                 shader!("recount.wgsl"),
@@ -522,6 +543,7 @@ impl Kernel {
                 limit(access),
                 clip(access),
                 skip(access.gradients.skips),
+                rates(access.rates),
                 base.source(),
                 shader!("small.wgsl"),
             ],
@@ -574,6 +596,7 @@ impl Kernel {
                 shader!("observe.wgsl"),
             ],
             Kernel::Moved { access, .. } => &[counters, param(access), sum_few, shader!("moved.wgsl")],
+            Kernel::Gather => &[shader!("gather.wgsl")],
             Kernel::Report => &[cut, counters, bracket, sum, totals, shader!("report.wgsl")],
         };
         let parts = [directives, shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());
@@ -603,7 +626,8 @@ impl Kernel {
             | Kernel::Product { .. }
             | Kernel::Mirror
             | Kernel::Advance { .. }
-            | Kernel::Leave => [true, true, false, false],
+            | Kernel::Leave
+            | Kernel::Gather => [true, true, false, false],
             Kernel::Sample { .. } | Kernel::StreamExact { .. } | Kernel::Recount { .. } => [true; 4],
             Kernel::Observe { .. } | Kernel::Moved { .. } => [true; 4],
             Kernel::Report => [true, false, false, true],
@@ -644,7 +668,8 @@ impl Kernel {
             | Kernel::Guard
             | Kernel::Observe { .. }
             | Kernel::Moved { .. }
-            | Kernel::Report => true,
+            | Kernel::Report
+            | Kernel::Gather => true,
             Kernel::Prepare => policy == PolicyKind::Cautious,
             Kernel::ScoreMask { .. } => policy == PolicyKind::Cautious && !base.is_matrix(),
             Kernel::Stream { policy: own, .. } => policy == own,
@@ -736,7 +761,8 @@ impl Kernel {
             | Kernel::Mirror
             | Kernel::Advance { .. }
             | Kernel::Leave
-            | Kernel::Report => None,
+            | Kernel::Report
+            | Kernel::Gather => None,
         }
     }
 }
@@ -838,6 +864,10 @@ fn clip(access: Access) -> &'static str {
     if access.gradients.guarded { shader!("lib/clip_on.wgsl") } else { shader!("lib/clip_off.wgsl") }
 }
 
+fn rates(by_component: bool) -> &'static str {
+    if by_component { shader!("lib/rates_on.wgsl") } else { shader!("lib/rates_off.wgsl") }
+}
+
 fn skip(skips: bool) -> &'static str {
     if skips { shader!("lib/skip_on.wgsl") } else { shader!("lib/skip_off.wgsl") }
 }
@@ -858,10 +888,12 @@ pub fn all_kernels() -> Vec<Kernel> {
         Kernel::Mirror,
         Kernel::Leave,
         Kernel::Report,
+        Kernel::Gather,
     ];
     for vectorized in [true, false] {
         for format in [Precision::F32, Precision::F16, Precision::Bf16] {
-            let access = Access { vectorized, gradients: Gradients { format, ..Gradients::default() } };
+            let access =
+                Access { vectorized, gradients: Gradients { format, ..Gradients::default() }, rates: false };
             kernels.push(Kernel::Accumulate { access });
             if format != Precision::F32 {
                 let skips = Access { gradients: Gradients { skips: true, ..access.gradients }, ..access };
@@ -876,14 +908,14 @@ pub fn all_kernels() -> Vec<Kernel> {
     for base in BaseKind::ALL {
         if base.is_matrix() {
             kernels.extend([false, true].map(|skips| Kernel::Measure { base, skips }));
-            let access = Access { vectorized: true, gradients: Gradients::default() };
+            let access = Access { vectorized: true, gradients: Gradients::default(), rates: false };
             kernels.push(Kernel::Norm { base, access, of: Measured::Directions });
         }
-        for skips in [false, true] {
-            kernels.extend([Kernel::Repair { base, skips }, Kernel::Settle { base, skips }]);
+        for (skips, rates) in [(false, false), (true, false), (false, true)] {
+            kernels.extend([Kernel::Repair { base, skips, rates }, Kernel::Settle { base, skips, rates }]);
         }
-        for (vectorized, gradients) in all_accesses() {
-            let access = Access { vectorized, gradients };
+        for access in all_accesses() {
+            let gradients = access.gradients;
             if !base.is_matrix() {
                 kernels.push(Kernel::ScoreMask { base, access });
             }
@@ -920,15 +952,18 @@ pub fn all_kernels() -> Vec<Kernel> {
     kernels
 }
 
-/// Every file about gradients, with both ways to reach them.
-fn all_accesses() -> Vec<(bool, Gradients)> {
+/// Every file about gradients and rates, with both ways to reach tensors.
+fn all_accesses() -> Vec<Access> {
     let off = Gradients::default();
     let guarded = Gradients { guarded: true, ..off };
     let all = Gradients { limited: true, guarded: true, skips: true, ..off };
     let f16 = Gradients { format: Precision::F16, ..all };
     let bf16 = Gradients { format: Precision::Bf16, ..off };
-    let both = |gradients| [true, false].map(|vectorized| (vectorized, gradients));
-    [off, guarded, all, f16, bf16].into_iter().flat_map(both).collect()
+    let both = |(gradients, rates)| [true, false].map(|vectorized| Access { vectorized, gradients, rates });
+    [(off, false), (guarded, true), (all, false), (f16, true), (bf16, false)]
+        .into_iter()
+        .flat_map(both)
+        .collect()
 }
 
 /// Pipelines, and the layouts of their bind groups. A clone shares them.
@@ -957,12 +992,7 @@ impl Kernels {
             needed.extend(schedule.all().map(|d| d.kernel.vectorized(false)));
         }
         let mut kernels = compiled.cloned().unwrap_or_else(|| Self::layouts(device));
-        for kernel in needed {
-            if !kernels.pipelines.contains_key(&kernel) {
-                let pipeline = kernels.compile(device, kernel);
-                kernels.pipelines.insert(kernel, pipeline);
-            }
-        }
+        needed.into_iter().for_each(|kernel| kernels.add(device, kernel));
         kernels
     }
 
@@ -983,6 +1013,7 @@ impl Kernels {
                 uniform(1, STRIDE * ROWS as u64),
                 entry(2, wgpu::BufferBindingType::Storage { read_only: true }, Some(chunk)),
                 storage(3),
+                entry(4, wgpu::BufferBindingType::Uniform, None),
             ],
         );
         let tensors = BaseKind::ALL.map(|base| {
@@ -998,6 +1029,14 @@ impl Kernels {
             scratch: layout("scratch", &[storage(0)]),
             counters: layout("counters", &[storage(0)]),
             empty: layout("empty", &[]),
+        }
+    }
+
+    /// Compiles one more kernel.
+    pub(crate) fn add(&mut self, device: &wgpu::Device, kernel: Kernel) {
+        if !self.pipelines.contains_key(&kernel) {
+            let pipeline = self.compile(device, kernel);
+            self.pipelines.insert(kernel, pipeline);
         }
     }
 
@@ -1097,8 +1136,11 @@ mod tests {
 
     #[test]
     fn structs_lie_in_wgsl_as_in_rust() {
-        let access =
-            Access { vectorized: true, gradients: Gradients { guarded: true, ..Gradients::default() } };
+        let access = Access {
+            vectorized: true,
+            gradients: Gradients { guarded: true, ..Gradients::default() },
+            rates: false,
+        };
         let kernel = Kernel::StreamExact { base: BaseKind::Adamw, access };
         let module = naga::front::wgsl::parse_str(&kernel.source()).unwrap();
         let bits = f32::to_bits;
@@ -1267,6 +1309,8 @@ mod tests {
             rate: 27.0,
             accumulator: 28.0,
             skipped: 29,
+            components: 30,
+            rates: 31,
         };
         let fields = [
             ("k", 1),
@@ -1298,6 +1342,8 @@ mod tests {
             ("rate", bits(27.0)),
             ("accumulator", bits(28.0)),
             ("skipped", 29),
+            ("components", 30),
+            ("rates", 31),
         ];
         assert_layout(&module, "Tensor", &fields, &entry);
         let place = |name: &str| {
@@ -1334,13 +1380,13 @@ mod tests {
                 if let Some(binding) = &variable.binding {
                     used[binding.group as usize] = true;
                     let bindings = match binding.group {
-                        0 => 4,
+                        0 => 5,
                         1 => kernel.tensor_buffers(),
                         _ => 1,
                     };
                     assert!(binding.binding < bindings, "{kernel:?}: {:?}", variable.name);
                     let space = match (binding.group, binding.binding) {
-                        (0, 0 | 1) => naga::AddressSpace::Uniform,
+                        (0, 0 | 1 | 4) => naga::AddressSpace::Uniform,
                         (0, 2) => naga::AddressSpace::Storage { access: naga::StorageAccess::LOAD },
                         _ => naga::AddressSpace::Storage {
                             access: naga::StorageAccess::LOAD | naga::StorageAccess::STORE,

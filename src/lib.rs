@@ -38,7 +38,7 @@ pub use members::Members;
 pub use optimizer::Miss;
 #[cfg(not(target_arch = "wasm32"))]
 pub use optimizer::{Checkpoint, FORMAT_VERSION};
-pub use optimizer::{GpuOptimizer, Selected};
+pub use optimizer::{GpuOptimizer, Rows, Selected};
 pub use plan::TensorSpec;
 pub use policy::Policy;
 pub use precision::Precision;

@@ -30,6 +30,10 @@ pub const BINS: u64 = 2048;
 const ALIGNMENT: u64 = 128;
 /// Coordinates of a tensor that one workgroup steps under `mgup`, selection included.
 pub const SMALL: u64 = CHUNK;
+/// Factors of learning rates, at most; the length of `rates` in `shaders/lib/rates_on.wgsl`, in vectors of four.
+pub const RATES: u64 = 4096;
+/// Each tensor's begin at a multiple of this, so that they can be bound alone.
+const RATES_ALIGNMENT: u64 = 64;
 /// Matrices of a page, at most: a dimension of a dispatch.
 const MATRICES: u64 = 65_535;
 /// Words of a candidate.
@@ -47,12 +51,22 @@ pub struct TensorSpec {
     pub group: usize,
     /// What Muon and AdaGO see in it. Default a matrix of (out, in) if it has rank 2.
     pub layout: MatrixLayout,
+    /// Components that have a factor of the learning rate each, as the columns of a row have: coordinate i has the factor i modulo
+    /// this. Default 0: none.
+    #[serde(default)]
+    pub components: usize,
 }
 
 impl TensorSpec {
     /// A tensor of group 0.
     pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
-        Self { name: name.into(), shape: shape.into(), group: 0, layout: MatrixLayout::default() }
+        Self {
+            name: name.into(),
+            shape: shape.into(),
+            group: 0,
+            layout: MatrixLayout::default(),
+            components: 0,
+        }
     }
 
     /// Coordinates, d.
@@ -68,6 +82,12 @@ impl TensorSpec {
     /// The same tensor as Muon and AdaGO are to see it.
     pub fn with_layout(self, layout: MatrixLayout) -> Self {
         Self { layout, ..self }
+    }
+
+    /// The same tensor with learning rates for so many components: a divisor of the coordinates, as the last of its sizes is. Their
+    /// factors are 1 at first; see [`GpuOptimizer::write_rates`](crate::GpuOptimizer::write_rates).
+    pub fn with_components(self, components: usize) -> Self {
+        Self { components, ..self }
     }
 
     /// The matrix that it is to Muon and AdaGO; `None` sends it to their fallback.
@@ -238,6 +258,8 @@ pub struct Tensor {
     pub pages: Range<usize>,
     /// How it is sampled, if it is.
     pub sampling: Option<Sampling>,
+    /// Where the factors of its components begin.
+    pub(crate) rates: u32,
 }
 
 impl Tensor {
@@ -372,6 +394,8 @@ pub struct Plan {
     pub(crate) words: Vec<Words>,
     /// Format of parameters and gradients, as the caller sees them.
     pub precision: Precision,
+    /// Factors of learning rates of all components, padded; 0 if no tensor has any.
+    pub rates: u64,
     /// Whether gradients of several micro-batches are added up.
     pub accumulates: bool,
     /// Whether steps are observed.
@@ -420,6 +444,7 @@ impl Plan {
             workspaces: [0; 5],
             words: Vec::new(),
             precision: groups.precision(),
+            rates: 0,
             accumulates: groups.accumulation() > 1,
             observes: groups.telemetry().is_some(),
             gradients: groups.gradients(),
@@ -431,6 +456,7 @@ impl Plan {
         plan.cut_pages(limits);
         plan.cut_pieces();
         plan.place_matrices(limits)?;
+        plan.place_rates()?;
         plan.place_counters(limits)?;
         Ok(plan)
     }
@@ -552,6 +578,7 @@ impl Plan {
                     offset,
                     chunks: 0..0,
                     pages: 0..0,
+                    rates: 0,
                 });
             }
             self.blocks.extend(blocks.into_iter().map(|len| Block { class, len }));
@@ -702,6 +729,25 @@ impl Plan {
         within("max_buffer_size", largest, limits.buffer)
     }
 
+    /// The first factors are 1, for tensors without any.
+    fn place_rates(&mut self) -> Result<(), Error> {
+        if self.tensors.iter().all(|tensor| tensor.spec.components == 0) {
+            return Ok(());
+        }
+        self.rates = RATES_ALIGNMENT;
+        for tensor in self.tensors.iter_mut().filter(|tensor| tensor.spec.components > 0) {
+            tensor.rates = self.rates as u32;
+            self.rates += (tensor.spec.components as u64).next_multiple_of(RATES_ALIGNMENT);
+        }
+        if self.rates > RATES {
+            return Err(Error::Plan(format!(
+                "learning rates of components, padded to {RATES_ALIGNMENT} a tensor, take {} places, and there are {RATES}",
+                self.rates
+            )));
+        }
+        Ok(())
+    }
+
     fn place_counters(&mut self, limits: PlanLimits) -> Result<(), Error> {
         fn take(words: &mut u64, count: u64) -> u32 {
             *words += count;
@@ -731,7 +777,7 @@ impl Plan {
     }
 }
 
-fn within(limit: &str, needed: u64, available: u64) -> Result<(), Error> {
+pub(crate) fn within(limit: &str, needed: u64, available: u64) -> Result<(), Error> {
     if needed <= available {
         return Ok(());
     }
@@ -772,6 +818,13 @@ pub(crate) fn validate(specs: &[TensorSpec], groups: &ParamGroups) -> Result<Has
         let numel = spec.shape.iter().try_fold(1u64, |n, &size| n.checked_mul(size as u64));
         if numel.is_none_or(|n| n > u64::from(u32::MAX) - CHUNK) {
             return refuse(format!("shape {:?} has more than 2^32 coordinates", spec.shape));
+        }
+        if spec.components > 0 && !numel.is_some_and(|n| n.is_multiple_of(spec.components as u64)) {
+            let shape = &spec.shape;
+            return refuse(format!(
+                "{} components do not divide the coordinates of shape {shape:?}",
+                spec.components
+            ));
         }
         if spec.group >= groups.recipes().len() {
             return refuse(format!("group {} of {}", spec.group, groups.recipes().len()));

@@ -37,6 +37,8 @@ pub struct Tensor<T> {
     pub exp_avg_sq: Vec<T>,
     /// Σ n² of AdaGO, without the a₀ that it begins with.
     pub accumulator: T,
+    /// Factors of the learning rate of each component, coordinate i's at i modulo their number; empty for none.
+    pub rates: Vec<T>,
     /// Steps taken.
     pub steps: u64,
     matrix: Option<Matrix>,
@@ -96,6 +98,7 @@ impl<T: Float + Debug> Tensor<T> {
             exp_avg: zeros,
             param,
             accumulator: T::zero(),
+            rates: Vec::new(),
             steps: 0,
             matrix: spec.matrix().filter(|_| recipe.base.newton_schulz().is_some()),
         })
@@ -115,8 +118,9 @@ impl<T: Float + Debug> Tensor<T> {
         let (phi, selected) = phi(&self.recipe.policy, &score, self.steps);
         let orthogonal = self.matrix.map(|matrix| self.orthogonal(matrix, &direction, grad));
         let moved = orthogonal.as_ref().unwrap_or(&direction);
-        for ((theta, &u), &phi) in self.param.iter_mut().zip(moved).zip(&phi) {
-            *theta = *theta - (decay * *theta + step * (phi * u));
+        let rate = |i: usize| if self.rates.is_empty() { T::one() } else { self.rates[i % self.rates.len()] };
+        for (i, ((theta, &u), &phi)) in self.param.iter_mut().zip(moved).zip(&phi).enumerate() {
+            *theta = *theta - rate(i) * (decay * *theta + step * (phi * u));
         }
         Step { direction, score, phi, selected }
     }

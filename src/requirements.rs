@@ -81,7 +81,7 @@ impl Requirements {
             limits: vec![
                 ("max_bind_groups", 4),
                 ("max_storage_buffers_per_shader_stage", u64::from(storage)),
-                ("max_uniform_buffers_per_shader_stage", 2),
+                ("max_uniform_buffers_per_shader_stage", 3),
                 ("max_dynamic_uniform_buffers_per_pipeline_layout", 2),
                 ("max_dynamic_storage_buffers_per_pipeline_layout", 1),
                 ("max_uniform_buffer_binding_size", crate::kernel::STRIDE * ROWS as u64),

@@ -69,7 +69,7 @@ impl Ring {
         Ok(Slot { offset: self.slot_bytes * index as u64, index, free: self.free.clone() })
     }
 
-    pub(crate) fn write(&mut self, queue: &wgpu::Queue, slot: &Slot, bytes: &[u8]) {
+    pub(crate) fn write(&self, queue: &wgpu::Queue, slot: &Slot, bytes: &[u8]) {
         assert!(bytes.len() as u64 <= self.slot_bytes, "a slot holds a step");
         queue.write_buffer(&self.buffer, slot.offset, bytes);
     }

@@ -13,8 +13,9 @@ fn correct(
     let factor = select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), selected);
     let taken = select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), was == vec4<u32>(SELECTED));
     let theta = load_param(at, lanes);
-    let moved = theta - (row.decay * theta + row.step * (factor * direction));
-    let mended = theta + row.step * ((taken - factor) * direction);
+    let rate = rates_of(chunk, vector);
+    let moved = theta - rate * (row.decay * theta + row.step * (factor * direction));
+    let mended = theta + rate * (row.step * ((taken - factor) * direction));
     let decided = select(moved, mended, was != vec4<u32>(UNDECIDED));
     store_param(at, lanes, select(decided, theta, (was != vec4<u32>(UNDECIDED)) & (taken == factor)));
 }

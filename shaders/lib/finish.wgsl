@@ -7,5 +7,6 @@ fn finish(piece: Chunk, row: Row, candidate: Candidate, selected: bool) {
     let factor = select(row.gamma, row.alpha, selected);
     let at = piece.param + (candidate.index - piece.index);
     let theta = param[at];
-    param[at] = theta - (row.decay * theta + row.step * (factor * candidate.direction));
+    let rate = rate_of(piece.tensor, candidate.index);
+    param[at] = theta - rate * (row.decay * theta + row.step * (factor * candidate.direction));
 }

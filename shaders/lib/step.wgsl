@@ -8,6 +8,6 @@ fn take(chunk: Chunk, vector: u32, row: Row, direction: vec4<f32>, selected: vec
     let lanes = min(4u, chunk.len - 4u * vector);
     let factor = select(vec4<f32>(row.gamma), vec4<f32>(row.alpha), selected);
     let theta = load_param(chunk.param / 4u + vector, lanes);
-    let moved = theta - (row.decay * theta + row.step * (factor * direction));
+    let moved = theta - rates_of(chunk, vector) * (row.decay * theta + row.step * (factor * direction));
     store_param(chunk.param / 4u + vector, lanes, select(moved, theta, undecided));
 }

@@ -114,6 +114,8 @@ struct Tensor {
     rate: f32,              // of the orthogonalised direction
     accumulator: f32,       // Σ n² of AdaGO
     skipped: u32,           // steps that it was to take and did not
+    components: u32,        // that have a factor of the learning rate each
+    rates: u32,             // where these begin
 }
 
 struct Tensors {

@@ -12,7 +12,7 @@ use crate::guard::{Guarded, NonFinite};
 use crate::kernel::{Header, SKIPPED, TENSORS_HEADER, TensorEntry};
 use crate::plan::{Ownership, PolicyKind};
 use crate::precision::Precision;
-use crate::ranges::{check, finite_positive};
+use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::readback;
 use crate::slices::TensorSlice;
 
@@ -144,6 +144,41 @@ impl GpuOptimizer {
             });
         }
         self.queue.write_buffer(to.buffer, to.offset, &precision.encode(data));
+        Ok(())
+    }
+
+    /// Where the factors of a tensor's components lie: f32s that multiply its learning rate, and the weight decay with it. Write them
+    /// there on the GPU, or bind them.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`]; [`Error::Tensor`] if its spec has no [`components`](crate::TensorSpec::with_components).
+    pub fn rates(&self, name: &str) -> Result<TensorSlice<'_>, Error> {
+        let tensor = self.plan.tensor(name)?;
+        if tensor.spec.components == 0 {
+            let reason = "its spec has no components with learning rates of their own".to_owned();
+            return Err(Error::Tensor { tensor: name.to_owned(), reason });
+        }
+        let (offset, size) = (4 * u64::from(tensor.rates), 4 * tensor.spec.components as u64);
+        Ok(TensorSlice { buffer: &self.rates, offset, size })
+    }
+
+    /// Writes the factors of a tensor's components, each finite and not negative. They land before the next submit.
+    ///
+    /// # Errors
+    /// As for [`rates`](Self::rates); [`Error::Slice`] if there are more or fewer; [`Error::Recipe`] for a factor out of range.
+    pub fn write_rates(&self, name: &str, factors: &[f32]) -> Result<(), Error> {
+        let slice = self.rates(name)?;
+        if slice.size != 4 * factors.len() as u64 {
+            return Err(Error::Slice {
+                tensor: name.to_owned(),
+                what: "rates",
+                reason: format!("{} values given, {} needed", factors.len(), slice.size / 4),
+            });
+        }
+        for (i, &factor) in factors.iter().enumerate() {
+            check(&format!("rates[{i}]"), factor.into(), finite_non_negative)?;
+        }
+        self.queue.write_buffer(slice.buffer, slice.offset, bytemuck::cast_slice(factors));
         Ok(())
     }
 

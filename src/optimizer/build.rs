@@ -10,7 +10,7 @@ use crate::groups::ParamGroups;
 use crate::kernel::{Grid, Header, Kernels, STRIDE, TENSORS_HEADER, TensorEntry, table};
 use crate::matrix::{Matmul, Matrix};
 use crate::passes::{Operands, Schedule};
-use crate::plan::{Chunk, Ownership, Plan, PolicyKind, ROWS, TensorSpec};
+use crate::plan::{Chunk, Ownership, Plan, PolicyKind, RATES, ROWS, TensorSpec};
 use crate::precision::Precision;
 use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
@@ -120,6 +120,8 @@ impl GpuOptimizer {
                 let matrix = tensor.spec.matrix().filter(|_| recipe.base.newton_schulz().is_some());
                 let own = TensorEntry {
                     k: tensor.k as u32,
+                    components: tensor.spec.components.max(1) as u32,
+                    rates: tensor.rates,
                     numel: tensor.numel as u32,
                     first_chunk: tensor.chunks.start,
                     tall: u32::from(matrix.is_some_and(Matrix::is_tall)),
@@ -182,6 +184,12 @@ impl GpuOptimizer {
                 entries: &entries,
             })
         };
+        let uniform = wgpu::BufferUsages::UNIFORM;
+        let rates = match plan.rates {
+            // Bound by every kernel, and read by none.
+            0 => buffer("rates", 16, uniform),
+            _ => filled("rates", bytemuck::cast_slice(&[1.0f32; RATES as usize]), storage | uniform),
+        };
         let rows = range(&ring.buffer, 0, STRIDE * ROWS as u64);
         let tables = [(&grids, &chunks, chunks.size()), (&ring.buffer, &ring.buffer, table_bytes)].map(
             |(grids, chunks, table_bytes)| {
@@ -193,6 +201,7 @@ impl GpuOptimizer {
                         rows.clone(),
                         range(chunks, 0, table_bytes),
                         tensors.as_entire_binding(),
+                        rates.as_entire_binding(),
                     ],
                 )
             },
@@ -276,6 +285,7 @@ impl GpuOptimizer {
             states,
             sums,
             masters,
+            rates,
             observations,
             mailbox: Mailbox::default(),
             micro_batches: 0,

@@ -36,6 +36,7 @@ const LONGEST_HEADER: u64 = 100 << 20;
 /// | `state.{name}.accumulator` | AdaGO | scalar |
 /// | `state.{name}.master` | parameters in two bytes in the caller's buffers | the tensor's |
 /// | `state.{name}.grad_sum` | between two micro-batches | the tensor's |
+/// | `state.{name}.rates` | tensors with components | their number |
 /// | `state.{name}.step` | all | scalar, I64 |
 ///
 /// All but the last are F32, `params` too, whatever the precision. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the tensors, groups,
@@ -415,6 +416,10 @@ impl GpuOptimizer {
             }
             if sums {
                 push(format!("state.{name}.grad_sum"), &spec.shape, Content::Words(self.grad_sum(tensor)));
+            }
+            if spec.components > 0 {
+                let rates = Content::Words(self.rates(name)?);
+                push(format!("state.{name}.rates"), &[spec.components], rates);
             }
             push(format!("state.{name}.step"), &[], Content::Step(tensor));
         }

@@ -6,9 +6,12 @@ mod build;
 mod checkpoint;
 mod observe;
 mod record;
+mod resize;
 
 #[cfg(not(target_arch = "wasm32"))]
 pub use checkpoint::{Checkpoint, FORMAT_VERSION};
+
+pub use resize::Rows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -75,6 +78,8 @@ pub struct GpuOptimizer {
     masters: Vec<wgpu::Buffer>,
     has_master: Vec<AtomicBool>,
     micro_batches: u32,
+    /// Factors of learning rates.
+    rates: wgpu::Buffer,
     /// What is observed of a step, and where it waits once it was read.
     observations: Option<(wgpu::Buffer, wgpu::BindGroup)>,
     mailbox: Mailbox,

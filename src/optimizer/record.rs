@@ -435,7 +435,7 @@ impl GpuOptimizer {
         self.pass(encoder)
     }
 
-    fn pass<'a>(&self, encoder: &'a mut wgpu::CommandEncoder) -> wgpu::ComputePass<'a> {
+    pub(super) fn pass<'a>(&self, encoder: &'a mut wgpu::CommandEncoder) -> wgpu::ComputePass<'a> {
         encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
             label: Some("wgpu-optim.step"),
             timestamp_writes: None,
@@ -460,7 +460,7 @@ impl GpuOptimizer {
     }
 
     /// A dispatch with the tables of the plan (0) or of a step (1): grid, rows and chunks at these offsets.
-    fn dispatch_in(
+    pub(super) fn dispatch_in(
         &self,
         pass: &mut wgpu::ComputePass<'_>,
         dispatch: &Dispatch,
@@ -551,7 +551,7 @@ impl GpuOptimizer {
         self.bind_group(&self.kernels.tensors[&self.plan.classes[page.class].base], ranges)
     }
 
-    fn bind_group(
+    pub(super) fn bind_group(
         &self,
         layout: &wgpu::BindGroupLayout,
         ranges: Vec<wgpu::BindingResource<'_>>,
@@ -588,11 +588,11 @@ struct Placed {
 }
 /// What a slot of the ring holds: uniforms, each at a multiple of the alignment of dynamic offsets, then a table.
 #[derive(Default)]
-struct SlotBytes(Vec<u8>);
+pub(super) struct SlotBytes(pub Vec<u8>);
 
 impl SlotBytes {
     /// Adds a uniform, and returns its place in the slot.
-    fn push<T: ShaderType + encase::internal::WriteInto>(&mut self, uniform: &T) -> u64 {
+    pub(super) fn push<T: ShaderType + encase::internal::WriteInto>(&mut self, uniform: &T) -> u64 {
         let mut bytes = encase::UniformBuffer::new(Vec::<u8>::new());
         bytes.write(uniform).expect("a vector grows");
         let place = self.0.len();

@@ -59,7 +59,7 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
     let (base, matmul) = (writer.base(), writer.matmul);
     let class = &writer.plan.classes[writer.class];
     let Matrices { shape, steps } = class.matrices.expect("a matrix base has matrices");
-    let access = Access { vectorized: true, gradients: Gradients::default() };
+    let access = Access { vectorized: true, gradients: Gradients::default(), rates: false };
     let norm = Kernel::Norm { base, access, of: Measured::Directions };
     writer.per_page(norm, Over::Chunks, guard::bytes);
     writer.last().operands = Operands::Workspaces([0, 1, 2]);

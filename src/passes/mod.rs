@@ -258,7 +258,7 @@ impl Writer<'_> {
 
     /// How kernels reach the tensors of arenas.
     fn access(&self) -> Access {
-        Access { vectorized: true, gradients: self.plan.gradients }
+        Access { vectorized: true, gradients: self.plan.gradients, rates: self.plan.rates > 0 }
     }
 
     /// One dispatch a page; `bytes` of what lies in it.

@@ -30,7 +30,7 @@ pub(super) fn round(writer: &mut Writer<'_>) {
 /// To the tensors as the caller has them.
 fn access(writer: &Writer<'_>, skips: bool) -> Access {
     let format = writer.plan.precision;
-    Access { vectorized: true, gradients: Gradients { format, skips, ..Gradients::default() } }
+    Access { vectorized: true, gradients: Gradients { format, skips, ..Gradients::default() }, rates: false }
 }
 
 fn over(writer: &mut Writer<'_>, operands: Operands) {

@@ -24,12 +24,12 @@ pub(super) fn sample(writer: &mut Writer<'_>) {
 
 /// After the stream: the candidates.
 pub(super) fn finish(writer: &mut Writer<'_>) {
-    let (base, skips) = (writer.base(), writer.plan.gradients.skips);
+    let (base, skips, rates) = (writer.base(), writer.plan.gradients.skips, writer.plan.rates > 0);
     writer.per_tensor(Kernel::Prove, 1.0, 8 * BINS, 0);
     // Reads the candidates; reads and writes their parameters.
     let bytes = CANDIDATE + 8;
-    writer.per_page(Kernel::Repair { base, skips }, Over::Pieces, |share| bytes * share.candidates);
-    writer.per_page(Kernel::Settle { base, skips }, Over::Pieces, |_| 0);
+    writer.per_page(Kernel::Repair { base, skips, rates }, Over::Pieces, |share| bytes * share.candidates);
+    writer.per_page(Kernel::Settle { base, skips, rates }, Over::Pieces, |_| 0);
 }
 
 /// Last: the tensors whose bracket missed, if there are any.
