@@ -16,7 +16,7 @@ fn direct(
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
-            let next = update(load_state(vector), g, row);
+            let next = update(load_state(chunk, vector), g, row);
             store_state(vector, next.state);
             directions[vector] = next.direction;
             mark(policy, next.direction * g, chunk, j);

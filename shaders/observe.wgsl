@@ -34,7 +34,7 @@ fn observe(
             let raw = scaled(select(vec4<f32>(), read, finite & inside), row);
             squares += raw * raw;
             let g = clip(read, row);
-            let score = update(load_state(vector), g, row).direction * g;
+            let score = update(load_state(chunk, vector), g, row).direction * g;
             agree += ones((key(score) > vec4<u32>(ZERO_KEY)) & inside);
             lost += ones(!finite & inside);
             snapshot[vector] = load_param(chunk.param / 4u + j, lanes);

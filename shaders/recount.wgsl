@@ -47,7 +47,7 @@ fn recount(
             let vector = c * CHUNK / 4u + j;
             let g = clip(load_grad(piece.grad / 4u + vector, lanes), row);
             let noted = unpack_notes(load_notes(note_word(chunk, j)), j);
-            let direction = recall(load_state(piece.offset / 4u + vector), g, noted, row);
+            let direction = recall(load_state(piece, piece.offset / 4u + vector), g, noted, row);
             let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
             let index = piece.index + 4u * vector;
             if !searching {

@@ -21,7 +21,7 @@ fn sample(
             let inside = SECTOR * sampled_sector(piece.tensor, row.t, stratum) - piece.index;
             if inside < piece.len {
                 let g = clip(load_grad((piece.grad + inside) / 4u, 4u), row);
-                let found = key(update(load_state((piece.offset + inside) / 4u), g, row).direction * g);
+                let found = key(update(load_state(piece, (piece.offset + inside) / 4u), g, row).direction * g);
                 samples[tensors.each[piece.tensor].sample / 4u + stratum] = found;
                 count(found.x, 21u, found.x != NAN_KEY);
                 count(found.y, 21u, found.y != NAN_KEY);

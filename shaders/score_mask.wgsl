@@ -24,7 +24,7 @@ fn score_mask(
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
-            let score = update(load_state(vector), g, row).direction * g;
+            let score = update(load_state(chunk, vector), g, row).direction * g;
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let found = (key(score) > vec4<u32>(ZERO_KEY)) & inside;
             let nibble = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), found);

@@ -29,7 +29,7 @@ fn small(
                 let lanes = min(4u, chunk.len - 4u * j);
                 let vector = chunk.offset / 4u + j;
                 let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
-                let next = update(load_state(vector), g, row);
+                let next = update(load_state(chunk, vector), g, row);
                 store_state(vector, next.state);
                 found[r] = next.direction;
                 let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);

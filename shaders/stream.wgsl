@@ -15,7 +15,7 @@ fn stream(
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
-            let next = update(load_state(vector), g, row);
+            let next = update(load_state(chunk, vector), g, row);
             let factor = phi(policy, next.direction * g, chunk, j, row);
             let theta = load_param(chunk.param / 4u + j, lanes);
             store_state(vector, next.state);

@@ -50,7 +50,7 @@ fn stream_exact(
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
-            let next = update(load_state(vector), g, row);
+            let next = update(load_state(chunk, vector), g, row);
             var found = key(next.direction * g);
             if lanes < 4u {
                 found = select(vec4<u32>(NAN_KEY), found, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes));
@@ -99,7 +99,7 @@ fn stream_exact(
             let lanes = min(4u, chunk.len - 4u * j);
             let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
             let noted = unpack_notes(load_notes(note_word(chunk, j)), j);
-            let direction = recall(load_state(chunk.offset / 4u + j), g, noted, row);
+            let direction = recall(load_state(chunk, chunk.offset / 4u + j), g, noted, row);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
             let index = chunk.index + 4u * j;

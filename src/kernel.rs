@@ -298,6 +298,7 @@ pub enum Kernel {
     Moved { base: BaseKind, access: Access },
     Report,
     Gather,
+    RowMoments { access: Access },
 }
 
 macro_rules! shader {
@@ -338,6 +339,7 @@ impl Kernel {
             Kernel::Moved { .. } => "moved",
             Kernel::Report => "report",
             Kernel::Gather => "gather",
+            Kernel::RowMoments { .. } => "row_moments",
         }
     }
 
@@ -597,6 +599,15 @@ impl Kernel {
             ],
             Kernel::Moved { access, .. } => &[counters, param(access), sum_few, shader!("moved.wgsl")],
             Kernel::Gather => &[shader!("gather.wgsl")],
+            Kernel::RowMoments { access } => &[
+                half,
+                grad(access),
+                limit(access),
+                clip(access),
+                skip(access.gradients.skips),
+                sum_few,
+                shader!("row_moments.wgsl"),
+            ],
             Kernel::Report => &[cut, counters, bracket, sum, totals, shader!("report.wgsl")],
         };
         let parts = [directives, shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());
@@ -627,7 +638,8 @@ impl Kernel {
             | Kernel::Mirror
             | Kernel::Advance { .. }
             | Kernel::Leave
-            | Kernel::Gather => [true, true, false, false],
+            | Kernel::Gather
+            | Kernel::RowMoments { .. } => [true, true, false, false],
             Kernel::Sample { .. } | Kernel::StreamExact { .. } | Kernel::Recount { .. } => [true; 4],
             Kernel::Observe { .. } | Kernel::Moved { .. } => [true; 4],
             Kernel::Report => [true, false, false, true],
@@ -651,7 +663,7 @@ impl Kernel {
     fn tensor_buffers(self) -> u32 {
         match (self, self.base()) {
             (Kernel::Accumulate { .. } | Kernel::Widen { .. } | Kernel::Round { .. }, _) => 2,
-            (_, Some(base)) => 2 + base.states() as u32,
+            (_, Some(base)) => 2 + base.state_names().len() as u32,
             // It works in the workspaces.
             (_, None) => 3,
         }
@@ -670,6 +682,7 @@ impl Kernel {
             | Kernel::Moved { .. }
             | Kernel::Report
             | Kernel::Gather => true,
+            Kernel::RowMoments { .. } => base == BaseKind::AdamwRows,
             Kernel::Prepare => policy == PolicyKind::Cautious,
             Kernel::ScoreMask { .. } => policy == PolicyKind::Cautious && !base.is_matrix(),
             Kernel::Stream { policy: own, .. } => policy == own,
@@ -719,7 +732,8 @@ impl Kernel {
             | Kernel::Small { access, .. }
             | Kernel::Direct { access, .. }
             | Kernel::Observe { access, .. }
-            | Kernel::Moved { access, .. } => Some(access),
+            | Kernel::Moved { access, .. }
+            | Kernel::RowMoments { access } => Some(access),
             _ => None,
         }
     }
@@ -763,6 +777,7 @@ impl Kernel {
             | Kernel::Leave
             | Kernel::Report
             | Kernel::Gather => None,
+            Kernel::RowMoments { .. } => Some(BaseKind::AdamwRows),
         }
     }
 }
@@ -771,6 +786,7 @@ impl BaseKind {
     fn source(self) -> &'static str {
         match self {
             BaseKind::Adamw => shader!("base/adamw.wgsl"),
+            BaseKind::AdamwRows => shader!("base/adamw_rows.wgsl"),
             BaseKind::Lion => shader!("base/lion.wgsl"),
             BaseKind::Muon | BaseKind::Adago => shader!("base/momentum.wgsl"),
         }
@@ -778,7 +794,7 @@ impl BaseKind {
 
     fn notes(self) -> &'static str {
         match self {
-            BaseKind::Adamw => shader!("base/adamw_notes.wgsl"),
+            BaseKind::Adamw | BaseKind::AdamwRows => shader!("base/adamw_notes.wgsl"),
             BaseKind::Lion => shader!("base/lion_notes.wgsl"),
             BaseKind::Muon | BaseKind::Adago => shader!("base/momentum_notes.wgsl"),
         }
@@ -802,7 +818,9 @@ impl BaseKind {
         match self {
             BaseKind::Muon => shader!("base/muon_rate.wgsl"),
             BaseKind::Adago => shader!("base/adago_rate.wgsl"),
-            BaseKind::Adamw | BaseKind::Lion => unreachable!("{self:?} has no matrices"),
+            BaseKind::Adamw | BaseKind::AdamwRows | BaseKind::Lion => {
+                unreachable!("{self:?} has no matrices")
+            }
         }
     }
 }
@@ -905,6 +923,7 @@ pub fn all_kernels() -> Vec<Kernel> {
     for matmul in Matmul::ALL {
         kernels.extend([Kernel::Gram { matmul }, Kernel::Product { matmul }, Kernel::Advance { matmul }]);
     }
+    kernels.extend(all_accesses().into_iter().map(|access| Kernel::RowMoments { access }));
     for base in BaseKind::ALL {
         if base.is_matrix() {
             kernels.extend([false, true].map(|skips| Kernel::Measure { base, skips }));
@@ -1017,7 +1036,7 @@ impl Kernels {
             ],
         );
         let tensors = BaseKind::ALL.map(|base| {
-            let bindings = 2 + base.states() as u32;
+            let bindings = 2 + base.state_names().len() as u32;
             (base, layout("tensors", &(0..bindings).map(storage).collect::<Vec<_>>()))
         });
         Self {
@@ -1218,6 +1237,8 @@ mod tests {
             grad: 8,
             part: 9,
             parts: 10,
+            row_len: 11,
+            rows: 12,
         };
         let fields = [
             ("offset", 1),
@@ -1230,6 +1251,8 @@ mod tests {
             ("grad", 8),
             ("part", 9),
             ("parts", 10),
+            ("row_len", 11),
+            ("rows", 12),
         ];
         assert_layout(&module, "Chunk", &fields, &chunk);
 

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
-use crate::base::Base;
+use crate::base::{AdamW, Base, SecondMoment};
 use crate::error::{Error, Missing};
 use crate::groups::ParamGroups;
 use crate::guard::Gradients;
@@ -121,6 +121,8 @@ pub struct PlanLimits {
 pub enum BaseKind {
     /// See [`Base::Adamw`].
     Adamw,
+    /// See [`SecondMoment::Row`].
+    AdamwRows,
     /// See [`Base::Lion`].
     Lion,
     /// See [`Base::Muon`].
@@ -150,11 +152,12 @@ pub enum PolicyKind {
 
 impl BaseKind {
     /// Every kind.
-    pub const ALL: [Self; 4] = [Self::Adamw, Self::Lion, Self::Muon, Self::Adago];
+    pub const ALL: [Self; 5] = [Self::Adamw, Self::AdamwRows, Self::Lion, Self::Muon, Self::Adago];
 
     /// The kind of a base.
     pub fn of(base: &Base) -> Self {
         match base {
+            Base::Adamw(AdamW { second_moment: SecondMoment::Row, .. }) => Self::AdamwRows,
             Base::Adamw(_) => Self::Adamw,
             Base::Lion(_) => Self::Lion,
             Base::Muon(_) => Self::Muon,
@@ -170,7 +173,7 @@ impl BaseKind {
     /// Names of the per-coordinate state, as PyTorch calls them.
     pub fn state_names(self) -> &'static [&'static str] {
         match self {
-            Self::Adamw => &["exp_avg", "exp_avg_sq"],
+            Self::Adamw | Self::AdamwRows => &["exp_avg", "exp_avg_sq"],
             Self::Lion => &["exp_avg"],
             Self::Muon | Self::Adago => &["momentum_buffer"],
         }
@@ -180,13 +183,18 @@ impl BaseKind {
     pub fn scalar_names(self) -> &'static [&'static str] {
         match self {
             Self::Adago => &["accumulator"],
-            Self::Adamw | Self::Lion | Self::Muon => &[],
+            Self::Adamw | Self::AdamwRows | Self::Lion | Self::Muon => &[],
         }
     }
 
     /// How many words of state a coordinate has.
     pub fn states(self) -> u64 {
-        self.state_names().len() as u64
+        self.state_names().len() as u64 - u64::from(self == Self::AdamwRows)
+    }
+
+    /// Whether the state of this index is one number for a row.
+    pub(crate) fn is_of_rows(self, state: usize) -> bool {
+        self == Self::AdamwRows && state == 1
     }
 }
 
@@ -258,6 +266,10 @@ pub struct Tensor {
     pub pages: Range<usize>,
     /// How it is sampled, if it is.
     pub sampling: Option<Sampling>,
+    /// Coordinates of a row.
+    pub row_len: u64,
+    /// Where the moments of its rows begin in its block's, if they have any.
+    pub(crate) rows: u64,
     /// Where the factors of its components begin.
     pub(crate) rates: u32,
 }
@@ -266,6 +278,11 @@ impl Tensor {
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         4 * self.numel
+    }
+
+    /// Rows: what its first dimension counts.
+    pub fn row_count(&self) -> u64 {
+        self.numel / self.row_len
     }
 }
 
@@ -302,6 +319,8 @@ pub struct Block {
     pub class: usize,
     /// Coordinates, padding included.
     pub len: u64,
+    /// Rows that have a moment of their own, padding included.
+    pub rows: u64,
 }
 
 /// A range of an arena block that fits into one binding.
@@ -353,6 +372,10 @@ pub struct Chunk {
     pub part: u32,
     /// How many they are.
     pub parts: u32,
+    /// Coordinates of a row, where it has a moment of its own.
+    pub row_len: u32,
+    /// Where the moments of the tensor's rows begin.
+    pub rows: u32,
 }
 
 /// Where the words of a sampled tensor begin: its keys among the sampled ones, the others among the counters.
@@ -422,6 +445,10 @@ impl Plan {
         limits: PlanLimits,
     ) -> Result<Self, Error> {
         let names = validate(specs, groups)?;
+        let by_row = |recipe: &Recipe| BaseKind::of(&recipe.base) == BaseKind::AdamwRows;
+        if ownership == Ownership::Stateless && groups.recipes().iter().any(by_row) {
+            return Err(Error::Plan("an optimizer without state has none for rows".to_owned()));
+        }
         let keeps =
             groups.gradients().skips || groups.accumulation() > 1 || groups.precision() != Precision::F32;
         if ownership == Ownership::Stateless && keeps {
@@ -513,8 +540,9 @@ impl Plan {
     pub fn memory(&self) -> u64 {
         let bytes = |block: &Block| {
             let states = self.classes[block.class].base.states();
+            let rows = if self.ownership == Ownership::Stateless { 0 } else { 4 * block.rows };
             let masters = u64::from(self.precision != Precision::F32);
-            block.len
+            rows + block.len
                 * match self.ownership {
                     Ownership::Arenas => 2 * self.precision.bytes() + 4 * (masters + states),
                     Ownership::Caller => 4 * (masters + states),
@@ -557,11 +585,18 @@ impl Plan {
             let first = self.tensors.len();
             let class = self.classes.len();
             let mut blocks = Vec::new();
+            let mut rows: Vec<u64> = Vec::new();
             for i in members {
                 let spec = &specs[i];
                 let numel = spec.numel();
                 let padded = numel.next_multiple_of(ALIGNMENT);
                 let (block, offset) = allocate(&mut blocks, padded, limits.buffer / 4);
+                rows.resize(blocks.len(), 0);
+                let row_len = numel / spec.shape.first().map_or(1, |&rows| rows as u64);
+                let first_row = rows[block];
+                if base == BaseKind::AdamwRows {
+                    rows[block] += (numel / row_len).next_multiple_of(ALIGNMENT);
+                }
                 self.order[i] = self.tensors.len();
                 let recipe = groups.recipe_of(spec);
                 let k = match recipe.policy {
@@ -578,10 +613,13 @@ impl Plan {
                     offset,
                     chunks: 0..0,
                     pages: 0..0,
+                    row_len,
+                    rows: first_row,
                     rates: 0,
                 });
             }
-            self.blocks.extend(blocks.into_iter().map(|len| Block { class, len }));
+            let rows = rows.into_iter();
+            self.blocks.extend(blocks.into_iter().zip(rows).map(|(len, rows)| Block { class, len, rows }));
             self.classes.push(Class {
                 base,
                 policy,
@@ -591,7 +629,11 @@ impl Plan {
                 pages: 0..0,
             });
         }
-        within("max_buffer_size", largest_tensor(specs), limits.buffer)
+        within("max_buffer_size", largest_tensor(specs), limits.buffer)?;
+        let whole = self.tensors.iter().filter(|tensor| self.base_of(tensor) == BaseKind::AdamwRows);
+        let largest = whole.map(|tensor| 4 * tensor.numel.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
+        let rows = self.blocks.iter().map(|block| 4 * block.rows).max().unwrap_or(0);
+        within("max_storage_buffer_binding_size", largest.max(rows), limits.binding)
     }
 
     fn cut_pages(&mut self, limits: PlanLimits) {
@@ -610,8 +652,8 @@ impl Plan {
                     let len = CHUNK.min(numel - index);
                     let place = self.tensors[t].offset + index;
                     let end = (place + len).next_multiple_of(ALIGNMENT);
-                    // Matrices are not cut.
-                    let end = if matrices.is_some() {
+                    // Matrices are not cut, nor tensors whose rows have moments.
+                    let end = if matrices.is_some() || base == BaseKind::AdamwRows {
                         (place - index + numel).next_multiple_of(ALIGNMENT)
                     } else {
                         end
@@ -655,6 +697,8 @@ impl Plan {
                         grad: offset,
                         part: 0,
                         parts: 1,
+                        row_len: self.tensors[t].row_len as u32,
+                        rows: self.tensors[t].rows as u32,
                     });
                     page.len = end - page.offset;
                     page.numel += len;

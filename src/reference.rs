@@ -16,7 +16,7 @@ use std::fmt::Debug;
 
 use num_traits::Float;
 
-use crate::base::{AdaGo, Base, NewtonSchulz};
+use crate::base::{AdaGo, AdamW, Base, NewtonSchulz, SecondMoment};
 use crate::error::Error;
 use crate::matrix::Matrix;
 use crate::plan::{SMALL, TensorSpec};
@@ -42,6 +42,8 @@ pub struct Tensor<T> {
     /// Steps taken.
     pub steps: u64,
     matrix: Option<Matrix>,
+    /// Coordinates that share a second moment.
+    row_len: usize,
 }
 
 /// What happened in a step.
@@ -89,10 +91,17 @@ impl<T: Float + Debug> Tensor<T> {
         assert_eq!(spec.numel(), param.len() as u64, "a parameter has the length that its shape says");
         let recipe = recipe.on(spec);
         let zeros = vec![T::zero(); param.len()];
+        let row_len = match recipe.base {
+            Base::Adamw(AdamW { second_moment: SecondMoment::Row, .. }) => {
+                param.len() / spec.shape.first().copied().unwrap_or(1)
+            }
+            _ => 1,
+        };
         Ok(Self {
             recipe,
+            row_len,
             exp_avg_sq: match recipe.base {
-                Base::Adamw(_) => zeros.clone(),
+                Base::Adamw(_) => vec![T::zero(); param.len() / row_len],
                 Base::Lion(_) | Base::Muon(_) | Base::Adago(_) => Vec::new(),
             },
             exp_avg: zeros,
@@ -102,6 +111,11 @@ impl<T: Float + Debug> Tensor<T> {
             steps: 0,
             matrix: spec.matrix().filter(|_| recipe.base.newton_schulz().is_some()),
         })
+    }
+
+    /// v of a coordinate, of bases that have it.
+    pub(crate) fn second_moment(&self, i: usize) -> T {
+        self.exp_avg_sq[i / self.row_len]
     }
 
     /// Takes one step.
@@ -133,13 +147,16 @@ impl<T: Float + Debug> Tensor<T> {
         match self.recipe.base {
             Base::Adamw(_) => {
                 let eps = real::<T>(scalars.eps);
-                let moments = self.exp_avg.iter_mut().zip(&mut self.exp_avg_sq);
+                for (v, row) in self.exp_avg_sq.iter_mut().zip(grad.chunks(self.row_len)) {
+                    let squares = row.iter().fold(T::zero(), |sum, &g| sum + g * g);
+                    *v = beta2 * *v + rest2 * (squares / real(self.row_len as f64));
+                }
+                let second = |i: usize| self.exp_avg_sq[i / self.row_len].sqrt();
+                let moments = self.exp_avg.iter_mut().zip(grad).enumerate();
                 moments
-                    .zip(grad)
-                    .map(|((m, v), &g)| {
+                    .map(|(i, (m, &g))| {
                         *m = beta1 * *m + rest1 * g;
-                        *v = beta2 * *v + rest2 * (g * g);
-                        *m / (v.sqrt() + eps)
+                        *m / (second(i) + eps)
                     })
                     .collect()
             }

@@ -253,7 +253,7 @@ fn mark_uncertain(
             let parts = (beta1 * m).abs() + ((1.0 - beta1) * g).abs();
             let direction = match before.recipe.base {
                 Base::Adamw(_) => {
-                    let v = beta2 * f64::from(before.exp_avg_sq[i]) + (1.0 - beta2) * g * g;
+                    let v = beta2 * f64::from(before.second_moment(i)) + (1.0 - beta2) * g * g;
                     4.0 * EPS * (parts / (v.sqrt() + scalars.eps) + 2.0 * u.abs())
                 }
                 Base::Lion(_) => {

@@ -8,7 +8,7 @@ struct State {
     exp_avg_sq: vec4<f32>,
 }
 
-fn load_state(vector: u32) -> State {
+fn load_state(chunk: Chunk, vector: u32) -> State {
     return State(exp_avg[vector], exp_avg_sq[vector]);
 }
 

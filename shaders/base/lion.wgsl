@@ -6,7 +6,7 @@ struct State {
     exp_avg: vec4<f32>,
 }
 
-fn load_state(vector: u32) -> State {
+fn load_state(chunk: Chunk, vector: u32) -> State {
     return State(exp_avg[vector]);
 }
 

@@ -43,6 +43,8 @@ struct Chunk {
     grad: u32,          // and among the gradients
     part: u32,          // which of the workgroups that share the piece; the slot of a matrix
     parts: u32,         // how many they are
+    row_len: u32,       // coordinates of a row, where it has a moment of its own
+    rows: u32,          // where the moments of the tensor's rows begin
 }
 
 // The scalars of one step of one parameter group.

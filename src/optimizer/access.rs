@@ -63,7 +63,8 @@ impl GpuOptimizer {
         Ok(base.state_names().iter().chain(base.scalar_names()).copied().chain(master))
     }
 
-    /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW, `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
+    /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW (the latter one number a row under
+    /// [`SecondMoment::Row`](crate::base::SecondMoment::Row)), `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
     /// `accumulator` of AdaGO, one number, which can be copied but lies too close to others to be bound; and `master`, the
     /// parameter in f32, where it is stored in two bytes.
     ///
@@ -87,7 +88,10 @@ impl GpuOptimizer {
             return Err(Error::UnknownState { name: state.to_owned(), known });
         };
         let buffer = &self.states[tensor.block][index];
-        Ok(TensorSlice { buffer, offset: 4 * tensor.offset, size: tensor.bytes() })
+        Ok(match base.is_of_rows(index) {
+            true => TensorSlice { buffer, offset: 4 * tensor.rows, size: 4 * tensor.row_count() },
+            false => TensorSlice { buffer, offset: 4 * tensor.offset, size: tensor.bytes() },
+        })
     }
 
     /// Writes a parameter from the host, rounded where it is stored in two bytes, and its master. It lands before the next
@@ -133,9 +137,8 @@ impl GpuOptimizer {
         precision: Precision,
         data: &[f32],
     ) -> Result<(), Error> {
-        // One number is the only state of another size than its tensor.
-        let numel = if to.size == 4 { 1 } else { self.plan.tensor(name)?.numel };
-        let numel = if what == "state" { numel } else { self.plan.tensor(name)?.numel };
+        // State may have another size than its tensor, and parameters and gradients padding.
+        let numel = if what == "state" { to.size / 4 } else { self.plan.tensor(name)?.numel };
         if numel != data.len() as u64 {
             return Err(Error::Slice {
                 tensor: name.to_owned(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use encase::ShaderType;
 
-use super::{GpuOptimizer, PageGroups, operand_ranges, range};
+use super::{GpuOptimizer, PageGroups, operand_ranges, range, state_ranges};
 use crate::error::Error;
 use crate::groups::ParamGroups;
 use crate::kernel::{Grid, Header, Kernels, STRIDE, TENSORS_HEADER, TensorEntry, table};
@@ -98,8 +98,12 @@ impl GpuOptimizer {
                 Ownership::Stateless => &[],
                 _ => plan.classes[block.class].base.state_names(),
             };
-            let state = |name: &&str| buffer(&format!("state.{name}"), 4 * block.len, storage | copies);
-            states.push(names.iter().map(state).collect());
+            let base = plan.classes[block.class].base;
+            let state = |(i, name): (usize, &&str)| {
+                let len = if base.is_of_rows(i) { block.rows } else { block.len };
+                buffer(&format!("state.{name}"), 4 * len, storage | copies)
+            };
+            states.push(names.iter().enumerate().map(state).collect());
             if plan.precision != Precision::F32 {
                 masters.push(buffer("master", 4 * block.len, storage | copies));
             }
@@ -169,7 +173,8 @@ impl GpuOptimizer {
             // matrix: over X Xᵀ, its polynomial, and three orders of factors.
             _ => plan.tensors.len() + 4 * (plan.tensors.len() + plan.pages.len()) + 5 * plan.tensors.len(),
         };
-        let slot_bytes = STRIDE * rows as u64 + table_bytes;
+        // When tensors are resized, a grid for each of their parts.
+        let slot_bytes = STRIDE * rows.max(4) as u64 + table_bytes;
         let ring = Ring::new(device, slot_bytes, table_bytes.max(STRIDE * ROWS as u64));
 
         let group = |what: &str, layout: &wgpu::BindGroupLayout, resources: &[wgpu::BindingResource<'_>]| {
@@ -244,7 +249,7 @@ impl GpuOptimizer {
                         let grad = sum.map_or_else(|| stored(grad), part);
                         let mut ranges = operand_ranges(operands, param, grad, workspace);
                         if !matches!(operands, Operands::Orthogonal(_)) {
-                            ranges.extend(states[page.block].iter().map(part));
+                            ranges.extend(state_ranges(class.base, &states[page.block], page));
                         }
                         (operands, group("tensors", &kernels.tensors[&class.base], &ranges))
                     };

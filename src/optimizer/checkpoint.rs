@@ -411,7 +411,12 @@ impl GpuOptimizer {
             };
             for state in self.state_names(name)?.filter(known) {
                 let slice = self.state(name, state)?;
-                let shape = if state == "accumulator" { &[][..] } else { &spec.shape };
+                let shape = match state {
+                    "accumulator" => &[][..],
+                    _ if slice.size == 4 * spec.numel() => &spec.shape,
+                    // Of rows.
+                    _ => &spec.shape[..1],
+                };
                 push(format!("state.{name}.{state}"), shape, Content::Words(slice));
             }
             if sums {

@@ -21,7 +21,7 @@ use crate::error::Error;
 use crate::groups::ParamGroups;
 use crate::kernel::Kernels;
 use crate::passes::{DIRECTIONS, Operands, Schedule};
-use crate::plan::{Ownership, Plan, TensorSpec};
+use crate::plan::{BaseKind, Ownership, Page, Plan, TensorSpec};
 use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::recipe::Recipe;
 use crate::ring::Ring;
@@ -377,6 +377,19 @@ fn operand_ranges<'a>(
             vec![param, grad]
         }
     }
+}
+
+/// The state of a page's tensors: its part of what coordinates have, all of what rows have.
+fn state_ranges<'a>(
+    base: BaseKind,
+    states: &'a [wgpu::Buffer],
+    page: &Page,
+) -> impl Iterator<Item = wgpu::BindingResource<'a>> + use<'a> {
+    let (offset, size) = (4 * page.offset, 4 * page.len);
+    states.iter().enumerate().map(move |(i, buffer)| match base.is_of_rows(i) {
+        true => buffer.as_entire_binding(),
+        false => range(buffer, offset, size),
+    })
 }
 
 fn range(buffer: &wgpu::Buffer, offset: u64, size: u64) -> wgpu::BindingResource<'_> {

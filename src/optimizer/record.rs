@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use encase::ShaderType;
 
-use super::{GpuOptimizer, operand_ranges, range};
+use super::{GpuOptimizer, operand_ranges, range, state_ranges};
 use crate::batches::{self, Batch, Layout, Place, Placement};
 use crate::error::Error;
 #[cfg(doc)]
@@ -545,8 +545,8 @@ impl GpuOptimizer {
             let slices = slices.iter().take(names.len());
             ranges.extend(slices.map(|s| range(s.buffer, s.offset + first, size)));
         } else {
-            let own = self.states[page.block].iter();
-            ranges.extend(own.map(|buffer| range(buffer, 4 * page.offset, 4 * page.len)));
+            let base = self.plan.classes[page.class].base;
+            ranges.extend(state_ranges(base, &self.states[page.block], page));
         }
         self.bind_group(&self.kernels.tensors[&self.plan.classes[page.class].base], ranges)
     }

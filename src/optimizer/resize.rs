@@ -134,18 +134,22 @@ impl GpuOptimizer {
             Rows::Gather(index) => {
                 let row_count = spec.shape.first().map_or(1, |&rows| rows as u64);
                 check_index(name, index, row_count)?;
-                let words = parts[0].1.size / 4 / row_count;
-                let grid = Grid {
-                    m: row_count as u32,
-                    n: words as u32,
-                    depth: (parts[0].0.size / 4 / words) as u32,
-                    ..Grid::default()
+                let grid_of = |from: &TensorSlice<'_>, to: &TensorSlice<'_>, is_state: bool| {
+                    let words = to.size / 4 / row_count;
+                    Grid {
+                        m: row_count as u32,
+                        n: words as u32,
+                        depth: (from.size / 4 / words) as u32,
+                        correct: u32::from(is_state),
+                        ..Grid::default()
+                    }
                 };
-                let places = [0, 1].map(|correct| slot_bytes.push(&Grid { correct, ..grid }));
+                let place = |(from, to, is_state): &_| slot_bytes.push(&grid_of(from, to, *is_state));
+                let places: Vec<_> = parts.iter().map(place).collect();
                 let slot = new.ring.take(&new.device)?;
                 new.ring.write(&new.queue, &slot, &slot_bytes.0);
                 let limit = new.device.limits();
-                for (from, to, is_state) in &parts {
+                for ((from, to, _), place) in parts.iter().zip(places) {
                     crate::plan::within(
                         "max_storage_buffer_binding_size",
                         from.size.max(to.size),
@@ -167,7 +171,7 @@ impl GpuOptimizer {
                         ),
                         bytes: 0,
                     };
-                    let grid = slot.offset + places[usize::from(*is_state)];
+                    let grid = slot.offset + place;
                     let mut pass = new.pass(encoder);
                     new.dispatch_in(&mut pass, &dispatch, 1, [grid, slot.offset, slot.offset], Some(&group));
                 }

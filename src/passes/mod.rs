@@ -8,6 +8,8 @@
 //! | mgup, approximate | sample, rank_sample, stream |
 //! | mgup, exact | sample, rank_sample, stream_exact, prove, repair, settle; then recount and scan_bins by turns, 13 in all, launched only where a bracket missed |
 //!
+//! AdamW with a second moment for each row has row_moments before these.
+//!
 //! A matrix base goes through the same stages to its direction, `direct` in place of stream, then orthogonalises it, and ends
 //! with stream: see `matrix.rs`.
 //!
@@ -165,6 +167,10 @@ fn step(writer: &mut Writer<'_>) {
     if writer.base().is_matrix() {
         // Its pages share what they are orthogonalised in.
         return writer.by_page(&matrix::step);
+    }
+    if writer.base() == BaseKind::AdamwRows {
+        let kernel = Kernel::RowMoments { access: writer.access() };
+        writer.per_page(kernel, Over::Chunks, guard::bytes);
     }
     match writer.policy() {
         PolicyKind::Cautious => score::mask(writer),
