@@ -34,10 +34,10 @@ pub use groups::ParamGroups;
 pub use guard::{GradScaler, Guarded, NonFinite};
 pub use matrix::MatrixLayout;
 pub use members::Members;
-#[doc(hidden)]
-pub use optimizer::Miss;
 #[cfg(not(target_arch = "wasm32"))]
 pub use optimizer::{Checkpoint, FORMAT_VERSION};
+#[doc(hidden)]
+pub use optimizer::{Counts, Miss};
 pub use optimizer::{GpuOptimizer, Rows, Selected};
 pub use plan::TensorSpec;
 pub use policy::Policy;

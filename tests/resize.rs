@@ -161,8 +161,26 @@ fn what_does_not_fit_is_refused() {
         let message = result.unwrap_err().to_string();
         assert!(message.contains(words), "{message}");
     }
-    let mut half_way = build(gpu, 10, groups(Recipe::adamw(1e-2)).with_accumulation(2));
-    half_way.step().unwrap();
-    let message = half_way.resized_blocking(&specs(5), &[]).unwrap_err().to_string();
-    assert!(message.contains("micro-batches"), "{message}");
+}
+
+#[test]
+fn half_a_step_is_carried_too() {
+    let gpu = &gpus()[0];
+    let groups = || ParamGroups::from(Recipe::adamw(1e-2)).with_accumulation(2);
+    let (mut old, mut same) = (build(gpu, 10, groups()), build(gpu, 10, groups()));
+    for optimizer in [&mut old, &mut same] {
+        optimizer.write_grad("splats", &verify::grads(10 * WIDTH, 1)).unwrap();
+        optimizer.step().unwrap();
+    }
+    let mut new = old.resized_blocking(&specs(12), &[]).unwrap();
+    assert_eq!(new.micro_batches(), 1);
+    for (optimizer, rows) in [(&mut new, 12), (&mut same, 10)] {
+        let mut grad = verify::grads(10 * WIDTH, 2);
+        grad.resize(rows * WIDTH, 0.0);
+        optimizer.write_grad("splats", &grad).unwrap();
+        optimizer.step().unwrap();
+        assert_eq!(optimizer.recorded_steps(), 1);
+    }
+    let [found, expected] = [&new, &same].map(|o| o.read_param_blocking("splats").unwrap());
+    assert!(found[..10 * WIDTH] == expected);
 }

@@ -22,7 +22,7 @@ fn specs() -> Vec<TensorSpec> {
 }
 
 fn refused(plan: Result<Plan, wgpu_optim::Error>) -> String {
-    plan.err().expect("it is refused").to_string()
+    plan.expect_err("it is refused").to_string()
 }
 
 fn recipe(name: &str) -> Recipe {

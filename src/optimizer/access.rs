@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use encase::ShaderType;
 
-use super::{GpuOptimizer, Miss, Selected};
+use super::{Counts, GpuOptimizer, Miss, Selected};
 use crate::error::Error;
 #[cfg(doc)]
 use crate::groups::ParamGroups;
@@ -51,6 +51,12 @@ impl GpuOptimizer {
         let tensor = &self.plan.tensors[tensor];
         let buffer = self.masters.get(tensor.block)?;
         Some(TensorSlice { buffer, offset: 4 * tensor.offset, size: tensor.bytes() })
+    }
+
+    /// Where the gradients of a tensor are added up.
+    pub(super) fn grad_sum(&self, tensor: usize) -> TensorSlice<'_> {
+        let tensor = &self.plan.tensors[tensor];
+        TensorSlice { buffer: &self.sums[tensor.block], offset: 4 * tensor.offset, size: tensor.bytes() }
     }
 
     /// The names of a tensor's state.
@@ -197,6 +203,28 @@ impl GpuOptimizer {
             encoder.clear_buffer(grad, 0, None);
         }
         Ok(())
+    }
+
+    /// What the host counts, to be given back to [`rewind`](Self::rewind) if what was recorded since is not submitted.
+    #[doc(hidden)]
+    pub fn counts(&self) -> Counts {
+        let has_master = self.has_master.iter().map(|has| has.load(Ordering::Relaxed)).collect();
+        Counts {
+            steps: self.steps.clone(),
+            recorded: self.recorded,
+            micro_batches: self.micro_batches,
+            has_master,
+        }
+    }
+
+    /// Counts as before.
+    #[doc(hidden)]
+    pub fn rewind(&mut self, counts: Counts) {
+        (self.steps, self.recorded, self.micro_batches) =
+            (counts.steps, counts.recorded, counts.micro_batches);
+        for (has, before) in self.has_master.iter().zip(counts.has_master) {
+            has.store(before, Ordering::Relaxed);
+        }
     }
 
     /// Steps that a tensor was part of: t of the bias corrections, but for those that the GPU skipped

@@ -174,7 +174,7 @@ impl GpuOptimizer {
             _ => plan.tensors.len() + 4 * (plan.tensors.len() + plan.pages.len()) + 5 * plan.tensors.len(),
         };
         // When tensors are resized, a grid for each of their parts.
-        let slot_bytes = STRIDE * rows.max(4) as u64 + table_bytes;
+        let slot_bytes = STRIDE * rows.max(5) as u64 + table_bytes;
         let ring = Ring::new(device, slot_bytes, table_bytes.max(STRIDE * ROWS as u64));
 
         let group = |what: &str, layout: &wgpu::BindGroupLayout, resources: &[wgpu::BindingResource<'_>]| {

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::groups::ParamGroups;
 use crate::kernel::{Header, SKIPPED, TENSORS_HEADER};
 use crate::plan::{Ownership, TensorSpec};
+use crate::precision::Precision;
 use crate::readback;
 use crate::schedule::Shape;
 use crate::slices::TensorSlice;
@@ -78,13 +79,15 @@ struct Entry<'a> {
 
 enum Content<'a> {
     Words(TensorSlice<'a>),
+    /// So many parameters in two bytes.
+    Halves(TensorSlice<'a>, usize),
     Step(usize),
 }
 
 impl Entry<'_> {
     fn dtype(&self) -> Dtype {
         match self.content {
-            Content::Words(_) => Dtype::F32,
+            Content::Words(_) | Content::Halves(..) => Dtype::F32,
             Content::Step(_) => Dtype::I64,
         }
     }
@@ -92,6 +95,7 @@ impl Entry<'_> {
     fn size(&self) -> usize {
         match &self.content {
             Content::Words(slice) => slice.size as usize,
+            Content::Halves(_, numel) => 4 * numel,
             Content::Step(_) => 8,
         }
     }
@@ -164,6 +168,26 @@ impl Checkpoint {
         &self.about.extra
     }
 
+    /// Names and shapes of the parameters in the file.
+    pub fn params(&self) -> Vec<(String, Vec<usize>)> {
+        let keys = self.tensors.offset_keys().into_iter();
+        let of = |key: String| {
+            Some((key.strip_prefix("params.")?.to_owned(), self.tensors.info(&key)?.shape.clone()))
+        };
+        keys.filter_map(of).collect()
+    }
+
+    /// Reads a parameter.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file does not have it, or cannot be read.
+    pub fn read_param(&mut self, name: &str) -> Result<Vec<f32>, Error> {
+        let key = format!("params.{name}");
+        let info = self.tensors.info(&key).filter(|info| info.dtype == Dtype::F32).cloned();
+        let info = info.ok_or_else(|| refusal(&self.path, format!("it lacks `{key}` in F32")))?;
+        Ok(bytemuck::pod_collect_to_vec(&self.read(&info)?))
+    }
+
     fn read(&mut self, info: &TensorInfo) -> Result<Vec<u8>, Error> {
         let (start, end) = info.data_offsets;
         let mut bytes = vec![0; end - start];
@@ -191,9 +215,27 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`save`](Self::save).
     pub fn save_with(&self, path: impl AsRef<Path>, extra: BTreeMap<String, String>) -> Result<(), Error> {
+        self.save_params(path, &[], extra)
+    }
+
+    /// [`save_with`](Self::save_with), with parameters that lie in the caller's buffers, whether they are stepped or not: name, shape
+    /// and place. The file has their masters, where there are any. [`Checkpoint::read_param`] reads them.
+    ///
+    /// # Errors
+    /// As for [`save`](Self::save); [`Error::Ownership`] for an optimizer with arenas, [`Error::Slice`] for a slice of another size than
+    /// its shape, or of a buffer without `COPY_SRC`.
+    pub fn save_params(
+        &self,
+        path: impl AsRef<Path>,
+        params: &[(&str, &[usize], TensorSlice<'_>)],
+        extra: BTreeMap<String, String>,
+    ) -> Result<(), Error> {
         let path = path.as_ref();
         let (header, skipped) = self.read_counts()?;
-        let entries = self.entries(self.micro_batches > 0, false)?;
+        let mut entries = self.entries(self.micro_batches > 0, false)?;
+        for (name, shape, slice) in params {
+            entries.push(self.given(name, shape, *slice)?);
+        }
         let mut offset = 0;
         let mut infos = Vec::with_capacity(entries.len());
         for entry in &entries {
@@ -217,10 +259,16 @@ impl GpuOptimizer {
                 let taken = self.steps[*tensor].saturating_sub(skipped[*tensor].into());
                 Ok((taken as i64).to_le_bytes().to_vec())
             }
-            Content::Words(slice) => {
+            Content::Words(slice) | Content::Halves(slice, _) => {
                 let ranges = [(slice.buffer, slice.offset, slice.size)];
                 let bytes = readback::read(&self.device, &self.queue, &entry.key, &ranges);
-                readback::block_on(&self.device, bytes)
+                let bytes = readback::block_on(&self.device, bytes)?;
+                Ok(match &entry.content {
+                    Content::Halves(_, numel) => {
+                        bytemuck::cast_slice(&self.plan.precision.decode(&bytes, *numel)).to_vec()
+                    }
+                    _ => bytes,
+                })
             }
         });
         let renamed = written.and_then(|()| fs::rename(&partial, path).map_err(|e| failed(&e)));
@@ -312,7 +360,7 @@ impl GpuOptimizer {
                     let step = i64::from_le_bytes(bytes.try_into().expect("its size was checked"));
                     steps.push((*tensor, step.max(0) as u64));
                 }
-                Content::Words(slice) => {
+                Content::Words(slice) | Content::Halves(slice, _) => {
                     self.queue.write_buffer(slice.buffer, slice.offset, &bytes);
                     // Otherwise wgpu keeps a copy of all of them until the next step.
                     self.queue.submit([]);
@@ -431,12 +479,6 @@ impl GpuOptimizer {
         Ok(entries)
     }
 
-    /// Where the gradients of a tensor are added up.
-    fn grad_sum(&self, tensor: usize) -> TensorSlice<'_> {
-        let tensor = &self.plan.tensors[tensor];
-        TensorSlice { buffer: &self.sums[tensor.block], offset: 4 * tensor.offset, size: tensor.bytes() }
-    }
-
     /// Clears what was added up of gradients.
     fn forget_sums(&self) {
         let mut encoder = self.encoder();
@@ -449,6 +491,32 @@ impl GpuOptimizer {
         bytes.write(&header).expect("a vector grows");
         self.queue.write_buffer(&self.tensors, 0, bytes.as_ref());
         self.reported.store(header.skipped, Ordering::Relaxed);
+    }
+
+    /// A parameter of the caller's.
+    fn given<'a>(&'a self, name: &str, shape: &[usize], slice: TensorSlice<'a>) -> Result<Entry<'a>, Error> {
+        if self.plan.ownership == Ownership::Arenas {
+            return Err(Error::Ownership("this optimizer has arenas of its own, which `save` writes"));
+        }
+        let refuse = |reason| Err(Error::Slice { tensor: name.to_owned(), what: "parameter", reason });
+        let numel = shape.iter().product::<usize>();
+        let size = (self.plan.precision.bytes() * numel as u64).next_multiple_of(4);
+        if slice.size < size || slice.offset.checked_add(size).is_none_or(|end| end > slice.buffer.size()) {
+            return refuse(format!("{} bytes given, {size} needed for shape {shape:?}", slice.size));
+        }
+        if !slice.buffer.usage().contains(wgpu::BufferUsages::COPY_SRC) {
+            return refuse(format!("its buffer lacks COPY_SRC, it has {:?}", slice.buffer.usage()));
+        }
+        let known = self.plan.tensor_index(name).ok();
+        let master = known.filter(|&tensor| self.has_master[tensor].load(Ordering::Relaxed));
+        let master = master.and_then(|tensor| self.master(tensor));
+        let slice = TensorSlice { size, ..slice };
+        let content = match (master, self.plan.precision) {
+            (Some(master), _) => Content::Words(master),
+            (None, Precision::F32) => Content::Words(slice),
+            (None, _) => Content::Halves(slice, numel),
+        };
+        Ok(Entry { key: format!("params.{name}"), shape: shape.to_vec(), content, is_master: false })
     }
 
     /// The header of the tensors' table, and how many steps of each were skipped.

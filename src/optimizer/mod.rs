@@ -125,6 +125,16 @@ pub enum Miss {
     Boundary,
 }
 
+/// What the host counts about an optimizer.
+#[doc(hidden)]
+#[derive(Debug, Clone)]
+pub struct Counts {
+    steps: Vec<u64>,
+    recorded: u64,
+    micro_batches: u32,
+    has_master: Vec<bool>,
+}
+
 impl GpuOptimizer {
     /// An optimizer that holds parameters and gradients in arenas of its own, both zero at first: fill them with
     /// [`write_param`](Self::write_param) and [`write_grad`](Self::write_grad), or bind the slices that

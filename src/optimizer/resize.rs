@@ -32,7 +32,7 @@ impl Rows<'_> {
 
 impl GpuOptimizer {
     /// Another optimizer with the same groups for these specs, into which everything is carried on the GPU: state and, in arenas,
-    /// parameters; counts of steps, learning rates, factors of components, the scaler. Tensors are known by their names; what
+    /// parameters; sums of micro-batches, counts of steps, learning rates, factors of components, the scaler. Tensors are known by their names; what
     /// `rows` does not mention keeps its rows. Submits copies at once.
     ///
     /// In the caller's buffers the parameters are the caller's to move. Where these are stored in two bytes, the masters of a tensor
@@ -50,15 +50,10 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`new`](Self::new). [`Error::Tensor`] if a row has another size than before, or another recipe's state;
     /// [`Error::Slice`] for an index that does not fit, [`Error::UnknownTensor`] for rows of a tensor that is not in both,
-    /// [`Error::Unsupported`] for gathering in a tensor larger than a binding, [`Error::Plan`] between two
-    /// micro-batches.
+    /// [`Error::Unsupported`] for gathering in a tensor larger than a binding.
     pub async fn resized(&self, specs: &[TensorSpec], rows: &[(&str, Rows<'_>)]) -> Result<Self, Error> {
         if self.plan.ownership == Ownership::Stateless {
             return Err(Error::Ownership("the caller holds the state of this optimizer"));
-        }
-        if self.micro_batches > 0 {
-            let reason = "tensors are resized between steps, and not between two micro-batches of one";
-            return Err(Error::Plan(reason.to_owned()));
         }
         for (name, _) in rows {
             self.plan.tensor(name)?;
@@ -75,7 +70,7 @@ impl GpuOptimizer {
         if rows.iter().any(|(_, rows)| matches!(rows, Rows::Gather(_))) {
             new.kernels.add(&self.device, Kernel::Gather);
         }
-        new.recorded = self.recorded;
+        (new.recorded, new.micro_batches) = (self.recorded, self.micro_batches);
         new.grad_scale = self.grad_scale;
         let mut encoder = self.encoder();
         encoder.copy_buffer_to_buffer(&self.tensors, 0, &new.tensors, 0, TENSORS_HEADER);
@@ -128,6 +123,9 @@ impl GpuOptimizer {
         parts.extend(parameters.map(|(from, to)| (from, to, false)));
         for state in base.state_names() {
             parts.push((self.state(name, state)?, new.state(name, state)?, true));
+        }
+        if self.plan.accumulates {
+            parts.push((self.grad_sum(before), new.grad_sum(after), true));
         }
         let mut slot_bytes = SlotBytes::default();
         match rows {
