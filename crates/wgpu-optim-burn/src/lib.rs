@@ -5,6 +5,7 @@
 #[cfg(target_family = "wasm")]
 compile_error!("wgpu-optim-burn waits for the GPU in places, which a browser forbids: native targets only");
 
+mod checkpoint;
 mod context;
 mod error;
 mod gpu;

@@ -6,8 +6,10 @@ use burn::backend::wgpu::CubeTensor;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::Tensor;
-use wgpu_optim::{GpuOptimizer, MatrixLayout, ParamGroups, Recipe, Selected, TensorBuffers, TensorSpec};
+use burn::tensor::{DType, Tensor};
+use wgpu_optim::{
+    GpuOptimizer, MatrixLayout, ParamGroups, Precision, Recipe, Selected, TensorBuffers, TensorSpec,
+};
 
 use crate::context::Context;
 use crate::error::{Error, StepError};
@@ -43,10 +45,10 @@ use crate::tensor::{self, Range};
 /// # Ok(()) }
 /// ```
 pub struct GpuModuleOptimizer {
-    gpu: Gpu,
+    pub(crate) gpu: Gpu,
     groups: Vec<(Option<Select>, Recipe)>,
     layouts: Vec<(Select, MatrixLayout)>,
-    max_grad_norm: Option<f64>,
+    settings: Vec<Box<dyn Fn(ParamGroups) -> ParamGroups + Send + Sync>>,
     pub(crate) core: Option<Core>,
     /// State from a record, until its parameters step.
     pub(crate) loaded: Vec<Loaded>,
@@ -97,7 +99,7 @@ impl GpuModuleOptimizer {
             gpu: gpu.clone(),
             groups: vec![(None, recipe)],
             layouts: Vec::new(),
-            max_grad_norm: None,
+            settings: Vec::new(),
             core: None,
             loaded: Vec::new(),
         }
@@ -132,10 +134,75 @@ impl GpuModuleOptimizer {
     ///
     /// # Panics
     /// After the first step.
-    pub fn with_max_grad_norm(mut self, max_norm: f64) -> Self {
-        assert!(self.core.is_none(), "clipping is switched on before the first step");
-        self.max_grad_norm = Some(max_norm);
+    pub fn with_max_grad_norm(self, max_norm: f64) -> Self {
+        self.with_settings(move |groups| groups.with_max_grad_norm(max_norm))
+    }
+
+    /// What holds for all groups: clipping, steps that are skipped, the scale of the loss, micro-batches, telemetry, and the
+    /// [`Precision`] of parameters and gradients, as [`ParamGroups`] has them. Schedules have no effect: each step is given its
+    /// learning rate.
+    ///
+    /// ```
+    /// use wgpu_optim::{GradScaler, Precision, Recipe};
+    /// # use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
+    /// # fn optimizer(gpu: &Gpu) -> GpuModuleOptimizer {
+    /// GpuModuleOptimizer::new(gpu, Recipe::mgup_adamw(1e-3)).with_settings(|groups| {
+    ///     groups.with_precision(Precision::F16).with_grad_scaler(GradScaler::default()).with_accumulation(4)
+    /// })
+    /// # }
+    /// ```
+    ///
+    /// # Panics
+    /// After the first step.
+    pub fn with_settings(
+        mut self,
+        settings: impl Fn(ParamGroups) -> ParamGroups + Send + Sync + 'static,
+    ) -> Self {
+        assert!(self.core.is_none(), "settings are chosen before the first step");
+        self.settings.push(Box::new(settings));
         self
+    }
+
+    fn settings(&self, groups: ParamGroups) -> ParamGroups {
+        self.settings.iter().fold(groups, |groups, setting| setting(groups))
+    }
+
+    /// How parameters and gradients are stored.
+    pub(crate) fn dtype(&self) -> DType {
+        match self.settings(ParamGroups::default()).precision() {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+
+    /// The optimizer below, once there was a step: telemetry, counts, what the guard found.
+    pub fn optimizer(&self) -> Option<&GpuOptimizer> {
+        self.core.as_ref().map(|core| &core.optimizer)
+    }
+
+    /// What the next loss is to be multiplied by, in f32, on the GPU; 1 without a
+    /// [`GradScaler`](wgpu_optim::GradScaler). Nothing waits.
+    ///
+    /// # Errors
+    /// If the device is lost.
+    pub fn loss_scale(&self) -> Result<Tensor<1>, Error> {
+        let Some(core) = &self.core else {
+            let scaler = self.settings(ParamGroups::default()).grad_scaler();
+            let scale = scaler.map_or(1.0, |scaler| scaler.init as f32);
+            return Ok(Tensor::from_data([scale], (&self.gpu.device, DType::F32)));
+        };
+        let tensor =
+            tensor::exclusive(tensor::storage(Tensor::<1>::zeros([1], (&self.gpu.device, DType::F32))));
+        self.gpu.guarded(|| {
+            let place = Range::of(&tensor).map_err(Error::Device)?;
+            let scale = core.optimizer.loss_scale();
+            let mut encoder = self.gpu.encoder();
+            encoder.copy_buffer_to_buffer(scale.buffer, scale.offset, &place.buffer, place.offset, 4);
+            self.gpu.queue.submit([encoder.finish()]);
+            Ok(())
+        })?;
+        Ok(tensor::wrap(tensor))
     }
 
     /// One step: the module with new parameters. `lr` is a number, or a
@@ -167,7 +234,8 @@ impl GpuModuleOptimizer {
         if let Err(error) = self.gpu.check() {
             return Err(refused((module, error)));
         }
-        let mut survey = Survey { gpu: &self.gpu, grads, path: Vec::new(), found: Ok(Vec::new()) };
+        let dtype = self.dtype();
+        let mut survey = Survey { gpu: &self.gpu, dtype, grads, path: Vec::new(), found: Ok(Vec::new()) };
         module.visit(&mut survey);
         let found = match survey.found {
             Ok(found) if found.is_empty() => return Ok(module),
@@ -178,7 +246,7 @@ impl GpuModuleOptimizer {
             return Err(refused((module, error)));
         }
         let wanted = found.iter().map(|found| found.id).collect();
-        let mut exchange = Exchange { gpu: &self.gpu, wanted, moving: HashMap::new() };
+        let mut exchange = Exchange { gpu: &self.gpu, dtype, wanted, moving: HashMap::new() };
         let module = module.map(&mut exchange);
         match self.submit(&lr.into(), &found, &exchange.moving) {
             Ok(()) => Ok(module),
@@ -229,14 +297,8 @@ impl GpuModuleOptimizer {
         let mut params = known.map_or_else(Vec::new, |core| core.params.clone());
         for found in fresh {
             let taken = params.iter().any(|p| p.path == found.path);
-            params.push(Known {
-                id: found.id,
-                path: found.path.clone(),
-                name: if taken { format!("{}#{}", found.path, found.id) } else { found.path.clone() },
-                shape: found.shape.clone(),
-                group: self.group_of(found.id, &found.path, found.shape.len()),
-                layout: self.layout_of(found.id, &found.path, found.shape.len()),
-            });
+            let name = if taken { format!("{}#{}", found.path, found.id) } else { found.path.clone() };
+            params.push(self.known(found.id, &found.path, &found.shape, name));
         }
         let core = self.build(params)?;
         self.core = Some(core);
@@ -244,35 +306,21 @@ impl GpuModuleOptimizer {
     }
 
     /// The optimizer below for these parameters, with the state of those that it has already.
-    fn build(&mut self, params: Vec<Known>) -> Result<Core, Error> {
+    pub(crate) fn build(&mut self, params: Vec<Known>) -> Result<Core, Error> {
         let groups: Vec<_> = self.groups.iter().map(|group| group.1).collect();
         // Parameters join as they get gradients, matrices perhaps later than others.
-        let mut groups = ParamGroups::from(groups).allow_no_matrices();
-        if let Some(max_norm) = self.max_grad_norm {
-            groups = groups.with_max_grad_norm(max_norm);
-        }
+        let groups = self.settings(ParamGroups::from(groups).allow_no_matrices());
         let spec =
             |p: &Known| TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group).with_layout(p.layout);
         let specs: Vec<_> = params.iter().map(spec).collect();
         let mut optimizer = match &self.core {
-            Some(core) => core.optimizer.sibling_blocking(&specs, groups)?,
+            // With all that it knows already.
+            Some(core) => core.optimizer.resized_blocking(&specs, &[])?,
             None => {
                 let (device, queue) = (&self.gpu.wgpu_device, &self.gpu.queue);
                 GpuOptimizer::for_buffers_blocking(device, queue, &specs, groups)?
             }
         };
-        if let Some(core) = &self.core {
-            let mut encoder = self.gpu.encoder();
-            for known in &core.params {
-                for state in core.optimizer.state_names(&known.name)? {
-                    let (from, to) =
-                        (core.optimizer.state(&known.name, state)?, optimizer.state(&known.name, state)?);
-                    encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, to.size);
-                }
-                optimizer.set_tensor_steps(&known.name, core.optimizer.steps(&known.name)?)?;
-            }
-            self.gpu.queue.submit([encoder.finish()]);
-        }
         let mut applied = Vec::new();
         for known in &params {
             if let Some(at) = Loaded::find(&self.loaded, known) {
@@ -287,7 +335,7 @@ impl GpuModuleOptimizer {
         Ok(Core { optimizer, params, index })
     }
 
-    fn group_of(&self, id: ParamId, path: &str, rank: usize) -> usize {
+    pub(crate) fn group_of(&self, id: ParamId, path: &str, rank: usize) -> usize {
         let matches = |(select, _): &(Option<Select>, Recipe)| {
             select.as_ref().is_none_or(|select| select.matches(id, path, rank))
         };
@@ -295,7 +343,7 @@ impl GpuModuleOptimizer {
         self.groups.iter().rposition(matches).unwrap_or(0)
     }
 
-    fn layout_of(&self, id: ParamId, path: &str, rank: usize) -> MatrixLayout {
+    pub(crate) fn layout_of(&self, id: ParamId, path: &str, rank: usize) -> MatrixLayout {
         let matching = self.layouts.iter().rev().find(|(select, _)| select.matches(id, path, rank));
         matching.map_or(MatrixLayout::InOut, |(_, layout)| *layout)
     }
@@ -308,9 +356,7 @@ impl GpuModuleOptimizer {
         moving: &HashMap<ParamId, Moving>,
     ) -> Result<(), Error> {
         let core = self.core.as_mut().expect("`know` comes first");
-        let names: Vec<_> =
-            found.iter().map(|found| core.params[core.index[&found.id]].name.clone()).collect();
-        let before = names.iter().map(|name| core.optimizer.steps(name)).collect::<Result<Vec<_>, _>>()?;
+        let before = core.optimizer.counts();
         let result = self.gpu.guarded(|| {
             let tensors: Vec<_> =
                 found.iter().flat_map(|found| [&moving[&found.id].target, &found.grad]).collect();
@@ -329,9 +375,7 @@ impl GpuModuleOptimizer {
         });
         if result.is_err() {
             // A refused step does not count.
-            for (name, steps) in names.iter().zip(before) {
-                core.optimizer.set_tensor_steps(name, steps)?;
-            }
+            core.optimizer.rewind(before);
         }
         result
     }
@@ -347,6 +391,7 @@ impl Moving {
 /// Finds the parameters that have a gradient, and brings the gradients into row-major order.
 struct Survey<'a> {
     gpu: &'a Gpu,
+    dtype: DType,
     grads: GradientsParams,
     path: Vec<String>,
     found: Result<Vec<Found>, Error>,
@@ -371,8 +416,8 @@ impl ModuleVisitor for Survey<'_> {
             return;
         }
         let grad = if grad.shape() == shape {
-            tensor::check(&param.base(), &self.gpu.device)
-                .and_then(|()| tensor::resolve(grad.inner(), &self.gpu.device))
+            tensor::check(&param.base(), &self.gpu.device, self.dtype)
+                .and_then(|()| tensor::resolve(grad.inner(), &self.gpu.device, self.dtype))
         } else {
             Err(format!(
                 "its shape is {:?}, but its gradient's is {:?}",
@@ -392,13 +437,16 @@ impl ModuleVisitor for Survey<'_> {
 /// Gives every parameter of the step the storage that the step writes.
 struct Exchange<'a> {
     gpu: &'a Gpu,
+    dtype: DType,
     wanted: HashSet<ParamId>,
     moving: HashMap<ParamId, Moving>,
 }
 
 impl ModuleMapper for Exchange<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.wanted.contains(&param.id) || tensor::check(&param.base(), &self.gpu.device).is_err() {
+        if !self.wanted.contains(&param.id)
+            || tensor::check(&param.base(), &self.gpu.device, self.dtype).is_err()
+        {
             return param;
         }
         let (id, tensor, mapper) = param.consume();

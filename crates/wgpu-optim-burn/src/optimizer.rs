@@ -7,6 +7,7 @@ use burn::optim::{
     AdamWState, AdaptiveMomentumState, LearningRate, LionState, Optimizer, RecordState, StateSink,
     StateSource,
 };
+use burn::tensor::DType;
 use burn::tensor::{Device, Tensor};
 use wgpu_optim::{Base, GpuOptimizer, MatrixLayout, Recipe, TensorBuffers, TensorSlice, TensorSpec};
 
@@ -128,11 +129,11 @@ impl RecipeOptimizer {
         drop(param);
         let mut storage = Vec::new();
         for tensor in all {
-            storage.push(tensor::resolve(tensor, &self.gpu.device).map_err(failed)?);
+            storage.push(tensor::resolve(tensor, &self.gpu.device, DType::F32).map_err(failed)?);
         }
         let grad = tensor::dense(storage.remove(1));
         if let Some(tensor) = accumulator {
-            storage.push(tensor::resolve(tensor, &self.gpu.device).map_err(failed)?);
+            storage.push(tensor::resolve(tensor, &self.gpu.device, DType::F32).map_err(failed)?);
         }
         let targets: Vec<_> = storage.into_iter().map(tensor::exclusive).collect();
 

@@ -21,6 +21,7 @@ use crate::module::{GpuModuleOptimizer, Known};
 fn leaves(base: BaseKind) -> &'static [(&'static str, &'static str)] {
     match base {
         BaseKind::Adamw => &[("momentum.moment_1", "exp_avg"), ("momentum.moment_2", "exp_avg_sq")],
+        BaseKind::AdamwRows => &[("exp_avg", "exp_avg"), ("exp_avg_sq", "exp_avg_sq")],
         BaseKind::Lion => &[("momentum", "exp_avg")],
         BaseKind::Muon => &[("momentum_buffer", "momentum_buffer")],
         BaseKind::Adago => &[("accumulator", "accumulator"), ("momentum_buffer", "momentum_buffer")],
@@ -32,8 +33,12 @@ fn base_of(optimizer: &GpuOptimizer, known: &Known) -> Result<BaseKind, Error> {
 }
 
 /// The shape of a state.
-fn shape_of(name: &str, known: &Known) -> Vec<usize> {
-    if name == "accumulator" { vec![1] } else { known.shape.clone() }
+fn shape_of(base: BaseKind, name: &str, known: &Known) -> Vec<usize> {
+    match (base, name) {
+        (_, "accumulator") => vec![1],
+        (BaseKind::AdamwRows, "exp_avg_sq") => vec![known.shape.first().copied().unwrap_or(1)],
+        _ => known.shape.clone(),
+    }
 }
 
 /// State of one parameter from a record.
@@ -66,7 +71,7 @@ impl Loaded {
         }
         for (leaf, name) in leaves(base) {
             let (shape, values) = &self.state[*leaf];
-            if *shape != shape_of(name, known) {
+            if *shape != shape_of(base, name, known) {
                 return Err(Error::Record(format!(
                     "`{leaf}` of parameter `{}` has shape {shape:?}, but the parameter {:?}",
                     known.path, known.shape
@@ -141,12 +146,12 @@ impl GpuModuleOptimizer {
                 let base = base_of(&core.optimizer, known)?;
                 let state = leaves(base).iter().map(|(leaf, name)| {
                     let values = core.optimizer.read_state_blocking(&known.name, name)?;
-                    Ok(((*leaf).to_owned(), (shape_of(name, known), values)))
+                    Ok(((*leaf).to_owned(), (shape_of(base, name, known), values)))
                 });
                 all.push(Loaded {
                     id: known.id,
                     path: Some(known.path.clone()),
-                    steps: Some(core.optimizer.steps(&known.name)?),
+                    steps: Some(core.optimizer.read_steps_blocking(&known.name)?),
                     state: state.collect::<Result<_, Error>>()?,
                 });
             }

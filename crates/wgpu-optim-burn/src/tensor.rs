@@ -58,10 +58,11 @@ where
 }
 
 /// Refuses a tensor that cannot be stepped on this device, and says what to do.
-pub(crate) fn check<const D: usize>(tensor: &Tensor<D>, on: &Device) -> Result<(), String> {
-    if tensor.dtype() != DType::F32 {
+pub(crate) fn check<const D: usize>(tensor: &Tensor<D>, on: &Device, dtype: DType) -> Result<(), String> {
+    if tensor.dtype() != dtype {
         return Err(format!(
-            "it is {:?}, but the optimizer steps F32; cast the model, or leave this parameter to another optimizer",
+            "it is {:?}, but the optimizer steps {dtype:?}; cast the model, choose another precision, or leave this \
+             parameter to another optimizer",
             tensor.dtype()
         ));
     }
@@ -83,8 +84,12 @@ pub(crate) fn storage<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
 }
 
 /// [`check`], then [`storage`].
-pub(crate) fn resolve<const D: usize>(tensor: Tensor<D>, on: &Device) -> Result<CubeTensor, String> {
-    check(&tensor, on)?;
+pub(crate) fn resolve<const D: usize>(
+    tensor: Tensor<D>,
+    on: &Device,
+    dtype: DType,
+) -> Result<CubeTensor, String> {
+    check(&tensor, on, dtype)?;
     Ok(storage(tensor))
 }
 
@@ -130,7 +135,8 @@ impl Range {
         let WgpuResource { buffer, offset, .. } = managed.resource().clone();
         // Allocations begin and end at multiples of the device's alignment, in wgpu at least 32 bytes: what lies between the end of a
         // tensor and the next vector is in its own allocation, which has no other owner if the tensor is exclusive.
-        let size = 4 * (tensor.shape().num_elements() as u64).next_multiple_of(4);
+        let unit = tensor.dtype().size() as u64;
+        let size = unit * (tensor.shape().num_elements() as u64).next_multiple_of(4);
         Ok(Self { buffer, offset, size, _held: Box::new(managed) })
     }
 

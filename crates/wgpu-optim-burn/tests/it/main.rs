@@ -5,4 +5,5 @@ mod drop_in;
 mod edges;
 mod lost;
 mod record;
+mod settings;
 mod step;
