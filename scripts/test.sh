@@ -21,7 +21,8 @@ if [ -e "$swiftshader" ]; then
     # The same packages and features as above, so that nothing is built twice.
     env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND \
         VK_ADD_DRIVER_FILES="$swiftshader" WGPU_ADAPTER_NAME=SwiftShader \
-        cargo test --no-fail-fast "${packages[@]}" --test golden --test matrix --test optimizer --test selection --test table || failed=1
+        cargo test --no-fail-fast "${packages[@]}" --test golden --test matrix --test optimizer --test selection --test table \
+        --test components --test gradients --test precision --test resize --test rows --test telemetry || failed=1
 else
     echo "missing: the adapter SwiftShader (Debian: apt-get install chromium-common); its tests did not run." >&2
     [ -z "${CI:-}" ] || failed=1

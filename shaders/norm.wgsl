@@ -6,6 +6,10 @@ const NOT_FINITE: u32 = 0xffffffffu;
 
 var<workgroup> broken: atomic<u32>;
 
+fn is_full(bits: vec4<u32>) -> vec4<bool> {
+    return (bits & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u);
+}
+
 @compute @workgroup_size(32)
 fn norm(
     @builtin(workgroup_id) workgroup: vec3<u32>,
@@ -26,7 +30,8 @@ fn norm(
             let lanes = min(4u, chunk.len - 4u * j);
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let read = select(vec4<f32>(), load_grad(chunk.grad / 4u + j, lanes), inside);
-            found |= (bitcast<vec4<u32>>(read) & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u);
+            // As they are, and as they are scaled.
+            found |= is_full(bitcast<vec4<u32>>(read)) | is_full(bitcast<vec4<u32>>(row.grad_scale * read));
             let g = clip(read, row);
             squares += g * g;
         }

@@ -62,7 +62,8 @@ impl ParamGroups {
         &self.schedules
     }
 
-    /// The recipe of a row, as a step sees it: its learning rate, and that of a fallback, times the schedule's factor.
+    /// The recipe of a group, as a step sees it: its learning rate times the schedule's factor, and in proportion that of a
+    /// fallback.
     ///
     /// # Errors
     /// [`Error::Recipe`] if a function's factor is negative or not finite.
@@ -183,6 +184,10 @@ impl ParamGroups {
     pub fn validate(&self) -> Result<(), Error> {
         if self.recipes.is_empty() {
             return Err(Error::Plan("there must be at least one parameter group".to_owned()));
+        }
+        if self.schedules.len() != self.recipes.len() {
+            let (schedules, recipes) = (self.schedules.len(), self.recipes.len());
+            return Err(Error::Plan(format!("{schedules} schedules for {recipes} parameter groups")));
         }
         self.recipes.iter().try_for_each(Recipe::validate)?;
         for (field, value) in [("max_grad_norm", self.max_grad_norm), ("max_grad_value", self.max_grad_value)]

@@ -159,6 +159,10 @@ pub(crate) struct Header {
 
 /// Bytes of it.
 pub(crate) const TENSORS_HEADER: u64 = 32;
+/// Where `skip` lies in it, in words.
+pub(crate) const SKIP_WORD: u64 = 4;
+/// And `broken`.
+pub(crate) const BROKEN_WORD: u64 = 7;
 
 impl From<Header> for Guarded {
     fn from(header: Header) -> Self {
@@ -1391,6 +1395,7 @@ mod tests {
             header.iter().zip((0..).step_by(4)).map(|(m, at)| (m.to_string(), at)).collect();
         assert_eq!(members, expected);
         assert_eq!(Header::min_size().get(), TENSORS_HEADER);
+        assert_eq!([header[SKIP_WORD as usize], header[BROKEN_WORD as usize]], ["skip", "broken"]);
         assert_eq!(u64::from(members.last().unwrap().1), TENSORS_HEADER);
     }
 

@@ -445,7 +445,10 @@ impl Plan {
         limits: PlanLimits,
     ) -> Result<Self, Error> {
         let names = validate(specs, groups)?;
-        let by_row = |recipe: &Recipe| BaseKind::of(&recipe.base) == BaseKind::AdamwRows;
+        let by_row = |recipe: &Recipe| {
+            let bases = [Some(recipe.base), recipe.fallback().map(|fallback| fallback.base)];
+            bases.iter().flatten().any(|base| BaseKind::of(base) == BaseKind::AdamwRows)
+        };
         if ownership == Ownership::Stateless && groups.recipes().iter().any(by_row) {
             return Err(Error::Plan("an optimizer without state has none for rows".to_owned()));
         }
@@ -630,10 +633,14 @@ impl Plan {
             });
         }
         within("max_buffer_size", largest_tensor(specs), limits.buffer)?;
-        let whole = self.tensors.iter().filter(|tensor| self.base_of(tensor) == BaseKind::AdamwRows);
-        let largest = whole.map(|tensor| 4 * tensor.numel.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
-        let rows = self.blocks.iter().map(|block| 4 * block.rows).max().unwrap_or(0);
-        within("max_storage_buffer_binding_size", largest.max(rows), limits.binding)
+        within("max_storage_buffer_binding_size", self.whole_tensors(), limits.binding)
+    }
+
+    /// Bytes of the largest binding that tensors with a second moment a row need: they are not cut, nor are the moments.
+    pub(crate) fn whole_tensors(&self) -> u64 {
+        let by_row = self.tensors.iter().filter(|tensor| self.base_of(tensor) == BaseKind::AdamwRows);
+        let largest = by_row.map(|tensor| 4 * tensor.numel.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
+        self.blocks.iter().map(|block| 4 * block.rows).max().unwrap_or(0).max(largest)
     }
 
     fn cut_pages(&mut self, limits: PlanLimits) {

@@ -8,7 +8,9 @@ pub(crate) fn finite_non_negative(x: f64) -> Option<&'static str> {
 }
 
 pub(crate) fn finite_positive(x: f64) -> Option<&'static str> {
-    (!(x > 0.0 && x <= f64::from(f32::MAX))).then_some("finite in f32 and greater than 0")
+    // Neither 0 nor subnormal in f32.
+    let range = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+    (!range.contains(&x)).then_some("finite in f32 and greater than 0")
 }
 
 pub(crate) fn finite(x: f64) -> Option<&'static str> {

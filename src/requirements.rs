@@ -68,6 +68,7 @@ impl Requirements {
             4 * plan.counters,
             4 * plan.samples,
             if plan.observes { plan.observations() } else { 0 },
+            plan.whole_tensors(),
             4 * CHUNK,
             matrix,
         ];

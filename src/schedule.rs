@@ -135,7 +135,7 @@ impl LrSchedule {
         Self { warmup, ..self }
     }
 
-    /// The factor of a step, counted from 0.
+    /// The factor of a step, counted from 0. Of a schedule that is out of range, any number.
     pub fn factor(&self, step: u64) -> f64 {
         if step < self.warmup {
             return (step + 1) as f64 / self.warmup as f64;
@@ -154,11 +154,12 @@ impl LrSchedule {
             }
             Shape::Linear { steps, floor } => down(*floor, share(self.warmup, *steps)),
             Shape::Step { every, factor } => {
-                let times = (step - self.warmup) / every;
+                let times = (step - self.warmup) / (*every).max(1);
                 factor.powi(i32::try_from(times).unwrap_or(i32::MAX))
             }
             Shape::Stable { steps, decay, floor } => {
-                down(*floor, if step < steps - decay { 0.0 } else { share(steps - decay, *steps) })
+                let begin = steps.saturating_sub(*decay);
+                down(*floor, if step < begin { 0.0 } else { share(begin, *steps) })
             }
             Shape::Function(function) => function.0(step),
         }

@@ -33,7 +33,7 @@ pub struct TensorTelemetry {
     /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
     pub selected: u64,
     /// A score that separates, under `mgup`: no selected coordinate has a lower one, no other a higher one. `None` under other
-    /// policies, and where fewer than K scores are numbers.
+    /// policies, in a step that was skipped, and where fewer than K scores are numbers.
     pub threshold: Option<f32>,
     /// Candidates that lay between the ends of the sample's bracket.
     pub candidates: u64,
@@ -119,6 +119,7 @@ pub(crate) fn score_of(key: u32) -> Option<f32> {
         ZERO.. => Some(f32::from_bits(key ^ ZERO)),
         _ => Some(f32::from_bits(!key)),
     }
+    .filter(|score| !score.is_nan())
 }
 
 #[cfg(test)]

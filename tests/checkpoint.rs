@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use common::{Gpu, gpus};
 use wgpu_optim::{
-    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, ParamGroups, Recipe, TensorSpec,
-    verify,
+    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, ParamGroups, Recipe,
+    TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
 };
 
 fn specs() -> Vec<TensorSpec> {
@@ -282,6 +282,42 @@ fn the_callers_parameters_stay_the_callers() {
     arenas.save(&path).unwrap();
     again.load(&path).unwrap();
     assert_eq!(again.steps("w").unwrap(), 0);
+}
+
+#[test]
+fn the_sum_of_a_tensor_that_was_left_out_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.safetensors");
+    let gpu = &gpus()[0];
+    let specs = [TensorSpec::new("a", [4]), TensorSpec::new("b", [4])];
+    let groups = || ParamGroups::from(Recipe::lion(0.5)).with_accumulation(2);
+    let make = || GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
+    let own = |values: [f32; 4]| {
+        let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 16,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: false,
+        });
+        gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
+        buffer
+    };
+    let buffers = [own([0.0; 4]), own([0.0; 4]), own([3.0, -1.0, 2.0, -2.0]), own([-1.0, 1.0, -3.0, 1.0])];
+    let [a, b, first, second] = buffers.each_ref().map(TensorSlice::whole);
+    let mut optimizer = make();
+    let both = |grad| [Some(TensorBuffers::new(a, grad)), Some(TensorBuffers::new(b, grad))];
+    optimizer.step_with(&both(first)).unwrap();
+    optimizer.step_with(&[Some(TensorBuffers::new(a, second)), None]).unwrap();
+    assert_eq!((optimizer.micro_batches(), optimizer.steps("b").unwrap()), (0, 0));
+    optimizer.save(&path).unwrap();
+    let mut again = make();
+    again.load(&path).unwrap();
+    for _ in 0..2 {
+        again.step_with(&[None, Some(TensorBuffers::new(b, second))]).unwrap();
+    }
+    // The sign of 3 − 1 − 1, −1 + 1 + 1, 2 − 3 − 3 and −2 + 1 + 1.
+    let found: Vec<f32> = bytemuck::pod_collect_to_vec(&common::read(gpu, b.buffer));
+    assert_eq!(found, [-0.5, -0.5, 0.5, 0.0]);
 }
 
 const CHILD: &str = "WGPU_OPTIM_TEST_SAVES_TO";

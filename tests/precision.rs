@@ -317,3 +317,18 @@ fn slices_of_another_precision_are_refused() {
     let stateless = GpuOptimizer::stateless_blocking(&gpu.device, &gpu.queue, &specs(), groups);
     assert!(stateless.unwrap_err().to_string().contains("masters"));
 }
+
+#[test]
+fn a_first_step_that_is_dropped_takes_no_masters() {
+    let gpu = &gpus()[0];
+    let own = Own::new(gpu, Precision::F16);
+    let groups = ParamGroups::from(Recipe::lion(0.0)).with_precision(Precision::F16);
+    let mut optimizer =
+        GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+    let before = common::read(gpu, &own.buffer);
+    let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+    optimizer.record_with(&mut encoder, &own.slices()).unwrap();
+    drop(encoder);
+    optimizer.step_with(&own.slices()).unwrap();
+    assert!(common::read(gpu, &own.buffer) == before, "a rate of 0 changes nothing");
+}

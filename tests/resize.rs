@@ -184,3 +184,69 @@ fn half_a_step_is_carried_too() {
     let [found, expected] = [&new, &same].map(|o| o.read_param_blocking("splats").unwrap());
     assert!(found[..10 * WIDTH] == expected);
 }
+
+#[test]
+fn a_skipped_step_before_does_not_lose_the_parameters() {
+    let gpu = &gpus()[0];
+    let groups = groups(Recipe::adamw(1e-2)).with_precision(Precision::Bf16);
+    let mut old = build(gpu, 10, groups);
+    // The third step overflows.
+    run(&mut old, 10, 1..4);
+    assert!(old.read_guarded_blocking().unwrap().skipped);
+    let new = old.resized_blocking(&specs(12), &[]).unwrap();
+    assert!(!new.read_guarded_blocking().unwrap().skipped);
+    let [before, after] = [&old, &new].map(|optimizer| {
+        let slice = optimizer.param("splats").unwrap();
+        common::read(gpu, slice.buffer)[slice.offset as usize..][..2 * 10 * WIDTH].to_vec()
+    });
+    assert!(before == after && before.iter().any(|&byte| byte != 0));
+}
+
+#[test]
+fn tensors_that_begin_later_have_bias_corrections_of_their_own() {
+    for gpu in gpus() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.safetensors");
+        let recipe: Recipe = "mgup-adamw".parse().unwrap();
+        let spec = |name: &str, n: usize| TensorSpec::new(name, [n]);
+        let twin = |n: usize| wgpu_optim::reference::Tensor::new(recipe, vec![0.0f32; n]).unwrap();
+        let mut optimizer =
+            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &[spec("b", 5000)], recipe).unwrap();
+        let mut twins = vec![("b", twin(5000))];
+        for t in 1..10 {
+            match t {
+                4 => {
+                    let specs = [spec("a", 300), spec("b", 5000), spec("c", 9000)];
+                    optimizer = optimizer.resized_blocking(&specs, &[]).unwrap();
+                    twins.extend([("a", twin(300)), ("c", twin(9000))]);
+                }
+                7 => {
+                    let specs = [spec("a", 300), spec("b", 5000), spec("c", 9000)];
+                    optimizer = optimizer.resized_blocking(&specs, &[("a", Rows::Reset)]).unwrap();
+                    *twins.iter_mut().find(|(name, _)| *name == "a").unwrap() = ("a", twin(300));
+                }
+                8 => {
+                    optimizer.save(&path).unwrap();
+                    optimizer = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();
+                }
+                _ => {}
+            }
+            for (name, twin) in &mut twins {
+                let grad = verify::grads(twin.param.len(), t);
+                optimizer.write_grad(name, &grad).unwrap();
+                twin.step(&grad);
+            }
+            optimizer.step().unwrap();
+        }
+        for (name, twin) in &twins {
+            assert_eq!(optimizer.steps(name).unwrap(), twin.steps, "{name}");
+            let found = optimizer.read_param_blocking(name).unwrap();
+            let wrong =
+                found.iter().zip(&twin.param).filter(|(a, b)| (**a - **b).abs() > 2e-6 + 1e-5 * b.abs());
+            assert!(wrong.count() <= 1, "{}: {name}", gpu.name);
+        }
+        optimizer.set_steps(3);
+        optimizer.step().unwrap();
+        assert_eq!(optimizer.steps("a").unwrap(), 4);
+    }
+}

@@ -191,7 +191,7 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// Records the clearing of all gradients in the optimizer's arena, and of what was added up of them.
+    /// Records the clearing of all gradients in the optimizer's arena; not of what micro-batches have added up.
     ///
     /// # Errors
     /// [`Error::Ownership`] if the caller holds the gradients.
@@ -199,10 +199,16 @@ impl GpuOptimizer {
         if self.plan.ownership != Ownership::Arenas {
             return Err(Error::Ownership("the caller holds the gradients of this optimizer"));
         }
-        for grad in self.arenas.iter().map(|[_, grad]| grad).chain(&self.sums) {
+        for [_, grad] in &self.arenas {
             encoder.clear_buffer(grad, 0, None);
         }
         Ok(())
+    }
+
+    /// Forgets the micro-batches that were recorded since the last step, and records the clearing of what they have added up.
+    pub fn forget_micro_batches(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
+        self.micro_batches = 0;
     }
 
     /// What the host counts, to be given back to [`rewind`](Self::rewind) if what was recorded since is not submitted.
@@ -222,8 +228,8 @@ impl GpuOptimizer {
     pub fn rewind(&mut self, counts: Counts) {
         (self.steps, self.recorded, self.micro_batches) =
             (counts.steps, counts.recorded, counts.micro_batches);
-        for (has, before) in self.has_master.iter().zip(counts.has_master) {
-            has.store(before, Ordering::Relaxed);
+        for (has, before) in self.has_master.iter().zip(&counts.has_master) {
+            has.store(*before, Ordering::Relaxed);
         }
     }
 
@@ -253,6 +259,7 @@ impl GpuOptimizer {
     /// Sets the number of steps that every tensor has taken, as when resuming.
     pub fn set_steps(&mut self, steps: u64) {
         (0..self.steps.len()).for_each(|tensor| self.set_steps_of(tensor, steps));
+        self.arrange_rows().expect("all have the same");
     }
 
     pub(super) fn set_steps_of(&mut self, tensor: usize, steps: u64) {

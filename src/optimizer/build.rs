@@ -167,7 +167,8 @@ impl GpuOptimizer {
         let own_table = plan.ownership != Ownership::Arenas;
         let table_bytes = Chunk::min_size().get() * if own_table { plan.chunks.len() as u64 } else { 1 };
         let rows = match plan.ownership {
-            Ownership::Arenas => groups.row_count(),
+            // Tensors that were added later have rows of their own.
+            Ownership::Arenas => groups.row_count() + plan.tensors.len().min(ROWS),
             // Each tensor may have a row of its own, and a batch for each page that it has a part in, with four grids: over
             // its chunks, over them for the norm of AdaGO, over its pieces, and over these for the last time; and five as a
             // matrix: over X Xᵀ, its polynomial, and three orders of factors.
@@ -279,7 +280,11 @@ impl GpuOptimizer {
             queue: queue.clone(),
             steps: vec![0; plan.tensors.len()],
             // In arenas both are zero.
-            has_master: plan.tensors.iter().map(|_| (plan.ownership == Ownership::Arenas).into()).collect(),
+            has_master: Arc::new(
+                plan.tensors.iter().map(|_| (plan.ownership == Ownership::Arenas).into()).collect(),
+            ),
+            own_rows: None,
+            chunks,
             initial: groups.recipes().to_vec(),
             groups,
             plan,

@@ -17,6 +17,7 @@ use crate::groups::ParamGroups;
 use crate::kernel::{Header, SKIPPED, TENSORS_HEADER};
 use crate::plan::{Ownership, TensorSpec};
 use crate::precision::Precision;
+use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::readback;
 use crate::schedule::Shape;
 use crate::slices::TensorSlice;
@@ -24,6 +25,7 @@ use crate::slices::TensorSlice;
 /// The version that [`GpuOptimizer::save`] writes, and the newest that is read.
 pub const FORMAT_VERSION: u32 = 1;
 
+const GRAD_SUM: &str = "grad_sum";
 const FORMAT: &str = "wgpu-optim";
 /// No header of ours is as long: the length of a foreign file's may be anything.
 const LONGEST_HEADER: u64 = 100 << 20;
@@ -33,7 +35,7 @@ const LONGEST_HEADER: u64 = 100 << 20;
 /// | tensor | of | shape |
 /// |---|---|---|
 /// | `params.{name}` | optimizers with arenas | the tensor's |
-/// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's |
+/// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's; its rows where these have a second moment |
 /// | `state.{name}.accumulator` | AdaGO | scalar |
 /// | `state.{name}.master` | parameters in two bytes in the caller's buffers | the tensor's |
 /// | `state.{name}.grad_sum` | between two micro-batches | the tensor's |
@@ -74,7 +76,7 @@ struct Entry<'a> {
     key: String,
     shape: Vec<usize>,
     content: Content<'a>,
-    is_master: bool,
+    is_optional: bool,
 }
 
 enum Content<'a> {
@@ -201,7 +203,7 @@ impl Checkpoint {
 impl GpuOptimizer {
     /// Writes a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. It is written
     /// beside `path`, synced and renamed, so that `path` is whole at every moment: the old checkpoint or the new one. Host memory stays
-    /// a small multiple of the largest tensor. Waits for the GPU; steps that are recorded and not submitted are not in it.
+    /// a small multiple of the largest tensor. Waits for the GPU. Submit before what was recorded: it is counted already.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the file cannot be written, [`Error::Readback`] if the GPU cannot be read; the old file is then
@@ -232,8 +234,12 @@ impl GpuOptimizer {
     ) -> Result<(), Error> {
         let path = path.as_ref();
         let (header, skipped) = self.read_counts()?;
-        let mut entries = self.entries(self.micro_batches > 0, false)?;
-        for (name, shape, slice) in params {
+        let mut entries = self.entries(self.keeps_sums(self.micro_batches), false)?;
+        for (i, (name, shape, slice)) in params.iter().enumerate() {
+            if params[..i].iter().any(|(other, ..)| other == name) {
+                let reason = "two parameters have this name".to_owned();
+                return Err(Error::Tensor { tensor: (*name).to_owned(), reason });
+            }
             entries.push(self.given(name, shape, *slice)?);
         }
         let mut offset = 0;
@@ -298,8 +304,7 @@ impl GpuOptimizer {
     /// As for [`load`](Self::load).
     pub fn load_from(&mut self, file: &mut Checkpoint) -> Result<(), Error> {
         let refuse = |file: &Checkpoint, reason: String| Err(refusal(&file.path, reason));
-        let sums = file.about.micro_batches > 0;
-        if sums && file.about.micro_batches >= self.groups.accumulation() {
+        if file.about.micro_batches > 0 && file.about.micro_batches >= self.groups.accumulation() {
             let reason = format!(
                 "it holds {} micro-batches of a step, and this optimizer takes {} for one",
                 file.about.micro_batches,
@@ -315,9 +320,9 @@ impl GpuOptimizer {
             );
             return refuse(file, reason);
         }
-        let mut entries = self.entries(sums, true)?;
-        // A tensor that has not stepped yet takes its parameter for a master.
-        entries.retain(|entry| !entry.is_master || file.tensors.info(&entry.key).is_some());
+        let mut entries = self.entries(self.plan.accumulates, true)?;
+        // A tensor that has not stepped yet takes its parameter for a master, and sums are not always there.
+        entries.retain(|entry| !entry.is_optional || file.tensors.info(&entry.key).is_some());
         let mut known: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
         known.sort_unstable();
         // Parameters are of no use to an optimizer that holds none.
@@ -344,44 +349,45 @@ impl GpuOptimizer {
             }
         }
         let lrs = file.about.lrs.clone();
-        let fine = |&lr: &f64| crate::ranges::check("lr", lr, crate::ranges::finite_non_negative);
-        lrs.iter().try_for_each(fine)?;
+        // What comes after the first write must not fail.
+        for (initial, &lr) in self.initial.iter().zip(&lrs) {
+            check("lr", lr, finite_non_negative)?;
+            initial.with_lr(lr).validate()?;
+        }
+        check("grad_scale", file.about.grad_scale, finite_positive)?;
+        check("loss_scale", file.about.loss_scale.into(), finite_positive)?;
 
-        let mut steps = Vec::new();
+        let mut steps = self.steps.clone();
         for entry in &entries {
-            let info = TensorInfo {
-                dtype: entry.dtype(),
-                shape: Vec::new(),
-                data_offsets: file.tensors.info(&entry.key).expect("it was looked for").data_offsets,
-            };
-            let bytes = file.read(&info)?;
-            match &entry.content {
-                Content::Step(tensor) => {
-                    let step = i64::from_le_bytes(bytes.try_into().expect("its size was checked"));
-                    steps.push((*tensor, step.max(0) as u64));
-                }
-                Content::Words(slice) | Content::Halves(slice, _) => {
-                    self.queue.write_buffer(slice.buffer, slice.offset, &bytes);
-                    // Otherwise wgpu keeps a copy of all of them until the next step.
-                    self.queue.submit([]);
-                    self.device
-                        .poll(wgpu::PollType::wait_indefinitely())
-                        .map_err(|e| Error::Gpu(format!("waiting for the device: {e}")))?;
-                }
+            if let Content::Step(tensor) = entry.content {
+                let info = file.tensors.info(&entry.key).expect("it was looked for").clone();
+                let step = file.read(&info)?.try_into().expect("its size was checked");
+                steps[tensor] = i64::from_le_bytes(step).max(0) as u64;
             }
         }
-        let mastered: Vec<_> =
-            entries.iter().filter(|entry| entry.is_master).map(|e| e.key.clone()).collect();
-        if !sums {
-            self.forget_sums();
+        self.rows_after(&steps)?;
+
+        self.forget_sums();
+        for entry in &entries {
+            let (Content::Words(slice) | Content::Halves(slice, _)) = &entry.content else { continue };
+            let info = file.tensors.info(&entry.key).expect("it was looked for").clone();
+            let bytes = file.read(&info)?;
+            self.queue.write_buffer(slice.buffer, slice.offset, &bytes);
+            // Otherwise wgpu keeps a copy of all of them until the next step.
+            self.queue.submit([]);
+            self.device
+                .poll(wgpu::PollType::wait_indefinitely())
+                .map_err(|e| Error::Gpu(format!("waiting for the device: {e}")))?;
         }
+        let mastered: Vec<_> =
+            entries.iter().filter(|entry| entry.is_optional).map(|e| e.key.clone()).collect();
         if self.plan.ownership != Ownership::Arenas {
-            for (tensor, has) in self.plan.tensors.iter().zip(&self.has_master) {
+            for (tensor, has) in self.plan.tensors.iter().zip(self.has_master.iter()) {
                 let key = format!("state.{}.master", tensor.spec.name);
                 has.store(mastered.contains(&key), Ordering::Relaxed);
             }
         }
-        for (tensor, step) in steps {
+        for (tensor, step) in steps.into_iter().enumerate() {
             self.set_steps_of(tensor, step);
         }
         let about = file.about.clone();
@@ -389,16 +395,19 @@ impl GpuOptimizer {
         (self.recorded, self.micro_batches) = (about.recorded_steps, about.micro_batches);
         self.grad_scale = about.grad_scale;
         if self.plan.gradients.guarded {
-            let scaled = self.groups.grad_scaler().is_some();
-            let loss_scale = if scaled { about.loss_scale } else { 1.0 };
+            let fresh = Header::new(&self.groups);
+            // A scale that was not looked for says nothing about one that is.
+            let both = self.groups.grad_scaler().and(about.groups.grad_scaler()).is_some();
+            let loss_scale = if both { about.loss_scale } else { fresh.loss_scale };
             self.write_header(Header {
                 loss_scale,
                 unscale: 1.0 / loss_scale,
                 grown: about.grown,
                 skipped: about.skipped_steps,
-                ..Header::new(&self.groups)
+                ..fresh
             });
         }
+        self.arrange_rows()?;
         // Where parameters are stored in two bytes, from their masters.
         if self.plan.ownership == Ownership::Arenas {
             let mut encoder = self.encoder();
@@ -408,7 +417,8 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// An optimizer with arenas, its tensors, groups and everything else from a checkpoint.
+    /// An optimizer with arenas, its tensors, groups and everything else from a checkpoint, but for the way of multiplying matrices
+    /// ([`ParamGroups::with_matmul`]), which is a choice for a machine: build and [`load`](Self::load) to make it.
     ///
     /// # Errors
     /// As for [`Checkpoint::open`], [`Checkpoint::groups`], [`new`](Self::new) and [`load`](Self::load).
@@ -446,8 +456,8 @@ impl GpuOptimizer {
             let spec = &self.plan.tensors[tensor].spec;
             let name = &spec.name;
             let mut push = |key: String, shape: &[usize], content| {
-                let is_master = key == format!("state.{name}.{MASTER}");
-                entries.push(Entry { key, shape: shape.to_vec(), content, is_master });
+                let optional = [MASTER, GRAD_SUM].iter().any(|what| key == format!("state.{name}.{what}"));
+                entries.push(Entry { key, shape: shape.to_vec(), content, is_optional: optional });
             };
             let arenas = self.plan.ownership == Ownership::Arenas;
             if arenas {
@@ -468,7 +478,7 @@ impl GpuOptimizer {
                 push(format!("state.{name}.{state}"), shape, Content::Words(slice));
             }
             if sums {
-                push(format!("state.{name}.grad_sum"), &spec.shape, Content::Words(self.grad_sum(tensor)));
+                push(format!("state.{name}.{GRAD_SUM}"), &spec.shape, Content::Words(self.grad_sum(tensor)));
             }
             if spec.components > 0 {
                 let rates = Content::Words(self.rates(name)?);
@@ -493,13 +503,27 @@ impl GpuOptimizer {
         self.reported.store(header.skipped, Ordering::Relaxed);
     }
 
+    /// Whether there may be sums of gradients: with the caller's buffers, a tensor that was left out of a step keeps its own.
+    fn keeps_sums(&self, micro_batches: u32) -> bool {
+        self.plan.accumulates && (micro_batches > 0 || self.plan.ownership == Ownership::Caller)
+    }
+
     /// A parameter of the caller's.
     fn given<'a>(&'a self, name: &str, shape: &[usize], slice: TensorSlice<'a>) -> Result<Entry<'a>, Error> {
         if self.plan.ownership == Ownership::Arenas {
             return Err(Error::Ownership("this optimizer has arenas of its own, which `save` writes"));
         }
         let refuse = |reason| Err(Error::Slice { tensor: name.to_owned(), what: "parameter", reason });
-        let numel = shape.iter().product::<usize>();
+        let Some(numel) = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size)) else {
+            return refuse(format!("shape {shape:?} is too large"));
+        };
+        if !slice.offset.is_multiple_of(wgpu::COPY_BUFFER_ALIGNMENT) {
+            return refuse(format!(
+                "offset {} is no multiple of {}",
+                slice.offset,
+                wgpu::COPY_BUFFER_ALIGNMENT
+            ));
+        }
         let size = (self.plan.precision.bytes() * numel as u64).next_multiple_of(4);
         if slice.size < size || slice.offset.checked_add(size).is_none_or(|end| end > slice.buffer.size()) {
             return refuse(format!("{} bytes given, {size} needed for shape {shape:?}", slice.size));
@@ -516,7 +540,7 @@ impl GpuOptimizer {
             (None, Precision::F32) => Content::Words(slice),
             (None, _) => Content::Halves(slice, numel),
         };
-        Ok(Entry { key: format!("params.{name}"), shape: shape.to_vec(), content, is_master: false })
+        Ok(Entry { key: format!("params.{name}"), shape: shape.to_vec(), content, is_optional: false })
     }
 
     /// The header of the tensors' table, and how many steps of each were skipped.

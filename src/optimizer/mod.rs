@@ -19,9 +19,9 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::error::Error;
 use crate::groups::ParamGroups;
-use crate::kernel::Kernels;
+use crate::kernel::{Kernels, table};
 use crate::passes::{DIRECTIONS, Operands, Schedule};
-use crate::plan::{BaseKind, Ownership, Page, Plan, TensorSpec};
+use crate::plan::{BaseKind, Ownership, Page, Plan, ROWS, TensorSpec};
 use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::recipe::Recipe;
 use crate::ring::Ring;
@@ -35,7 +35,7 @@ use crate::telemetry::Mailbox;
 ///
 /// Computing is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
 /// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other, except within its
-/// matrix under Muon and AdaGO, and through the norm that gradients are clipped to.
+/// matrix under Muon and AdaGO, within its row where rows have a second moment, and through the norm that gradients are clipped to.
 pub struct GpuOptimizer {
     device: wgpu::Device,
     queue: wgpu::Queue,
@@ -56,6 +56,8 @@ pub struct GpuOptimizer {
     orders: HashMap<[usize; 3], wgpu::BindGroup>,
     /// The `Tensors` of the kernels: the gradients' norm, then an entry a tensor.
     tensors: wgpu::Buffer,
+    /// Chunks, pieces and matrices of the plan.
+    chunks: wgpu::Buffer,
     /// The tables of the plan, and those of a step in a slot of the ring.
     tables: [wgpu::BindGroup; 2],
     counters: wgpu::BindGroup,
@@ -66,6 +68,9 @@ pub struct GpuOptimizer {
     pages: Vec<PageGroups>,
     /// Of each class, the kinds of operands over its tensors.
     operands: Vec<Vec<Operands>>,
+    /// Where tensors in arenas have not taken the same number of steps: of each of their rows, that of the groups, and how many steps
+    /// it is behind.
+    own_rows: Option<Vec<(usize, u64)>>,
     /// Steps that each tensor was part of, those included that the GPU skipped.
     steps: Vec<u64>,
     /// Steps that were recorded: the place in the schedules of learning rates.
@@ -76,7 +81,7 @@ pub struct GpuOptimizer {
     sums: Vec<wgpu::Buffer>,
     /// Parameters in f32 of each block, where they are stored in fewer bits, and whether each tensor's hold its values already.
     masters: Vec<wgpu::Buffer>,
-    has_master: Vec<AtomicBool>,
+    has_master: Arc<Vec<AtomicBool>>,
     micro_batches: u32,
     /// Factors of learning rates.
     rates: wgpu::Buffer,
@@ -123,6 +128,13 @@ pub enum Miss {
     Overflow,
     /// There is no room for those of the bin at the boundary.
     Boundary,
+}
+
+/// Rows of tensors in arenas: the groups' row and how many steps it is behind; and the index of each tensor's.
+#[derive(Debug, Default)]
+struct OwnRows {
+    all: Vec<(usize, u64)>,
+    of: Vec<u32>,
 }
 
 /// What the host counts about an optimizer.
@@ -338,6 +350,52 @@ impl GpuOptimizer {
     /// What gradients are multiplied by.
     pub fn grad_scale(&self) -> f64 {
         self.grad_scale
+    }
+
+    /// The rows of tensors in arenas that have taken so many steps, where these differ, as after a tensor was added; and each
+    /// tensor's.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if there are more than a dispatch can tell apart.
+    fn rows_after(&self, steps: &[u64]) -> Result<Option<OwnRows>, Error> {
+        let most = steps.iter().copied().max().unwrap_or(0);
+        if self.plan.ownership != Ownership::Arenas || steps.iter().all(|&taken| taken == most) {
+            return Ok(None);
+        }
+        let mut rows = OwnRows::default();
+        for (tensor, &taken) in self.plan.tensors.iter().zip(steps) {
+            let row = (tensor.row, most - taken);
+            let known = rows.all.iter().position(|known| *known == row);
+            rows.of.push(known.unwrap_or(rows.all.len()) as u32);
+            if known.is_none() {
+                rows.all.push(row);
+            }
+        }
+        if rows.all.len() > ROWS {
+            return Err(Error::Plan(format!(
+                "tensors have taken different numbers of steps in {} ways, and a step can tell {ROWS} apart",
+                rows.all.len()
+            )));
+        }
+        Ok(Some(rows))
+    }
+
+    /// Gives tensors in arenas rows of their own where they have not taken the same number of steps.
+    ///
+    /// # Errors
+    /// As for [`rows_after`](Self::rows_after).
+    fn arrange_rows(&mut self) -> Result<(), Error> {
+        let rows = self.rows_after(&self.steps)?;
+        if rows.is_none() && self.own_rows.is_none() {
+            return Ok(());
+        }
+        let mut chunks = self.plan.chunks.clone();
+        if let Some(rows) = &rows {
+            chunks.iter_mut().for_each(|chunk| chunk.row = rows.of[chunk.tensor as usize]);
+        }
+        self.queue.write_buffer(&self.chunks, 0, &table(&chunks));
+        self.own_rows = rows.map(|rows| rows.all);
+        Ok(())
     }
 
     fn has_group(&self, group: usize) -> Result<(), Error> {

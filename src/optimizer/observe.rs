@@ -69,6 +69,14 @@ impl GpuOptimizer {
             true => self.plan.tensors.iter().map(|tensor| tensor.spec.name.clone()).collect(),
             false => Vec::new(),
         };
+        let approximate: Vec<_> = self
+            .plan
+            .tensors
+            .iter()
+            .map(|tensor| {
+                self.plan.classes[self.plan.blocks[tensor.block].class].policy == PolicyKind::MgupApproximate
+            })
+            .collect();
         let (reported, mailbox, mapped) = (self.reported.clone(), self.mailbox.clone(), staging.clone());
         encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
             let failed =
@@ -88,7 +96,12 @@ impl GpuOptimizer {
                         records[tensor];
                     TensorTelemetry {
                         selected: if counts { selected.into() } else { 0 },
-                        threshold: score_of(threshold).filter(|_| known.k > 0),
+                        // Approximate selection may select fewer than K.
+                        threshold: score_of(threshold).filter(|_| {
+                            known.k > 0
+                                && header.skip == 0
+                                && (approximate[tensor] || u64::from(selected) >= known.k)
+                        }),
                         candidates: if known.k > 0 { candidates.into() } else { 0 },
                         missed: known.k > 0 && missed == 1,
                         alignment: positive as f32 / known.numel as f32,

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use encase::ShaderType;
 
@@ -46,18 +47,26 @@ impl GpuOptimizer {
         self.micro_batches += 1;
         let Some((rows, slot)) = prepared else { return Ok(()) };
 
-        // In arenas all tensors step together.
-        let t = self.steps[0] + 1;
+        // In arenas all tensors step together, though some may have begun later.
+        let t = self.steps.iter().copied().max().unwrap_or(0) + 1;
         let mut bytes = SlotBytes::default();
-        for recipe in &rows {
-            bytes.push(&self.row(recipe, t));
+        match &self.own_rows {
+            None => rows.iter().for_each(|recipe| {
+                bytes.push(&self.row(recipe, t));
+            }),
+            Some(own) => {
+                for &(row, behind) in own {
+                    bytes.push(&self.row(&rows[row], t - behind));
+                }
+            }
         }
         self.ring.write(&self.queue, &slot, &bytes.0);
         let observes = self.observes();
         let observed = if observes { self.schedule.observed() } else { Vec::new() };
         let mut pass = self.begin(encoder);
         for dispatch in if observes { &observed } else { &self.schedule.dispatches } {
-            let row = slot.offset + STRIDE * self.plan.classes[dispatch.class].first_row as u64;
+            let first_row = self.plan.classes[dispatch.class].first_row as u64;
+            let row = slot.offset + if self.own_rows.is_some() { 0 } else { STRIDE * first_row };
             self.dispatch(&mut pass, dispatch, row, self.own_group(dispatch));
         }
         drop(pass);
@@ -181,12 +190,16 @@ impl GpuOptimizer {
         let mut rounded = None;
         if let Some([widen, round]) = for_masters {
             let mut fresh = of_params.clone();
+            let mut widened = Widened { has_master: self.has_master.clone(), tensors: Vec::new() };
             for (pair, &tensor) in fresh.iter_mut().zip(&self.plan.order).filter(|(pair, _)| pair.is_some()) {
                 if self.has_master[tensor].swap(true, Ordering::Relaxed) {
                     *pair = None;
+                } else {
+                    widened.tensors.push(tensor);
                 }
             }
             rounded = Some(round);
+            encoder.on_submitted_work_done(move || widened.done());
             self.record_pairs(encoder, Transfer::Widen, &fresh, widen);
         }
         self.record_step(encoder, buffers, &stepped, rows, slot)?;
@@ -577,6 +590,26 @@ enum Transfer {
     Widen,
     /// Masters, to their parameters.
     Round,
+}
+
+/// Masters that are recorded to be taken from the parameters. If the encoder is dropped they were not.
+struct Widened {
+    has_master: Arc<Vec<AtomicBool>>,
+    tensors: Vec<usize>,
+}
+
+impl Widened {
+    fn done(mut self) {
+        self.tensors.clear();
+    }
+}
+
+impl Drop for Widened {
+    fn drop(&mut self) {
+        for &tensor in &self.tensors {
+            self.has_master[tensor].store(false, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Where a dispatch over the caller's buffers finds its work.

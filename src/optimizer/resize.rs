@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::record::SlotBytes;
 use super::{GpuOptimizer, range};
 use crate::error::Error;
-use crate::kernel::{ACCUMULATOR, Grid, Kernel, SKIPPED, TENSORS_HEADER};
+use crate::kernel::{ACCUMULATOR, BROKEN_WORD, Grid, Kernel, SKIP_WORD, SKIPPED};
 use crate::passes::{Dispatch, Operands, Over, Schedule};
 use crate::plan::{Ownership, TensorSpec, WORKGROUP};
 use crate::slices::TensorSlice;
@@ -33,7 +33,8 @@ impl Rows<'_> {
 impl GpuOptimizer {
     /// Another optimizer with the same groups for these specs, into which everything is carried on the GPU: state and, in arenas,
     /// parameters; sums of micro-batches, counts of steps, learning rates, factors of components, the scaler. Tensors are known by their names; what
-    /// `rows` does not mention keeps its rows. Submits copies at once.
+    /// `rows` does not mention keeps its rows. Submits copies at once: submit before what
+    /// was recorded.
     ///
     /// In the caller's buffers the parameters are the caller's to move. Where these are stored in two bytes, the masters of a tensor
     /// that changes are taken from them again.
@@ -50,7 +51,8 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`new`](Self::new). [`Error::Tensor`] if a row has another size than before, or another recipe's state;
     /// [`Error::Slice`] for an index that does not fit, [`Error::UnknownTensor`] for rows of a tensor that is not in both,
-    /// [`Error::Unsupported`] for gathering in a tensor larger than a binding.
+    /// [`Error::Unsupported`] for gathering in a tensor larger than a binding; [`Error::Plan`] where tensors in arenas have taken
+    /// different numbers of steps in more than 64 ways; on the web, [`Error::RingFull`] for gathering many tensors at once.
     pub async fn resized(&self, specs: &[TensorSpec], rows: &[(&str, Rows<'_>)]) -> Result<Self, Error> {
         if self.plan.ownership == Ownership::Stateless {
             return Err(Error::Ownership("the caller holds the state of this optimizer"));
@@ -73,16 +75,26 @@ impl GpuOptimizer {
         (new.recorded, new.micro_batches) = (self.recorded, self.micro_batches);
         new.grad_scale = self.grad_scale;
         let mut encoder = self.encoder();
-        encoder.copy_buffer_to_buffer(&self.tensors, 0, &new.tensors, 0, TENSORS_HEADER);
+        // Of the header all but what was decided about the last step: `skip`, and the tensor it names.
+        for (word, words) in [(0, SKIP_WORD), (SKIP_WORD + 1, BROKEN_WORD - SKIP_WORD - 1)] {
+            encoder.copy_buffer_to_buffer(&self.tensors, 4 * word, &new.tensors, 4 * word, 4 * words);
+        }
+        (new.reported, new.mailbox) = (self.reported.clone(), self.mailbox.clone());
         for spec in specs.iter().filter(|spec| self.plan.tensor(&spec.name).is_ok()) {
             let chosen =
                 rows.iter().find(|(name, _)| *name == spec.name).map_or(Rows::Keep, |(_, rows)| *rows);
             if chosen != Rows::Reset {
                 self.carry(&mut new, &mut encoder, spec, chosen)?;
+                // A slot of the ring comes back when it was submitted.
+                let recorded = std::mem::replace(&mut encoder, self.encoder());
+                self.queue.submit([recorded.finish()]);
             }
         }
-        new.record_own(&mut encoder, &new.schedule.round);
+        if self.plan.ownership == Ownership::Arenas {
+            new.record_own(&mut encoder, &new.schedule.round);
+        }
         self.queue.submit([encoder.finish()]);
+        new.arrange_rows()?;
         Ok(new)
     }
 
@@ -131,7 +143,8 @@ impl GpuOptimizer {
         match rows {
             Rows::Gather(index) => {
                 let row_count = spec.shape.first().map_or(1, |&rows| rows as u64);
-                check_index(name, index, row_count)?;
+                let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
+                check_index(name, index, row_count, alignment)?;
                 let grid_of = |from: &TensorSlice<'_>, to: &TensorSlice<'_>, is_state: bool| {
                     let words = to.size / 4 / row_count;
                     Grid {
@@ -199,10 +212,13 @@ impl GpuOptimizer {
     }
 }
 
-fn check_index(name: &str, index: TensorSlice<'_>, rows: u64) -> Result<(), Error> {
+fn check_index(name: &str, index: TensorSlice<'_>, rows: u64, alignment: u64) -> Result<(), Error> {
     let refuse = |reason| Err(Error::Slice { tensor: name.to_owned(), what: "row index", reason });
     if index.size != 4 * rows {
         return refuse(format!("{} bytes given, {} needed for {rows} rows", index.size, 4 * rows));
+    }
+    if !index.offset.is_multiple_of(alignment) {
+        return refuse(format!("offset {} is no multiple of {alignment}", index.offset));
     }
     if index.offset.checked_add(index.size).is_none_or(|end| end > index.buffer.size()) {
         return refuse(format!("it reaches beyond the buffer's {} bytes", index.buffer.size()));

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use clap::Parser;
 use clap::builder::RangedU64ValueParser;
-use wgpu_optim::Recipe;
+use wgpu_optim::{LrSchedule, Precision, Recipe};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,6 +20,8 @@ Examples:
       an optimizer from a file: {\"base\": {\"type\": \"adamw\"}, \"policy\": {\"type\": \"mgup\", \"ratio\": 0.3}}
   wgpu-optim-train --data mnist --steps 3000 --out runs/mnist
       the four IDX files of MNIST in the directory mnist
+  wgpu-optim-train --schedule cosine --warmup 50 --clip 1 --accumulate 4 --precision f16
+      what a large run needs; Ctrl-C saves and ends, and the same line with --resume goes on
 
 Environment:
   WGPU_BACKEND       vulkan, metal, dx12 or gl: the graphics API to use
@@ -77,6 +79,39 @@ pub struct Args {
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
+    /// How the learning rate changes over the steps
+    #[arg(long, value_enum, default_value_t = ScheduleName::Constant)]
+    pub schedule: ScheduleName,
+
+    /// Steps in which the learning rate rises from 0, before the schedule
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub warmup: u64,
+
+    /// Clip the gradients of a step to this norm
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true, value_parser = norm)]
+    pub clip: Option<f64>,
+
+    /// Batches a step, whose mean gradient it takes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    pub accumulate: u32,
+
+    /// What parameters, activations and gradients are stored in; below f32 the loss is scaled, and the optimizer keeps f32
+    /// masters
+    #[arg(long, value_enum, default_value_t = PrecisionName::F32)]
+    pub precision: PrecisionName,
+
+    /// Steps between two checkpoints, OPTIMIZER.checkpoint.safetensors; 0 for none. Ctrl-C writes one too
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub save_every: usize,
+
+    /// Go on from the checkpoints in --out; optimizers without one begin anew
+    #[arg(long)]
+    pub resume: bool,
+
+    /// Observe every tensor each so many steps: telemetry.csv, telemetry.svg, and lines of the log at RUST_LOG=info
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub telemetry: Option<u32>,
+
     /// Also write selection.csv: what `mgup` selected of every tensor in every step. Waits for the GPU each step
     #[arg(long)]
     pub selection: bool,
@@ -87,6 +122,22 @@ pub struct Args {
 }
 
 impl Args {
+    /// The schedule of the learning rate, or why there is none.
+    pub fn lr_schedule(&self) -> Result<LrSchedule, String> {
+        let steps = self.steps as u64;
+        if self.warmup >= steps && self.warmup > 0 {
+            return Err(format!("--warmup {} leaves none of the {steps} --steps", self.warmup));
+        }
+        let schedule = match self.schedule {
+            ScheduleName::Constant => LrSchedule::constant(),
+            ScheduleName::Cosine => LrSchedule::cosine(steps, 0.0),
+            ScheduleName::Linear => LrSchedule::linear(steps, 0.0),
+            ScheduleName::Step => LrSchedule::step(((steps - self.warmup) / 3).max(1), 0.1),
+            ScheduleName::Stable => LrSchedule::stable(steps, ((steps - self.warmup) / 5).max(1), 0.0),
+        };
+        Ok(schedule.with_warmup(self.warmup))
+    }
+
     /// The optimizers to train, with the learning rate that was asked for, or why there are none.
     pub fn optimizers(&self) -> Result<Vec<Optimizer>, String> {
         let mut chosen = match &self.optimizer {
@@ -111,6 +162,42 @@ impl Args {
     }
 }
 
+/// How the learning rate changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ScheduleName {
+    /// It stays
+    Constant,
+    /// Half a cosine down to 0
+    Cosine,
+    /// A line down to 0
+    Linear,
+    /// A tenth of it after each third of the steps
+    Step,
+    /// It stays, and goes down to 0 along a line over the last fifth
+    Stable,
+}
+
+/// What parameters and gradients are stored in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum PrecisionName {
+    /// Four bytes
+    F32,
+    /// Two bytes; the adapter must compute in f16
+    F16,
+    /// Two bytes, the range of f32; the adapter must compute in bf16, which WGSL has not
+    Bf16,
+}
+
+impl From<PrecisionName> for Precision {
+    fn from(name: PrecisionName) -> Self {
+        match name {
+            PrecisionName::F32 => Self::F32,
+            PrecisionName::F16 => Self::F16,
+            PrecisionName::Bf16 => Self::Bf16,
+        }
+    }
+}
+
 /// A recipe and the name under which its results are kept.
 #[derive(Debug, Clone)]
 pub struct Optimizer {
@@ -122,6 +209,13 @@ pub struct Optimizer {
 
 fn at_least_one() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
+}
+
+fn norm(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(norm) if norm.is_finite() && norm > 0.0 => Ok(norm),
+        _ => Err("expected a finite number above 0".into()),
+    }
 }
 
 fn learning_rate(text: &str) -> Result<f64, String> {
@@ -187,7 +281,7 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_refused() {
-        let cases: [(&[&str], &str); 12] = [
+        let cases: [(&[&str], &str); 17] = [
             (&["--steps", "0"], "--steps"),
             (&["--batch", "0"], "--batch"),
             (&["--hidden", "0"], "--hidden"),
@@ -197,6 +291,11 @@ mod tests {
             (&["--lr", "NaN"], "finite number above 0"),
             (&["--lr", "fast"], "finite number above 0"),
             (&["--seed", "-1"], "--seed"),
+            (&["--clip", "0"], "finite number above 0"),
+            (&["--clip", "-1"], "finite number above 0"),
+            (&["--accumulate", "0"], "--accumulate"),
+            (&["--schedule", "spiral"], "--schedule"),
+            (&["--precision", "f8"], "--precision"),
             (&["--optimizer", "adam"], "mgup-adamw"),
             (&["--compare", "adamw,"], "--compare"),
             (&["--optimizer", "adamw", "--compare", "lion"], "cannot be used with"),
@@ -204,6 +303,14 @@ mod tests {
         for (arguments, message) in cases {
             let error = parse(arguments).unwrap_err();
             assert!(error.contains(message), "{arguments:?}: {error}");
+        }
+        let warm = parse(&["--warmup", "600"]).unwrap();
+        assert!(warm.lr_schedule().unwrap_err().contains("--warmup 600"));
+        for name in ["constant", "cosine", "linear", "step", "stable"] {
+            for steps in ["1", "2", "600"] {
+                let schedule = parse(&["--schedule", name, "--steps", steps]).unwrap().lr_schedule().unwrap();
+                assert_eq!(schedule.factor(0), 1.0, "{name}");
+            }
         }
         let twice = parse(&["--compare", "adamw,lion,adamw"]).unwrap();
         let error = twice.optimizers().unwrap_err();

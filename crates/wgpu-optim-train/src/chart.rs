@@ -3,6 +3,8 @@
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
+use wgpu_optim::{Telemetry, TensorTelemetry};
+
 use crate::train::Run;
 
 const SIZE: (u32, u32) = (960, 540);
@@ -25,6 +27,77 @@ pub fn loss(data: &str, runs: &[Run]) -> Result<String> {
     let mut svg = String::new();
     draw(&mut svg, data, runs).map_err(|e| anyhow!("cannot draw the loss curves: {e}"))?;
     Ok(svg)
+}
+
+/// Draws the norms of all gradients and updates over the observed steps, on a logarithmic axis.
+pub fn telemetry(data: &str, runs: &[Run]) -> Result<String> {
+    let mut svg = String::new();
+    draw_telemetry(&mut svg, data, runs).map_err(|e| anyhow!("cannot draw the telemetry: {e}"))?;
+    Ok(svg)
+}
+
+fn draw_telemetry(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::error::Error>> {
+    type Of = fn(&TensorTelemetry) -> f32;
+    let norms: [(&str, Of); 2] = [("gradient", |t| t.grad_norm), ("update", |t| t.update_norm)];
+    let curve = |run: &Run, of: Of| -> Vec<(f64, f64)> {
+        let norm =
+            |found: &Telemetry| found.tensors.iter().map(|t| f64::from(of(t)).powi(2)).sum::<f64>().sqrt();
+        let points = run.telemetry.iter().map(|found| (found.step as f64, norm(found)));
+        points.filter(|(_, norm)| norm.is_finite() && *norm > 0.0).collect()
+    };
+    let all: Vec<_> = runs.iter().flat_map(|run| norms.iter().flat_map(|(_, of)| curve(run, *of))).collect();
+    let bound = |start: f64, pick: fn(f64, f64) -> f64| all.iter().map(|point| point.1).fold(start, pick);
+    let (low, high) = (bound(f64::MAX, f64::min), bound(f64::MIN_POSITIVE, f64::max));
+    let (low, high) = if all.is_empty() { (1e-3, 1.0) } else { (low / 1.5, high * 1.5) };
+    let steps = all.iter().map(|point| point.0).fold(2.0, f64::max);
+    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(format!("Norms, {data}"), ("sans-serif", 22).into_font().color(&TEXT))
+        .margin(16)
+        .margin_right(28)
+        .x_label_area_size(48)
+        .y_label_area_size(72)
+        .build_cartesian_2d(0f64..steps, (low..high).log_scale())?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(TEXT)
+        .x_desc("step")
+        .y_desc("norm over all tensors (log scale)")
+        .x_labels(10)
+        .y_labels(8)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| number(*y))
+        .label_style(("sans-serif", 15).into_font().color(&TEXT))
+        .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
+        .draw()?;
+    for (index, run) in runs.iter().enumerate() {
+        for (which, (name, of)) in norms.iter().enumerate() {
+            // Gradients thin, updates thick.
+            let style = COLORS[index % COLORS.len()].stroke_width(1 + 2 * which as u32);
+            let points = curve(run, *of);
+            if let [point] = points[..] {
+                chart.draw_series([Circle::new(point, 4, style.filled())])?;
+            }
+            chart
+                .draw_series(LineSeries::new(points, style))?
+                .label(format!("{}, {name}", run.optimizer))
+                .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+        }
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .margin(14)
+        .legend_area_size(34)
+        .background_style(WHITE.mix(0.9))
+        .border_style(GRID)
+        .label_font(("sans-serif", 16).into_font().color(&TEXT))
+        .draw()?;
+    root.present()?;
+    Ok(())
 }
 
 fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::error::Error>> {

@@ -14,6 +14,8 @@ mod report;
 mod train;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
 use clap::{CommandFactory, Parser};
@@ -22,12 +24,12 @@ use indicatif::{ProgressBar, ProgressStyle};
 use args::Args;
 use data::Dataset;
 use report::Output;
-use train::Options;
+use train::{Files, Options};
 use wgpu_optim_burn::Gpu;
 
 fn main() -> ExitCode {
     match run() {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(status) => status,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
@@ -35,13 +37,19 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<()> {
+/// The exit status of a program that Ctrl-C has ended, as shells have it.
+const INTERRUPTED: u8 = 130;
+
+fn run() -> Result<ExitCode> {
     // Vulkan's validation layers (debug builds switch them on) are often older than wgpu, and then report
     // every shader.
     let log = env_logger::Env::default().default_filter_or("error,wgpu_hal=off");
     env_logger::Builder::from_env(log).init();
     let args = Args::parse();
     let optimizers = args.optimizers().unwrap_or_else(|message| {
+        Args::command().error(clap::error::ErrorKind::ValueValidation, message).exit()
+    });
+    let schedule = args.lr_schedule().unwrap_or_else(|message| {
         Args::command().error(clap::error::ErrorKind::ValueValidation, message).exit()
     });
     let data = match &args.data {
@@ -60,9 +68,22 @@ fn run() -> Result<()> {
         seed: args.seed,
         hidden: args.hidden.clone(),
         selection: args.selection,
+        schedule,
+        clip: args.clip,
+        accumulate: args.accumulate,
+        precision: args.precision.into(),
+        telemetry: args.telemetry,
+        save_every: args.save_every,
     };
 
     let gpu = Gpu::open()?;
+    ensure!(
+        gpu.device.supports_dtype(options.dtype()),
+        "--precision {}: Burn cannot compute in {:?} on {}",
+        options.precision.name(),
+        options.dtype(),
+        gpu.adapter
+    );
     println!("adapter  {}", gpu.adapter);
     println!("data     {}: {} to train, {} to test", data.name, data.train.len(), data.test.len());
     let output = Output::create(&args.out)?;
@@ -77,20 +98,38 @@ fn run() -> Result<()> {
         "{prefix} [{bar:36.cyan/blue}] {pos}/{len} steps, loss {msg}, {elapsed}",
     )?
     .progress_chars("━╸─");
+    // The first Ctrl-C ends the run after its step, with a checkpoint; the second ends the program.
+    let stop = Arc::new(AtomicBool::new(false));
+    let asked = stop.clone();
+    ctrlc::set_handler(move || {
+        if asked.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED.into());
+        }
+        eprintln!("\nending after this step; again to end at once");
+    })?;
     let mut runs = Vec::new();
     for optimizer in optimizers {
         let bar = ProgressBar::new(options.steps as u64)
             .with_style(style.clone())
             .with_prefix(format!("{:width$}", optimizer.name))
             .with_message("…");
-        let run = train::train(&gpu, &data, &options, &optimizer.name, optimizer.recipe, &bar)?;
+        let checkpoint = output.checkpoint_file(&optimizer.name);
+        let files = Files { checkpoint: &checkpoint, resume: args.resume, stop: &stop };
+        let run = train::train(&gpu, &data, &options, &optimizer, &files, &bar)?;
         bar.finish();
         output.checkpoint(&run)?;
         runs.push(run);
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
     }
 
     output.report(&gpu.adapter, &data.name, &runs)?;
     print!("\n{}", report::table(&runs));
     println!("\nresults in {}", args.out.display());
-    Ok(())
+    if stop.load(Ordering::Relaxed) {
+        println!("interrupted; the same command with --resume goes on");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -1,9 +1,9 @@
 //! The classifier: a multi-layer perceptron with ReLU, as a Burn module.
 
-use burn::module::{Module, Param, ParamGroup};
+use burn::module::{Module, ModuleMapper, Param, ParamGroup};
 use burn::tensor::loss::cross_entropy_with_logits;
 use burn::tensor::module::linear;
-use burn::tensor::{Device, Tensor, TensorData, activation::relu};
+use burn::tensor::{DType, Device, Tensor, TensorData, activation::relu};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use wgpu_optim::{MatrixLayout, Recipe};
@@ -59,6 +59,19 @@ impl Mlp {
         Self { layers }
     }
 
+    /// The same with all parameters in this format.
+    pub fn cast(self, dtype: DType) -> Self {
+        struct Cast(DType);
+        impl ModuleMapper for Cast {
+            fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+                let (id, tensor, mapper) = param.consume();
+                let tensor = Tensor::from_inner(tensor.inner().cast(self.0)).require_grad();
+                Param::from_mapped_value(id, tensor, mapper)
+            }
+        }
+        if dtype == DType::F32 { self } else { self.map(&mut Cast(dtype)) }
+    }
+
     /// What steps it. To Muon and AdaGO the weights are matrices of (out, in), but for the last, whose rows are classes.
     pub fn optimizer(&self, gpu: &Gpu, recipe: Recipe) -> GpuModuleOptimizer {
         let head = ParamGroup::from_predicate(format!("layers.{}.", self.layers.len() - 1));
@@ -76,8 +89,8 @@ impl Mlp {
         })
     }
 
-    /// The mean cross-entropy of a batch against one-hot targets, (1).
+    /// The mean cross-entropy of a batch against one-hot targets, (1), in f32.
     pub fn loss(&self, pictures: Tensor<2>, targets: Tensor<2>) -> Tensor<1> {
-        cross_entropy_with_logits(self.forward(pictures), targets)
+        cross_entropy_with_logits(self.forward(pictures).cast(DType::F32), targets)
     }
 }

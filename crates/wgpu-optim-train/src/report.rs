@@ -46,6 +46,11 @@ impl Output {
         Ok(output)
     }
 
+    /// Where a run's model and optimizer are kept, to go on from.
+    pub fn checkpoint_file(&self, optimizer: &str) -> PathBuf {
+        self.dir.join(format!("{optimizer}.checkpoint.safetensors"))
+    }
+
     /// Writes the parameters of one run to `<optimizer>.safetensors`.
     pub fn checkpoint(&self, run: &Run) -> Result<()> {
         let views = run
@@ -70,6 +75,10 @@ impl Output {
         self.write("metrics.csv", metrics(runs).as_bytes())?;
         if runs.iter().any(|run| !run.selection.is_empty()) {
             self.write("selection.csv", selection(runs).as_bytes())?;
+        }
+        if runs.iter().any(|run| !run.telemetry.is_empty()) {
+            self.write("telemetry.csv", telemetry(runs).as_bytes())?;
+            self.write("telemetry.svg", chart::telemetry(data, runs)?.as_bytes())?;
         }
         self.write("loss.svg", chart::loss(data, runs)?.as_bytes())
     }
@@ -125,6 +134,41 @@ fn selection(runs: &[Run]) -> String {
             let Selected { k, count, candidates, .. } = found;
             // Writing to a string cannot fail.
             let _ = writeln!(csv, "{name},{step},{},{numel},{k},{count},{candidates},{missed}", quoted(path));
+        }
+    }
+    csv
+}
+
+/// A line an observed step and tensor.
+fn telemetry(runs: &[Run]) -> String {
+    let mut csv = String::from(
+        "optimizer,step,tensor,numel,k,selected,threshold,candidates,missed,alignment,grad_norm,update_norm,\
+         non_finite,loss_scale,skipped_steps\n",
+    );
+    for run in runs {
+        for found in &run.telemetry {
+            let guarded = found.guarded.map(|guarded| (guarded.loss_scale, guarded.skipped_steps));
+            let (scale, skipped) = guarded.unwrap_or((1.0, 0));
+            for tensor in &found.tensors {
+                // Writing to a string cannot fail.
+                let _ = writeln!(
+                    csv,
+                    "{},{},{},{},{},{},{},{},{},{},{},{},{},{scale},{skipped}",
+                    quoted(&run.optimizer),
+                    found.step,
+                    quoted(&tensor.name),
+                    tensor.numel,
+                    tensor.k,
+                    tensor.selected,
+                    tensor.threshold.map_or_else(String::new, |threshold| threshold.to_string()),
+                    tensor.candidates,
+                    u8::from(tensor.missed),
+                    tensor.alignment,
+                    tensor.grad_norm,
+                    tensor.update_norm,
+                    tensor.non_finite,
+                );
+            }
         }
     }
     csv

@@ -1,18 +1,23 @@
 //! One training run: batches, steps, losses, tests.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use indicatif::ProgressBar;
 use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
-use wgpu_optim::{Recipe, Selected};
+use serde::{Deserialize, Serialize};
+use wgpu_optim::{GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Selected, Telemetry};
 use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
 
+use crate::args::Optimizer;
 use crate::data::{CLASSES, Dataset, Pictures};
 use crate::model::Mlp;
 
@@ -22,6 +27,19 @@ const STEPS_PER_READ: usize = 10;
 const TESTS_PER_RUN: usize = 10;
 /// Pictures in one forward pass over the test set.
 const TEST_BATCH: usize = 1000;
+
+/// The name of [`Progress`] in a checkpoint.
+const PROGRESS: &str = "wgpu-optim-train";
+
+/// Where a run is kept, and until when it goes on.
+pub struct Files<'a> {
+    /// Its checkpoint.
+    pub checkpoint: &'a Path,
+    /// Whether to go on from it.
+    pub resume: bool,
+    /// Set when the run is to end after its step.
+    pub stop: &'a AtomicBool,
+}
 
 /// What all runs of one program have in common.
 #[derive(Debug, Clone)]
@@ -36,9 +54,55 @@ pub struct Options {
     pub hidden: Vec<usize>,
     /// Whether to keep what was selected in every step.
     pub selection: bool,
+    /// How the learning rate changes.
+    pub schedule: LrSchedule,
+    /// The norm that gradients are clipped to.
+    pub clip: Option<f64>,
+    /// Batches a step.
+    pub accumulate: u32,
+    /// What parameters and gradients are stored in.
+    pub precision: Precision,
+    /// Of how many steps the first is observed.
+    pub telemetry: Option<u32>,
+    /// Steps between two checkpoints; 0 for none.
+    pub save_every: usize,
 }
 
 impl Options {
+    /// What the optimizer is to do around its steps.
+    fn settings(&self, groups: ParamGroups) -> ParamGroups {
+        let groups = groups.with_accumulation(self.accumulate).with_precision(self.precision);
+        let groups = self.clip.map_or(groups.clone(), |norm| groups.with_max_grad_norm(norm));
+        let groups = self.telemetry.map_or(groups.clone(), |every| groups.with_telemetry(every));
+        if self.scales() { groups.with_grad_scaler(GradScaler::default()) } else { groups }
+    }
+
+    /// Whether the loss is scaled.
+    fn scales(&self) -> bool {
+        self.precision == Precision::F16
+    }
+
+    /// What two runs must have in common for one to go on from the other.
+    fn fingerprint(&self, data: &Dataset, recipe: &Recipe) -> String {
+        let Self { batch, seed, hidden, schedule, clip, accumulate, precision, .. } = self;
+        let steps = if *schedule == LrSchedule::constant() { 0 } else { self.steps };
+        format!(
+            "data {}, batch {batch}, seed {seed}, hidden {hidden:?}, schedule {schedule:?} of {steps}, clip {clip:?}, \
+             accumulate {accumulate}, precision {precision:?}, recipe {}",
+            data.name,
+            recipe.to_json().split_whitespace().collect::<String>()
+        )
+    }
+
+    /// Burn's name of the precision.
+    pub fn dtype(&self) -> DType {
+        match self.precision {
+            Precision::F32 => DType::F32,
+            Precision::F16 => DType::F16,
+            Precision::Bf16 => DType::BF16,
+        }
+    }
+
     fn widths(&self, data: &Dataset) -> Vec<usize> {
         [&[data.features][..], &self.hidden, &[CLASSES]].concat()
     }
@@ -70,6 +134,18 @@ pub struct Run {
     pub weights: Vec<Weights>,
     /// What was selected of each tensor in each step, if it was asked for: step, path, selection.
     pub selection: Vec<(usize, String, Selected)>,
+    /// What was observed of steps, if it was asked for. Of a run that was resumed, since then.
+    pub telemetry: Vec<Telemetry>,
+}
+
+/// What a checkpoint has besides model and optimizer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Progress {
+    fingerprint: String,
+    losses: Vec<f32>,
+    tests: Vec<(usize, f64)>,
+    setup: f64,
+    training: f64,
 }
 
 impl Run {
@@ -92,91 +168,151 @@ impl Run {
 /// Compiles what every run uses of Burn, so that the first run is not charged for it.
 pub fn warm_up(gpu: &Gpu, data: &Dataset, options: &Options, recipe: Recipe) -> Result<()> {
     let device = gpu.device.clone().autodiff();
-    let mut model = Mlp::new(&options.widths(data), options.seed, &device);
+    let mut model = Mlp::new(&options.widths(data), options.seed, &device).cast(options.dtype());
     let mut batches = Batches::new(data, options);
     let mut optim = model.optimizer(gpu, recipe);
-    let lr = recipe.base.lr();
+    let settings = options.clone();
+    optim = optim.with_settings(move |groups| settings.settings(groups).with_accumulation(1));
+    let options = &Options { accumulate: 1, ..options.clone() };
     let mut pending = Vec::new();
-    for _ in 0..3 {
+    for done in 0..3 {
         let loss;
-        (model, loss) = step(model, &mut optim, lr, &mut batches, &device)?;
+        (model, loss) = step(model, &mut optim, recipe, done, options, &mut batches, &device)?;
         pending.push(loss);
     }
     read(&mut pending)?;
-    accuracy(&model, data, &gpu.device)?;
+    accuracy(&model, data, options, &gpu.device)?;
     Ok(())
 }
 
-/// Trains a new model with `recipe`.
+/// Trains a model with `recipe`: a new one, or that of a checkpoint. Ends early, with a checkpoint, when it is asked to.
 pub fn train(
     gpu: &Gpu,
     data: &Dataset,
     options: &Options,
-    optimizer: &str,
-    recipe: Recipe,
+    optimizer: &Optimizer,
+    files: &Files<'_>,
     bar: &ProgressBar,
 ) -> Result<Run> {
+    let Optimizer { name, recipe } = optimizer;
+    let recipe = *recipe;
     let device = gpu.device.clone().autodiff();
     let start = Instant::now();
-    let mut model = Mlp::new(&options.widths(data), options.seed, &device);
+    let mut model = Mlp::new(&options.widths(data), options.seed, &device).cast(options.dtype());
     let mut batches = Batches::new(data, options);
-    let mut optim = model.optimizer(gpu, recipe);
-    let lr = recipe.base.lr();
+    let settings = options.clone();
+    let mut optim = model.optimizer(gpu, recipe).with_settings(move |groups| settings.settings(groups));
+    let fingerprint = options.fingerprint(data, &recipe);
+    let mut progress = Progress { fingerprint: fingerprint.clone(), ..Progress::default() };
+    if files.resume && files.checkpoint.exists() {
+        let extra;
+        (model, extra) = optim.load_checkpoint(files.checkpoint, model)?;
+        let found = extra.get(PROGRESS).context("it was not written by this program");
+        progress = found
+            .and_then(|text| Ok(serde_json::from_str(text)?))
+            .with_context(|| format!("cannot go on from {}", files.checkpoint.display()))?;
+        ensure!(
+            progress.fingerprint == fingerprint,
+            "{} is of another run:\n  there  {}\n  here   {fingerprint}",
+            files.checkpoint.display(),
+            progress.fingerprint
+        );
+        batches.skip(progress.losses.len() * options.accumulate as usize);
+        bar.set_position(progress.losses.len() as u64);
+    }
+    let Progress { mut losses, mut tests, setup, training, .. } = progress;
+    let (mut setup, mut training) = (Duration::from_secs_f64(setup), Duration::from_secs_f64(training));
+    let begun = losses.len();
 
-    let mut losses = Vec::new();
-    let mut tests = Vec::new();
     let mut selection = Vec::new();
+    let mut telemetry = Vec::new();
     let mut pending = Vec::new();
-    let mut setup = Duration::ZERO;
-    let mut training = Duration::ZERO;
     let mut since = start;
     let test_every = options.steps.div_ceil(TESTS_PER_RUN);
-    for done in 1..=options.steps {
+    for done in begun + 1..=options.steps {
         let loss;
-        (model, loss) = step(model, &mut optim, lr, &mut batches, &device)?;
+        (model, loss) = step(model, &mut optim, recipe, done - 1, options, &mut batches, &device)?;
         pending.push(loss);
+        while let Some(found) = optim.optimizer().and_then(|optimizer| optimizer.take_telemetry()) {
+            telemetry.push(found?);
+        }
         if options.selection {
             selection.extend(optim.selected()?.into_iter().map(|(path, selected)| (done, path, selected)));
         }
-        let (first, last) = (done == 1, done == options.steps);
+        let interrupted = files.stop.load(Ordering::Relaxed) && done < options.steps;
+        let (first, last) = (done == begun + 1, done == options.steps);
         let test = last || done.is_multiple_of(test_every);
-        if first || test || pending.len() == STEPS_PER_READ {
+        let save = interrupted || last || (options.save_every > 0 && done.is_multiple_of(options.save_every));
+        if first || test || save || pending.len() == STEPS_PER_READ {
             losses.extend(read(&mut pending)?);
-            check_finite(&losses, optimizer)?;
+            check_finite(&losses, name)?;
             bar.set_position(done as u64);
             bar.set_message(format!("{:.4}", losses[losses.len() - 1]));
         }
         if first {
             gpu.device.sync()?;
-            setup = since.elapsed();
+            setup += since.elapsed();
             since = Instant::now();
         }
         if test {
             gpu.device.sync()?;
             training += since.elapsed();
-            tests.push((done, accuracy(&model, data, &gpu.device)?));
+            tests.push((done, accuracy(&model, data, options, &gpu.device)?));
             since = Instant::now();
         }
+        if save && (interrupted || options.save_every > 0) {
+            gpu.device.sync()?;
+            training += since.elapsed();
+            let progress = Progress {
+                fingerprint: fingerprint.clone(),
+                losses: losses.clone(),
+                tests: tests.clone(),
+                setup: setup.as_secs_f64(),
+                training: training.as_secs_f64(),
+            };
+            let extra = BTreeMap::from([(PROGRESS.to_owned(), serde_json::to_string(&progress)?)]);
+            optim.save_checkpoint(files.checkpoint, &model, extra)?;
+            since = Instant::now();
+        }
+        if interrupted {
+            break;
+        }
+    }
+    gpu.device.sync()?;
+    while let Some(found) = optim.optimizer().and_then(|optimizer| optimizer.take_telemetry()) {
+        telemetry.push(found?);
     }
     let mut weights = ReadWeights { path: Vec::new(), found: Vec::new() };
     model.visit(&mut weights);
     let weights = weights.found.into_iter().collect::<Result<_>>()?;
-    Ok(Run { optimizer: optimizer.into(), losses, tests, setup, training, weights, selection })
+    Ok(Run { optimizer: name.clone(), losses, tests, setup, training, weights, selection, telemetry })
 }
 
-/// One step of `model` on the next batch: the stepped model, and the loss before the step.
+/// One step of `model` on the next batches: the stepped model, and the mean loss before the step.
 fn step(
-    model: Mlp,
+    mut model: Mlp,
     optim: &mut GpuModuleOptimizer,
-    lr: f64,
+    recipe: Recipe,
+    done: usize,
+    options: &Options,
     batches: &mut Batches<'_>,
     device: &Device,
 ) -> Result<(Mlp, Tensor<1>)> {
-    let (pictures, targets) = batches.next(device);
-    let loss = model.loss(pictures, targets);
-    let grads = GradientsParams::from_grads(loss.backward(), &model);
-    let model = optim.try_step(lr, model, grads)?;
-    Ok((model, loss.inner()))
+    let lr = recipe.lr() * options.schedule.factor(done as u64);
+    let mut losses = Vec::new();
+    for _ in 0..options.accumulate {
+        let (pictures, targets) = batches.next(device);
+        let loss = model.loss(pictures.cast(options.dtype()), targets);
+        losses.push(loss.clone().inner());
+        let scaled = match options.scales() {
+            true => loss * Tensor::from_inner(optim.loss_scale()?),
+            false => loss,
+        };
+        let grads = GradientsParams::from_grads(scaled.backward(), &model);
+        model = optim.try_step(lr, model, grads)?;
+    }
+    let loss = if losses.len() == 1 { losses.remove(0) } else { Tensor::cat(losses, 0).mean() };
+    Ok((model, loss))
 }
 
 /// Brings the losses of the last steps to the host.
@@ -196,12 +332,13 @@ fn check_finite(losses: &[f32], optimizer: &str) -> Result<()> {
 }
 
 /// The share of right answers on the test set.
-fn accuracy(model: &Mlp, data: &Dataset, device: &Device) -> Result<f64> {
+fn accuracy(model: &Mlp, data: &Dataset, options: &Options, device: &Device) -> Result<f64> {
     let model = model.valid();
     let all: Vec<usize> = (0..data.test.len()).collect();
     let mut right = 0;
     for rows in all.chunks(TEST_BATCH) {
-        let logits = model.forward(pictures(data, &data.test, rows, device));
+        let pictures = pictures(data, &data.test, rows, device).cast(options.dtype());
+        let logits = model.forward(pictures).cast(DType::F32);
         let answers: Tensor<1, Int> = logits.argmax(1).squeeze_dim(1);
         let answers: Vec<i64> = answers.try_into_vec_as().context("cannot read the answers")?;
         right += rows
@@ -247,6 +384,13 @@ impl<'a> Batches<'a> {
         batches
     }
 
+    /// Passes over so many batches.
+    fn skip(&mut self, batches: usize) {
+        for _ in 0..batches {
+            self.rows();
+        }
+    }
+
     fn rows(&mut self) -> &[usize] {
         if self.next + self.batch > self.order.len() {
             self.order.shuffle(&mut self.rng);
@@ -288,7 +432,7 @@ impl ModuleVisitor for ReadWeights {
         let name = self.path.join(".");
         let tensor = param.val().inner();
         let shape = tensor.dims().to_vec();
-        let values = tensor.try_into_vec_as().with_context(|| format!("cannot read {name}"));
+        let values = tensor.cast(DType::F32).try_into_vec_as().with_context(|| format!("cannot read {name}"));
         self.found.push(values.map(|values| Weights { name, shape, values }));
     }
 }
@@ -298,7 +442,19 @@ mod tests {
     use super::*;
 
     fn options(batch: usize, seed: u64) -> Options {
-        Options { selection: false, steps: 1, batch, seed, hidden: vec![4] }
+        Options {
+            selection: false,
+            steps: 1,
+            batch,
+            seed,
+            hidden: vec![4],
+            schedule: LrSchedule::constant(),
+            clip: None,
+            accumulate: 1,
+            precision: Precision::F32,
+            telemetry: None,
+            save_every: 0,
+        }
     }
 
     fn order(seed: u64, batches: usize) -> Vec<usize> {

@@ -61,8 +61,11 @@ fn metrics(out: &Path) -> Metrics {
     metrics
 }
 
-/// The tensors of a checkpoint: name, shape, values.
-fn checkpoint(path: &Path) -> BTreeMap<String, (Vec<usize>, Vec<f32>)> {
+/// Of each name: shape, values.
+type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// The tensors of a checkpoint.
+fn checkpoint(path: &Path) -> Tensors {
     let bytes = fs::read(path).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let read = |(name, view): (String, safetensors::tensor::TensorView<'_>)| {
@@ -175,10 +178,13 @@ fn the_default_run_trains_three_optimizers_and_reports() {
     assert_eq!(
         files,
         [
+            "adamw.checkpoint.safetensors",
             "adamw.safetensors",
             "loss.svg",
             "metrics.csv",
+            "mgup-adamw.checkpoint.safetensors",
             "mgup-adamw.safetensors",
+            "mgup-muon.checkpoint.safetensors",
             "mgup-muon.safetensors",
             "summary.json"
         ]
@@ -302,5 +308,103 @@ fn help_shows_defaults_and_examples() {
     let help = String::from_utf8(output.stdout).unwrap();
     for word in ["adamw,mgup-adamw,mgup-muon", "runs/digits", "Examples:", "WGPU_ADAPTER_NAME", "--data"] {
         assert!(help.contains(word), "--help lacks '{word}'");
+    }
+}
+
+/// Reads what a run measured of its training, and what it ended with.
+fn outcome(out: &Path, optimizer: &str) -> (Vec<f64>, Tensors) {
+    let losses = metrics(out)[optimizer].iter().map(|line| line.1).collect();
+    (losses, checkpoint(&out.join(format!("{optimizer}.safetensors"))))
+}
+
+#[test]
+#[cfg(unix)]
+fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
+    let dir = tempdir().unwrap();
+    let (cut, whole) = (dir.path().join("cut"), dir.path().join("whole"));
+    let settings = ["--optimizer", "mgup-adamw", "--accumulate", "2", "--clip", "1", "--hidden", "32"];
+    let with = |more: &[&str]| -> Vec<String> {
+        settings.iter().chain(more).map(|argument| argument.to_string()).collect()
+    };
+    let borrowed =
+        |arguments: &[String]| command(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &cut);
+    let endless = with(&["--steps", "1000000", "--save-every", "5"]);
+    let child = borrowed(&endless).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let kept = cut.join("mgup-adamw.checkpoint.safetensors");
+    while !kept.exists() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(130));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("--resume goes on"));
+    let done = outcome(&cut, "mgup-adamw").0.len();
+    assert!(done >= 5);
+
+    let steps = (done + 7).to_string();
+    let more = with(&["--steps", &steps, "--resume"]);
+    assert!(borrowed(&more).output().unwrap().status.success());
+    let straight = with(&["--steps", &steps, "--save-every", "0"]);
+    succeeds(&straight.iter().map(String::as_str).collect::<Vec<_>>(), &whole);
+    assert_eq!(outcome(&cut, "mgup-adamw"), outcome(&whole, "mgup-adamw"));
+    assert!(!whole.join("mgup-adamw.checkpoint.safetensors").exists());
+
+    let other = with(&["--steps", &steps, "--resume", "--batch", "32"]);
+    let output = borrowed(&other).output().unwrap();
+    let message = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && message.contains("is of another run"), "{message}");
+}
+
+#[test]
+fn telemetry_is_written_and_drawn() {
+    let dir = tempdir().unwrap();
+    let out = dir.path().join("run");
+    let schedule = ["--schedule", "cosine", "--warmup", "5", "--telemetry", "4", "--steps", "20"];
+    succeeds(&[&["--compare", "adamw,mgup-muon", "--hidden", "32"], &schedule[..]].concat(), &out);
+    let csv = fs::read_to_string(out.join("telemetry.csv")).unwrap();
+    let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines[0].len(), 15);
+    // Steps 1, 5, 9, 13 and 17 of two optimizers, four tensors each.
+    assert_eq!(lines.len(), 1 + 5 * 2 * 4);
+    let column = |name: &str| lines[0].iter().position(|column| *column == name).unwrap();
+    for line in &lines[1..] {
+        assert_eq!(line.len(), 15);
+        let number = |name: &str| line[column(name)].parse::<f64>().unwrap();
+        assert!(number("grad_norm") > 0.0 && number("update_norm") > 0.0, "{line:?}");
+        assert!((0.0..=1.0).contains(&number("alignment")));
+        assert_eq!(number("k"), number("selected"), "{line:?}");
+        assert_eq!(line[column("threshold")].is_empty(), line[0] == "adamw");
+    }
+    // The warm-up is in the updates.
+    let update = |step: &str| -> f64 {
+        let of = lines.iter().find(|line| line[0] == "adamw" && line[1] == step).unwrap();
+        of[column("update_norm")].parse().unwrap()
+    };
+    assert!(update("5") > 2.0 * update("1"));
+    let svg = fs::read_to_string(out.join("telemetry.svg")).unwrap();
+    assert!(svg.contains("mgup-muon, update") && svg.contains("adamw, gradient"));
+}
+
+#[test]
+fn two_bytes_learn_as_four_where_the_adapter_has_them() {
+    let dir = tempdir().unwrap();
+    let run = |precision: &str| {
+        let out = dir.path().join(precision);
+        let arguments = ["--optimizer", "adamw", "--steps", "60", "--precision", precision];
+        let output = command(&arguments, &out).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        (output.status.success(), message, out)
+    };
+    let last = |out: &Path| -> f64 { outcome(out, "adamw").0[50..].iter().sum::<f64>() / 10.0 };
+    let (fine, message, full) = run("f32");
+    assert!(fine, "{message}");
+    for precision in ["f16", "bf16"] {
+        let (fine, message, out) = run(precision);
+        if fine {
+            let (found, expected) = (last(&out), last(&full));
+            assert!((found / expected - 1.0).abs() < 0.1, "{precision}: {found}, {expected}");
+        } else {
+            assert!(message.contains("Burn cannot compute in"), "{message}");
+        }
     }
 }
