@@ -367,6 +367,16 @@ impl Kernel {
         let sum = shader!("lib/sum.wgsl");
         let sum_few = shader!("lib/sum_few.wgsl");
         let totals = shader!("lib/totals.wgsl");
+        let half = match self.access().map_or(Precision::F32, |access| access.gradients.format) {
+            Precision::F32 => "",
+            Precision::F16 => shader!("lib/half_f16.wgsl"),
+            Precision::Bf16 => shader!("lib/half_bf16.wgsl"),
+        };
+        // How it reads gradients, and whether it may be skipped.
+        let reads = self.access().map_or(String::new(), |access| {
+            let skip = skip(access.gradients.skips);
+            [half, grad(access), limit(access), clip(access), skip].join("\n")
+        });
         let in_f16 = self.matmul() == Some(Matmul::TilesF16);
         let directives = if in_f16 { "enable f16;" } else { "" };
         let staged =
@@ -376,11 +386,6 @@ impl Kernel {
             _ => shader!("lib/across_left.wgsl"),
         };
         let registers = shader!("matrix/registers.wgsl");
-        let half = match self.access().map_or(Precision::F32, |access| access.gradients.format) {
-            Precision::F32 => "",
-            Precision::F16 => shader!("lib/half_f16.wgsl"),
-            Precision::Bf16 => shader!("lib/half_bf16.wgsl"),
-        };
         let tiles = shader!("matrix/tiles.wgsl");
         let own: &[&str] = match self {
             Kernel::Accumulate { access } => &[param(access), half, grad(access), shader!("accumulate.wgsl")],
@@ -403,29 +408,10 @@ impl Kernel {
             ],
             Kernel::Guard => &[counters, sum, shader!("guard.wgsl")],
             Kernel::Prepare => &[shader!("prepare.wgsl")],
-            Kernel::ScoreMask { base, access } => &[
-                keys,
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
-                base.source(),
-                shader!("score_mask.wgsl"),
-            ],
-            Kernel::Sample { base, access } => &[
-                keys,
-                counters,
-                bins,
-                sampling,
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
-                base.source(),
-                shader!("sample.wgsl"),
-            ],
+            Kernel::ScoreMask { base, .. } => &[keys, &reads, base.source(), shader!("score_mask.wgsl")],
+            Kernel::Sample { base, .. } => {
+                &[keys, counters, bins, sampling, &reads, base.source(), shader!("sample.wgsl")]
+            }
             Kernel::RankSample => {
                 &[cut, counters, bins, populations, find_bin, sampling, shader!("rank_sample.wgsl")]
             }
@@ -434,11 +420,7 @@ impl Kernel {
                 notes,
                 if policy == PolicyKind::Mgup { own_notes } else { "" },
                 param(access),
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
+                &reads,
                 rates(access.rates),
                 shader!("base/orthogonal.wgsl"),
                 policy.later_source(),
@@ -448,11 +430,7 @@ impl Kernel {
                 keys,
                 cut,
                 param(access),
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
+                &reads,
                 rates(access.rates),
                 base.source(),
                 policy.source(),
@@ -468,11 +446,7 @@ impl Kernel {
                 own_notes,
                 base.sink(access),
                 if base.is_matrix() { shader!("lib/step_later.wgsl") } else { shader!("lib/step.wgsl") },
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
+                &reads,
                 rates(access.rates),
                 base.source(),
                 base.notes(),
@@ -523,11 +497,7 @@ impl Kernel {
                 } else {
                     shader!("lib/correct.wgsl")
                 },
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
+                &reads,
                 rates(access.rates),
                 base.source(),
                 base.notes(),
@@ -544,11 +514,7 @@ impl Kernel {
                 } else {
                     shader!("lib/step.wgsl")
                 },
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
+                &reads,
                 rates(access.rates),
                 base.source(),
                 shader!("small.wgsl"),
@@ -557,11 +523,7 @@ impl Kernel {
                 keys,
                 cut,
                 base.sink(access),
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
+                &reads,
                 base.source(),
                 if policy == PolicyKind::Plain { "" } else { mark },
                 policy.mark(),
@@ -587,31 +549,12 @@ impl Kernel {
                 }
             },
             Kernel::Leave => &[places, shader!("matrix/leave.wgsl")],
-            Kernel::Observe { base, access } => &[
-                keys,
-                cut,
-                counters,
-                param(access),
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
-                base.source(),
-                sum_few,
-                shader!("observe.wgsl"),
-            ],
+            Kernel::Observe { base, access } => {
+                &[keys, cut, counters, param(access), &reads, base.source(), sum_few, shader!("observe.wgsl")]
+            }
             Kernel::Moved { access, .. } => &[counters, param(access), sum_few, shader!("moved.wgsl")],
             Kernel::Gather => &[shader!("gather.wgsl")],
-            Kernel::RowMoments { access } => &[
-                half,
-                grad(access),
-                limit(access),
-                clip(access),
-                skip(access.gradients.skips),
-                sum_few,
-                shader!("row_moments.wgsl"),
-            ],
+            Kernel::RowMoments { .. } => &[&reads, sum_few, shader!("row_moments.wgsl")],
             Kernel::Report => &[cut, counters, bracket, sum, totals, shader!("report.wgsl")],
         };
         let parts = [directives, shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());

@@ -1,6 +1,9 @@
 //! The loss curves as an SVG: what every step measured, faint, and its moving mean over it.
 
 use anyhow::{Result, anyhow};
+use plotters::coord::Shift;
+use plotters::coord::combinators::LogCoord;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use wgpu_optim::{Telemetry, TensorTelemetry};
@@ -52,27 +55,8 @@ fn draw_telemetry(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<
     let steps = all.iter().map(|point| point.0).fold(2.0, f64::max);
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
-    let mut chart = ChartBuilder::on(&root)
-        .caption(format!("Norms, {data}"), ("sans-serif", 22).into_font().color(&TEXT))
-        .margin(16)
-        .margin_right(28)
-        .x_label_area_size(48)
-        .y_label_area_size(72)
-        .build_cartesian_2d(0f64..steps, (low..high).log_scale())?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(TEXT)
-        .x_desc("step")
-        .y_desc("norm over all tensors (log scale)")
-        .x_labels(10)
-        .y_labels(8)
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| number(*y))
-        .label_style(("sans-serif", 15).into_font().color(&TEXT))
-        .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
-        .draw()?;
+    let mut chart =
+        frame(&root, &format!("Norms, {data}"), "norm over all tensors (log scale)", steps, (low, high))?;
     for (index, run) in runs.iter().enumerate() {
         for (which, (name, of)) in norms.iter().enumerate() {
             // Gradients thin, updates thick.
@@ -87,15 +71,7 @@ fn draw_telemetry(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
         }
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .margin(14)
-        .legend_area_size(34)
-        .background_style(WHITE.mix(0.9))
-        .border_style(GRID)
-        .label_font(("sans-serif", 16).into_font().color(&TEXT))
-        .draw()?;
+    legend(&mut chart)?;
     root.present()?;
     Ok(())
 }
@@ -106,27 +82,13 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
     let steps = runs.iter().map(|r| r.losses.len()).max().unwrap_or(0);
     let window = (steps / 25).max(1);
     let (low, high) = limits(runs);
-    let mut chart = ChartBuilder::on(&root)
-        .caption(format!("Training loss, {data}"), ("sans-serif", 22).into_font().color(&TEXT))
-        .margin(16)
-        .margin_right(28)
-        .x_label_area_size(48)
-        .y_label_area_size(72)
-        .build_cartesian_2d(0f64..steps.max(2) as f64, (low..high).log_scale())?;
-    chart
-        .configure_mesh()
-        .light_line_style(TRANSPARENT)
-        .bold_line_style(GRID)
-        .axis_style(TEXT)
-        .x_desc("step")
-        .y_desc("cross-entropy (log scale)")
-        .x_labels(10)
-        .y_labels(8)
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| number(*y))
-        .label_style(("sans-serif", 15).into_font().color(&TEXT))
-        .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
-        .draw()?;
+    let mut chart = frame(
+        &root,
+        &format!("Training loss, {data}"),
+        "cross-entropy (log scale)",
+        steps.max(2) as f64,
+        (low, high),
+    )?;
     for (index, run) in runs.iter().enumerate() {
         let losses: Vec<f64> = run.losses.iter().map(|&l| f64::from(l).clamp(low, high)).collect();
         let color = COLORS[index % COLORS.len()];
@@ -144,6 +106,49 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
             .label(format!("{}  ({:.2} % on the test set)", run.optimizer, 100.0 * run.accuracy()))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(3)));
     }
+    legend(&mut chart)?;
+    root.present()?;
+    Ok(())
+}
+
+type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, LogCoord<f64>>>;
+
+/// Caption, axes and grid: steps to the right, a logarithmic axis upwards.
+fn frame<'a, 'b>(
+    root: &'a DrawingArea<SVGBackend<'b>, Shift>,
+    caption: &str,
+    upwards: &str,
+    steps: f64,
+    (low, high): (f64, f64),
+) -> Result<Chart<'a, 'b>, Box<dyn std::error::Error>>
+where
+    'b: 'a,
+{
+    let mut chart = ChartBuilder::on(root)
+        .caption(caption, ("sans-serif", 22).into_font().color(&TEXT))
+        .margin(16)
+        .margin_right(28)
+        .x_label_area_size(48)
+        .y_label_area_size(72)
+        .build_cartesian_2d(0f64..steps, (low..high).log_scale())?;
+    chart
+        .configure_mesh()
+        .light_line_style(TRANSPARENT)
+        .bold_line_style(GRID)
+        .axis_style(TEXT)
+        .x_desc("step")
+        .y_desc(upwards)
+        .x_labels(10)
+        .y_labels(8)
+        .x_label_formatter(&|x| format!("{x:.0}"))
+        .y_label_formatter(&|y| number(*y))
+        .label_style(("sans-serif", 15).into_font().color(&TEXT))
+        .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
+        .draw()?;
+    Ok(chart)
+}
+
+fn legend<'b>(chart: &mut Chart<'_, 'b>) -> Result<(), Box<dyn std::error::Error>> {
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperRight)
@@ -153,7 +158,6 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
         .border_style(GRID)
         .label_font(("sans-serif", 16).into_font().color(&TEXT))
         .draw()?;
-    root.present()?;
     Ok(())
 }
 
