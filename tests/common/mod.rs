@@ -1,5 +1,5 @@
-//! The adapters that a test runs on: every Vulkan, Metal or DirectX 12 adapter that has the limits, or those whose name
-//! contains `WGPU_ADAPTER_NAME`. A missing adapter fails.
+//! The adapters that a test runs on: every Vulkan, Metal or DirectX 12 adapter that has the limits, or those of `WGPU_BACKEND`,
+//! or whose name contains `WGPU_ADAPTER_NAME`. A missing adapter fails.
 #![allow(dead_code)]
 
 use wgpu_optim::{Requirements, adapter, wgpu};
@@ -19,7 +19,7 @@ pub fn gpus() -> Vec<Gpu> {
 pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
     let instance = adapter::instance();
     let chosen = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
-    let backends = wgpu::Backends::PRIMARY;
+    let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
     let adapters = pollster::block_on(instance.enumerate_adapters(backends));
     let gpus: Vec<Gpu> = adapters
         .into_iter()

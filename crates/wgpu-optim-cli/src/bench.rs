@@ -30,7 +30,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with = "params")]
     tensors: Option<Shapes>,
     /// Recipes, by preset name, separated by commas; each with settings behind it, as in adamw+clip+skip: clip (the norm),
-    /// limit (the values), skip (what is not finite), scaler, observe (telemetry of every step), accumulate (two micro-batches), f16, bf16.
+    /// limit (the values), skip (what is not finite), scaler, observe (telemetry of every step, observe50 of every fiftieth), accumulate (two micro-batches), f16, bf16.
     #[arg(
         long,
         value_delimiter = ',',
@@ -152,10 +152,13 @@ fn groups(name: &str) -> Result<ParamGroups> {
             "limit" => groups.with_max_grad_value(1.0),
             "skip" => groups.with_non_finite(NonFinite::Skip),
             "scaler" => groups.with_grad_scaler(GradScaler { interval: 1 << 20, ..GradScaler::default() }),
-            "observe" => groups.with_telemetry(1),
             "accumulate" => groups.with_accumulation(2),
             "f16" => groups.with_precision(Precision::F16),
             "bf16" => groups.with_precision(Precision::Bf16),
+            other if other.starts_with("observe") => {
+                let every = &other["observe".len()..];
+                groups.with_telemetry(if every.is_empty() { 1 } else { every.parse()? })
+            }
             other => bail!(
                 "--recipes: `{name}`: there is no setting `{other}`, only clip, limit, skip, scaler, observe, accumulate, f16 and bf16"
             ),

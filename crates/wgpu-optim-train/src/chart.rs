@@ -148,7 +148,7 @@ where
     Ok(chart)
 }
 
-fn legend<'b>(chart: &mut Chart<'_, 'b>) -> Result<(), Box<dyn std::error::Error>> {
+fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), Box<dyn std::error::Error>> {
     chart
         .configure_series_labels()
         .position(SeriesLabelPosition::UpperRight)
