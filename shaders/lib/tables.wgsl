@@ -76,7 +76,9 @@ struct Row {
     skips: u32,             // 1 where a gradient that is not finite skips the step
     growth: f32,            // of the scale of the loss
     backoff: f32,
-    @size(148) growth_interval: u32,    // 0 for a scale that stays
+    growth_interval: u32,   // 0 for a scale that stays
+    // A row is as long as the alignment of a dynamic offset. Not by @size: OpenGL does not know it.
+    unused: array<vec4<u32>, 9>,
 }
 
 // A place in the order of selection: behind the keys above `key`, and those at `key` with an index below `limit`.

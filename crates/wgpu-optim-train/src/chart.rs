@@ -71,7 +71,7 @@ fn draw_telemetry(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
         }
     }
-    legend(&mut chart)?;
+    legend(&mut chart, SeriesLabelPosition::LowerLeft)?;
     root.present()?;
     Ok(())
 }
@@ -106,7 +106,7 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
             .label(format!("{}  ({:.2} % on the test set)", run.optimizer, 100.0 * run.accuracy()))
             .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(3)));
     }
-    legend(&mut chart)?;
+    legend(&mut chart, SeriesLabelPosition::UpperRight)?;
     root.present()?;
     Ok(())
 }
@@ -148,10 +148,13 @@ where
     Ok(chart)
 }
 
-fn legend<'a, 'b: 'a>(chart: &mut Chart<'a, 'b>) -> Result<(), Box<dyn std::error::Error>> {
+fn legend<'a, 'b: 'a>(
+    chart: &mut Chart<'a, 'b>,
+    position: SeriesLabelPosition,
+) -> Result<(), Box<dyn std::error::Error>> {
     chart
         .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
+        .position(position)
         .margin(14)
         .legend_area_size(34)
         .background_style(WHITE.mix(0.9))
