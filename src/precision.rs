@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// How parameters and gradients are stored. Below f32 the optimizer keeps *masters*, the parameters in f32, steps those, and
 /// rounds them to the nearest, ties to even, into the parameters.
 ///
-/// The kernels convert with integers, so that both formats work on every adapter, browsers included, and round alike; where a
+/// The kernels convert with integers, so that both formats need no feature of the adapter, and round alike; where a
 /// device has `SHADER_F16`, the caller's own kernels can read `array<f16>`. bf16 lies in the upper halves of f32s, two to a
 /// word, the first one below.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]

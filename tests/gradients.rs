@@ -540,9 +540,10 @@ fn what_is_off_costs_nothing_and_what_is_on_one_pass() {
         let observed = cost(plain().with_telemetry(100));
         assert_eq!((observed.0, observed.1), (off.0, off.1));
         assert!((observed.2 - off.2 - 4.0).abs() < 0.01);
-        // Reads two bytes less of each gradient, and writes the rounded parameters behind the masters.
+        // Reads two bytes less of each gradient, twice under Cautious; and reads masters, and writes two bytes.
         let half = cost(plain().with_precision(Precision::Bf16));
-        assert!((half.1 - off.1 - 6.0).abs() <= 2.5, "{name}: {half:?}, {off:?}");
+        let more = if name == "cautious-adamw" { 2.0 } else { 4.0 };
+        assert!((half.1 - off.1 - more).abs() < 0.05, "{name}: {half:?}, {off:?}");
         assert_eq!(half.2 - off.2, 0.0);
         let several = cost(plain().with_accumulation(8));
         assert_eq!((several.0, several.1), (off.0, off.1));

@@ -42,7 +42,7 @@ impl GpuOptimizer {
         encoder.copy_buffer_to_buffer(observations, first, &staging, TENSORS_HEADER, records);
 
         // In the caller's order, with what the GPU does not say.
-        let mut blank: Vec<(usize, bool, TensorTelemetry)> = Vec::new();
+        let mut blank: Vec<(usize, bool, u64, TensorTelemetry)> = Vec::new();
         for &tensor in self.plan.order.iter().filter(|&&tensor| present[tensor]) {
             let known = &self.plan.tensors[tensor];
             let policy = self.plan.classes[self.plan.blocks[known.block].class].policy;
@@ -61,7 +61,9 @@ impl GpuOptimizer {
                 non_finite: 0,
             };
             let counts = selects || policy == PolicyKind::Cautious;
-            blank.push((tensor, counts, telemetry));
+            // Approximate selection may select fewer than K, and has a threshold all the same.
+            let least = if policy == PolicyKind::MgupApproximate { 0 } else { known.k };
+            blank.push((tensor, counts, least, telemetry));
         }
         let (step, guarded) = (self.recorded + 1, self.plan.gradients.guarded);
         let fails = self.groups.non_finite() == NonFinite::Error;
@@ -69,14 +71,6 @@ impl GpuOptimizer {
             true => self.plan.tensors.iter().map(|tensor| tensor.spec.name.clone()).collect(),
             false => Vec::new(),
         };
-        let approximate: Vec<_> = self
-            .plan
-            .tensors
-            .iter()
-            .map(|tensor| {
-                self.plan.classes[self.plan.blocks[tensor.block].class].policy == PolicyKind::MgupApproximate
-            })
-            .collect();
         let (reported, mailbox, mapped) = (self.reported.clone(), self.mailbox.clone(), staging.clone());
         encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
             let failed =
@@ -91,17 +85,13 @@ impl GpuOptimizer {
                 if fails && header.skipped > before {
                     return Err(header.error(&names));
                 }
-                let tensors = blank.into_iter().map(|(tensor, counts, known)| {
+                let tensors = blank.into_iter().map(|(tensor, counts, least, known)| {
                     let [gradient, update, positive, non_finite, selected, threshold, missed, candidates] =
                         records[tensor];
                     TensorTelemetry {
                         selected: if counts { selected.into() } else { 0 },
-                        // Approximate selection may select fewer than K.
-                        threshold: score_of(threshold).filter(|_| {
-                            known.k > 0
-                                && header.skip == 0
-                                && (approximate[tensor] || u64::from(selected) >= known.k)
-                        }),
+                        threshold: score_of(threshold)
+                            .filter(|_| known.k > 0 && header.skip == 0 && u64::from(selected) >= least),
                         candidates: if known.k > 0 { candidates.into() } else { 0 },
                         missed: known.k > 0 && missed == 1,
                         alignment: positive as f32 / known.numel as f32,

@@ -5,12 +5,13 @@ use crate::kernel::{Kernel, Measured};
 
 pub(super) fn norm(writer: &mut Writer<'_>) {
     let kernel = Kernel::Norm { base: writer.base(), access: writer.access(), of: Measured::Gradients };
-    writer.per_page(kernel, Over::Chunks, bytes);
+    let grad = writer.grad_bytes();
+    writer.per_page(kernel, Over::Chunks, |share| bytes(grad, share));
 }
 
-/// Of a pass that sums squares.
-pub(super) fn bytes(share: Share) -> u64 {
-    4 * share.numel + 4 * share.chunks
+/// Of a pass that sums squares of values of so many bytes each.
+pub(super) fn bytes(each: u64, share: Share) -> u64 {
+    each * share.numel + 4 * share.chunks
 }
 
 pub(super) fn guard(writer: &mut Writer<'_>) {

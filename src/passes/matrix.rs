@@ -29,8 +29,11 @@ pub(super) fn step(writer: &mut Writer<'_>) {
 
 fn directions(writer: &mut Writer<'_>) {
     let (base, access, policy) = (writer.base(), writer.access(), writer.policy());
+    let grad = writer.grad_bytes();
     if base == BaseKind::Adago {
-        writer.per_page(Kernel::Norm { base, access, of: Measured::Clipped }, Over::Chunks, guard::bytes);
+        writer.per_page(Kernel::Norm { base, access, of: Measured::Clipped }, Over::Chunks, |share| {
+            guard::bytes(grad, share)
+        });
         writer.last_grid().norms = writer.plan.matrix_norms[1];
     }
     match policy {
@@ -40,7 +43,9 @@ fn directions(writer: &mut Writer<'_>) {
     }
     // Reads g and the momentum; writes the momentum, the direction and the mask.
     let bytes = |share: Share| {
-        16 * share.numel + policy.bits_bytes(base) * share.chunks + (select::CANDIDATE + 8) * share.candidates
+        (12 + grad) * share.numel
+            + policy.bits_bytes(base) * share.chunks
+            + (select::CANDIDATE + 8) * share.candidates
     };
     let kernel = match policy {
         PolicyKind::Mgup => Kernel::StreamExact { base, access },
@@ -61,7 +66,7 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
     let Matrices { shape, steps } = class.matrices.expect("a matrix base has matrices");
     let access = Access { vectorized: true, gradients: Gradients::default(), rates: false };
     let norm = Kernel::Norm { base, access, of: Measured::Directions };
-    writer.per_page(norm, Over::Chunks, guard::bytes);
+    writer.per_page(norm, Over::Chunks, |share| guard::bytes(4, share));
     writer.last().operands = Operands::Workspaces([0, 1, 2]);
     writer.last_grid().norms = writer.plan.matrix_norms[0];
 

@@ -170,7 +170,8 @@ fn step(writer: &mut Writer<'_>) {
     }
     if writer.base() == BaseKind::AdamwRows {
         let kernel = Kernel::RowMoments { access: writer.access() };
-        writer.per_page(kernel, Over::Chunks, guard::bytes);
+        let grad = writer.grad_bytes();
+        writer.per_page(kernel, Over::Chunks, |share| guard::bytes(grad, share));
     }
     match writer.policy() {
         PolicyKind::Cautious => score::mask(writer),
@@ -302,6 +303,11 @@ impl Writer<'_> {
         let [x, z, _] = Schedule::workgroups(workgroups as u32, self.workgroups);
         let last = self.last();
         (last.operands, last.workgroups) = (Operands::Workspaces(workspaces), [x, count, z]);
+    }
+
+    /// Bytes of a gradient, as steps read it.
+    fn grad_bytes(&self) -> u64 {
+        self.plan.gradients.format.bytes()
     }
 
     fn last(&mut self) -> &mut Dispatch {

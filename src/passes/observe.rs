@@ -6,9 +6,10 @@ use crate::kernel::Kernel;
 pub(super) fn before(writer: &mut Writer<'_>) {
     let (base, access) = (writer.base(), writer.access());
     // Reads θ, g and the state; writes the copy.
-    let words = 3 + base.states();
+    let words = 2 + base.states();
+    let grad = writer.grad_bytes();
     let kernel = Kernel::Observe { base, access };
-    writer.per_page(kernel, Over::Chunks, |share| 4 * words * share.numel + 12 * share.chunks);
+    writer.per_page(kernel, Over::Chunks, |share| (4 * words + grad) * share.numel + 12 * share.chunks);
     over_tensors(writer);
 }
 

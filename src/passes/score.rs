@@ -7,7 +7,7 @@ use crate::plan::WORKGROUP;
 pub(super) fn mask(writer: &mut Writer<'_>) {
     let (base, access, bits) = (writer.base(), writer.access(), writer.policy().bits_bytes(writer.base()));
     writer.per_tensor(Kernel::Prepare, 1.0 / WORKGROUP as f64, 0, 0);
-    let words = 1 + base.states(); // reads g and the state
+    let each = writer.grad_bytes() + 4 * base.states(); // reads g and the state
     let kernel = Kernel::ScoreMask { base, access };
-    writer.per_page(kernel, Over::Chunks, |share| 4 * words * share.numel + bits * share.chunks);
+    writer.per_page(kernel, Over::Chunks, |share| each * share.numel + bits * share.chunks);
 }

@@ -14,9 +14,10 @@ const ROUNDS: usize = 6;
 /// Before the stream: the ends of the bracket.
 pub(super) fn sample(writer: &mut Writer<'_>) {
     let (base, access, bounds) = (writer.base(), writer.access(), writer.policy().bounds());
-    let words = 2 + base.states(); // reads g and the state; writes the keys
+    let words = 1 + base.states(); // reads g and the state; writes the keys
+    let grad = writer.grad_bytes();
     let kernel = Kernel::Sample { base, access };
-    writer.per_page(kernel, Over::Pieces, |share| 4 * words * share.sampled);
+    writer.per_page(kernel, Over::Pieces, |share| (4 * words + grad) * share.sampled);
     // Reads the keys for two more digits and for the ties.
     let keys = 3 * 4 * writer.sampled();
     writer.per_tensor(Kernel::RankSample, bounds as f64, bounds * 8 * BINS, bounds * keys);

@@ -6,7 +6,8 @@ use crate::plan::PolicyKind;
 
 pub(super) fn stream(writer: &mut Writer<'_>) {
     let (base, access, policy) = (writer.base(), writer.access(), writer.policy());
-    let words = 3 + 2 * base.states(); // reads θ, g and the state; writes θ and the state
+    let words = 2 + 2 * base.states(); // reads θ and the state; writes both
+    let grad = writer.grad_bytes();
     let kernel = match policy {
         PolicyKind::Mgup => Kernel::StreamExact { base, access },
         PolicyKind::MgupSmall => Kernel::Small { base, access },
@@ -14,7 +15,7 @@ pub(super) fn stream(writer: &mut Writer<'_>) {
     };
     let bytes = |share: Share| {
         // Writes the candidates, and counts them.
-        4 * words * share.numel
+        (4 * words + grad) * share.numel
             + policy.bits_bytes(base) * share.chunks
             + (select::CANDIDATE + 8) * share.candidates
     };
