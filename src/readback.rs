@@ -39,8 +39,10 @@ pub(crate) fn read(
             Some(Err(e)) => return Err(failed(e.to_string())),
             None => return Err(failed("the device went away".to_owned())),
         }
-        let view = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?;
-        Ok(view.to_vec())
+        let bytes = staging.get_mapped_range(..).map_err(|e| failed(e.to_string()))?.to_vec();
+        // A browser frees a buffer that was merely dropped when it next collects garbage.
+        staging.destroy();
+        Ok(bytes)
     }
 }
 

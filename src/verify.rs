@@ -138,6 +138,9 @@ impl Runner {
             Some(last) => last.sibling(&specs, groups).await?,
             None => GpuOptimizer::new(&self.device, &self.queue, &specs, groups).await?,
         };
+        if let Some(last) = self.last.take() {
+            last.destroy();
+        }
         follow(&self.device, case, &specs[0], self.last.insert(made)).await
     }
 }

@@ -1,5 +1,6 @@
 //! Buffers, bind groups and pipelines of an optimizer.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use encase::ShaderType;
@@ -68,14 +69,17 @@ impl GpuOptimizer {
     ) -> Self {
         let storage = wgpu::BufferUsages::STORAGE;
         let copies = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let buffers = RefCell::new(Vec::new());
         // wgpu clears new buffers: state begins at zero.
         let buffer = |what: &str, size: u64, usage| {
-            device.create_buffer(&wgpu::BufferDescriptor {
+            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some(&format!("wgpu-optim.{what}")),
                 size: size.max(4),
                 usage,
                 mapped_at_creation: false,
-            })
+            });
+            buffers.borrow_mut().push(buffer.clone());
+            buffer
         };
         let filled = |what: &str, bytes: &[u8], usage: wgpu::BufferUsages| {
             let buffer = buffer(what, bytes.len() as u64, usage | copies);
@@ -177,6 +181,7 @@ impl GpuOptimizer {
         // When tensors are resized, a grid for each of their parts.
         let slot_bytes = STRIDE * rows.max(5) as u64 + table_bytes;
         let ring = Ring::new(device, slot_bytes, table_bytes.max(STRIDE * ROWS as u64));
+        buffers.borrow_mut().push(ring.buffer.clone());
 
         let group = |what: &str, layout: &wgpu::BindGroupLayout, resources: &[wgpu::BindingResource<'_>]| {
             let entries: Vec<_> = resources
@@ -278,6 +283,7 @@ impl GpuOptimizer {
         Self {
             device: device.clone(),
             queue: queue.clone(),
+            buffers: buffers.into_inner(),
             steps: vec![0; plan.tensors.len()],
             // In arenas both are zero.
             has_master: Arc::new(

@@ -46,6 +46,8 @@ pub struct GpuOptimizer {
     schedule: Schedule,
     kernels: Kernels,
     ring: Ring,
+    /// All of its buffers, those included that only bind groups name.
+    buffers: Vec<wgpu::Buffer>,
     /// Parameter and gradient buffers of each block, where the optimizer owns them.
     arenas: Vec<[wgpu::Buffer; 2]>,
     /// State buffers of each block.
@@ -194,13 +196,18 @@ impl GpuOptimizer {
     }
 
     /// Another optimizer on the same device, made for buffers in the same way, for other tensors or groups. It shares the
-    /// pipelines that are compiled already.
+    /// pipelines that are compiled already. The future does not borrow this one, which may go on stepping.
     ///
     /// # Errors
     /// As for [`new`](Self::new).
-    pub async fn sibling(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self, Error> {
-        let (groups, kernels) = (groups.into(), Some(&self.kernels));
-        Self::build(&self.device, &self.queue, specs, groups, self.plan.ownership, kernels).await
+    pub fn sibling<G: Into<ParamGroups>>(
+        &self,
+        specs: &[TensorSpec],
+        groups: G,
+    ) -> impl Future<Output = Result<Self, Error>> + use<G> {
+        let (device, queue, kernels) = (self.device.clone(), self.queue.clone(), self.kernels.clone());
+        let (specs, groups, ownership) = (specs.to_vec(), groups.into(), self.plan.ownership);
+        async move { Self::build(&device, &queue, &specs, groups, ownership, Some(&kernels)).await }
     }
 
     /// [`new`](Self::new), blocking. Not on the web.
@@ -257,6 +264,14 @@ impl GpuOptimizer {
     ) -> Result<Self, Error> {
         pollster::block_on(self.sibling(specs, groups))
     }
+
+    /// Frees its memory on the GPU as soon as what was submitted is done, also where a clone of a buffer is still held; what was
+    /// recorded and not submitted can no longer be. Dropping it frees what nothing refers to; in a browser, when garbage is next
+    /// collected.
+    pub fn destroy(self) {
+        self.buffers.iter().for_each(wgpu::Buffer::destroy);
+    }
+
     /// How everything lies in memory.
     pub fn plan(&self) -> &Plan {
         &self.plan

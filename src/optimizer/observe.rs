@@ -105,6 +105,7 @@ impl GpuOptimizer {
                 Ok(Telemetry { step, guarded, tensors: tensors.collect() })
             };
             mailbox.put(read());
+            mapped.destroy();
         });
     }
 }

@@ -1,0 +1,33 @@
+//! Writes the JavaScript and TypeScript side of a module that was compiled to wasm.
+//!
+//! In place of the `wasm-bindgen` command, whose version must be that of the library to the last digit: Cargo.lock sees to that.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Parser;
+use wasm_bindgen_cli_support::Bindgen;
+
+#[derive(Parser)]
+#[command(about = "Writes the JavaScript and TypeScript side of a module that was compiled to wasm")]
+struct Args {
+    /// The module, as cargo built it.
+    module: PathBuf,
+    /// A folder for NAME.js, NAME.d.ts and NAME_bg.wasm.
+    #[arg(long)]
+    out: PathBuf,
+    /// What the files are called.
+    #[arg(long, default_value = "wgpu_optim")]
+    name: String,
+}
+
+fn main() -> Result<()> {
+    let Args { module, out, name } = Args::parse();
+    Bindgen::new()
+        .input_path(module)
+        .out_name(&name)
+        .web(true)?
+        .omit_default_module_path(false)
+        .typescript(true)
+        .generate(out)
+}

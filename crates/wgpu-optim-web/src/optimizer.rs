@@ -1,0 +1,378 @@
+//! [`GpuOptimizer`] as a page has it.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use js_sys::Promise;
+use wasm_bindgen::prelude::*;
+use wasm_bindgen_futures::JsFuture;
+use wgpu_optim::{Error, GpuOptimizer as Core, Guarded, Selected, Telemetry, TensorTelemetry};
+
+use crate::gpu::Gpu;
+use crate::js;
+use crate::options::{self, OptimizerOptions};
+
+/// Optimizer steps on the GPU: parameters, gradients and state lie in buffers of its own, which the page reads, writes and
+/// binds in shaders of its own.
+#[wasm_bindgen]
+pub struct GpuOptimizer {
+    gpu: Gpu,
+    held: Rc<Held>,
+}
+
+/// An optimizer, until it is disposed.
+struct Held(RefCell<Option<Core>>);
+
+#[wasm_bindgen]
+impl GpuOptimizer {
+    /// Opens a GPU and makes an optimizer on it. For more than one on a device, see `Gpu`.
+    ///
+    /// # Errors
+    /// As for `Gpu.open`; for tensors, recipes and settings that make no sense, naming the field; if memory does not suffice.
+    pub async fn create(
+        #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: JsValue,
+    ) -> Result<GpuOptimizer, JsError> {
+        Self::on(Gpu::open(JsValue::UNDEFINED).await?, &options).await
+    }
+
+    /// Another optimizer on the same device, at zero, which shares the pipelines that are compiled already.
+    ///
+    /// # Errors
+    /// As for `create`.
+    #[wasm_bindgen(unchecked_return_type = "Promise<GpuOptimizer>")]
+    pub fn sibling(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: &JsValue,
+    ) -> Promise {
+        let gpu = self.gpu.clone();
+        let begun = options::parse("options", options).and_then(|options: OptimizerOptions| {
+            let groups = options.groups()?;
+            self.with(|core| Ok(core.sibling(&options.specs(), groups)))
+        });
+        js::promise(begun.map(|sibling| async move { Ok(Self::hold(gpu, sibling.await?)) }))
+    }
+
+    /// The GPU that it runs on.
+    #[wasm_bindgen(getter)]
+    pub fn gpu(&self) -> Gpu {
+        self.gpu.clone()
+    }
+
+    /// Its device.
+    #[wasm_bindgen(getter, unchecked_return_type = "GPUDevice")]
+    pub fn device(&self) -> JsValue {
+        self.gpu.device()
+    }
+
+    /// Takes a step from the gradients that lie in its buffers by then: what the page has submitted before comes first, what
+    /// it submits after this call comes after. The promise is kept when the step is submitted, which is at once, unless
+    /// some hundred steps wait for the GPU.
+    ///
+    /// With `accumulation` it takes a micro-batch, and with the last one of them the step.
+    #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
+    pub fn step(&self) -> Promise {
+        match self.try_step() {
+            Ok(true) => return Promise::resolve(&JsValue::UNDEFINED),
+            Err(error) => return Promise::reject(&error.into()),
+            Ok(false) => {}
+        }
+        let this = Self { gpu: self.gpu.clone(), held: self.held.clone() };
+        wasm_bindgen_futures::future_to_promise(async move {
+            while !this.try_step()? {
+                let queue = this.gpu.queue.as_webgpu().expect("the backend is WebGPU");
+                JsFuture::from(queue.on_submitted_work_done()).await?;
+            }
+            Ok(JsValue::UNDEFINED)
+        })
+    }
+
+    /// The range of a buffer where a parameter lies.
+    ///
+    /// # Errors
+    /// If no tensor has this name.
+    #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
+    pub fn param(&self, tensor: &str) -> Result<JsValue, JsError> {
+        self.with(|core| Ok(js::slice(core.param(tensor)?)))
+    }
+
+    /// The range of a buffer where its gradient lies.
+    ///
+    /// # Errors
+    /// If no tensor has this name.
+    #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
+    pub fn grad(&self, tensor: &str) -> Result<JsValue, JsError> {
+        self.with(|core| Ok(js::slice(core.grad(tensor)?)))
+    }
+
+    /// The range of a buffer where a state of a tensor lies.
+    ///
+    /// # Errors
+    /// If no tensor or state has this name.
+    #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
+    pub fn state(&self, tensor: &str, state: &str) -> Result<JsValue, JsError> {
+        self.with(|core| Ok(js::slice(core.state(tensor, state)?)))
+    }
+
+    /// The names of a tensor's states.
+    ///
+    /// # Errors
+    /// If no tensor has this name.
+    #[wasm_bindgen(js_name = stateNames)]
+    pub fn state_names(&self, tensor: &str) -> Result<Vec<String>, JsError> {
+        self.with(|core| Ok(core.state_names(tensor)?.map(str::to_owned).collect()))
+    }
+
+    /// The range of a buffer where the factors of a tensor's components lie: they multiply its learning rate.
+    ///
+    /// # Errors
+    /// If no tensor has this name, or it has no components.
+    #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
+    pub fn rates(&self, tensor: &str) -> Result<JsValue, JsError> {
+        self.with(|core| Ok(js::slice(core.rates(tensor)?)))
+    }
+
+    /// The range of a buffer that holds what the next loss is to be multiplied by: a float, 1 without a `gradScaler`.
+    ///
+    /// # Errors
+    /// If the optimizer was disposed.
+    #[wasm_bindgen(js_name = lossScale, unchecked_return_type = "TensorSlice")]
+    pub fn loss_scale(&self) -> Result<JsValue, JsError> {
+        self.with(|core| Ok(js::slice(core.loss_scale())))
+    }
+
+    /// Writes a parameter.
+    ///
+    /// # Errors
+    /// If no tensor has this name, or another number of values.
+    #[wasm_bindgen(js_name = writeParam)]
+    pub fn write_param(&self, tensor: &str, values: &[f32]) -> Result<(), JsError> {
+        self.with(|core| Ok(core.write_param(tensor, values)?))
+    }
+
+    /// Writes a gradient.
+    ///
+    /// # Errors
+    /// If no tensor has this name, or another number of values.
+    #[wasm_bindgen(js_name = writeGrad)]
+    pub fn write_grad(&self, tensor: &str, values: &[f32]) -> Result<(), JsError> {
+        self.with(|core| Ok(core.write_grad(tensor, values)?))
+    }
+
+    /// Writes a state.
+    ///
+    /// # Errors
+    /// If no tensor or state has this name, or another number of values.
+    #[wasm_bindgen(js_name = writeState)]
+    pub fn write_state(&self, tensor: &str, state: &str, values: &[f32]) -> Result<(), JsError> {
+        self.with(|core| Ok(core.write_state(tensor, state, values)?))
+    }
+
+    /// Writes the factors of a tensor's components.
+    ///
+    /// # Errors
+    /// If no tensor has this name, another number of components, or none; if a factor is negative or not finite.
+    #[wasm_bindgen(js_name = writeRates)]
+    pub fn write_rates(&self, tensor: &str, factors: &[f32]) -> Result<(), JsError> {
+        self.with(|core| Ok(core.write_rates(tensor, factors)?))
+    }
+
+    /// Reads a parameter, as it is when this is called.
+    #[wasm_bindgen(js_name = readParam, unchecked_return_type = "Promise<Float32Array>")]
+    pub fn read_param(&self, tensor: &str) -> Promise {
+        js::promise(self.with(|core| Ok(js::floats(core.read_param(tensor)?))))
+    }
+
+    /// Reads a state, as it is when this is called.
+    #[wasm_bindgen(js_name = readState, unchecked_return_type = "Promise<Float32Array>")]
+    pub fn read_state(&self, tensor: &str, state: &str) -> Promise {
+        js::promise(self.with(|core| Ok(js::floats(core.read_state(tensor, state)?))))
+    }
+
+    /// Reads what selection did to a tensor in the last step.
+    #[wasm_bindgen(js_name = readSelected, unchecked_return_type = "Promise<Selected>")]
+    pub fn read_selected(&self, tensor: &str) -> Promise {
+        let begun = self.with(|core| Ok(core.read_selected(tensor)?));
+        js::promise(begun.map(|read| async move { Ok(selected(read.await?)) }))
+    }
+
+    /// Reads what the guard of the last step found. The optimizer needs a `maxGradNorm`, `gradScaler` or `nonFinite`. With
+    /// `nonFinite: "error"`, steps that were skipped since this was last read are an error.
+    #[wasm_bindgen(js_name = readGuarded, unchecked_return_type = "Promise<Guarded>")]
+    pub fn read_guarded(&self) -> Promise {
+        let begun = self.with(|core| Ok(core.read_guarded()?));
+        js::promise(begun.map(|read| async move { Ok(guarded(read.await?)) }))
+    }
+
+    /// The oldest observed step that was not fetched yet, if one has arrived. See `telemetry` of `OptimizerOptions`.
+    ///
+    /// # Errors
+    /// If it could not be read; with `nonFinite: "error"`, if steps were skipped.
+    #[wasm_bindgen(js_name = takeTelemetry, unchecked_return_type = "Telemetry | undefined")]
+    pub fn take_telemetry(&self) -> Result<JsValue, JsError> {
+        self.with(|core| Ok(core.take_telemetry().transpose()?.map_or(JsValue::UNDEFINED, telemetry)))
+    }
+
+    /// Sets all gradients to zero.
+    ///
+    /// # Errors
+    /// If the optimizer was disposed or the GPU lost.
+    #[wasm_bindgen(js_name = zeroGrad)]
+    pub fn zero_grad(&self) -> Result<(), JsError> {
+        self.with(|core| {
+            let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
+            core.zero_grad(&mut encoder)?;
+            self.gpu.queue.submit([encoder.finish()]);
+            Ok(())
+        })
+    }
+
+    /// The learning rate of a group in the next step, schedule included.
+    ///
+    /// # Errors
+    /// If there is no such group.
+    pub fn lr(&self, group: Option<usize>) -> Result<f64, JsError> {
+        self.with(|core| Ok(core.lr(group.unwrap_or(0))?))
+    }
+
+    /// Sets the learning rate of a group, or of all of them, from the next step on. A schedule multiplies it.
+    ///
+    /// # Errors
+    /// If it is negative or not finite, or there is no such group.
+    #[wasm_bindgen(js_name = setLr)]
+    pub fn set_lr(&self, lr: f64, group: Option<usize>) -> Result<(), JsError> {
+        self.with(|core| {
+            match group {
+                Some(group) => core.set_group_lr(group, lr)?,
+                None => core.set_lr(lr)?,
+            }
+            Ok(())
+        })
+    }
+
+    /// Steps that were taken, those included that the GPU skipped.
+    ///
+    /// # Errors
+    /// If the optimizer was disposed.
+    #[wasm_bindgen(getter)]
+    pub fn steps(&self) -> Result<f64, JsError> {
+        self.with(|core| Ok(core.recorded_steps() as f64))
+    }
+
+    /// Sets the steps that were taken, for bias corrections and schedules, as when going on from state that was written.
+    ///
+    /// # Errors
+    /// If the optimizer was disposed.
+    #[wasm_bindgen(js_name = setSteps)]
+    pub fn set_steps(&self, steps: u32) -> Result<(), JsError> {
+        self.with(|core| {
+            core.set_steps(steps.into());
+            core.set_recorded_steps(steps.into());
+            Ok(())
+        })
+    }
+
+    /// The bytes of all buffers, and the dispatches of a step.
+    ///
+    /// # Errors
+    /// If the optimizer was disposed.
+    #[wasm_bindgen(getter, unchecked_return_type = "Cost")]
+    pub fn cost(&self) -> Result<JsValue, JsError> {
+        self.with(|core| {
+            Ok(js::object([
+                ("bytes", (core.plan().memory() as f64).into()),
+                ("dispatches", core.schedule().dispatches.len().into()),
+            ]))
+        })
+    }
+
+    /// Frees its memory on the GPU. Its slices cannot be used any more; disposing of it again does nothing.
+    pub fn dispose(&self) {
+        self.held.dispose();
+    }
+}
+
+impl GpuOptimizer {
+    pub(crate) async fn on(gpu: Gpu, options: &JsValue) -> Result<Self, JsError> {
+        gpu.check()?;
+        let options: OptimizerOptions = options::parse("options", options)?;
+        let core = Core::new(&gpu.device, &gpu.queue, &options.specs(), options.groups()?).await?;
+        Ok(Self::hold(gpu, core))
+    }
+
+    fn hold(gpu: Gpu, core: Core) -> Self {
+        Self { gpu, held: Rc::new(Held(RefCell::new(Some(core)))) }
+    }
+
+    /// Whether a step could be submitted, or the GPU has to come after first.
+    fn try_step(&self) -> Result<bool, JsError> {
+        self.with(|core| match core.step() {
+            Ok(_) => Ok(true),
+            Err(Error::RingFull { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        })
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Core) -> Result<T, JsError>) -> Result<T, JsError> {
+        self.gpu.check()?;
+        match self.held.0.borrow_mut().as_mut() {
+            Some(core) => act(core),
+            None => Err(JsError::new("this optimizer was disposed of")),
+        }
+    }
+}
+
+impl Held {
+    fn dispose(&self) {
+        if let Some(core) = self.0.take() {
+            core.destroy();
+        }
+    }
+}
+
+/// Also where the page disposes by `using`, or forgets to.
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.dispose();
+    }
+}
+
+fn selected(found: Selected) -> JsValue {
+    js::object([
+        ("k", (found.k as f64).into()),
+        ("count", (found.count as f64).into()),
+        ("candidates", (found.candidates as f64).into()),
+        ("missed", found.missed.into()),
+    ])
+}
+
+fn guarded(found: Guarded) -> JsValue {
+    js::object([
+        ("gradNorm", found.grad_norm.into()),
+        ("lossScale", found.loss_scale.into()),
+        ("skipped", found.skipped.into()),
+        ("skippedSteps", (found.skipped_steps as f64).into()),
+    ])
+}
+
+fn telemetry(found: Telemetry) -> JsValue {
+    let tensor = |tensor: TensorTelemetry| {
+        js::object([
+            ("name", tensor.name.into()),
+            ("numel", (tensor.numel as f64).into()),
+            ("k", (tensor.k as f64).into()),
+            ("selected", (tensor.selected as f64).into()),
+            ("threshold", tensor.threshold.map_or(JsValue::UNDEFINED, Into::into)),
+            ("candidates", (tensor.candidates as f64).into()),
+            ("missed", tensor.missed.into()),
+            ("alignment", tensor.alignment.into()),
+            ("gradNorm", tensor.grad_norm.into()),
+            ("updateNorm", tensor.update_norm.into()),
+            ("nonFinite", (tensor.non_finite as f64).into()),
+        ])
+    };
+    js::object([
+        ("step", (found.step as f64).into()),
+        ("guarded", found.guarded.map_or(JsValue::UNDEFINED, guarded)),
+        ("tensors", js::array(found.tensors.into_iter().map(tensor))),
+    ])
+}

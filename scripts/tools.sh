@@ -1,0 +1,37 @@
+# Makes sure that what the browser's part is built and tested with is there. Sourced by the other scripts.
+. scripts/adapter.sh
+
+ensure_wasm_target() {
+    # Where Rust does not come from rustup, the target may be there all the same.
+    [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ] && return 0
+    rustup target add wasm32-unknown-unknown
+}
+
+ensure_node() {
+    if command -v npm >/dev/null 2>&1; then return 0; fi
+    if command -v apt-get >/dev/null 2>&1; then
+        echo "Node.js is missing: installing it (nodejs npm)." >&2
+        apt_install nodejs npm >&2 && return 0
+    fi
+    echo "Node.js is missing: install version 20 or newer from https://nodejs.org" >&2
+    return 1
+}
+
+# Sets CHROMIUM to a browser with WebGPU.
+ensure_chromium() {
+    local name
+    for name in "${CHROMIUM:-}" chromium chromium-browser google-chrome google-chrome-stable \
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome" \
+        "/c/Program Files/Google/Chrome/Application/chrome.exe"; do
+        if [ -n "$name" ] && CHROMIUM=$(command -v "$name"); then
+            export CHROMIUM
+            return 0
+        fi
+    done
+    if command -v apt-get >/dev/null 2>&1; then
+        echo "Chromium is missing: installing it (chromium)." >&2
+        apt_install chromium >&2 && CHROMIUM=$(command -v chromium) && export CHROMIUM && return 0
+    fi
+    echo "Chromium is missing: install Chromium or Chrome, or name one in CHROMIUM" >&2
+    return 1
+}

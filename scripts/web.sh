@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Builds the npm package of crates/wgpu-optim-web and the demo page around it, as static files: target/web/package, target/web/demo.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/tools.sh
+ensure_cargo
+ensure_wasm_target
+ensure_node
+
+web=crates/wgpu-optim-web
+built=${CARGO_TARGET_DIR:-target}
+out=$built/web
+echo "Building the module." >&2
+# Panics name files: not those of this machine.
+RUSTFLAGS="--remap-path-prefix=$HOME=" \
+    cargo build --locked --profile web --target wasm32-unknown-unknown -p wgpu-optim-web
+# The same features as the tests have, so that nothing is built twice.
+cargo build --locked --workspace --no-default-features --features wgpu-optim-burn/fusion --bin wgpu-optim-bindgen
+[ -d $web/node_modules/binaryen ] || npm --prefix $web ci --silent --no-audit --no-fund --ignore-scripts
+
+# Only what changed is optimized anew: that takes half a minute.
+module=$built/wasm32-unknown-unknown/web/wgpu_optim_web.wasm
+if [ ! -e "$out/module.wasm" ] || ! cmp -s "$module" "$out/module.wasm"; then
+    rm -rf "$out/package" "$out/module.wasm"
+    mkdir -p "$out/package"
+    "$built/debug/wgpu-optim-bindgen" "$module" --out "$out/package"
+    rm "$out/package/wgpu_optim_bg.wasm.d.ts"
+    echo "Optimizing it." >&2
+    $web/node_modules/.bin/wasm-opt -Os --strip-debug --strip-producers \
+        "$out/package/wgpu_optim_bg.wasm" -o "$out/package/optimized.wasm"
+    mv "$out/package/optimized.wasm" "$out/package/wgpu_optim_bg.wasm"
+    cp "$module" "$out/module.wasm"
+fi
+cp $web/npm/package.json $web/README.md LICENSE-MIT LICENSE-APACHE "$out/package"
+rm -rf "$out/demo"
+mkdir -p "$out/demo/package"
+cp -r $web/demo/. examples/fit_image/shaders "$out/demo"
+cp "$out"/package/*.js "$out"/package/*.wasm "$out/demo/package"
+size=$(wc -c <"$out/package/wgpu_optim_bg.wasm")
+echo "$out/package/wgpu_optim_bg.wasm: $size bytes, $(gzip -9 -c "$out/package/wgpu_optim_bg.wasm" | wc -c) with gzip" >&2
+# A page on a phone loads it.
+[ "$size" -le 3000000 ]
