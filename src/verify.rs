@@ -145,6 +145,14 @@ impl Runner {
     }
 }
 
+impl Drop for Runner {
+    fn drop(&mut self) {
+        if let Some(last) = self.last.take() {
+            last.destroy();
+        }
+    }
+}
+
 const NAME: &str = "tensor";
 
 async fn follow(

@@ -28,8 +28,7 @@ const NO_ADAPTER: &str = "WebGPU found no GPU: it may be switched off or blocked
 impl Gpu {
     /// Opens a GPU.
     ///
-    /// # Errors
-    /// If the browser has no WebGPU or no GPU, or the GPU lacks a limit or feature.
+    /// @throws If the browser has no WebGPU or no GPU, or the GPU lacks a limit or feature.
     pub async fn open(
         #[wasm_bindgen(unchecked_optional_param_type = "GpuOptions")] options: JsValue,
     ) -> Result<Gpu, JsError> {
@@ -75,8 +74,7 @@ impl Gpu {
 
     /// Makes an optimizer on this device.
     ///
-    /// # Errors
-    /// As for `GpuOptimizer.create`.
+    /// @throws As for `GpuOptimizer.create`.
     #[wasm_bindgen(js_name = createOptimizer)]
     pub async fn create_optimizer(
         &self,
@@ -87,13 +85,12 @@ impl Gpu {
 
     /// Takes recipes through steps on this GPU, beside a CPU reference in this module, and says how far they lie apart.
     ///
-    /// # Errors
-    /// If a recipe cannot be run; a wrong result is part of the verdicts.
+    /// @throws If a recipe cannot be run; a wrong result is part of the verdicts.
     #[wasm_bindgen(unchecked_return_type = "Promise<Verdict[]>")]
     pub fn verify(
         &self,
         #[wasm_bindgen(unchecked_optional_param_type = "VerifyOptions")] options: JsValue,
-        #[wasm_bindgen(unchecked_optional_param_type = "(verdict: Verdict) => void")] on_verdict: JsValue,
+        #[wasm_bindgen(js_name = onVerdict, unchecked_optional_param_type = "(verdict: Verdict) => void")] on_verdict: JsValue,
     ) -> Promise {
         let gpu = self.clone();
         wasm_bindgen_futures::future_to_promise(async move {

@@ -33,8 +33,7 @@ pub fn recipes() -> Vec<String> {
 
 /// A recipe by its name, with every hyper-parameter, to be changed and given to `create`.
 ///
-/// # Errors
-/// If no recipe has this name.
+/// @throws If no recipe has this name.
 #[wasm_bindgen(unchecked_return_type = "Recipe")]
 pub fn recipe(name: &str) -> Result<JsValue, JsError> {
     options::recipe_object(&name.parse()?)

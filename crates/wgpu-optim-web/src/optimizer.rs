@@ -27,8 +27,7 @@ struct Held(RefCell<Option<Core>>);
 impl GpuOptimizer {
     /// Opens a GPU and makes an optimizer on it. For more than one on a device, see `Gpu`.
     ///
-    /// # Errors
-    /// As for `Gpu.open`; for tensors, recipes and settings that make no sense, naming the field; if memory does not suffice.
+    /// @throws As for `Gpu.open`; for tensors, recipes and settings that make no sense, naming the field; if memory does not suffice.
     pub async fn create(
         #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: JsValue,
     ) -> Result<GpuOptimizer, JsError> {
@@ -37,8 +36,7 @@ impl GpuOptimizer {
 
     /// Another optimizer on the same device, at zero, which shares the pipelines that are compiled already.
     ///
-    /// # Errors
-    /// As for `create`.
+    /// @throws As for `create`.
     #[wasm_bindgen(unchecked_return_type = "Promise<GpuOptimizer>")]
     pub fn sibling(
         &self,
@@ -88,8 +86,7 @@ impl GpuOptimizer {
 
     /// The range of a buffer where a parameter lies.
     ///
-    /// # Errors
-    /// If no tensor has this name.
+    /// @throws If no tensor has this name.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
     pub fn param(&self, tensor: &str) -> Result<JsValue, JsError> {
         self.with(|core| Ok(js::slice(core.param(tensor)?)))
@@ -97,8 +94,7 @@ impl GpuOptimizer {
 
     /// The range of a buffer where its gradient lies.
     ///
-    /// # Errors
-    /// If no tensor has this name.
+    /// @throws If no tensor has this name.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
     pub fn grad(&self, tensor: &str) -> Result<JsValue, JsError> {
         self.with(|core| Ok(js::slice(core.grad(tensor)?)))
@@ -106,8 +102,7 @@ impl GpuOptimizer {
 
     /// The range of a buffer where a state of a tensor lies.
     ///
-    /// # Errors
-    /// If no tensor or state has this name.
+    /// @throws If no tensor or state has this name.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
     pub fn state(&self, tensor: &str, state: &str) -> Result<JsValue, JsError> {
         self.with(|core| Ok(js::slice(core.state(tensor, state)?)))
@@ -115,8 +110,7 @@ impl GpuOptimizer {
 
     /// The names of a tensor's states.
     ///
-    /// # Errors
-    /// If no tensor has this name.
+    /// @throws If no tensor has this name.
     #[wasm_bindgen(js_name = stateNames)]
     pub fn state_names(&self, tensor: &str) -> Result<Vec<String>, JsError> {
         self.with(|core| Ok(core.state_names(tensor)?.map(str::to_owned).collect()))
@@ -124,8 +118,7 @@ impl GpuOptimizer {
 
     /// The range of a buffer where the factors of a tensor's components lie: they multiply its learning rate.
     ///
-    /// # Errors
-    /// If no tensor has this name, or it has no components.
+    /// @throws If no tensor has this name, or it has no components.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
     pub fn rates(&self, tensor: &str) -> Result<JsValue, JsError> {
         self.with(|core| Ok(js::slice(core.rates(tensor)?)))
@@ -133,8 +126,7 @@ impl GpuOptimizer {
 
     /// The range of a buffer that holds what the next loss is to be multiplied by: a float, 1 without a `gradScaler`.
     ///
-    /// # Errors
-    /// If the optimizer was disposed.
+    /// @throws If the optimizer was disposed.
     #[wasm_bindgen(js_name = lossScale, unchecked_return_type = "TensorSlice")]
     pub fn loss_scale(&self) -> Result<JsValue, JsError> {
         self.with(|core| Ok(js::slice(core.loss_scale())))
@@ -142,8 +134,7 @@ impl GpuOptimizer {
 
     /// Writes a parameter.
     ///
-    /// # Errors
-    /// If no tensor has this name, or another number of values.
+    /// @throws If no tensor has this name, or another number of values.
     #[wasm_bindgen(js_name = writeParam)]
     pub fn write_param(&self, tensor: &str, values: &[f32]) -> Result<(), JsError> {
         self.with(|core| Ok(core.write_param(tensor, values)?))
@@ -151,8 +142,7 @@ impl GpuOptimizer {
 
     /// Writes a gradient.
     ///
-    /// # Errors
-    /// If no tensor has this name, or another number of values.
+    /// @throws If no tensor has this name, or another number of values.
     #[wasm_bindgen(js_name = writeGrad)]
     pub fn write_grad(&self, tensor: &str, values: &[f32]) -> Result<(), JsError> {
         self.with(|core| Ok(core.write_grad(tensor, values)?))
@@ -160,8 +150,7 @@ impl GpuOptimizer {
 
     /// Writes a state.
     ///
-    /// # Errors
-    /// If no tensor or state has this name, or another number of values.
+    /// @throws If no tensor or state has this name, or another number of values.
     #[wasm_bindgen(js_name = writeState)]
     pub fn write_state(&self, tensor: &str, state: &str, values: &[f32]) -> Result<(), JsError> {
         self.with(|core| Ok(core.write_state(tensor, state, values)?))
@@ -169,8 +158,7 @@ impl GpuOptimizer {
 
     /// Writes the factors of a tensor's components.
     ///
-    /// # Errors
-    /// If no tensor has this name, another number of components, or none; if a factor is negative or not finite.
+    /// @throws If no tensor has this name, another number of components, or none; if a factor is negative or not finite.
     #[wasm_bindgen(js_name = writeRates)]
     pub fn write_rates(&self, tensor: &str, factors: &[f32]) -> Result<(), JsError> {
         self.with(|core| Ok(core.write_rates(tensor, factors)?))
@@ -205,8 +193,7 @@ impl GpuOptimizer {
 
     /// The oldest observed step that was not fetched yet, if one has arrived. See `telemetry` of `OptimizerOptions`.
     ///
-    /// # Errors
-    /// If it could not be read; with `nonFinite: "error"`, if steps were skipped.
+    /// @throws If it could not be read; with `nonFinite: "error"`, if steps were skipped.
     #[wasm_bindgen(js_name = takeTelemetry, unchecked_return_type = "Telemetry | undefined")]
     pub fn take_telemetry(&self) -> Result<JsValue, JsError> {
         self.with(|core| Ok(core.take_telemetry().transpose()?.map_or(JsValue::UNDEFINED, telemetry)))
@@ -214,8 +201,7 @@ impl GpuOptimizer {
 
     /// Sets all gradients to zero.
     ///
-    /// # Errors
-    /// If the optimizer was disposed or the GPU lost.
+    /// @throws If the optimizer was disposed or the GPU lost.
     #[wasm_bindgen(js_name = zeroGrad)]
     pub fn zero_grad(&self) -> Result<(), JsError> {
         self.with(|core| {
@@ -228,16 +214,14 @@ impl GpuOptimizer {
 
     /// The learning rate of a group in the next step, schedule included.
     ///
-    /// # Errors
-    /// If there is no such group.
+    /// @throws If there is no such group.
     pub fn lr(&self, group: Option<usize>) -> Result<f64, JsError> {
         self.with(|core| Ok(core.lr(group.unwrap_or(0))?))
     }
 
     /// Sets the learning rate of a group, or of all of them, from the next step on. A schedule multiplies it.
     ///
-    /// # Errors
-    /// If it is negative or not finite, or there is no such group.
+    /// @throws If it is negative or not finite, or there is no such group.
     #[wasm_bindgen(js_name = setLr)]
     pub fn set_lr(&self, lr: f64, group: Option<usize>) -> Result<(), JsError> {
         self.with(|core| {
@@ -251,8 +235,7 @@ impl GpuOptimizer {
 
     /// Steps that were taken, those included that the GPU skipped.
     ///
-    /// # Errors
-    /// If the optimizer was disposed.
+    /// @throws If the optimizer was disposed.
     #[wasm_bindgen(getter)]
     pub fn steps(&self) -> Result<f64, JsError> {
         self.with(|core| Ok(core.recorded_steps() as f64))
@@ -260,21 +243,22 @@ impl GpuOptimizer {
 
     /// Sets the steps that were taken, for bias corrections and schedules, as when going on from state that was written.
     ///
-    /// # Errors
-    /// If the optimizer was disposed.
+    /// @throws If it is no whole number, or negative.
     #[wasm_bindgen(js_name = setSteps)]
-    pub fn set_steps(&self, steps: u32) -> Result<(), JsError> {
+    pub fn set_steps(&self, steps: f64) -> Result<(), JsError> {
+        if !(0.0..9e15).contains(&steps) || steps.fract() != 0.0 {
+            return Err(JsError::new(&format!("steps: {steps} is no whole number from 0")));
+        }
         self.with(|core| {
-            core.set_steps(steps.into());
-            core.set_recorded_steps(steps.into());
+            core.set_steps(steps as u64);
+            core.set_recorded_steps(steps as u64);
             Ok(())
         })
     }
 
     /// The bytes of all buffers, and the dispatches of a step.
     ///
-    /// # Errors
-    /// If the optimizer was disposed.
+    /// @throws If the optimizer was disposed.
     #[wasm_bindgen(getter, unchecked_return_type = "Cost")]
     pub fn cost(&self) -> Result<JsValue, JsError> {
         self.with(|core| {

@@ -46,7 +46,9 @@ export async function serve(folder, pages = {}) {
 export async function open(folder = BUILT, pages = {}) {
   const { server, origin } = await serve(folder, { "/blank.html": "<!doctype html><link rel=icon href=data:,>", ...pages });
   const profile = await mkdtemp(join(tmpdir(), "wgpu-optim-"));
-  const software = process.env.WEBGPU_ADAPTER === "hardware" ? [] : ["--use-webgpu-adapter=swiftshader"];
+  // Canvases lose their device unless all of the browser's graphics are SwiftShader's.
+  const swiftshader = ["--use-webgpu-adapter=swiftshader", "--use-vulkan=swiftshader", "--use-angle=swiftshader"];
+  const adapter = process.env.WEBGPU_ADAPTER === "hardware" ? [] : [...swiftshader, "--ignore-gpu-blocklist"];
   const context = await chromium.launchPersistentContext(profile, {
     executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
     headless: true,
@@ -59,7 +61,10 @@ export async function open(folder = BUILT, pages = {}) {
       "--disable-sync",
       "--enable-unsafe-webgpu",
       "--enable-features=Vulkan",
-      ...software,
+      // For tests of leaks: gc(), and heap sizes to the byte.
+      "--js-flags=--expose-gc",
+      "--enable-precise-memory-info",
+      ...adapter,
     ],
   });
   const complaints = new Map();

@@ -1,0 +1,342 @@
+// The page: controls, two fits, and a loop that gives the GPU as many steps as it can take.
+//
+// ?size=, ?gaussians=, ?left=, ?right= choose what it begins with.
+
+import init, { Gpu, recipe, recipes } from "./package/wgpu_optim.js";
+import { drawChart } from "./chart.js";
+import { Fit, Picture, Pipelines, tensors } from "./fit.js";
+
+const MOST_STEPS = 10_000;
+// Milliseconds that the steps of a frame may take.
+const FRAME = [8, 20];
+
+const at = (id) => document.getElementById(id);
+const wanted = new URLSearchParams(location.search);
+
+/** A half of the page: an optimizer and its fit. */
+class Side {
+  constructor(id, recipeName) {
+    this.id = id;
+    this.fit = null;
+    this.context = at(id).getContext("webgpu");
+    this.recipeSelect = at(`${id}-recipe`);
+    this.lrInput = at(`${id}-lr`);
+    this.ratioInput = at(`${id}-ratio`);
+    this.recipeSelect.append(...groupsOfRecipes());
+    this.recipeSelect.value = recipeName;
+    this.recipeSelect.addEventListener("change", () => {
+      this.lrInput.value = 0;
+      restart();
+    });
+    this.lrInput.addEventListener("input", () => {
+      this.label();
+      this.fit?.optimizer.setLr(this.lr);
+    });
+    this.ratioInput.addEventListener("input", () => this.label());
+    this.ratioInput.addEventListener("change", () => restart());
+    this.label();
+  }
+
+  get name() {
+    return this.recipeSelect.value;
+  }
+
+  /** The recipe, as `createOptimizer` takes it. */
+  get recipe() {
+    const chosen = recipe(this.name);
+    if ("ratio" in chosen.policy) chosen.policy.ratio = this.ratioInput.valueAsNumber;
+    return chosen;
+  }
+
+  get lr() {
+    return learningRates[recipe(this.name).base.type] * 10 ** this.lrInput.valueAsNumber;
+  }
+
+  label() {
+    const chosen = recipe(this.name);
+    at(`${this.id}-name`).textContent = this.name;
+    at(`${this.id}-lr-value`).textContent = this.lr.toPrecision(2);
+    this.lrInput.setAttribute("aria-valuetext", this.lr.toPrecision(2));
+    this.ratioInput.disabled = !("ratio" in chosen.policy);
+    at(`${this.id}-ratio-value`).textContent = this.ratioInput.disabled ? "–" : this.ratioInput.value;
+  }
+
+  report() {
+    const { losses } = this.fit;
+    const loss = losses.at(-1);
+    const decibels = (-10 * Math.log10(loss)).toFixed(2);
+    at(`${this.id}-loss`).textContent = losses.length ? `${loss.toExponential(2)} · ${decibels} dB` : "";
+  }
+}
+
+let gpu, pipelines, picture, learningRates, sides;
+/** Pixels of the reader's picture. */
+let ownPicture = null;
+let isRunning = true;
+/** Grows with every restart: what began before one is out of date. */
+let generation = 0;
+let stepsOfFrame = 1;
+
+async function start() {
+  at("trouble").hidden = true;
+  at("app").setAttribute("aria-busy", "true");
+  await init();
+  learningRates ??= await (await fetch("learning_rates.json")).json();
+  gpu = await Gpu.open({ powerPreference: "high-performance" });
+  const { device } = gpu;
+  device.lost.then((info) => lost(device, info));
+  device.addEventListener("uncapturederror", (event) => trouble(event.error.message));
+  at("adapter").textContent = `GPU: ${adapterName(device)}`;
+  pipelines = await Pipelines.compile(device);
+  sides ??= [new Side("left", wanted.get("left") ?? "adamw"), new Side("right", wanted.get("right") ?? "mgup-adamw")];
+  for (const side of sides) side.fit = null;
+  picture = null;
+  await restart();
+  for (const id of ["play", "reset", "verify"]) at(id).disabled = false;
+  at("app").setAttribute("aria-busy", "false");
+}
+
+/** Makes both fits anew, as the controls are. */
+async function restart() {
+  const mine = ++generation;
+  try {
+    for (const side of sides) side.label();
+    const gaussians = Number(at("gaussians").value);
+    const next = new Picture(pipelines, { gaussians, ...(ownPicture ?? sceneSize()) });
+    const optimizers = await Promise.all(
+      sides.map((side) => {
+        const options = { tensors: tensors(gaussians), recipe: side.recipe, lr: side.lr };
+        return side.fit ? side.fit.optimizer.sibling(options) : gpu.createOptimizer(options);
+      }),
+    );
+    if (mine !== generation) {
+      // Another restart came meanwhile.
+      for (const optimizer of optimizers) optimizer.dispose();
+      next.destroy();
+      return;
+    }
+    for (const side of sides) side.fit?.destroy();
+    picture?.destroy();
+    picture = next;
+    sides.forEach((side, i) => {
+      side.fit = new Fit(picture, optimizers[i]);
+    });
+    for (const id of ["target", "left", "right"]) {
+      const canvas = at(id);
+      [canvas.width, canvas.height] = [picture.width, picture.height];
+      canvas.style.aspectRatio = `${picture.width} / ${picture.height}`;
+      const context = canvas.getContext("webgpu");
+      context.configure({ device: gpu.device, format: pipelines.format, alphaMode: "opaque" });
+    }
+    picture.show(at("target").getContext("webgpu"));
+    stepsOfFrame = 1;
+    at("scene").hidden = ownPicture === null;
+    run(mine);
+  } catch (error) {
+    if (mine === generation) trouble(error.message);
+  }
+}
+
+/** Gives the GPU steps, frame by frame, until something else begins. */
+async function run(mine) {
+  let [since, steps] = [performance.now(), 0];
+  const isCurrent = () => mine === generation && gpu.lost === undefined;
+  try {
+    while (isCurrent()) {
+      await frame();
+      if (!isCurrent()) return;
+      const taken = sides[0].fit.losses.length;
+      if (!isRunning || taken >= MOST_STEPS) {
+        at("rate").textContent = `${taken.toLocaleString("en")} steps${isRunning ? ": at rest" : ""}`;
+        [since, steps] = [performance.now(), 0];
+        continue;
+      }
+      const begun = performance.now();
+      for (let i = 0; i < stepsOfFrame; i++) {
+        for (const side of sides) await side.fit.step();
+      }
+      for (const side of sides) side.fit.show(side.context);
+      await Promise.all(sides.map((side) => side.fit.fetchLosses()));
+      if (!isCurrent()) return;
+      const took = performance.now() - begun;
+      steps += stepsOfFrame;
+      if (took < FRAME[0]) stepsOfFrame = Math.min(64, 2 * stepsOfFrame);
+      if (took > FRAME[1]) stepsOfFrame = Math.max(1, Math.floor(stepsOfFrame / 2));
+      if (performance.now() - since > 500) {
+        const rate = (1000 * steps) / (performance.now() - since);
+        at("rate").textContent = `${taken.toLocaleString("en")} steps · ${rate.toPrecision(3)} steps/s each`;
+        [since, steps] = [performance.now(), 0];
+      }
+      for (const side of sides) side.report();
+      chart();
+    }
+  } catch (error) {
+    // What a restart or a lost device takes away is no news.
+    if (isCurrent()) trouble(error.message);
+  }
+}
+
+const frame = () => new Promise(requestAnimationFrame);
+
+function chart() {
+  const curves = sides.map((side) => ({ losses: side.fit?.losses ?? [], colour: `--${side.id}`, name: side.name }));
+  drawChart(at("chart"), curves);
+}
+
+function sceneSize() {
+  const width = size();
+  return { width, height: Math.round(0.75 * width) };
+}
+
+/** Pixels of the longer side: fewer where a CPU plays the GPU. */
+function size() {
+  const asked = Number(wanted.get("size"));
+  if (asked >= 16 && asked <= 1024) return Math.round(asked);
+  return isSoftware(gpu.device) ? 128 : 256;
+}
+
+function isSoftware(device) {
+  const info = device.adapterInfo;
+  return Boolean(info?.isFallbackAdapter) || info?.architecture === "swiftshader";
+}
+
+function adapterName(device) {
+  const { vendor, architecture, description } = device.adapterInfo ?? {};
+  const name = description || [vendor, architecture].filter(Boolean).join(" ") || "unnamed";
+  return isSoftware(device) ? `${name} (software: a CPU computes)` : name;
+}
+
+function groupsOfRecipes() {
+  const groups = new Map();
+  for (const name of recipes()) {
+    const base = recipe(name).base.type;
+    if (!groups.has(base)) groups.set(base, Object.assign(document.createElement("optgroup"), { label: base }));
+    groups.get(base).append(new Option(name));
+  }
+  return [...groups.values()];
+}
+
+async function openPicture(file) {
+  try {
+    const bitmap = await createImageBitmap(file);
+    const scale = Math.min(1, size() / Math.max(bitmap.width, bitmap.height));
+    const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
+    const canvas = new OffscreenCanvas(width, height);
+    const context = canvas.getContext("2d", { willReadFrequently: true });
+    context.fillStyle = "white";
+    context.fillRect(0, 0, width, height);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(bitmap, 0, 0, width, height);
+    bitmap.close();
+    const { data } = context.getImageData(0, 0, width, height);
+    ownPicture = { width, height, pixels: Float32Array.from(data, (value) => value / 255) };
+  } catch {
+    trouble(`${file.name || "That"} is no picture that this browser can read.`);
+    return;
+  }
+  at("trouble").hidden = true;
+  await restart();
+}
+
+function trouble(text, again = false) {
+  at("trouble-text").textContent = text;
+  at("again").hidden = !again;
+  at("trouble").hidden = false;
+}
+
+function lost(device, info) {
+  // Not the one before the last start.
+  if (device !== gpu.device) return;
+  generation++;
+  for (const id of ["play", "reset", "verify"]) at(id).disabled = true;
+  trouble(`The GPU was lost: ${info.message || info.reason}. What ran on it is gone; the page can start again.`, true);
+}
+
+async function verify() {
+  const button = at("verify");
+  button.disabled = true;
+  const wasRunning = isRunning;
+  setRunning(false);
+  at("failures").replaceChildren();
+  let [cases, failed] = [0, 0];
+  const verdict = at("verdict");
+  try {
+    await gpu.verify({ maxSize: 70_000 }, ({ recipe, shape, failure }) => {
+      cases++;
+      if (failure) {
+        failed++;
+        const item = document.createElement("li");
+        item.textContent = `${recipe}, ${shape.join(" × ")}: ${failure}`;
+        at("failures").append(item);
+      }
+      verdict.textContent = `${cases} cases, ${failed} failed`;
+    });
+    const all = `All ${cases} cases hold on this GPU.`;
+    verdict.textContent = failed ? `${failed} of ${cases} cases do not hold on this GPU.` : all;
+  } catch (error) {
+    verdict.textContent = error.message;
+  }
+  button.disabled = gpu.lost !== undefined;
+  setRunning(wasRunning);
+}
+
+function setRunning(running) {
+  isRunning = running;
+  at("play").textContent = running ? "Pause" : "Go on";
+  at("play").setAttribute("aria-pressed", String(!running));
+}
+
+for (const count of [250, 500, 1000, 2000, 4000]) at("gaussians").append(new Option(count.toLocaleString("en"), count));
+const asked = Number(wanted.get("gaussians"));
+if (asked >= 1 && asked <= 65_535) {
+  if (!at("gaussians").querySelector(`[value="${asked}"]`)) at("gaussians").append(new Option(asked, asked));
+}
+at("gaussians").value = asked || 1000;
+
+at("gaussians").addEventListener("change", () => restart());
+at("play").addEventListener("click", () => setRunning(!isRunning));
+at("reset").addEventListener("click", () => restart());
+at("again").addEventListener("click", () => begin());
+at("verify").addEventListener("click", () => verify());
+at("scene").addEventListener("click", () => {
+  ownPicture = null;
+  restart();
+});
+at("file").addEventListener("change", ({ target }) => {
+  if (target.files.length) openPicture(target.files[0]);
+  target.value = "";
+});
+document.addEventListener("dragover", (event) => {
+  event.preventDefault();
+  document.body.classList.add("dropping");
+});
+document.addEventListener("dragleave", (event) => {
+  if (event.relatedTarget === null) document.body.classList.remove("dropping");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("dropping");
+  const [file] = event.dataTransfer.files;
+  if (file && gpu) openPicture(file);
+});
+document.addEventListener("keydown", (event) => {
+  const isControl = event.target.closest("button, select, input");
+  if (isControl || event.ctrlKey || event.metaKey || event.altKey || at("play").disabled) return;
+  if (event.key === " ") {
+    event.preventDefault();
+    setRunning(!isRunning);
+  } else if (event.key === "r" || event.key === "R") {
+    restart();
+  }
+});
+window.addEventListener("resize", () => sides && chart());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => sides && chart());
+
+function begin() {
+  return start().catch((error) => {
+    at("app").setAttribute("aria-busy", "false");
+    trouble(error.message ?? String(error), gpu !== undefined);
+  });
+}
+
+begin();

@@ -1,0 +1,398 @@
+// The package as a page uses it.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { open } from "./browser.js";
+
+let browser;
+before(async () => {
+  browser = await open();
+});
+after(() => browser.close());
+
+/** Runs `body` in a page, with the module loaded as `module`. */
+async function inPage(body, options = {}) {
+  const page = await browser.page("/blank.html", options);
+  const result = await page.evaluate(`(async () => {
+    const module = await import("/package/wgpu_optim.js");
+    await module.default();
+    // What a promise is rejected with, or a call throws.
+    const reason = async (act) => { try { await act(); } catch (error) { return String(error); } };
+    return (${body})(module, reason);
+  })()`);
+  await browser.done(page);
+  return result;
+}
+
+test("the page's own WGSL writes gradients, and nothing crosses to the host", async () => {
+  const { params, steps, reads } = await inPage(async ({ GpuOptimizer }) => {
+    const optimizer = await GpuOptimizer.create({
+      tensors: [{ name: "w", shape: [1000] }],
+      recipe: "mgup-adamw",
+      lr: 0.05,
+      schedule: { type: "linear", steps: 400, floor: 0 },
+    });
+    const { device } = optimizer;
+    const module = device.createShaderModule({
+      code: `
+        @group(0) @binding(0) var<storage, read_write> w: array<f32>;
+        @group(0) @binding(1) var<storage, read_write> grad: array<f32>;
+        // Of ½ Σ (w − i / 1000)².
+        @compute @workgroup_size(64)
+        fn gradient(@builtin(global_invocation_id) id: vec3<u32>) {
+          if id.x < 1000 { grad[id.x] = w[id.x] - f32(id.x) / 1000; }
+        }`,
+    });
+    const pipeline = device.createComputePipeline({ layout: "auto", compute: { module } });
+    const group = device.createBindGroup({
+      layout: pipeline.getBindGroupLayout(0),
+      entries: [
+        { binding: 0, resource: optimizer.param("w") },
+        { binding: 1, resource: optimizer.grad("w") },
+      ],
+    });
+    let reads = 0;
+    const map = GPUBuffer.prototype.mapAsync;
+    GPUBuffer.prototype.mapAsync = function (...range) {
+      reads++;
+      return map.apply(this, range);
+    };
+    for (let step = 0; step < 400; step++) {
+      const encoder = device.createCommandEncoder();
+      const pass = encoder.beginComputePass();
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(Math.ceil(1000 / 64));
+      pass.end();
+      device.queue.submit([encoder.finish()]);
+      await optimizer.step();
+    }
+    const before = reads;
+    const params = [...(await optimizer.readParam("w"))];
+    return { params, steps: optimizer.steps, reads: before };
+  });
+  assert.equal(reads, 0);
+  assert.equal(steps, 400);
+  params.forEach((w, i) => assert.ok(Math.abs(w - i / 1000) < 2e-3, `w[${i}] is ${w}`));
+});
+
+test("steps keep their place in the queue, awaited or not, and more than fit wait for the GPU", async () => {
+  const { readings, steps, last } = await inPage(async ({ GpuOptimizer }) => {
+    // Lion moves by ±lr: every step is −1.
+    const optimizer = await GpuOptimizer.create({ tensors: [{ name: "w", shape: [4] }], recipe: "lion", lr: 1 });
+    optimizer.writeGrad("w", new Float32Array(4).fill(1));
+    const readings = [];
+    const all = [];
+    for (let step = 0; step < 3; step++) {
+      all.push(optimizer.step());
+      readings.push(optimizer.readParam("w"));
+    }
+    for (let step = 0; step < 700; step++) all.push(optimizer.step());
+    await Promise.all(all);
+    return {
+      readings: (await Promise.all(readings)).map((values) => values[0]),
+      steps: optimizer.steps,
+      last: (await optimizer.readParam("w"))[3],
+    };
+  });
+  assert.deepEqual(readings, [-1, -2, -3]);
+  assert.equal(steps, 703);
+  assert.equal(last, -703);
+});
+
+test("errors name the field, as exceptions with the message of the library", async () => {
+  const errors = await inPage(async ({ Gpu, GpuOptimizer, recipe }, reason) => {
+    const tensors = [{ name: "w", shape: [2, 3] }];
+    const gpu = await Gpu.open();
+    const create = (options) => reason(() => gpu.createOptimizer(options));
+    const optimizer = await gpu.createOptimizer({ tensors, recipe: "adamw" });
+    const errors = {
+      unknown: await create({ tensors, recipe: "adam" }),
+      ratio: await create({ tensors, recipe: { base: { type: "adamw" }, policy: { type: "mgup", ratio: 1 } } }),
+      key: await create({ tensors, recipe: { base: { type: "adamw", weightDecy: 0 } } }),
+      twice: await create({ tensors, recipe: { base: { type: "adamw", weightDecay: 0, weight_decay: 0 } } }),
+      option: await create({ tensors, recipe: "adamw", learningRate: 1 }),
+      nan: await create({ tensors, recipe: "adamw", lr: NaN }),
+      none: await create({ tensors }),
+      nothing: await create(undefined),
+      shape: await create({ tensors: [{ name: "w", shape: [2, -3] }], recipe: "adamw" }),
+      grams: await create({ tensors, recipe: "grams-muon" }),
+      size: await reason(() => optimizer.writeParam("w", new Float32Array(5))),
+      name: await reason(() => optimizer.readParam("v")),
+      state: await reason(() => optimizer.state("w", "momentum_buffer")),
+      rates: await reason(() => optimizer.rates("w")),
+      lr: await reason(() => optimizer.setLr(-1)),
+      group: await reason(() => optimizer.setLr(1, 2)),
+      steps: await reason(() => optimizer.setSteps(1.5)),
+      guarded: await reason(() => optimizer.readGuarded()),
+      preset: await reason(() => recipe("sgd")),
+      sibling: await reason(() => optimizer.sibling({ tensors, recipe: "nadam" })),
+      limit: await reason(() => Gpu.open({ requiredLimits: { maxBuffers: 1 } })),
+      feature: await reason(() => Gpu.open({ requiredFeatures: ["teleport"] })),
+      verify: await reason(() => gpu.verify({ recipes: "adamw" })),
+    };
+    optimizer.dispose();
+    optimizer.dispose();
+    errors.disposed = await reason(() => optimizer.step());
+    errors.static = await reason(() => GpuOptimizer.create({ tensors, recipe: "adamw", telemetry: 0 }));
+    return errors;
+  });
+  const expected = {
+    unknown: /unknown optimizer `adam`; known are grams, adamw/,
+    ratio: /`policy.ratio` is 1, but must be/,
+    key: /base.*unknown field `weight_decy`/,
+    twice: /`weight_decay` is given twice/,
+    option: /options.*unknown field `learningRate`/,
+    nan: /options\.lr: null, NaN or infinite/,
+    none: /one of `recipe` and `groups` must be given/,
+    nothing: /missing field `tensors`/,
+    shape: /options\.tensors\[0\]\.shape\[1\].*-3/,
+    grams: /unknown optimizer `grams-muon`/,
+    size: /w.*6/,
+    name: /no tensor is named `v`/,
+    state: /no state is named `momentum_buffer`; this optimizer keeps exp_avg, exp_avg_sq/,
+    rates: /components/,
+    lr: /`lr` is -1/,
+    group: /group/,
+    steps: /1\.5 is no whole number/,
+    guarded: /neither clips/,
+    preset: /unknown optimizer `sgd`/,
+    sibling: /unknown optimizer `nadam`/,
+    limit: /no limit is named `maxBuffers`/,
+    feature: /no feature is named `teleport`/,
+    verify: /options\.recipes/,
+    disposed: /disposed/,
+    static: /`telemetry` is 0/,
+  };
+  assert.deepEqual(Object.keys(errors).sort(), Object.keys(expected).sort());
+  for (const [name, pattern] of Object.entries(expected)) assert.match(errors[name] ?? "no error", pattern, name);
+});
+
+test("recipes are objects in camelCase, or as in recipe files", async () => {
+  const { mgup, params, names } = await inPage(async ({ Gpu, recipe, recipes }) => {
+    const gpu = await Gpu.open();
+    const mgup = recipe("mgup-adamw");
+    const written = [
+      "cautious-adamw",
+      { base: { type: "adamw", weightDecay: 0.1 }, policy: { type: "cautious" } },
+      { base: { type: "adamw", weight_decay: 0.1 }, policy: { type: "cautious" } },
+      { ...recipe("cautious-adamw"), base: { ...recipe("cautious-adamw").base, weightDecay: 0.1 } },
+    ];
+    const params = [];
+    for (const recipe of written) {
+      const optimizer = await gpu.createOptimizer({ tensors: [{ name: "w", shape: [3] }], recipe, lr: 0.1 });
+      optimizer.writeParam("w", new Float32Array([1, 2, 3]));
+      optimizer.writeGrad("w", new Float32Array([0.5, -0.5, 0.25]));
+      for (let step = 0; step < 3; step++) await optimizer.step();
+      params.push([...(await optimizer.readParam("w"))]);
+    }
+    return { mgup, params, names: recipes() };
+  });
+  assert.equal(mgup.policy.ratio, 0.5);
+  assert.equal(mgup.base.weightDecay, 0);
+  assert.ok(names.includes("mgup-muon"));
+  assert.notDeepEqual(params[0], params[1]);
+  assert.deepEqual(params[1], params[2]);
+  assert.deepEqual(params[1], params[3]);
+});
+
+test("groups, schedules, guards, components and telemetry", async () => {
+  const found = await inPage(async ({ Gpu }) => {
+    const gpu = await Gpu.open({ powerPreference: "low-power", requiredLimits: { maxStorageBuffersPerShaderStage: 8 } });
+    const optimizer = await gpu.createOptimizer({
+      tensors: [
+        { name: "a", shape: [8, 2], components: 2 },
+        { name: "b", shape: [6000], group: 1 },
+      ],
+      groups: [
+        { recipe: "lion", lr: 1, schedule: { type: "step", every: 1, factor: 0.5 } },
+        { recipe: "mgup-adamw", lr: 0.01 },
+      ],
+      maxGradNorm: 1,
+      nonFinite: "skip",
+      telemetry: 2,
+    });
+    optimizer.writeRates("a", new Float32Array([1, 3]));
+    optimizer.writeGrad("a", new Float32Array(16).fill(3));
+    optimizer.writeGrad("b", Float32Array.from({ length: 6000 }, (_, i) => Math.sin(i) / 100));
+    await optimizer.step();
+    const lrs = [optimizer.lr(), optimizer.lr(1)];
+    const selected = await optimizer.readSelected("b");
+    await optimizer.step();
+    const a = [...(await optimizer.readParam("a"))].slice(0, 2);
+    const guarded = await optimizer.readGuarded();
+    optimizer.writeGrad("a", new Float32Array(16).fill(NaN));
+    await optimizer.step();
+    const skipped = await optimizer.readGuarded();
+    const telemetry = [optimizer.takeTelemetry(), optimizer.takeTelemetry(), optimizer.takeTelemetry()];
+    const states = optimizer.stateNames("b");
+    const state = (await optimizer.readState("b", states[0])).length;
+    optimizer.writeState("b", states[0], new Float32Array(6000).fill(2));
+    const written = (await optimizer.readState("b", "exp_avg"))[5999];
+    optimizer.setSteps(10);
+    optimizer.zeroGrad();
+    const { cost } = optimizer;
+    return { lrs, selected, a, guarded, skipped, telemetry, states, state, written, steps: optimizer.steps, cost };
+  });
+  assert.deepEqual(found.lrs, [0.5, 0.01]);
+  assert.equal(found.selected.k, 3000);
+  assert.equal(found.selected.count, 3000);
+  assert.deepEqual(found.a, [-1.5, -4.5]);
+  assert.ok(Math.abs(found.guarded.gradNorm - Math.hypot(12, Math.sqrt(6000 / 2) / 100)) < 1e-2, `${found.guarded.gradNorm}`);
+  assert.deepEqual([found.guarded.skipped, found.skipped.skipped, found.skipped.skippedSteps], [false, true, 1]);
+  assert.deepEqual(found.telemetry.map((observed) => observed?.step), [1, 3, undefined]);
+  assert.deepEqual(found.telemetry[0].tensors.map(({ name }) => name), ["a", "b"]);
+  assert.equal(found.telemetry[0].tensors[1].selected, 3000);
+  assert.equal(found.telemetry[1].tensors[0].nonFinite, 16);
+  assert.deepEqual(found.states, ["exp_avg", "exp_avg_sq"]);
+  assert.equal(found.state, 6000);
+  assert.equal(found.written, 2);
+  assert.equal(found.steps, 10);
+  assert.ok(found.cost.dispatches > 3 && found.cost.bytes > 4 * 4 * 6016);
+});
+
+/** Counts the buffers of the page that are alive, and the bind groups and pipelines that were made. */
+const count = () => {
+  window.counts = { buffers: 0, bindGroups: 0, pipelines: 0 };
+  const wrap = (type, name, then) => {
+    const inner = type.prototype[name];
+    type.prototype[name] = function (...given) {
+      const result = inner.apply(this, given);
+      then(this, result);
+      return result;
+    };
+  };
+  const alive = new WeakSet();
+  wrap(GPUDevice, "createBuffer", (_, buffer) => {
+    alive.add(buffer);
+    counts.buffers++;
+  });
+  wrap(GPUBuffer, "destroy", (buffer) => {
+    if (alive.delete(buffer)) counts.buffers--;
+  });
+  wrap(GPUDevice, "createBindGroup", () => counts.bindGroups++);
+  wrap(GPUDevice, "createComputePipeline", () => counts.pipelines++);
+};
+
+test("5,000 steps leave nothing behind", { timeout: 120_000 }, async () => {
+  const { made, first, last, after, steps } = await inPage(
+    async (module) => {
+      const gpu = await module.Gpu.open();
+      const options = { tensors: [{ name: "w", shape: [20, 60] }], recipe: "mgup-adamw", telemetry: 7, maxGradNorm: 1 };
+      const optimizer = await gpu.createOptimizer(options);
+      const made = counts.buffers;
+      optimizer.writeGrad("w", Float32Array.from({ length: 1200 }, (_, i) => Math.cos(i)));
+      const run = async (steps) => {
+        for (let step = 0; step < steps; step++) {
+          await optimizer.step();
+          if (step % 50 === 0) {
+            await optimizer.readParam("w");
+            while (optimizer.takeTelemetry());
+          }
+        }
+        await optimizer.readParam("w");
+        // Telemetry arrives after the steps do.
+        await new Promise((wait) => setTimeout(wait, 200));
+        while (optimizer.takeTelemetry());
+        for (let i = 0; i < 3; i++) {
+          gc();
+          await new Promise((wait) => setTimeout(wait, 50));
+        }
+        const { memory } = await module.default();
+        return { ...counts, heap: performance.memory.usedJSHeapSize, wasm: memory.buffer.byteLength };
+      };
+      const first = await run(500);
+      const last = await run(5000);
+      const { steps } = optimizer;
+      optimizer.dispose();
+      return { made, first, last, after: counts.buffers, steps };
+    },
+    { before: count },
+  );
+  const { heap: heapBefore, ...before } = first;
+  const { heap, ...then } = last;
+  assert.equal(steps, 5500);
+  assert.ok(made > 5, `an optimizer has ${made} buffers`);
+  assert.equal(before.buffers, made);
+  assert.deepEqual(then, before, "buffers, bind groups, pipelines, and bytes of the module");
+  // Less than a number a step.
+  assert.ok(heap - heapBefore < 5000 * 8, `the heap grew by ${heap - heapBefore} bytes`);
+  assert.equal(after, 0);
+  console.log(`${made} buffers before and after 5,000 steps, 0 after dispose; heap ${heap - heapBefore} bytes`);
+});
+
+test("siblings share pipelines, and what is disposed of gives its memory back", async () => {
+  const { first, second, left, forgotten } = await inPage(
+    async ({ Gpu }) => {
+      const gpu = await Gpu.open();
+      const options = { tensors: [{ name: "w", shape: [5000] }], recipe: "mgup-adamw" };
+      const optimizer = await gpu.createOptimizer(options);
+      const first = { ...counts };
+      const making = optimizer.sibling(options);
+      // It may go on while the other is made.
+      await optimizer.step();
+      const sibling = await making;
+      const second = { ...counts };
+      optimizer.dispose();
+      await sibling.step();
+      sibling[Symbol.dispose]();
+      const left = counts.buffers;
+      await gpu.verify({ recipes: ["adamw"], maxSize: 300 });
+      return { first, second, left, forgotten: counts.buffers };
+    },
+    { before: count },
+  );
+  assert.equal(second.pipelines, first.pipelines);
+  assert.equal(second.buffers, 2 * first.buffers);
+  assert.equal(left, 0);
+  assert.equal(forgotten, 0);
+});
+
+test("a lost device is an error, not silence", async () => {
+  const found = await inPage(async ({ Gpu }, reason) => {
+    const gpu = await Gpu.open();
+    const optimizer = await gpu.createOptimizer({ tensors: [{ name: "w", shape: [4] }], recipe: "adamw" });
+    const before = gpu.lost ?? null;
+    optimizer.device.destroy();
+    await gpu.device.lost;
+    const errors = [];
+    for (const act of [
+      () => optimizer.step(),
+      () => optimizer.readParam("w"),
+      () => optimizer.writeGrad("w", new Float32Array(4)),
+      () => gpu.createOptimizer({ tensors: [{ name: "w", shape: [4] }], recipe: "adamw" }),
+      () => optimizer.sibling({ tensors: [{ name: "w", shape: [4] }], recipe: "adamw" }),
+      () => gpu.verify(),
+    ]) {
+      errors.push((await reason(act)) ?? "no error");
+    }
+    optimizer.dispose();
+    return { before, lost: gpu.lost, errors };
+  });
+  assert.equal(found.before, null);
+  assert.match(found.lost, /destroyed/);
+  for (const error of found.errors) assert.match(error, /the GPU was lost: it was destroyed/);
+});
+
+test("a read that a lost device cuts off is an error", async () => {
+  const error = await inPage(async ({ GpuOptimizer }, reason) => {
+    const optimizer = await GpuOptimizer.create({ tensors: [{ name: "w", shape: [4] }], recipe: "adamw" });
+    const read = optimizer.readParam("w");
+    optimizer.device.destroy();
+    return (await reason(() => read)) ?? "no error";
+  });
+  assert.match(error, /reading `w` back failed/);
+});
+
+test("where WebGPU is missing, the error says what to do", async () => {
+  const missing = await inPage(async ({ Gpu }, reason) => reason(() => Gpu.open()), {
+    before: () => Object.defineProperty(navigator, "gpu", { value: undefined }),
+  });
+  assert.match(missing, /no WebGPU.*use a current Chrome/);
+  const none = await inPage(async ({ Gpu }, reason) => reason(() => Gpu.open()), {
+    before: () => {
+      GPU.prototype.requestAdapter = async () => null;
+    },
+  });
+  assert.match(none, /found no GPU/);
+});
