@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Runs every test of the workspace on this machine's Vulkan, Metal or DirectX 12 adapters (or on the one that
-# WGPU_ADAPTER_NAME chooses), then those of the library once more on SwiftShader.
+# WGPU_ADAPTER_NAME chooses), then those of the library once more on SwiftShader, then those of the package and the demo page in
+# Chromium.
 # With arguments, runs just `cargo test` with them: ./scripts/test.sh -p wgpu-optim
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/adapter.sh
+. scripts/tools.sh
 ensure_cargo
 ensure_adapter
 [ $# -eq 0 ] || exec cargo test "$@"
@@ -26,5 +27,15 @@ if [ -e "$swiftshader" ]; then
 else
     echo "missing: the adapter SwiftShader (Debian: apt-get install chromium-common); its tests did not run." >&2
     [ -z "${CI:-}" ] || failed=1
+fi
+
+echo "The package and the demo page, in a browser:" >&2
+if ensure_chromium && ./scripts/web.sh; then
+    WEB_BUILT=$(cd "${CARGO_TARGET_DIR:-target}/web" && pwd)
+    export WEB_BUILT
+    node --test crates/wgpu-optim-web/tests/*.test.js || failed=1
+    echo "What the page looks like: $WEB_BUILT/screenshots" >&2
+else
+    failed=1
 fi
 exit "$failed"

@@ -22,7 +22,8 @@ pub struct Gpu {
 
 const NO_WEBGPU: &str = "this browser has no WebGPU, or the page is not from https or localhost: use a current Chrome, Edge, \
      Safari or Firefox";
-const NO_ADAPTER: &str = "WebGPU found no GPU: it may be switched off or blocked for its driver (chrome://gpu says why)";
+const NO_ADAPTER: &str =
+    "WebGPU found no GPU: it may be switched off or blocked for its driver (chrome://gpu says why)";
 
 #[wasm_bindgen]
 impl Gpu {
@@ -47,7 +48,8 @@ impl Gpu {
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("wgpu-optim"),
-                required_features: Requirements::optional_features(adapter.features()) | options.features()?,
+                required_features: Requirements::optional_features(adapter.features())
+                    | options.features()?,
                 required_limits: options.raise(Requirements::webgpu().device_limits(&has)?)?,
                 ..wgpu::DeviceDescriptor::default()
             })
@@ -90,7 +92,8 @@ impl Gpu {
     pub fn verify(
         &self,
         #[wasm_bindgen(unchecked_optional_param_type = "VerifyOptions")] options: JsValue,
-        #[wasm_bindgen(js_name = onVerdict, unchecked_optional_param_type = "(verdict: Verdict) => void")] on_verdict: JsValue,
+        #[wasm_bindgen(js_name = onVerdict, unchecked_optional_param_type = "(verdict: Verdict) => void")]
+        on_verdict: JsValue,
     ) -> Promise {
         let gpu = self.clone();
         wasm_bindgen_futures::future_to_promise(async move {

@@ -99,7 +99,9 @@ fn json(what: &str, object: &JsValue) -> Result<Value, JsError> {
     let value = serde_json::from_str(&text)?;
     match nothing(&value, what) {
         // JSON says null for NaN and infinities: no setting may vanish for that.
-        Some(path) => Err(JsError::new(&format!("{path}: null, NaN or infinite; leave it out for its default"))),
+        Some(path) => {
+            Err(JsError::new(&format!("{path}: null, NaN or infinite; leave it out for its default")))
+        }
         None => Ok(value),
     }
 }

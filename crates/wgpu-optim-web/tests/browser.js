@@ -4,47 +4,20 @@
 // CHROMIUM names the browser. WEBGPU_ADAPTER=hardware takes the machine's GPU in place of SwiftShader.
 
 import assert from "node:assert/strict";
-import { createReadStream } from "node:fs";
-import { mkdir, mkdtemp, rm, stat } from "node:fs/promises";
-import { createServer } from "node:http";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { extname, join, normalize } from "node:path";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
+import { serve } from "./static.js";
 
 /** What scripts/web.sh built. */
 export const BUILT = process.env.WEB_BUILT ?? new URL("../../../target/web", import.meta.url).pathname;
 
-const TYPES = {
-  ".html": "text/html; charset=utf-8",
-  ".js": "text/javascript",
-  ".css": "text/css",
-  ".wasm": "application/wasm",
-  ".wgsl": "text/plain; charset=utf-8",
-  ".svg": "image/svg+xml",
-};
-
-/** Serves a folder, and what `pages` holds: texts by path. */
-export async function serve(folder, pages = {}) {
-  const server = createServer(async (request, response) => {
-    let path = normalize(decodeURIComponent(new URL(request.url, "http://localhost").pathname));
-    if (path.endsWith("/")) path += "index.html";
-    const type = { "content-type": TYPES[extname(path)] ?? "application/octet-stream" };
-    if (path in pages) return response.writeHead(200, type).end(pages[path]);
-    const file = join(folder, path);
-    try {
-      if (!(await stat(file)).isFile()) throw new Error("not a file");
-    } catch {
-      return response.writeHead(404).end("not found");
-    }
-    createReadStream(file).pipe(response.writeHead(200, type));
-  });
-  await new Promise((listening) => server.listen(0, "127.0.0.1", listening));
-  return { server, origin: `http://localhost:${server.address().port}` };
-}
-
 /** Opens a browser, once a file of tests: `page` opens pages, `close` ends it. */
 export async function open(folder = BUILT, pages = {}) {
-  const { server, origin } = await serve(folder, { "/blank.html": "<!doctype html><link rel=icon href=data:,>", ...pages });
+  const { server, origin } = await serve(folder, {
+    pages: { "/blank.html": "<!doctype html><link rel=icon href=data:,>", ...pages },
+  });
   const profile = await mkdtemp(join(tmpdir(), "wgpu-optim-"));
   // Canvases lose their device unless all of the browser's graphics are SwiftShader's.
   const swiftshader = ["--use-webgpu-adapter=swiftshader", "--use-vulkan=swiftshader", "--use-angle=swiftshader"];
