@@ -15,6 +15,13 @@ packages=(--workspace --no-default-features --features wgpu-optim-burn/fusion)
 failed=0
 cargo test --no-fail-fast "${packages[@]}" || failed=1
 
+# Compilers of the platforms that the kernels are translated for.
+if ensure_compilers; then
+    cargo test "${packages[@]}" --test shaders -- --ignored || failed=1
+else
+    failed=1
+fi
+
 # SwiftShader, which browsers use, comes with Chromium. A distribution may not have it.
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -e "$swiftshader" ]; then

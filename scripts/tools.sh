@@ -1,5 +1,15 @@
-# Makes sure that what the browser's part is built and tested with is there. Sourced by the other scripts.
+# Makes sure that what the tests and the browser's part need is there. Sourced by the other scripts.
 . scripts/adapter.sh
+
+ensure_compilers() {
+    command -v spirv-val >/dev/null 2>&1 && command -v glslangValidator >/dev/null 2>&1 && return 0
+    if command -v apt-get >/dev/null 2>&1; then
+        echo "Installing spirv-val and glslangValidator (spirv-tools glslang-tools)." >&2
+        apt_install spirv-tools glslang-tools >&2 && return 0
+    fi
+    echo "spirv-val and glslangValidator are missing: install SPIRV-Tools and glslang" >&2
+    return 1
+}
 
 ensure_wasm_target() {
     # Where Rust does not come from rustup, the target may be there all the same.

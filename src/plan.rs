@@ -69,9 +69,9 @@ impl TensorSpec {
         }
     }
 
-    /// Coordinates, d.
+    /// Coordinates, d; at most 2⁶⁴ − 1, for a shape that no optimizer takes.
     pub fn numel(&self) -> u64 {
-        self.shape.iter().map(|&n| n as u64).product()
+        self.shape.iter().fold(1u64, |n, &size| n.saturating_mul(size as u64))
     }
 
     /// The same tensor in another group.

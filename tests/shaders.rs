@@ -1,70 +1,118 @@
 //! Every kernel is valid WGSL, and naga can write it for every platform.
 
+use std::process::Command;
+
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use wgpu_optim::kernel::all_kernels;
+use wgpu_optim::kernel::{Kernel, all_kernels};
 use wgpu_optim::matrix::Matmul;
+
+/// A kernel for every platform that has what it needs.
+struct Translated {
+    spirv: Vec<u32>,
+    glsl: Option<String>,
+}
+
+fn translate(kernel: Kernel) -> Translated {
+    let source = kernel.source();
+    let module = naga::front::wgsl::parse_str(&source)
+        .unwrap_or_else(|e| panic!("{kernel:?}:\n{}", e.emit_to_string(&source)));
+    // No capabilities: nothing beyond WebGPU's core, but where subgroups were asked for, on Vulkan.
+    let subgroups = kernel.matmul() == Some(Matmul::Subgroups);
+    let halves = kernel.matmul() == Some(Matmul::TilesF16);
+    let capabilities = match (subgroups, halves) {
+        (true, _) => Capabilities::SUBGROUP,
+        (_, true) => Capabilities::SHADER_FLOAT16,
+        _ => Capabilities::empty(),
+    };
+    let info = Validator::new(ValidationFlags::all(), capabilities)
+        .validate(&module)
+        .unwrap_or_else(|e| panic!("{kernel:?}:\n{}", e.emit_to_string(&source)));
+    let entry_points: Vec<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
+    assert_eq!(entry_points, [kernel.entry_point()], "{kernel:?}");
+
+    let options =
+        spv::Options { lang_version: if subgroups { (1, 3) } else { (1, 1) }, ..Default::default() };
+    let spirv = spv::write_vec(&module, &info, &options, None)
+        .unwrap_or_else(|e| panic!("{kernel:?} as SPIR-V: {e}"));
+    if subgroups {
+        return Translated { spirv, glsl: None };
+    }
+    let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
+    msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
+        .unwrap_or_else(|e| panic!("{kernel:?} as MSL: {e}"));
+    let mut text = String::new();
+    let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
+    hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+        .write(&module, &info, None)
+        .unwrap_or_else(|e| panic!("{kernel:?} as HLSL: {e}"));
+    if halves {
+        // GLSL ES has no f16.
+        return Translated { spirv, glsl: None };
+    }
+    let mut text = String::new();
+    let options = glsl::Options {
+        version: glsl::Version::Embedded { version: 310, is_webgl: false },
+        ..Default::default()
+    };
+    let pipeline = glsl::PipelineOptions {
+        shader_stage: naga::ShaderStage::Compute,
+        entry_point: kernel.entry_point().to_owned(),
+        multiview: None,
+    };
+    let policies = naga::proc::BoundsCheckPolicies::default();
+    glsl::Writer::new(&mut text, &module, &info, &options, &pipeline, policies)
+        .and_then(|mut writer| writer.write())
+        .unwrap_or_else(|e| panic!("{kernel:?} as GLSL: {e}"));
+    Translated { spirv, glsl: Some(text) }
+}
 
 #[test]
 fn every_kernel_translates_to_every_platform() {
     let kernels = all_kernels();
     assert!(kernels.len() >= 67, "{} kernels", kernels.len());
-    for kernel in kernels {
-        let source = kernel.source();
-        let module = naga::front::wgsl::parse_str(&source)
-            .unwrap_or_else(|e| panic!("{kernel:?}:\n{}", e.emit_to_string(&source)));
-        // No capabilities: nothing beyond WebGPU's core, but where subgroups were asked for, on Vulkan.
-        let subgroups = kernel.matmul() == Some(Matmul::Subgroups);
-        let halves = kernel.matmul() == Some(Matmul::TilesF16);
-        let capabilities = match (subgroups, halves) {
-            (true, _) => Capabilities::SUBGROUP,
-            (_, true) => Capabilities::SHADER_FLOAT16,
-            _ => Capabilities::empty(),
-        };
-        let info = Validator::new(ValidationFlags::all(), capabilities)
-            .validate(&module)
-            .unwrap_or_else(|e| panic!("{kernel:?}:\n{}", e.emit_to_string(&source)));
-        let entry_points: Vec<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
-        assert_eq!(entry_points, [kernel.entry_point()], "{kernel:?}");
+    kernels.into_iter().for_each(|kernel| drop(translate(kernel)));
+}
 
-        spv::write_vec(&module, &info, &spv::Options::default(), None)
-            .unwrap_or_else(|e| panic!("{kernel:?} as SPIR-V: {e}"));
-        if subgroups {
-            continue;
+/// What a compiler says against its input, if anything.
+fn complaint(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|e| panic!("{program}: {e} (Debian: apt-get install spirv-tools glslang-tools)"));
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    (!output.status.success()).then(|| said.concat())
+}
+
+#[test]
+#[ignore = "needs spirv-val and glslangValidator; scripts/test.sh installs them"]
+fn compilers_of_the_platforms_accept_every_kernel() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    let (mut spirv, mut glsl) = (0, Vec::new());
+    for kernel in all_kernels() {
+        let translated = translate(kernel);
+        let path = write("kernel.spv", bytemuck::cast_slice(&translated.spirv));
+        let said = complaint("spirv-val", &["--target-env", "vulkan1.1", &path]);
+        assert_eq!(said, None, "{kernel:?} as SPIR-V");
+        spirv += 1;
+        if let Some(text) = translated.glsl {
+            glsl.push(write(&format!("{spirv}.comp"), format!("{text}\n// {kernel:?}\n").as_bytes()));
         }
-        let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
-        msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
-            .unwrap_or_else(|e| panic!("{kernel:?} as MSL: {e}"));
-        let mut text = String::new();
-        let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
-        hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
-            .write(&module, &info, None)
-            .unwrap_or_else(|e| panic!("{kernel:?} as HLSL: {e}"));
-        if halves {
-            // GLSL ES has no f16.
-            continue;
-        }
-        let mut text = String::new();
-        let options = glsl::Options {
-            version: glsl::Version::Embedded { version: 310, is_webgl: false },
-            ..Default::default()
-        };
-        let pipeline = glsl::PipelineOptions {
-            shader_stage: naga::ShaderStage::Compute,
-            entry_point: kernel.entry_point().to_owned(),
-            multiview: None,
-        };
-        glsl::Writer::new(
-            &mut text,
-            &module,
-            &info,
-            &options,
-            &pipeline,
-            naga::proc::BoundsCheckPolicies::default(),
-        )
-        .and_then(|mut writer| writer.write())
-        .unwrap_or_else(|e| panic!("{kernel:?} as GLSL: {e}"));
     }
+    let paths: Vec<&str> = glsl.iter().map(String::as_str).collect();
+    paths.chunks(64).for_each(|some| assert_eq!(complaint("glslangValidator", some), None));
+    // They can complain: of one among many, too.
+    let bad = write("bad.comp", b"#version 310 es\nvoid main() { nonsense(); }\n");
+    assert!(complaint("glslangValidator", &[paths[0], &bad, paths[1]]).is_some());
+    let bad = write("bad.spv", &[3; 64]);
+    assert!(complaint("spirv-val", &[&bad]).is_some());
+    let glsl = glsl.len();
+    println!("accepted: {spirv} kernels as SPIR-V, {glsl} as GLSL");
 }
 
 #[test]

@@ -30,8 +30,9 @@ enum Command {
     Adapters,
     /// Run every recipe against the CPU reference on every adapter, or on the chosen one.
     ///
-    /// Prints a row for each recipe with the largest error over all sizes. Exits with 0 only if every row holds.
-    Verify,
+    /// Prints a row for each recipe with the largest error over all sizes, and writes a report. Exits with 0 only if every row
+    /// holds.
+    Verify(verify::Arguments),
     /// Take recorded parameters and gradients through an optimizer.
     Replay(replay::Arguments),
     /// Measure nanoseconds per parameter of every recipe beside a plain copy.
@@ -43,7 +44,7 @@ fn main() -> ExitCode {
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error,wgpu_hal=off")).init();
     let result = match Arguments::parse().command {
         Command::Adapters => adapters::run(),
-        Command::Verify => verify::run(),
+        Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
     };

@@ -1,16 +1,27 @@
-//! `wgpu-optim verify`: how a user learns whether their driver computes correctly.
+//! `wgpu-optim verify`: how a user learns whether their driver computes correctly, and what they attach to a bug report.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use clap::Args;
 use indicatif::ProgressBar;
 use wgpu_optim::verify::{self, Case};
 use wgpu_optim::{Requirements, adapter, wgpu};
 
 use crate::adapters::open;
 
-pub fn run() -> Result<()> {
+#[derive(Args)]
+pub struct Arguments {
+    /// Markdown file with the adapters, their drivers, limits and features, versions, and all results: for a bug report.
+    #[arg(long, default_value = "wgpu-optim-report.md")]
+    report: PathBuf,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
     let chosen = std::env::var("WGPU_ADAPTER_NAME").is_ok_and(|name| !name.is_empty());
     // Kept alive: adapters belong to it.
     let (_instance, adapters) = if chosen {
@@ -24,17 +35,29 @@ pub fn run() -> Result<()> {
         }
         (instance, adapters)
     };
+    let mut report = Report::create(&arguments.report)?;
     let (mut supported, mut failed) = (0, 0);
     for found in &adapters {
         println!("{}", adapter::describe(&found.get_info()));
+        report.adapter(found)?;
         match Requirements::webgpu().check(&found.limits()) {
             Ok(()) => {
                 supported += 1;
-                failed += verify_adapter(found)?;
+                match verify_adapter(found, &mut report) {
+                    Ok(failures) => failed += failures,
+                    Err(error) => {
+                        report.line(&format!("\n**Stopped:** {error:#}"))?;
+                        return Err(error.context(format!("the report is in {}", arguments.report.display())));
+                    }
+                }
             }
-            Err(missing) => println!("  unsupported: {missing}"),
+            Err(missing) => {
+                println!("  unsupported: {missing}");
+                report.line(&format!("\nUnsupported: {missing}"))?;
+            }
         }
     }
+    println!("report, for a bug report: {}", arguments.report.display());
     if failed > 0 {
         bail!("{failed} recipes do not hold");
     }
@@ -46,7 +69,7 @@ pub fn run() -> Result<()> {
 }
 
 /// Prints the rows of an adapter and returns how many failed.
-fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
+fn verify_adapter(found: &wgpu::Adapter, report: &mut Report) -> Result<usize> {
     let (device, queue) = open(found)?;
     let mut recipes: BTreeMap<usize, (String, Vec<Case>)> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
@@ -65,12 +88,14 @@ fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
         println!("  {what} {}; tolerance {:e} + {:e} |x|", all.join(", "), tolerance.0, tolerance.1);
     }
     println!("  {:<32} {:>13} {:>10}", "recipe", "largest error", "uncertain");
+    report.line("\n| recipe | cases | largest error | uncertain | verdict |\n|---|---|---|---|---|")?;
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));
     let mut failed = 0;
     let mut runner = verify::Runner::new(&device, &queue);
     for (name, cases) in recipes.into_values() {
         let (mut largest, mut uncertain, mut failures) = (0.0f64, 0, Vec::new());
+        let count = cases.len();
         for case in cases {
             spinner.set_message(format!("{name} at {:?}", case.shape));
             let outcome = pollster::block_on(runner.run(&case, case.recipe))?;
@@ -88,8 +113,59 @@ fn verify_adapter(found: &wgpu::Adapter) -> Result<usize> {
             println!("  {name:<32} {largest:>13.2e} {uncertain:>10} {verdict}");
             failures.iter().for_each(|failure| println!("{failure}"));
         });
+        // At once: a driver may take the process down with the next one.
+        let why: String = failures.iter().map(|failure| format!("<br>{}", failure.trim())).collect();
+        report.line(&format!("| {name} | {count} | {largest:.2e} | {uncertain} | {verdict}{why} |"))?;
         failed += usize::from(!failures.is_empty());
     }
     spinner.finish_and_clear();
     Ok(failed)
+}
+
+/// The file, written as it goes.
+struct Report {
+    path: PathBuf,
+    file: File,
+}
+
+impl Report {
+    fn create(path: &std::path::Path) -> Result<Self> {
+        let file = File::create(path).with_context(|| format!("report {}", path.display()))?;
+        let mut report = Self { path: path.to_owned(), file };
+        let version = env!("CARGO_PKG_VERSION");
+        let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
+        report.line("# wgpu-optim verify\n\n| | |\n|---|---|")?;
+        report.line(&format!("| wgpu-optim | {version} |\n| wgpu | 30 |\n| system | {system} |"))?;
+        // What chooses drivers, and changes what they do.
+        let prefixes = ["WGPU_", "VK_", "MESA_", "LP_", "GALLIUM_", "DRI_", "__GLX_", "LIBGL_"];
+        let mut variables: Vec<_> = std::env::vars_os()
+            .map(|(name, value)| (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned()))
+            .filter(|(name, _)| prefixes.iter().any(|prefix| name.starts_with(prefix)))
+            .collect();
+        variables.sort();
+        for (name, value) in variables {
+            report.line(&format!("| `{name}` | `{value}` |"))?;
+        }
+        Ok(report)
+    }
+
+    fn adapter(&mut self, found: &wgpu::Adapter) -> Result<()> {
+        let info = found.get_info();
+        let features: Vec<_> = found.features().iter_names().map(|(name, _)| name).collect();
+        self.line(&format!("\n## {}\n", adapter::describe(&info)))?;
+        self.line(&format!(
+            "Vendor {:#06x}, device {:#06x}, driver `{}` `{}`. Features: {}.",
+            info.vendor,
+            info.device,
+            info.driver,
+            info.driver_info,
+            features.join(", ")
+        ))?;
+        let limits = format!("{:#?}", found.limits());
+        self.line(&format!("\n<details><summary>Limits</summary>\n\n```text\n{limits}\n```\n\n</details>"))
+    }
+
+    fn line(&mut self, text: &str) -> Result<()> {
+        writeln!(self.file, "{text}").with_context(|| format!("report {}", self.path.display()))
+    }
 }

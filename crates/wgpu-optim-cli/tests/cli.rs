@@ -43,7 +43,8 @@ fn verify_prints_a_row_for_every_recipe_and_holds() {
     // The first one listed; the table in the library's tests runs on all of them.
     let listed = text(&run(&["adapters"]).stdout);
     let name = listed.strip_prefix("0: ").unwrap().split(" (").next().unwrap();
-    let output = tool().arg("verify").env("WGPU_ADAPTER_NAME", name).output().unwrap();
+    let folder = TempDir::new().unwrap();
+    let output = tool().arg("verify").env("WGPU_ADAPTER_NAME", name).current_dir(&folder).output().unwrap();
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{printed}{}", text(&output.stderr));
     for recipe in ["adamw", "cautious-adamw (count)", "mgup-adamw-approximate", "grams-lion"] {
@@ -51,6 +52,22 @@ fn verify_prints_a_row_for_every_recipe_and_holds() {
         assert!(row.is_some_and(|row| row.ends_with("ok")), "{recipe}: {printed}");
     }
     assert!(printed.contains("all recipes hold on 1 adapter"), "{printed}");
+
+    let report = fs::read_to_string(folder.path().join("wgpu-optim-report.md")).unwrap();
+    let version = format!("| wgpu-optim | {} |", env!("CARGO_PKG_VERSION"));
+    let chosen = format!("| `WGPU_ADAPTER_NAME` | `{name}` |");
+    for part in [&version, &chosen, &format!("## {name}"), "driver `", "Features: ", "max_buffer_size: "] {
+        assert!(report.contains(part), "{part}: {report}");
+    }
+    let rows = report.lines().filter(|line| line.ends_with("| ok |")).count();
+    assert_eq!(rows, wgpu_optim::verify::recipes().len(), "{report}");
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_an_error_before_anything_runs() {
+    let output = run(&["verify", "--report", "no/such/folder/report.md"]);
+    assert!(!output.status.success());
+    assert!(text(&output.stderr).contains("report no/such/folder/report.md"), "{}", text(&output.stderr));
 }
 
 #[test]
