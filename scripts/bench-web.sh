@@ -7,10 +7,12 @@ ensure_cargo
 ensure_chromium
 ./scripts/web.sh
 echo "In Chromium, on SwiftShader:"
+WEB_BUILT=$(cd "${CARGO_TARGET_DIR:-target}/web" && pwd)
+export WEB_BUILT
 node crates/wgpu-optim-web/tests/speed.js
 swiftshader=${SWIFTSHADER:-/usr/lib/chromium/vk_swiftshader_icd.json}
 [ -e "$swiftshader" ] || exit 0
 export WGPU_ADAPTER_NAME=SwiftShader VK_ADD_DRIVER_FILES="$swiftshader"
 echo "Native, on SwiftShader:"
 cargo run --quiet --release -p wgpu-optim-cli -- bench --params 1048576 --samples 7 --recipes adamw,mgup-adamw
-cargo run --quiet --release --example fit_image -- --optimizers mgup-adamw --size 128 --gaussians 500 --steps 51 --out target/web/native
+cargo run --quiet --release --example fit_image -- --optimizers mgup-adamw --size 128 --gaussians 500 --steps 51 --out "$WEB_BUILT/native"

@@ -14,16 +14,22 @@ ensure_compilers() {
 ensure_wasm_target() {
     # Where Rust does not come from rustup, the target may be there all the same.
     [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ] && return 0
-    rustup target add wasm32-unknown-unknown
+    command -v rustup >/dev/null 2>&1 && rustup target add wasm32-unknown-unknown && return 0
+    echo "Rust's target wasm32-unknown-unknown is missing: rustup target add wasm32-unknown-unknown" >&2
+    return 1
+}
+
+has_node() {
+    command -v npm >/dev/null 2>&1 && [ "$(node --version | sed 's/^v\([0-9]*\).*/\1/')" -ge 20 ]
 }
 
 ensure_node() {
-    if command -v npm >/dev/null 2>&1; then return 0; fi
-    if command -v apt-get >/dev/null 2>&1; then
+    has_node && return 0
+    if ! command -v node >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1; then
         echo "Node.js is missing: installing it (nodejs npm)." >&2
-        apt_install nodejs npm >&2 && return 0
+        apt_install nodejs npm >&2 && has_node && return 0
     fi
-    echo "Node.js is missing: install version 20 or newer from https://nodejs.org" >&2
+    echo "Node.js 20 or newer is missing: https://nodejs.org" >&2
     return 1
 }
 

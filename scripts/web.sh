@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Builds the npm package of crates/wgpu-optim-web and the demo page around it, as static files: target/web/package, target/web/demo.
+# Builds the npm package of crates/wgpu-optim-web and the demo page around it, as static files: target/web/wgpu-optim-0.1.0.tgz,
+# target/web/demo.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
@@ -12,14 +13,15 @@ built=${CARGO_TARGET_DIR:-target}
 out=$built/web
 echo "Building the module." >&2
 # Panics name files: not those of this machine.
-RUSTFLAGS="--remap-path-prefix=$HOME=" \
-    cargo build --locked --profile web --target wasm32-unknown-unknown -p wgpu-optim-web
+separator=$(printf '\037')
+CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$HOME=$separator--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=" \
+    cargo build --locked --profile small --target wasm32-unknown-unknown -p wgpu-optim-web
 # The same features as the tests have, so that nothing is built twice.
 cargo build --locked --workspace --no-default-features --features wgpu-optim-burn/fusion --bin wgpu-optim-bindgen
-[ -d $web/node_modules/binaryen ] || npm --prefix $web ci --silent --no-audit --no-fund --ignore-scripts
+[ -d $web/node_modules/binaryen ] || npm --prefix $web ci --loglevel=error --no-audit --no-fund --ignore-scripts
 
 # Only what changed is optimized anew: that takes half a minute.
-module=$built/wasm32-unknown-unknown/web/wgpu_optim_web.wasm
+module=$built/wasm32-unknown-unknown/small/wgpu_optim_web.wasm
 if [ ! -e "$out/module.wasm" ] || ! cmp -s "$module" "$out/module.wasm"; then
     rm -rf "$out/package" "$out/module.wasm"
     mkdir -p "$out/package"
@@ -32,6 +34,7 @@ if [ ! -e "$out/module.wasm" ] || ! cmp -s "$module" "$out/module.wasm"; then
     cp "$module" "$out/module.wasm"
 fi
 cp $web/npm/package.json $web/README.md LICENSE-MIT LICENSE-APACHE "$out/package"
+npm pack --silent "$out/package" --pack-destination "$out" >/dev/null
 rm -rf "$out/demo"
 mkdir -p "$out/demo/package"
 cp -r $web/demo/. examples/fit_image/shaders examples/fit_image/learning_rates.json "$out/demo"

@@ -10,7 +10,7 @@ const TILE: u32 = 16;
 /// Gaussians of a workgroup of `begin` and `project`; `LANES` in the shader.
 const LANES: u32 = 32;
 /// Bytes of a `Gaussian` of the shader.
-const GAUSSIAN: u32 = 48;
+const GAUSSIAN: u64 = 48;
 
 /// A picture to fit, and the pipelines that do it.
 pub struct Picture {
@@ -68,7 +68,7 @@ impl Picture {
             height,
             gaussians,
             config: buffer(device, "config", 16, wgpu::BufferUsages::UNIFORM),
-            target: buffer(device, "target", 16 * width * height, wgpu::BufferUsages::STORAGE),
+            target: buffer(device, "target", 16 * u64::from(width * height), wgpu::BufferUsages::STORAGE),
             begin: pipeline(&fit, "begin"),
             stages: ["project", "list", "render", "sum_loss", "gradient"].map(|entry| pipeline(&fit, entry)),
             device: device.clone(),
@@ -94,7 +94,17 @@ impl Picture {
     }
 
     /// Begins a fit of at most so many steps.
-    pub fn fit(&self, recipe: Recipe, steps: u32) -> Result<Fit<'_>, Error> {
+    pub fn fit(&self, recipe: Recipe, steps: u32) -> Result<Fit<'_>, Box<dyn std::error::Error>> {
+        let tiles = [self.width.div_ceil(TILE), self.height.div_ceil(TILE)];
+        let lists = 4 * u64::from(tiles[0] * tiles[1]) * (1 + u64::from(self.gaussians));
+        let most = self.device.limits().max_storage_buffer_binding_size;
+        if lists > most {
+            let (n, [x, y]) = (self.gaussians, [self.width, self.height]);
+            return Err(format!(
+                "{n} Gaussians on {x} × {y} pixels need {lists} bytes, this GPU binds {most}"
+            )
+            .into());
+        }
         let n = self.gaussians as usize;
         let specs = [
             TensorSpec::new("position", [n, 2]),
@@ -103,12 +113,10 @@ impl Picture {
         ];
         let optimizer = GpuOptimizer::new_blocking(&self.device, &self.queue, &specs, recipe)?;
         let storage = wgpu::BufferUsages::STORAGE;
-        let errors = buffer(&self.device, "errors", 16 * self.width * self.height, storage);
-        let tiles = [self.width.div_ceil(TILE), self.height.div_ceil(TILE)];
-        let gaussians = buffer(&self.device, "gaussians", GAUSSIAN * self.gaussians, storage);
-        let lists = 4 * tiles[0] * tiles[1] * (1 + self.gaussians);
+        let errors = buffer(&self.device, "errors", self.target.size(), storage);
+        let gaussians = buffer(&self.device, "gaussians", GAUSSIAN * u64::from(self.gaussians), storage);
         let lists = buffer(&self.device, "lists", lists, storage);
-        let history = buffer(&self.device, "history", 4 * (1 + steps), storage);
+        let history = buffer(&self.device, "history", 4 * (1 + u64::from(steps)), storage);
 
         // By binding.
         let all = [
@@ -196,10 +204,10 @@ impl Fit<'_> {
     }
 }
 
-fn buffer(device: &wgpu::Device, label: &str, size: u32, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+fn buffer(device: &wgpu::Device, label: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
     device.create_buffer(&wgpu::BufferDescriptor {
         label: Some(label),
-        size: size.into(),
+        size,
         usage: usage | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
         mapped_at_creation: false,
     })

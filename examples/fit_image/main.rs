@@ -12,11 +12,11 @@ use std::time::Instant;
 
 use clap::Parser;
 use image::imageops::FilterType;
-use image::{DynamicImage, Rgb32FImage};
+use image::{DynamicImage, ImageDecoder, ImageReader, Rgb32FImage};
 use indicatif::{ProgressBar, ProgressStyle};
 use plotters::prelude::*;
 use wgpu_optim::policy::{CautiousMgup, Mgup, Policy};
-use wgpu_optim::{Error, Recipe, adapter, wgpu};
+use wgpu_optim::{Error, Recipe, Requirements, adapter, wgpu};
 
 use fit::{Fit, Picture};
 
@@ -69,7 +69,9 @@ fn main() -> Result<()> {
 
     let (_instance, found) = pollster::block_on(adapter::from_env())?;
     println!("{}", adapter::describe(&found.get_info()));
-    let (device, queue) = pollster::block_on(found.request_device(&wgpu::DeviceDescriptor::default()))?;
+    let required_limits = Requirements::webgpu().device_limits(&found.limits())?;
+    let descriptor = wgpu::DeviceDescriptor { required_limits, ..wgpu::DeviceDescriptor::default() };
+    let (device, queue) = pollster::block_on(found.request_device(&descriptor))?;
     let picture = Picture::scene(&device, &queue, size, args.gaussians, args.seed);
     if let Some(image) = image {
         let pixels: Vec<_> = image.pixels().map(|p| [p.0[0], p.0[1], p.0[2], 1.0]).collect();
@@ -147,10 +149,24 @@ fn run(fit: &mut Fit<'_>, name: &str, steps: u32) -> Result<f64> {
     Ok(begun.elapsed().as_secs_f64())
 }
 
-/// A picture of at most so many pixels a side.
+/// A picture of at most so many pixels a side, as its camera was held, on white.
 fn open(path: &Path, size: u32) -> Result<Rgb32FImage> {
-    let image = image::open(path).map_err(|e| format!("{}: {e}", path.display()))?;
-    Ok(image.resize(size, size, FilterType::Triangle).into_rgb32f())
+    let read = || -> image::ImageResult<DynamicImage> {
+        let mut decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder()?;
+        let orientation = decoder.orientation()?;
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        Ok(image)
+    };
+    let mut image = read().map_err(|e| format!("{}: {e}", path.display()))?;
+    if image.width().max(image.height()) > size {
+        image = image.resize(size, size, FilterType::Triangle);
+    }
+    let pixels = image.into_rgba32f();
+    Ok(Rgb32FImage::from_fn(pixels.width(), pixels.height(), |x, y| {
+        let [r, g, b, a] = pixels.get_pixel(x, y).0;
+        image::Rgb([r, g, b].map(|value| value * a + 1.0 - a))
+    }))
 }
 
 fn save(picture: &Picture, pixels: &[[f32; 4]], path: &Path) -> Result<()> {

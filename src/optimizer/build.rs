@@ -45,10 +45,14 @@ impl GpuOptimizer {
         ];
         let optimizer = Self::allocate(device, queue, groups, plan, compiled);
         let errors: Vec<_> = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect();
+        let mut first = None;
         for error in errors {
-            if let Some(error) = error.await {
-                return Err(Error::Gpu(error.to_string()));
-            }
+            first = first.or(error.await);
+        }
+        if let Some(error) = first {
+            // A browser would keep the memory until it collects garbage.
+            optimizer.destroy();
+            return Err(Error::Gpu(error.to_string()));
         }
         log::debug!(
             "{} tensors, {} parameters, {} dispatches a step, {} bytes of buffers",

@@ -131,6 +131,8 @@ export class Fit {
       lists: 4 * tiles[0] * tiles[1] * (1 + gaussians),
       history: 4 * (1 + HISTORY),
     };
+    const most = picture.device.limits.maxStorageBufferBindingSize;
+    if (own.lists > most) throw new Error("so many Gaussians and pixels do not fit into a buffer of this GPU: take fewer");
     this.buffers = Object.entries(own).map(([name, size]) => picture.buffer(name, size, GPUBufferUsage.STORAGE));
     const [errors, projected, lists, history] = this.buffers;
     this.history = history;
@@ -166,17 +168,26 @@ export class Fit {
     this.onCanvas = picture.bind(pipelines.fitted, [picture.config, picture.target, errors], [0, 1, 2]);
   }
 
-  /** Renders, differentiates, and takes a step. */
-  step() {
+  run(stages) {
     const encoder = this.picture.device.createCommandEncoder();
     const pass = encoder.beginComputePass();
-    for (const { pipeline, group, workgroups } of this.stages) {
+    for (const { pipeline, group, workgroups } of stages) {
       pass.setPipeline(pipeline);
       pass.setBindGroup(0, group);
       pass.dispatchWorkgroups(...workgroups);
     }
     pass.end();
     this.picture.device.queue.submit([encoder.finish()]);
+  }
+
+  /** Renders without a step. */
+  render() {
+    this.run(this.stages.slice(0, 3));
+  }
+
+  /** Renders, differentiates, and takes a step. */
+  step() {
+    this.run(this.stages);
     return this.optimizer.step();
   }
 

@@ -7,6 +7,8 @@ import { drawChart } from "./chart.js";
 import { Fit, Picture, Pipelines, tensors } from "./fit.js";
 
 const MOST_STEPS = 10_000;
+// What needs a GPU.
+const CONTROLS = ["play", "reset", "gaussians", "file", "scene", "left-recipe", "left-lr", "right-recipe", "right-lr", "verify"];
 // Milliseconds that the steps of a frame may take.
 const FRAME = [8, 20];
 
@@ -30,7 +32,7 @@ class Side {
     });
     this.lrInput.addEventListener("input", () => {
       this.label();
-      this.fit?.optimizer.setLr(this.lr);
+      if (isReady && this.fit) this.fit.optimizer.setLr(this.lr);
     });
     this.ratioInput.addEventListener("input", () => this.label());
     this.ratioInput.addEventListener("change", () => restart());
@@ -62,10 +64,9 @@ class Side {
   }
 
   report() {
-    const { losses } = this.fit;
-    const loss = losses.at(-1);
-    const decibels = (-10 * Math.log10(loss)).toFixed(2);
-    at(`${this.id}-loss`).textContent = losses.length ? `${loss.toExponential(2)} · ${decibels} dB` : "";
+    const loss = this.fit.losses.at(-1);
+    const text = loss === undefined ? "" : `${loss.toExponential(2)} · ${(-10 * Math.log10(loss)).toFixed(2)} dB`;
+    at(`${this.id}-loss`).textContent = text;
   }
 }
 
@@ -73,6 +74,10 @@ let gpu, pipelines, picture, learningRates, sides;
 /** Pixels of the reader's picture. */
 let ownPicture = null;
 let isRunning = true;
+/** Whether there is a GPU to work with. */
+let isReady = false;
+/** While the GPU is checked, fits wait. */
+let isChecking = false;
 /** Grows with every restart: what began before one is out of date. */
 let generation = 0;
 let stepsOfFrame = 1;
@@ -91,63 +96,84 @@ async function start() {
   sides ??= [new Side("left", wanted.get("left") ?? "adamw"), new Side("right", wanted.get("right") ?? "mgup-adamw")];
   for (const side of sides) side.fit = null;
   picture = null;
+  if (gpu.lost !== undefined) return;
+  isReady = true;
+  for (const id of CONTROLS) at(id).disabled = false;
+  for (const side of sides) side.label();
   await restart();
-  for (const id of ["play", "reset", "verify"]) at(id).disabled = false;
   at("app").setAttribute("aria-busy", "false");
 }
 
 /** Makes both fits anew, as the controls are. */
 async function restart() {
+  if (!isReady) return;
   const mine = ++generation;
+  for (const side of sides) side.label();
+  const gaussians = Number(at("gaussians").value);
+  let next;
+  const optimizers = [];
+  const giveUp = () => {
+    for (const optimizer of optimizers) optimizer.dispose();
+    next?.destroy();
+  };
   try {
-    for (const side of sides) side.label();
-    const gaussians = Number(at("gaussians").value);
-    const next = new Picture(pipelines, { gaussians, ...(ownPicture ?? sceneSize()) });
-    const optimizers = await Promise.all(
-      sides.map((side) => {
-        const options = { tensors: tensors(gaussians), recipe: side.recipe, lr: side.lr };
-        return side.fit ? side.fit.optimizer.sibling(options) : gpu.createOptimizer(options);
-      }),
-    );
-    if (mine !== generation) {
+    next = new Picture(pipelines, { gaussians, ...(ownPicture ?? sceneSize()) });
+    for (const side of sides) {
+      const options = { tensors: tensors(gaussians), recipe: side.recipe, lr: side.lr };
+      optimizers.push(await (side.fit ? side.fit.optimizer.sibling(options) : gpu.createOptimizer(options)));
       // Another restart came meanwhile.
-      for (const optimizer of optimizers) optimizer.dispose();
-      next.destroy();
-      return;
+      if (mine !== generation) return giveUp();
     }
+    const fits = optimizers.map((optimizer) => new Fit(next, optimizer));
     for (const side of sides) side.fit?.destroy();
     picture?.destroy();
     picture = next;
     sides.forEach((side, i) => {
-      side.fit = new Fit(picture, optimizers[i]);
+      side.fit = fits[i];
+      // It may have been changed meanwhile.
+      side.fit.optimizer.setLr(side.lr);
     });
-    for (const id of ["target", "left", "right"]) {
-      const canvas = at(id);
-      [canvas.width, canvas.height] = [picture.width, picture.height];
-      canvas.style.aspectRatio = `${picture.width} / ${picture.height}`;
-      const context = canvas.getContext("webgpu");
-      context.configure({ device: gpu.device, format: pipelines.format, alphaMode: "opaque" });
-    }
-    picture.show(at("target").getContext("webgpu"));
-    stepsOfFrame = 1;
-    at("scene").hidden = ownPicture === null;
-    run(mine);
   } catch (error) {
-    if (mine === generation) trouble(error.message);
+    giveUp();
+    if (mine !== generation) return;
+    trouble(error.message, !isReady);
+    // What ran before goes on.
+    if (picture) run(mine);
+    return;
   }
+  at("trouble").hidden = true;
+  at("rate").textContent = "";
+  at("scene").hidden = ownPicture === null;
+  for (const id of ["target", "left", "right"]) {
+    const canvas = at(id);
+    [canvas.width, canvas.height] = [picture.width, picture.height];
+    canvas.style.aspectRatio = `${picture.width} / ${picture.height}`;
+    canvas.getContext("webgpu").configure({ device: gpu.device, format: pipelines.format, alphaMode: "opaque" });
+  }
+  picture.show(at("target").getContext("webgpu"));
+  for (const side of sides) {
+    side.fit.render();
+    side.fit.show(side.context);
+    side.report();
+  }
+  chart();
+  stepsOfFrame = 1;
+  at("app").dataset.run = mine;
+  run(mine);
 }
 
 /** Gives the GPU steps, frame by frame, until something else begins. */
 async function run(mine) {
   let [since, steps] = [performance.now(), 0];
-  const isCurrent = () => mine === generation && gpu.lost === undefined;
+  const isCurrent = () => isReady && mine === generation;
   try {
     while (isCurrent()) {
       await frame();
       if (!isCurrent()) return;
       const taken = sides[0].fit.losses.length;
-      if (!isRunning || taken >= MOST_STEPS) {
-        at("rate").textContent = `${taken.toLocaleString("en")} steps${isRunning ? ": at rest" : ""}`;
+      if (!isRunning || isChecking || taken >= MOST_STEPS) {
+        const why = taken >= MOST_STEPS ? ": at rest" : isChecking ? ": waiting for the check" : "";
+        at("rate").textContent = `${taken.toLocaleString("en")} steps${why}`;
         [since, steps] = [performance.now(), 0];
         continue;
       }
@@ -217,9 +243,10 @@ function groupsOfRecipes() {
 }
 
 async function openPicture(file) {
+  const most = size();
   try {
     const bitmap = await createImageBitmap(file);
-    const scale = Math.min(1, size() / Math.max(bitmap.width, bitmap.height));
+    const scale = Math.min(1, most / Math.max(bitmap.width, bitmap.height));
     const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.round(side * scale)));
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { willReadFrequently: true });
@@ -234,7 +261,6 @@ async function openPicture(file) {
     trouble(`${file.name || "That"} is no picture that this browser can read.`);
     return;
   }
-  at("trouble").hidden = true;
   await restart();
 }
 
@@ -247,16 +273,15 @@ function trouble(text, again = false) {
 function lost(device, info) {
   // Not the one before the last start.
   if (device !== gpu.device) return;
-  generation++;
-  for (const id of ["play", "reset", "verify"]) at(id).disabled = true;
+  isReady = false;
+  for (const id of CONTROLS) at(id).disabled = true;
   trouble(`The GPU was lost: ${info.message || info.reason}. What ran on it is gone; the page can start again.`, true);
 }
 
 async function verify() {
   const button = at("verify");
   button.disabled = true;
-  const wasRunning = isRunning;
-  setRunning(false);
+  isChecking = true;
   at("failures").replaceChildren();
   let [cases, failed] = [0, 0];
   const verdict = at("verdict");
@@ -276,22 +301,20 @@ async function verify() {
   } catch (error) {
     verdict.textContent = error.message;
   }
-  button.disabled = gpu.lost !== undefined;
-  setRunning(wasRunning);
+  button.disabled = !isReady;
+  isChecking = false;
 }
 
 function setRunning(running) {
   isRunning = running;
   at("play").textContent = running ? "Pause" : "Go on";
-  at("play").setAttribute("aria-pressed", String(!running));
 }
 
 for (const count of [250, 500, 1000, 2000, 4000]) at("gaussians").append(new Option(count.toLocaleString("en"), count));
 const asked = Number(wanted.get("gaussians"));
-if (asked >= 1 && asked <= 65_535) {
-  if (!at("gaussians").querySelector(`[value="${asked}"]`)) at("gaussians").append(new Option(asked, asked));
-}
-at("gaussians").value = asked || 1000;
+const isCount = Number.isInteger(asked) && asked >= 1 && asked <= 65_535;
+if (isCount && !at("gaussians").querySelector(`[value="${asked}"]`)) at("gaussians").append(new Option(asked, asked));
+at("gaussians").value = isCount ? asked : 1000;
 
 at("gaussians").addEventListener("change", () => restart());
 at("play").addEventListener("click", () => setRunning(!isRunning));
@@ -317,25 +340,25 @@ document.addEventListener("drop", (event) => {
   event.preventDefault();
   document.body.classList.remove("dropping");
   const [file] = event.dataTransfer.files;
-  if (file && gpu) openPicture(file);
+  if (file && isReady) openPicture(file);
 });
 document.addEventListener("keydown", (event) => {
-  const isControl = event.target.closest("button, select, input");
-  if (isControl || event.ctrlKey || event.metaKey || event.altKey || at("play").disabled) return;
-  if (event.key === " ") {
+  if (event.ctrlKey || event.metaKey || event.altKey || !isReady) return;
+  // Space presses the button that has the focus, and letters choose in a list.
+  if (event.key === " " && !event.target.closest("button, select, input")) {
     event.preventDefault();
     setRunning(!isRunning);
-  } else if (event.key === "r" || event.key === "R") {
+  } else if ((event.key === "r" || event.key === "R") && !event.target.closest("select")) {
     restart();
   }
 });
-window.addEventListener("resize", () => sides && chart());
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => sides && chart());
+window.addEventListener("resize", () => picture && chart());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => picture && chart());
 
 function begin() {
   return start().catch((error) => {
     at("app").setAttribute("aria-busy", "false");
-    trouble(error.message ?? String(error), gpu !== undefined);
+    trouble(error.message ?? String(error), gpu !== undefined && !isReady);
   });
 }
 

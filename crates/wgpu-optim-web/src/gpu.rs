@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use js_sys::{Function, Promise, Reflect};
 use wasm_bindgen::prelude::*;
-use wgpu_optim::verify::{self, Runner};
+use wgpu_optim::verify::Runner;
 use wgpu_optim::{Requirements, wgpu};
 
 use crate::js;
@@ -97,7 +97,7 @@ impl Gpu {
     ) -> Promise {
         let gpu = self.clone();
         wasm_bindgen_futures::future_to_promise(async move {
-            Ok(gpu.run_cases(&options, on_verdict.dyn_ref::<Function>()).await?)
+            gpu.run_cases(&options, on_verdict.dyn_ref::<Function>()).await
         })
     }
 }
@@ -111,13 +111,13 @@ impl Gpu {
         }
     }
 
-    async fn run_cases(&self, options: &JsValue, on_verdict: Option<&Function>) -> Result<JsValue, JsError> {
+    async fn run_cases(&self, options: &JsValue, on_verdict: Option<&Function>) -> Result<JsValue, JsValue> {
         let options: VerifyOptions = options::parse("options", options)?;
         let mut runner = Runner::new(&self.device, &self.queue);
         let mut verdicts = Vec::new();
-        for case in verify::cases().into_iter().filter(|case| options.wants(case)) {
+        for case in options.cases()? {
             self.check()?;
-            let outcome = runner.run(&case, case.recipe).await?;
+            let outcome = runner.run(&case, case.recipe).await.map_err(JsError::from)?;
             let verdict = js::object([
                 ("recipe", case.name.into()),
                 ("shape", js::array(case.shape.iter().map(|&size| size.into()))),
@@ -126,7 +126,7 @@ impl Gpu {
                 ("failure", outcome.failure.map_or(JsValue::UNDEFINED, Into::into)),
             ]);
             if let Some(callback) = on_verdict {
-                callback.call1(&JsValue::UNDEFINED, &verdict).map_err(|_| JsError::new("onVerdict threw"))?;
+                callback.call1(&JsValue::UNDEFINED, &verdict)?;
             }
             verdicts.push(verdict);
         }

@@ -1,6 +1,6 @@
 //! [`GpuOptimizer`] as a page has it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use js_sys::Promise;
@@ -20,8 +20,12 @@ pub struct GpuOptimizer {
     held: Rc<Held>,
 }
 
-/// An optimizer, until it is disposed.
-struct Held(RefCell<Option<Core>>);
+/// An optimizer, until it is disposed of.
+struct Held {
+    core: RefCell<Option<Core>>,
+    /// Whether a step waits for the GPU.
+    is_waiting: Cell<bool>,
+}
 
 #[wasm_bindgen]
 impl GpuOptimizer {
@@ -62,25 +66,29 @@ impl GpuOptimizer {
         self.gpu.device()
     }
 
-    /// Takes a step from the gradients that lie in its buffers by then: what the page has submitted before comes first, what
-    /// it submits after this call comes after. The promise is kept when the step is submitted, which is at once, unless
-    /// some hundred steps wait for the GPU.
+    /// Takes a step from the gradients that lie in its buffers by then: what the page has submitted before comes first. It is
+    /// submitted when this returns, unless some hundred steps are ahead of the GPU: then the promise waits for a place. So await it
+    /// before you submit what comes after.
     ///
     /// With `accumulation` it takes a micro-batch, and with the last one of them the step.
+    ///
+    /// @throws If the step before it still waits: that one was not awaited.
     #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
     pub fn step(&self) -> Promise {
+        if self.held.is_waiting.get() {
+            let unawaited = "the step before still waits for the GPU: await every step before the next";
+            return Promise::reject(&JsError::new(unawaited).into());
+        }
         match self.try_step() {
             Ok(true) => return Promise::resolve(&JsValue::UNDEFINED),
             Err(error) => return Promise::reject(&error.into()),
-            Ok(false) => {}
+            Ok(false) => self.held.is_waiting.set(true),
         }
         let this = Self { gpu: self.gpu.clone(), held: self.held.clone() };
         wasm_bindgen_futures::future_to_promise(async move {
-            while !this.try_step()? {
-                let queue = this.gpu.queue.as_webgpu().expect("the backend is WebGPU");
-                JsFuture::from(queue.on_submitted_work_done()).await?;
-            }
-            Ok(JsValue::UNDEFINED)
+            let waited = this.step_when_possible().await;
+            this.held.is_waiting.set(false);
+            waited.map(|()| JsValue::UNDEFINED)
         })
     }
 
@@ -100,7 +108,7 @@ impl GpuOptimizer {
         self.with(|core| Ok(js::slice(core.grad(tensor)?)))
     }
 
-    /// The range of a buffer where a state of a tensor lies.
+    /// The range of a buffer where a state of a tensor lies. AdaGO's `accumulator` can be copied, not bound.
     ///
     /// @throws If no tensor or state has this name.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
@@ -215,18 +223,20 @@ impl GpuOptimizer {
     /// The learning rate of a group in the next step, schedule included.
     ///
     /// @throws If there is no such group.
-    pub fn lr(&self, group: Option<usize>) -> Result<f64, JsError> {
-        self.with(|core| Ok(core.lr(group.unwrap_or(0))?))
+    pub fn lr(&self, group: Option<f64>) -> Result<f64, JsError> {
+        let group = group.map_or(Ok(0), |group| whole("group", group))?;
+        self.with(|core| Ok(core.lr(group as usize)?))
     }
 
     /// Sets the learning rate of a group, or of all of them, from the next step on. A schedule multiplies it.
     ///
     /// @throws If it is negative or not finite, or there is no such group.
     #[wasm_bindgen(js_name = setLr)]
-    pub fn set_lr(&self, lr: f64, group: Option<usize>) -> Result<(), JsError> {
+    pub fn set_lr(&self, lr: f64, group: Option<f64>) -> Result<(), JsError> {
+        let group = group.map(|group| whole("group", group)).transpose()?;
         self.with(|core| {
             match group {
-                Some(group) => core.set_group_lr(group, lr)?,
+                Some(group) => core.set_group_lr(group as usize, lr)?,
                 None => core.set_lr(lr)?,
             }
             Ok(())
@@ -246,12 +256,10 @@ impl GpuOptimizer {
     /// @throws If it is no whole number, or negative.
     #[wasm_bindgen(js_name = setSteps)]
     pub fn set_steps(&self, steps: f64) -> Result<(), JsError> {
-        if !(0.0..9e15).contains(&steps) || steps.fract() != 0.0 {
-            return Err(JsError::new(&format!("steps: {steps} is no whole number from 0")));
-        }
+        let steps = whole("steps", steps)?;
         self.with(|core| {
-            core.set_steps(steps as u64);
-            core.set_recorded_steps(steps as u64);
+            core.set_steps(steps);
+            core.set_recorded_steps(steps);
             Ok(())
         })
     }
@@ -284,7 +292,16 @@ impl GpuOptimizer {
     }
 
     fn hold(gpu: Gpu, core: Core) -> Self {
-        Self { gpu, held: Rc::new(Held(RefCell::new(Some(core)))) }
+        let held = Held { core: RefCell::new(Some(core)), is_waiting: Cell::new(false) };
+        Self { gpu, held: Rc::new(held) }
+    }
+
+    async fn step_when_possible(&self) -> Result<(), JsValue> {
+        while !self.try_step()? {
+            let queue = self.gpu.queue.as_webgpu().expect("the backend is WebGPU");
+            JsFuture::from(queue.on_submitted_work_done()).await?;
+        }
+        Ok(())
     }
 
     /// Whether a step could be submitted, or the GPU has to come after first.
@@ -298,7 +315,7 @@ impl GpuOptimizer {
 
     fn with<T>(&self, act: impl FnOnce(&mut Core) -> Result<T, JsError>) -> Result<T, JsError> {
         self.gpu.check()?;
-        match self.held.0.borrow_mut().as_mut() {
+        match self.held.core.borrow_mut().as_mut() {
             Some(core) => act(core),
             None => Err(JsError::new("this optimizer was disposed of")),
         }
@@ -307,7 +324,7 @@ impl GpuOptimizer {
 
 impl Held {
     fn dispose(&self) {
-        if let Some(core) = self.0.take() {
+        if let Some(core) = self.core.take() {
             core.destroy();
         }
     }
@@ -317,6 +334,14 @@ impl Held {
 impl Drop for Held {
     fn drop(&mut self) {
         self.dispose();
+    }
+}
+
+/// A number of JavaScript's that counts something; within what a double and a `usize` of wasm hold.
+fn whole(what: &str, number: f64) -> Result<u64, JsError> {
+    match (0.0..=f64::from(u32::MAX)).contains(&number) && number.fract() == 0.0 {
+        true => Ok(number as u64),
+        false => Err(JsError::new(&format!("{what}: {number} is no whole number from 0 to 2³² − 1"))),
     }
 }
 

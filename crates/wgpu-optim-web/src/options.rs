@@ -2,13 +2,13 @@
 //!
 //! Objects go through JSON, so that errors name the field. Recipes may be written in camelCase or as in recipe files.
 
-use js_sys::JSON;
+use js_sys::{JSON, JsString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
 use wgpu_optim::schedule::Shape;
-use wgpu_optim::verify::Case;
+use wgpu_optim::verify::{self, Case};
 use wgpu_optim::{
     GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, wgpu,
 };
@@ -92,10 +92,21 @@ pub(crate) fn parse<T: DeserializeOwned>(what: &str, object: &JsValue) -> Result
 }
 
 fn json(what: &str, object: &JsValue) -> Result<Value, JsError> {
-    let text = JSON::stringify(object)
-        .ok()
-        .and_then(|text| text.as_string())
-        .ok_or_else(|| JsError::new(&format!("{what}: not an object of strings, numbers and arrays")))?;
+    // JSON leaves these out: no setting may vanish for that.
+    let mut refuse = |key: JsString, value: JsValue| {
+        let kind = value.js_typeof().as_string().unwrap_or_default();
+        match kind.as_str() {
+            "function" | "symbol" | "bigint" => {
+                Err(JsError::new(&format!("{what}: `{}` is a {kind}", String::from(key))))
+            }
+            _ => Ok(Some(value)),
+        }
+    };
+    let text = JSON::stringify_with_replacer_func(object, &mut refuse, None).map_err(|thrown| {
+        let said = thrown.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
+        JsError::new(&said.unwrap_or_else(|| format!("{what}: not an object of strings, numbers and arrays")))
+    })?;
+    let text = text.as_string().unwrap_or_default();
     let value = serde_json::from_str(&text)?;
     match nothing(&value, what) {
         // JSON says null for NaN and infinities: no setting may vanish for that.
@@ -182,11 +193,11 @@ impl GpuOptions {
     }
 
     pub(crate) fn features(&self) -> Result<wgpu::Features, JsError> {
-        self.required_features.iter().try_fold(wgpu::Features::empty(), |features, name| {
-            match wgpu::Features::from_name(name) {
-                Some(feature) => Ok(features | feature),
-                None => Err(JsError::new(&format!("requiredFeatures: no feature is named `{name}`"))),
-            }
+        self.required_features.iter().try_fold(wgpu::Features::empty(), |features, name| match name
+            .parse::<wgpu::Features>(
+        ) {
+            Ok(feature) => Ok(features | feature),
+            Err(_) => Err(JsError::new(&format!("requiredFeatures: no feature is named `{name}`"))),
         })
     }
 
@@ -257,9 +268,22 @@ impl OptimizerOptions {
 }
 
 impl VerifyOptions {
-    pub(crate) fn wants(&self, case: &Case) -> bool {
-        let size: usize = case.shape.iter().product();
-        self.max_size.is_none_or(|most| size <= most)
-            && self.recipes.as_ref().is_none_or(|names| names.contains(&case.name))
+    /// The cases that are wanted.
+    pub(crate) fn cases(&self) -> Result<Vec<Case>, JsError> {
+        let mut cases = verify::cases();
+        for name in self.recipes.iter().flatten() {
+            if !cases.iter().any(|case| case.name == *name) {
+                return Err(JsError::new(&format!("options.recipes: no recipe is verified as `{name}`")));
+            }
+        }
+        cases.retain(|case| {
+            let size: usize = case.shape.iter().product();
+            self.max_size.is_none_or(|most| size <= most)
+                && self.recipes.as_ref().is_none_or(|names| names.contains(&case.name))
+        });
+        match cases.is_empty() {
+            true => Err(JsError::new("options: they leave nothing to verify")),
+            false => Ok(cases),
+        }
     }
 }

@@ -121,7 +121,7 @@ export type LrSchedule = { warmup?: number } & (
   | { type: "stable"; steps: number; decay: number; floor: number }
 );
 
-/** Bytes of a buffer: a resource for `createBindGroup`. */
+/** Bytes of a buffer: a resource for `createBindGroup`, but for AdaGO's `accumulator`. */
 export interface TensorSlice {
   buffer: GPUBuffer;
   offset: number;

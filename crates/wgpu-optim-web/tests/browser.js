@@ -7,11 +7,12 @@ import assert from "node:assert/strict";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { chromium } from "playwright-core";
 import { serve } from "./static.js";
 
 /** What scripts/web.sh built. */
-export const BUILT = process.env.WEB_BUILT ?? new URL("../../../target/web", import.meta.url).pathname;
+export const BUILT = process.env.WEB_BUILT ?? fileURLToPath(new URL("../../../target/web", import.meta.url));
 
 /** Opens a browser, once a file of tests: `page` opens pages, `close` ends it. */
 export async function open(folder = BUILT, pages = {}) {

@@ -76,28 +76,38 @@ test("the page's own WGSL writes gradients, and nothing crosses to the host", as
   params.forEach((w, i) => assert.ok(Math.abs(w - i / 1000) < 2e-3, `w[${i}] is ${w}`));
 });
 
-test("steps keep their place in the queue, awaited or not, and more than fit wait for the GPU", async () => {
-  const { readings, steps, last } = await inPage(async ({ GpuOptimizer }) => {
-    // Lion moves by ±lr: every step is −1.
-    const optimizer = await GpuOptimizer.create({ tensors: [{ name: "w", shape: [4] }], recipe: "lion", lr: 1 });
-    optimizer.writeGrad("w", new Float32Array(4).fill(1));
+test("steps keep their place in the queue, and more than fit wait for the GPU", async () => {
+  const { readings, steps, last, unawaited } = await inPage(async ({ GpuOptimizer }, reason) => {
+    // Lion moves by ±lr: a step is −1 or 1, as the gradient of its moment is.
+    const base = { type: "lion", lr: 1, betas: [0, 0] };
+    const optimizer = await GpuOptimizer.create({ tensors: [{ name: "w", shape: [4] }], recipe: { base } });
     const readings = [];
-    const all = [];
-    for (let step = 0; step < 3; step++) {
-      all.push(optimizer.step());
+    const gradient = (value) => optimizer.writeGrad("w", new Float32Array(4).fill(value));
+    for (const value of [1, 1, -1]) {
+      gradient(value);
+      optimizer.step();
       readings.push(optimizer.readParam("w"));
     }
-    for (let step = 0; step < 700; step++) all.push(optimizer.step());
-    await Promise.all(all);
-    return {
-      readings: (await Promise.all(readings)).map((values) => values[0]),
-      steps: optimizer.steps,
-      last: (await optimizer.readParam("w"))[3],
-    };
+    // Far more than there is room for, without a pause for what the GPU says; each with its own gradient.
+    for (let step = 0; step < 700; step++) {
+      gradient(step % 2 === 0 ? 1 : -1);
+      await optimizer.step();
+      if (step % 2 === 0) gradient(0);
+    }
+    const last = (await optimizer.readParam("w"))[3];
+    const { steps } = optimizer;
+    // Nobody waits for these: the first that has no place waits, and the next is an error.
+    const all = [];
+    for (let step = 0; step < 400; step++) all.push(reason(() => optimizer.step()));
+    const unawaited = (await Promise.all(all)).filter(Boolean);
+    await optimizer.step();
+    return { readings: (await Promise.all(readings)).map((values) => values[0]), steps, last, unawaited };
   });
-  assert.deepEqual(readings, [-1, -2, -3]);
+  assert.deepEqual(readings, [-1, -2, -1]);
   assert.equal(steps, 703);
-  assert.equal(last, -703);
+  assert.equal(last, -1);
+  assert.ok(unawaited.length > 0 && unawaited.length < 400, `${unawaited.length} of 400 were refused`);
+  for (const error of unawaited) assert.match(error, /await every step before the next/);
 });
 
 test("errors name the field, as exceptions with the message of the library", async () => {
@@ -130,6 +140,12 @@ test("errors name the field, as exceptions with the message of the library", asy
       limit: await reason(() => Gpu.open({ requiredLimits: { maxBuffers: 1 } })),
       feature: await reason(() => Gpu.open({ requiredFeatures: ["teleport"] })),
       verify: await reason(() => gpu.verify({ recipes: "adamw" })),
+      typo: await reason(() => gpu.verify({ recipes: ["adam"] })),
+      empty: await reason(() => gpu.verify({ maxSize: 0 })),
+      thrown: await reason(() => gpu.verify({ recipes: ["adamw"], maxSize: 1 }, () => { throw new RangeError("mine"); })),
+      function: await create({ tensors, recipe: "adamw", schedule: (step) => 1 / step }),
+      fraction: await reason(() => optimizer.setLr(1, 0.7)),
+      text: await reason(() => optimizer.setLr(1, "encoder")),
     };
     optimizer.dispose();
     optimizer.dispose();
@@ -161,11 +177,28 @@ test("errors name the field, as exceptions with the message of the library", asy
     limit: /no limit is named `maxBuffers`/,
     feature: /no feature is named `teleport`/,
     verify: /options\.recipes/,
+    typo: /no recipe is verified as `adam`/,
+    empty: /nothing to verify/,
+    thrown: /^RangeError: mine$/,
+    function: /options: `schedule` is a function/,
+    fraction: /group: 0\.7 is no whole number/,
+    text: /group: NaN is no whole number/,
     disposed: /disposed/,
     static: /`telemetry` is 0/,
   };
   assert.deepEqual(Object.keys(errors).sort(), Object.keys(expected).sort());
   for (const [name, pattern] of Object.entries(expected)) assert.match(errors[name] ?? "no error", pattern, name);
+});
+
+test("what the page's shaders need of the device is there", async () => {
+  const { has, limit } = await inPage(async ({ Gpu }) => {
+    const adapter = await navigator.gpu.requestAdapter();
+    const [feature] = ["timestamp-query", "float32-filterable", "depth-clip-control"].filter((name) => adapter.features.has(name));
+    const gpu = await Gpu.open({ requiredFeatures: [feature], requiredLimits: { maxBindGroups: 4 } });
+    return { has: gpu.device.features.has(feature), limit: gpu.device.limits.maxBindGroups };
+  });
+  assert.equal(has, true);
+  assert.equal(limit, 4);
 });
 
 test("recipes are objects in camelCase, or as in recipe files", async () => {

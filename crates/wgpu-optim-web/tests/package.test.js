@@ -15,10 +15,8 @@ let project, browser;
 before(async () => {
   project = await mkdtemp(join(tmpdir(), "wgpu-optim-project-"));
   const npm = (...given) => execFileSync("npm", given, { cwd: project, encoding: "utf8" });
-  npm("pack", join(BUILT, "package"), "--silent");
-  const [tarball] = (await readdir(project)).filter((name) => name.endsWith(".tgz"));
   npm("init", "--yes");
-  npm("install", "--silent", "--no-audit", "--no-fund", "--offline", join(project, tarball));
+  npm("install", "--silent", "--no-audit", "--no-fund", "--offline", join(BUILT, "wgpu-optim-0.1.0.tgz"));
   const readme = await readFile(join(project, "node_modules/wgpu-optim/README.md"), "utf8");
   await writeFile(join(project, "index.html"), readme.match(/```html\n([^]*?)```/)[1]);
   browser = await open(project, { "/favicon.ico": "" });

@@ -50,13 +50,19 @@ struct Gaussian {
 const TILE = 16u;
 // Invocations of a workgroup where it is no tile.
 const LANES = 32u;
-// Where a Gaussian ends, in standard deviations, and the least of these, in pixels.
+// Where a Gaussian ends, in standard deviations.
 const REACH = 3.5;
+// The least standard deviation, in pixels, and the largest, in longer sides of the picture.
 const THINNEST = 0.3;
+const WIDEST = 2.0;
 
 // Pixels of a unit of length.
 fn unit() -> f32 {
     return f32(max(picture.width, picture.height)) / 8.0;
+}
+
+fn widest() -> f32 {
+    return WIDEST * 8.0 * unit();
 }
 
 fn size() -> vec2<f32> {
@@ -75,7 +81,8 @@ fn project(@builtin(global_invocation_id) id: vec3<u32>) {
     }
     let angle = shape[3u * n + 2u];
     let axis = vec2<f32>(cos(angle), sin(angle));
-    let deviation = max(exp(vec2<f32>(shape[3u * n], shape[3u * n + 1u])) * unit(), vec2<f32>(THINNEST));
+    let free = exp(vec2<f32>(shape[3u * n], shape[3u * n + 1u])) * unit();
+    let deviation = clamp(free, vec2<f32>(THINNEST), vec2<f32>(widest()));
     let a = axis * deviation.x;
     let b = across(axis) * deviation.y;
     gaussians[n] = Gaussian(
@@ -216,6 +223,10 @@ fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
             sum.shape += sums[other].shape;
             sum.colour += sums[other].colour;
         }
+        // Nothing pulls beyond where a deviation ends: a step goes against the gradient.
+        let too_thin = (mine.deviation <= vec2<f32>(THINNEST)) & (sum.shape.xy > vec2<f32>(0.0));
+        let too_wide = (mine.deviation >= vec2<f32>(widest())) & (sum.shape.xy < vec2<f32>(0.0));
+        sum.shape = vec3<f32>(select(sum.shape.xy, vec2<f32>(0.0), too_thin | too_wide), sum.shape.z);
         let scale = 2.0 / f32(3u * picture.width * picture.height);
         position_grad[n] = scale * unit() * sum.position;
         for (var i = 0u; i < 3u; i += 1u) {
