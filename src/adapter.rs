@@ -2,6 +2,9 @@
 //!
 //! The optimizer itself takes any device; this is for programs that have none yet.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::error::Error;
 
 /// An instance for the backends that `WGPU_BACKEND` names (all by default), without a display.
@@ -36,6 +39,60 @@ pub async fn from_env() -> Result<(wgpu::Instance, wgpu::Adapter), Error> {
 /// Every adapter of the backends that `WGPU_BACKEND` names. Empty in a browser, which does not list its adapters.
 pub async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
     instance.enumerate_adapters(wgpu::Backends::all()).await
+}
+
+/// Finds out whether a device is still there. wgpu drops the work of a lost one without a word, or ends the process, and the
+/// callback that would tell belongs to whoever made the device.
+#[derive(Debug)]
+pub struct Probe {
+    device: wgpu::Device,
+    buffer: Mutex<wgpu::Buffer>,
+}
+
+impl Probe {
+    /// A probe, of 4 bytes.
+    pub fn new(device: &wgpu::Device) -> Self {
+        let buffer = device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("wgpu-optim.probe"),
+            size: 4,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        Self { device: device.clone(), buffer: Mutex::new(buffer) }
+    }
+
+    /// Refuses a device that is gone. In a browser, where the answer would take a while, it finds nothing.
+    ///
+    /// # Errors
+    /// [`Error::DeviceLost`].
+    pub fn check(&self) -> Result<(), Error> {
+        if cfg!(target_arch = "wasm32") {
+            return Ok(());
+        }
+        let buffer = self.buffer.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_there = Arc::new(AtomicBool::new(true));
+        let found = is_there.clone();
+        // A buffer of a device that was lost before is invalid, which is an error besides.
+        let scope = self.device.push_error_scope(wgpu::ErrorFilter::Validation);
+        buffer.map_async(wgpu::MapMode::Read, .., move |mapped| {
+            found.store(mapped.is_ok(), Ordering::Relaxed);
+        });
+        // The answer comes when the device is polled; failing, that says nothing more.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        let answer = is_there.load(Ordering::Relaxed);
+        if answer {
+            buffer.unmap();
+        }
+        drop(scope.pop());
+        match answer {
+            true => Ok(()),
+            false => Err(Error::DeviceLost { adapter: describe(&self.device.adapter_info()) }),
+        }
+    }
+
+    pub(crate) fn buffer(&self) -> wgpu::Buffer {
+        self.buffer.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// An adapter in words: name, backend, kind and driver.

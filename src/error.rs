@@ -98,7 +98,26 @@ pub enum Error {
     /// No adapter fits the choice made by the environment.
     #[error("{0}")]
     NoAdapter(String),
-    /// wgpu refused to create something: out of memory, or a validation error of ours.
+    /// The device is gone: its driver failed or was reset, the adapter was unplugged, or it was destroyed.
+    #[error("the device of {adapter} was lost; open another, and go on from the last checkpoint")]
+    DeviceLost {
+        /// The adapter, in words.
+        adapter: String,
+    },
+    /// The adapter has no room for the buffers.
+    #[error(
+        "{adapter} has no room for {needed} bytes of parameters, gradients and state ({reason}); free some, take a smaller \
+         model, a base with less state or f16, or another adapter"
+    )]
+    OutOfMemory {
+        /// The adapter, in words.
+        adapter: String,
+        /// Bytes of all buffers.
+        needed: u64,
+        /// What wgpu said.
+        reason: String,
+    },
+    /// wgpu refused something else: an error of ours, or of the driver.
     #[error("wgpu: {0}")]
     Gpu(String),
     /// A buffer could not be mapped for reading, as when the device was lost.

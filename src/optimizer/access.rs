@@ -245,11 +245,11 @@ impl GpuOptimizer {
     /// Reads the steps that a tensor has taken: t of the bias corrections. Off the web, poll the device until the future is ready.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`], when called; [`Error::Readback`], when awaited.
+    /// [`Error::UnknownTensor`], and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_steps(&self, name: &str) -> Result<impl Future<Output = Result<u64, Error>> + use<>, Error> {
         let recorded = self.steps(name)?;
         let offset = self.entry(self.plan.tensor_index(name)?) + SKIPPED;
-        let skipped = readback::read(&self.device, &self.queue, name, &[(&self.tensors, offset, 4)]);
+        let skipped = self.fetch(name, &[(&self.tensors, offset, 4)])?;
         Ok(async move {
             let skipped: u32 = bytemuck::pod_collect_to_vec(&skipped.await?)[0];
             Ok(recorded.saturating_sub(skipped.into()))
@@ -290,32 +290,32 @@ impl GpuOptimizer {
     /// Reads a parameter, its master where it is stored in two bytes. Off the web, poll the device until the future is ready.
     ///
     /// # Errors
-    /// As for [`param`](Self::param), when called; [`Error::Readback`], when awaited.
+    /// As for [`param`](Self::param), and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_param(
         &self,
         name: &str,
     ) -> Result<impl Future<Output = Result<Vec<f32>, Error>> + use<>, Error> {
         let param = self.param(name)?;
-        Ok(self.read(name, self.master(self.plan.tensor_index(name)?).unwrap_or(param)))
+        self.read(name, self.master(self.plan.tensor_index(name)?).unwrap_or(param))
     }
 
     /// Reads a state. Off the web, poll the device until the future is ready.
     ///
     /// # Errors
-    /// As for [`state`](Self::state), when called; [`Error::Readback`], when awaited.
+    /// As for [`state`](Self::state), and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_state(
         &self,
         name: &str,
         state: &str,
     ) -> Result<impl Future<Output = Result<Vec<f32>, Error>> + use<>, Error> {
-        Ok(self.read(name, self.state(name, state)?))
+        self.read(name, self.state(name, state)?)
     }
 
     /// Reads what selection did to a tensor in the last step that ran. For a tensor that was left out of that step, it means
     /// nothing. Off the web, poll the device until the future is ready.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`], when called; [`Error::Readback`], when awaited.
+    /// [`Error::UnknownTensor`], and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_selected(
         &self,
         name: &str,
@@ -328,7 +328,7 @@ impl GpuOptimizer {
         };
         let offset = self.entry(self.plan.tensor_index(name)?);
         let ranges = [(&self.tensors, offset, size)];
-        let bytes = readback::read(&self.device, &self.queue, name, &ranges);
+        let bytes = self.fetch(name, &ranges)?;
         let what = name.to_owned();
         Ok(async move {
             let found: TensorEntry = readback::decode(&what, bytes.await?)?;
@@ -367,7 +367,7 @@ impl GpuOptimizer {
             ));
         }
         let ranges = [(&self.tensors, 0, TENSORS_HEADER)];
-        let bytes = readback::read(&self.device, &self.queue, "what the guard found", &ranges);
+        let bytes = self.fetch("what the guard found", &ranges)?;
         let names: Vec<_> = match self.groups.non_finite() {
             NonFinite::Error => self.plan.tensors.iter().map(|tensor| tensor.spec.name.clone()).collect(),
             NonFinite::Propagate | NonFinite::Skip => Vec::new(),
@@ -434,10 +434,19 @@ impl GpuOptimizer {
         &self,
         name: &str,
         slice: TensorSlice<'_>,
-    ) -> impl Future<Output = Result<Vec<f32>, Error>> + use<> {
-        let ranges = [(slice.buffer, slice.offset, slice.size)];
-        let bytes = readback::read(&self.device, &self.queue, name, &ranges);
-        async move { Ok(bytemuck::pod_collect_to_vec(&bytes.await?)) }
+    ) -> Result<impl Future<Output = Result<Vec<f32>, Error>> + use<>, Error> {
+        let bytes = self.fetch(name, &[(slice.buffer, slice.offset, slice.size)])?;
+        Ok(async move { Ok(bytemuck::pod_collect_to_vec(&bytes.await?)) })
+    }
+
+    /// Begins a copy to the host, on a device that is there.
+    pub(super) fn fetch(
+        &self,
+        what: &str,
+        ranges: &[(&wgpu::Buffer, u64, u64)],
+    ) -> Result<impl Future<Output = Result<Vec<u8>, Error>> + use<>, Error> {
+        self.probe.check()?;
+        Ok(readback::read(&self.device, &self.queue, what, ranges))
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use encase::ShaderType;
 
 use super::{GpuOptimizer, PageGroups, operand_ranges, range, state_ranges};
+use crate::adapter::{self, Probe};
 use crate::error::Error;
 use crate::groups::ParamGroups;
 use crate::kernel::{Grid, Header, Kernels, STRIDE, TENSORS_HEADER, TensorEntry, table};
@@ -50,9 +51,18 @@ impl GpuOptimizer {
             first = first.or(error.await);
         }
         if let Some(error) = first {
+            let adapter = adapter::describe(&device.adapter_info());
+            let error = match (optimizer.probe.check(), error) {
+                (Err(lost), _) => lost,
+                (Ok(()), wgpu::Error::OutOfMemory { source }) => {
+                    let needed = optimizer.plan.memory();
+                    Error::OutOfMemory { adapter, needed, reason: source.to_string() }
+                }
+                (Ok(()), error) => Error::Gpu(format!("{error} ({adapter})")),
+            };
             // A browser would keep the memory until it collects garbage.
             optimizer.destroy();
-            return Err(Error::Gpu(error.to_string()));
+            return Err(error);
         }
         log::debug!(
             "{} tensors, {} parameters, {} dispatches a step, {} bytes of buffers",
@@ -241,6 +251,7 @@ impl GpuOptimizer {
             false => Vec::new(),
         };
         let empty = group("empty", &kernels.empty, &[]);
+        let probe = Probe::new(device);
         let operands: Vec<_> = (0..plan.classes.len()).map(|class| schedule.operands(class)).collect();
         let pages = plan
             .pages
@@ -287,7 +298,12 @@ impl GpuOptimizer {
         Self {
             device: device.clone(),
             queue: queue.clone(),
-            buffers: buffers.into_inner(),
+            buffers: {
+                let mut all = buffers.into_inner();
+                all.push(probe.buffer());
+                all
+            },
+            probe,
             steps: vec![0; plan.tensors.len()],
             // In arenas both are zero.
             has_master: Arc::new(

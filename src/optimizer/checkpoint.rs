@@ -267,7 +267,7 @@ impl GpuOptimizer {
             }
             Content::Words(slice) | Content::Halves(slice, _) => {
                 let ranges = [(slice.buffer, slice.offset, slice.size)];
-                let bytes = readback::read(&self.device, &self.queue, &entry.key, &ranges);
+                let bytes = self.fetch(&entry.key, &ranges)?;
                 let bytes = readback::block_on(&self.device, bytes)?;
                 Ok(match &entry.content {
                     Content::Halves(_, numel) => {
@@ -546,7 +546,7 @@ impl GpuOptimizer {
     /// The header of the tensors' table, and how many steps of each were skipped.
     fn read_counts(&self) -> Result<(Header, Vec<u32>), Error> {
         let table = &self.tensors;
-        let bytes = readback::read(&self.device, &self.queue, "counts", &[(table, 0, table.size())]);
+        let bytes = self.fetch("counts", &[(table, 0, table.size())])?;
         let bytes = readback::block_on(&self.device, bytes)?;
         let word = |at: u64| {
             let at = at as usize;

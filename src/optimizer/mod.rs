@@ -17,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use crate::adapter::Probe;
 use crate::error::Error;
 use crate::groups::ParamGroups;
 use crate::kernel::{Kernels, table};
@@ -46,6 +47,7 @@ pub struct GpuOptimizer {
     schedule: Schedule,
     kernels: Kernels,
     ring: Ring,
+    probe: Probe,
     /// All of its buffers, those included that only bind groups name.
     buffers: Vec<wgpu::Buffer>,
     /// Parameter and gradient buffers of each block, where the optimizer owns them.

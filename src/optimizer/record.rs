@@ -421,8 +421,9 @@ impl GpuOptimizer {
     /// [`record`](Self::record) and submit.
     ///
     /// # Errors
-    /// As for [`record`](Self::record).
+    /// As for [`record`](Self::record); [`Error::DeviceLost`], and nothing is counted.
     pub fn step(&mut self) -> Result<wgpu::SubmissionIndex, Error> {
+        self.probe.check()?;
         let mut encoder = self.encoder();
         self.record(&mut encoder)?;
         Ok(self.queue.submit([encoder.finish()]))
@@ -431,11 +432,12 @@ impl GpuOptimizer {
     /// [`record_with`](Self::record_with) and submit.
     ///
     /// # Errors
-    /// As for [`record_with`](Self::record_with).
+    /// As for [`record_with`](Self::record_with); [`Error::DeviceLost`], and nothing is counted.
     pub fn step_with<'a, B>(&mut self, buffers: &[B]) -> Result<wgpu::SubmissionIndex, Error>
     where
         B: Copy + Into<Option<TensorBuffers<'a>>>,
     {
+        self.probe.check()?;
         let mut encoder = self.encoder();
         self.record_with(&mut encoder, buffers)?;
         Ok(self.queue.submit([encoder.finish()]))

@@ -1,11 +1,11 @@
 //! The one wgpu device that Burn and the optimizer share.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use burn::backend::wgpu::WgpuSetup;
 use burn::tensor::Device;
-use wgpu_optim::{adapter, wgpu};
+use wgpu_optim::adapter::{self, Probe};
+use wgpu_optim::wgpu;
 
 use crate::error::Error;
 
@@ -22,8 +22,7 @@ pub struct Gpu {
     pub queue: wgpu::Queue,
     /// The adapter, for people.
     pub adapter: String,
-    /// Maps as long as the device is there.
-    probe: Arc<Mutex<wgpu::Buffer>>,
+    probe: Arc<Probe>,
 }
 
 impl Gpu {
@@ -89,7 +88,7 @@ impl Gpu {
             wgpu_device: setup.device.clone(),
             queue: setup.queue.clone(),
             adapter: adapter::describe(&setup.adapter.get_info()),
-            probe: probe(&setup.device),
+            probe: Arc::new(Probe::new(&setup.device)),
         }
     }
 
@@ -107,38 +106,13 @@ impl Gpu {
         }
     }
 
-    /// Refuses a device that was lost: wgpu drops work for one without a word, and the callback that would tell is
-    /// Burn's.
+    /// Refuses a device that was lost.
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let probe = self.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        let there = Arc::new(AtomicBool::new(true));
-        let found = there.clone();
-        probe
-            .map_async(wgpu::MapMode::Read, .., move |mapped| found.store(mapped.is_ok(), Ordering::Relaxed));
-        // The answer comes when the device is polled; failing, that says nothing more.
-        let _ = self.wgpu_device.poll(wgpu::PollType::Poll);
-        let answer = there.load(Ordering::Relaxed);
-        probe.unmap();
-        if answer {
-            return Ok(());
-        }
-        Err(Error::Device(format!(
-            "the device of {} was lost; open another, and go on from the last checkpoint",
-            self.adapter
-        )))
+        Ok(self.probe.check()?)
     }
 
     pub(crate) fn encoder(&self) -> wgpu::CommandEncoder {
         let label = Some("wgpu-optim-burn.step");
         self.wgpu_device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label })
     }
-}
-
-fn probe(device: &wgpu::Device) -> Arc<Mutex<wgpu::Buffer>> {
-    Arc::new(Mutex::new(device.create_buffer(&wgpu::BufferDescriptor {
-        label: Some("wgpu-optim-burn.probe"),
-        size: 4,
-        usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-        mapped_at_creation: false,
-    })))
 }

@@ -1,0 +1,185 @@
+//! What can go wrong around a run: an error says what and where, and the last checkpoint goes on to the bit.
+
+mod common;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::Command;
+
+use common::{Gpu, gpus};
+use wgpu_optim::{
+    Checkpoint, Error, GpuOptimizer, LrSchedule, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
+    verify, wgpu,
+};
+
+fn specs() -> Vec<TensorSpec> {
+    vec![TensorSpec::new("w", [70, 90]), TensorSpec::new("b", [33])]
+}
+
+fn recipe() -> Recipe {
+    Recipe::mgup_adamw(1e-2)
+}
+
+fn run(optimizer: &mut GpuOptimizer, steps: std::ops::Range<u64>) {
+    for t in steps {
+        for spec in specs() {
+            optimizer.write_grad(&spec.name, &verify::grads(spec.numel() as usize, t)).unwrap();
+        }
+        optimizer.step().unwrap();
+    }
+}
+
+fn bits(optimizer: &GpuOptimizer) -> Vec<u32> {
+    let read = |spec: TensorSpec| optimizer.read_param_blocking(&spec.name).unwrap();
+    specs().into_iter().flat_map(read).map(f32::to_bits).collect()
+}
+
+/// Another device on the adapter of this one.
+fn reopened(gpu: &Gpu) -> Gpu {
+    gpus().into_iter().find(|other| other.name == gpu.name).unwrap()
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_the_last_checkpoint_goes_on_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    for gpu in gpus() {
+        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe()).unwrap();
+        let mut other =
+            GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs()[1..], recipe()).unwrap();
+        run(&mut optimizer, 0..5);
+        optimizer.save(&path).unwrap();
+        run(&mut optimizer, 5..7);
+        let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 512,
+            usage: wgpu::BufferUsages::STORAGE,
+            mapped_at_creation: false,
+        });
+        let slice = |offset| TensorSlice { buffer: &buffer, offset, size: 132 };
+        other.step_with(&[TensorBuffers::new(slice(0), slice(256))]).unwrap();
+
+        gpu.device.destroy();
+        let named = |what: &str, error: Option<Error>| {
+            let error = error.unwrap_or_else(|| panic!("{}: {what} on a lost device is no error", gpu.name));
+            assert!(matches!(error, Error::DeviceLost { .. }), "{}: {what}: {error}", gpu.name);
+            let said = error.to_string();
+            assert!(said.contains(&gpu.name) && said.contains("last checkpoint"), "{said}");
+        };
+        named("step", optimizer.step().err());
+        assert_eq!(optimizer.recorded_steps(), 7);
+        named("step_with", other.step_with(&[TensorBuffers::new(slice(0), slice(256))]).err());
+        named("read_param", optimizer.read_param_blocking("w").err());
+        named("read_state", optimizer.read_state_blocking("w", "exp_avg").err());
+        named("read_selected", optimizer.read_selected_blocking("w").err());
+        named("read_steps", optimizer.read_steps_blocking("w").err());
+        named("save", optimizer.save(&path).err());
+        named("new", GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe()).err());
+        named("sibling", optimizer.sibling_blocking(&specs(), recipe()).err());
+        drop(optimizer);
+
+        let gpu = reopened(&gpu);
+        let mut resumed = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();
+        run(&mut resumed, 5..10);
+        let mut whole = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe()).unwrap();
+        run(&mut whole, 0..10);
+        assert_eq!(bits(&resumed), bits(&whole), "{}", gpu.name);
+    }
+}
+
+#[test]
+fn a_panic_in_a_schedule_leaves_the_optimizer_as_it_was() {
+    for gpu in gpus() {
+        let schedule = LrSchedule::function(|step| if step == 3 { panic!("mine") } else { 1.0 });
+        let groups = ParamGroups::from(recipe()).with_schedule(schedule);
+        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+        run(&mut optimizer, 0..3);
+        let before = bits(&optimizer);
+        for _ in 0..3 {
+            assert!(catch_unwind(AssertUnwindSafe(|| optimizer.step())).is_err());
+        }
+        assert_eq!((optimizer.recorded_steps(), optimizer.steps("w").unwrap()), (3, 3));
+        assert_eq!(bits(&optimizer), before);
+        optimizer.set_recorded_steps(4);
+        optimizer.step().unwrap();
+        assert!(bits(&optimizer) != before);
+    }
+}
+
+/// What a child process is to do, and where.
+const CHILD: &str = "WGPU_OPTIM_TEST_CHILD";
+
+/// Runs a test of this file in a process with limits of its own, and returns what it says it was refused.
+#[cfg(unix)]
+fn refusal(limits: &str, test: &str, value: &Path) -> String {
+    let output = Command::new("bash")
+        .args(["-c", &format!("{limits}; exec \"$0\" --exact {test} --nocapture")])
+        .arg(std::env::current_exe().unwrap())
+        .env(CHILD, value)
+        .output()
+        .unwrap();
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+    let refusal = said.lines().find_map(|line| line.split_once("refused: ").map(|(_, error)| error));
+    refusal.unwrap_or_else(|| panic!("{said}")).to_owned()
+}
+
+/// Not a test of its own: what another one runs where files cannot grow beyond 256 KiB.
+#[test]
+fn a_child_saves_to_a_full_disk() {
+    let Ok(path) = std::env::var(CHILD) else { return };
+    let gpu = &gpus()[0];
+    let spec = [TensorSpec::new("w", [200_000])];
+    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, recipe()).unwrap();
+    println!("refused: {}", optimizer.save(&path).unwrap_err());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_full_disk_is_an_error_and_the_old_checkpoint_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let gpu = &gpus()[0];
+    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe()).unwrap();
+    run(&mut optimizer, 0..2);
+    optimizer.save(&path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    // A file that may not grow cannot be written, as on a full disk, once the signal is ignored.
+    let said = refusal("trap '' XFSZ; ulimit -f 256", "a_child_saves_to_a_full_disk", &path);
+    assert!(said.contains("run.safetensors") && said.contains("large"), "{said}");
+    assert!(std::fs::read(&path).unwrap() == before, "the old checkpoint has changed");
+    let left: Vec<_> =
+        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left, [Path::new("run.safetensors").as_os_str()], "what is left beside it");
+    Checkpoint::open(&path).unwrap();
+}
+
+/// Not a test of its own: what another one runs where there is little memory.
+#[test]
+fn a_child_makes_too_large_an_optimizer() {
+    if std::env::var(CHILD).is_err() {
+        return;
+    }
+    let gpu = &gpus()[0];
+    let specs: Vec<_> = (0..16).map(|i| TensorSpec::new(format!("w{i}"), [1 << 26])).collect();
+    let new = |specs: &[_]| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, specs, Recipe::adamw(1e-3));
+    println!("refused: {}", new(&specs).err().unwrap());
+    // What there was room for is free again.
+    new(&specs[..1]).unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn too_little_memory_is_an_error_that_says_how_much() {
+    let gpu = gpus().remove(0);
+    if gpu.device.adapter_info().device_type != wgpu::DeviceType::Cpu {
+        println!("{} has memory of its own, which no limit reaches", gpu.name);
+        return;
+    }
+    let said = refusal("ulimit -v 8388608", "a_child_makes_too_large_an_optimizer", Path::new("memory"));
+    println!("{said}");
+    for part in [&gpu.name, "no room for 17179", "smaller model"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
