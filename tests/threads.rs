@@ -33,10 +33,19 @@ fn specs() -> Vec<TensorSpec> {
     ]
 }
 
+fn groups(recipe: Recipe) -> ParamGroups {
+    ParamGroups::from(recipe).with_max_grad_norm(1.0).with_telemetry(2)
+}
+
+/// An optimizer of each recipe, whose pipelines the runs share.
+fn compiled(gpu: &Gpu) -> [GpuOptimizer; 4] {
+    recipes()
+        .map(|recipe| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups(recipe)).unwrap())
+}
+
 /// Five steps from the same start.
-fn run(gpu: &Gpu, recipe: Recipe) -> Vec<u32> {
-    let groups = ParamGroups::from(recipe).with_max_grad_norm(1.0).with_telemetry(2);
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+fn run(compiled: &GpuOptimizer) -> Vec<u32> {
+    let mut optimizer = compiled.sibling_blocking(&specs(), compiled.groups().clone()).unwrap();
     for spec in specs() {
         optimizer.write_param(&spec.name, &verify::params(spec.numel() as usize)).unwrap();
     }
@@ -67,10 +76,10 @@ fn runs() -> usize {
 #[test]
 fn a_run_gives_the_same_bits_every_time() {
     for gpu in gpus() {
-        for recipe in recipes() {
-            let first = run(&gpu, recipe);
+        for (compiled, recipe) in compiled(&gpu).iter().zip(recipes()) {
+            let first = run(compiled);
             for again in 1..runs() {
-                assert!(run(&gpu, recipe) == first, "{}: {recipe}, run {again}", gpu.name);
+                assert!(run(compiled) == first, "{}: {recipe}, run {again}", gpu.name);
             }
         }
         println!("{}: {} runs of each recipe gave the same bits", gpu.name, runs());
@@ -80,11 +89,11 @@ fn a_run_gives_the_same_bits_every_time() {
 #[test]
 fn optimizers_of_one_device_do_not_mind_each_others_threads() {
     for gpu in gpus() {
-        let alone = recipes().map(|recipe| run(&gpu, recipe));
+        let compiled = compiled(&gpu);
+        let alone = compiled.each_ref().map(run);
         for _ in 0..runs() {
             std::thread::scope(|scope| {
-                let gpu = &gpu;
-                let threads = recipes().map(|recipe| scope.spawn(move || run(gpu, recipe)));
+                let threads = compiled.each_ref().map(|compiled| scope.spawn(|| run(compiled)));
                 for (thread, alone) in threads.into_iter().zip(&alone) {
                     assert!(thread.join().unwrap() == *alone, "{}", gpu.name);
                 }
@@ -95,8 +104,8 @@ fn optimizers_of_one_device_do_not_mind_each_others_threads() {
 
 #[test]
 fn a_device_a_thread_gives_the_same_bits() {
-    let alone: Vec<_> = gpus().iter().map(|gpu| recipes().map(|recipe| run(gpu, recipe))).collect();
-    let all = || -> Vec<_> { gpus().iter().map(|gpu| recipes().map(|recipe| run(gpu, recipe))).collect() };
+    let all = || -> Vec<_> { gpus().iter().map(|gpu| compiled(gpu).each_ref().map(run)).collect() };
+    let alone = all();
     std::thread::scope(|scope| {
         let threads = [scope.spawn(all), scope.spawn(all)];
         threads.into_iter().for_each(|thread| assert!(thread.join().unwrap() == alone));

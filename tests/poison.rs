@@ -1,0 +1,171 @@
+//! NaN, infinities, and the largest and smallest numbers in gradients, parameters and state: every recipe ends its steps, and
+//! what is documented to be touched is, nothing else.
+
+mod common;
+
+use common::{Gpu, gpus};
+use wgpu_optim::{GpuOptimizer, Recipe, TensorBuffers, TensorSlice, TensorSpec, verify, wgpu};
+
+const POISON: [f32; 9] =
+    [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-40, -1e-40, 0.0, -0.0];
+
+/// Where it lies in the tensor in the middle, whose other coordinates and whose neighbours are looked at.
+fn places(numel: usize) -> impl Iterator<Item = (usize, f32)> {
+    POISON.into_iter().enumerate().map(move |(i, value)| ((i * 997 + 3) % numel, value))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Into {
+    Gradient,
+    Parameter,
+    State,
+}
+
+fn specs() -> Vec<TensorSpec> {
+    // Of every way of selection: one workgroup, or a sample.
+    vec![
+        TensorSpec::new("before", [90, 60]),
+        TensorSpec::new("middle", [80, 70]),
+        TensorSpec::new("small", [20, 9]),
+        TensorSpec::new("after", [90, 60]),
+    ]
+}
+
+fn numel(name: &str) -> usize {
+    specs().iter().find(|spec| spec.name == name).unwrap().numel() as usize
+}
+
+/// Parameters after three steps of an optimizer that owns everything.
+fn run(compiled: &GpuOptimizer, recipe: Recipe, into: Into, is_clean: bool) -> Vec<Vec<f32>> {
+    let mut optimizer = compiled.sibling_blocking(&specs(), recipe).unwrap();
+    let poisoned = |name: &str, mut values: Vec<f32>| {
+        if !is_clean && matches!(name, "middle" | "small") {
+            places(values.len()).for_each(|(i, value)| values[i] = value);
+        }
+        values
+    };
+    for t in 0..3 {
+        for TensorSpec { name, .. } in specs() {
+            if t == 0 {
+                let values = verify::params(numel(&name));
+                let values = if into == Into::Parameter { poisoned(&name, values) } else { values };
+                optimizer.write_param(&name, &values).unwrap();
+                for state in optimizer.state_names(&name).unwrap().filter(|_| into == Into::State) {
+                    let len = optimizer.state(&name, state).unwrap().size as usize / 4;
+                    optimizer.write_state(&name, state, &poisoned(&name, vec![0.01; len])).unwrap();
+                }
+            }
+            let values = verify::grads(numel(&name), t);
+            let values = if into == Into::Gradient { poisoned(&name, values) } else { values };
+            optimizer.write_grad(&name, &values).unwrap();
+        }
+        optimizer.step().unwrap();
+    }
+    let params = specs().iter().map(|spec| optimizer.read_param_blocking(&spec.name).unwrap()).collect();
+    optimizer.destroy();
+    params
+}
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+#[test]
+fn poison_stays_where_it_is() {
+    for gpu in gpus() {
+        let mut compiled: Option<GpuOptimizer> = None;
+        for (name, recipe) in verify::recipes() {
+            let made = match &compiled {
+                Some(compiled) => compiled.sibling_blocking(&specs(), recipe),
+                None => GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe),
+            };
+            let made = compiled.insert(made.unwrap());
+            for into in [Into::Gradient, Into::Parameter, Into::State] {
+                let [clean, found] = [true, false].map(|is_clean| run(made, recipe, into, is_clean));
+                let what = format!("{}: {name}, poison in {into:?}", gpu.name);
+                for (i, spec) in specs().iter().enumerate() {
+                    let touched = matches!(spec.name.as_str(), "middle" | "small");
+                    let same = bits(&found[i]) == bits(&clean[i]);
+                    assert!(
+                        same != touched,
+                        "{what}: `{}` is {}",
+                        spec.name,
+                        if same { "as clean" } else { "changed" }
+                    );
+                    // A matrix is orthogonalised as a whole: all of it may be spoilt.
+                    let is_matrix = recipe.base.newton_schulz().is_some() && into != Into::Parameter;
+                    if touched && !is_matrix {
+                        let places: Vec<usize> = places(found[i].len()).map(|(place, _)| place).collect();
+                        let spoilt =
+                            (0..found[i].len()).find(|at| !found[i][*at].is_finite() && !places.contains(at));
+                        assert_eq!(spoilt, None, "{what}: coordinate of `{}`", spec.name);
+                    }
+                    assert!(
+                        touched || found[i].iter().all(|value| value.is_finite()),
+                        "{what}: `{}`",
+                        spec.name
+                    );
+                }
+            }
+        }
+    }
+}
+
+const GUARD: u32 = 0x1234_5678;
+
+/// A buffer of three tensors of 5,600 coordinates, 256 bytes apart, with words between them that are nobody's.
+fn guarded(gpu: &Gpu, values: [&[f32]; 3]) -> (wgpu::Buffer, [u64; 3]) {
+    let stride = (4 * values[0].len() as u64).next_multiple_of(256) + 256;
+    let mut words = vec![GUARD; 3 * stride as usize / 4];
+    let offsets = [0, stride, 2 * stride];
+    for (offset, values) in offsets.iter().zip(values) {
+        let first = *offset as usize / 4;
+        words[first..first + values.len()].copy_from_slice(&bits(values));
+    }
+    let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 4 * words.len() as u64,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&words));
+    (buffer, offsets)
+}
+
+#[test]
+fn words_between_the_callers_tensors_stay() {
+    let n = 5_599; // The last vector of four has a word that is nobody's.
+    let specs = ["a", "b", "c"].map(|name| TensorSpec::new(name, [n]));
+    for gpu in gpus() {
+        let mut compiled: Option<GpuOptimizer> = None;
+        for (name, recipe) in
+            verify::recipes().into_iter().filter(|(_, recipe)| recipe.base.newton_schulz().is_none())
+        {
+            let made = match &compiled {
+                Some(compiled) => compiled.sibling_blocking(&specs, recipe),
+                None => GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, recipe),
+            };
+            let optimizer = compiled.insert(made.unwrap());
+            let clean = verify::grads(n, 1);
+            let mut poisoned = clean.clone();
+            places(n).for_each(|(i, value)| poisoned[i] = value);
+            let param = verify::params(n);
+            let (params, offsets) = guarded(&gpu, [&param; 3]);
+            let (grads, _) = guarded(&gpu, [&clean, &poisoned, &clean]);
+            let slice = |buffer, offset| TensorSlice { buffer, offset, size: 4 * n as u64 };
+            let given =
+                offsets.map(|offset| TensorBuffers::new(slice(&params, offset), slice(&grads, offset)));
+            for _ in 0..3 {
+                optimizer.step_with(&given).unwrap();
+            }
+            let words: Vec<u32> = bytemuck::pod_collect_to_vec(&common::read(&gpu, &params));
+            let own =
+                |i: usize| offsets.iter().any(|&at| (at as usize / 4..at as usize / 4 + n).contains(&i));
+            let changed = (0..words.len()).find(|&i| !own(i) && words[i] != GUARD);
+            assert_eq!(changed, None, "{}: {name}: a word of nobody's", gpu.name);
+            let of = |tensor: usize| &words[offsets[tensor] as usize / 4..][..n];
+            assert!(of(0) == of(2), "{}: {name}: neighbours with the same gradients differ", gpu.name);
+            assert!(of(0) != bits(&param), "{}: {name}: nothing was stepped", gpu.name);
+        }
+    }
+}
