@@ -11,6 +11,17 @@ ensure_compilers() {
     return 1
 }
 
+has_opengl() {
+    PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep 'libEGL\.so\.1' >/dev/null
+}
+
+ensure_opengl() {
+    has_opengl && return 0
+    command -v apt-get >/dev/null 2>&1 || return 1
+    echo "Installing OpenGL (libegl1 libgl1-mesa-dri)." >&2
+    apt_install libegl1 libgl1-mesa-dri >&2 && has_opengl
+}
+
 ensure_wasm_target() {
     # Where Rust does not come from rustup, the target may be there all the same.
     [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ] && return 0

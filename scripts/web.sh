@@ -16,8 +16,8 @@ echo "Building the module." >&2
 separator=$(printf '\037')
 CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$HOME=$separator--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=" \
     cargo build --locked --profile small --target wasm32-unknown-unknown -p wgpu-optim-web
-# The same features as the tests have, so that nothing is built twice.
-cargo build --locked --workspace --no-default-features --features wgpu-optim-burn/fusion --bin wgpu-optim-bindgen
+# As the tests build it, with their features, so that nothing is built twice.
+cargo test --locked --workspace --no-default-features --features wgpu-optim-burn/fusion --no-run --test bindgen
 [ -d $web/node_modules/binaryen ] || npm --prefix $web ci --loglevel=error --no-audit --no-fund --ignore-scripts
 
 # Only what changed is optimized anew: that takes half a minute.

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Parser;
 use wasm_bindgen_cli_support::Bindgen;
 
@@ -23,6 +23,7 @@ struct Args {
 
 fn main() -> Result<()> {
     let Args { module, out, name } = Args::parse();
+    let what = format!("module {}", module.display());
     Bindgen::new()
         .input_path(module)
         .out_name(&name)
@@ -30,4 +31,5 @@ fn main() -> Result<()> {
         .omit_default_module_path(false)
         .typescript(true)
         .generate(out)
+        .context(what)
 }
