@@ -42,4 +42,4 @@ cp "$out"/package/*.js "$out"/package/*.wasm "$out/demo/package"
 size=$(wc -c <"$out/package/wgpu_optim_bg.wasm")
 echo "$out/package/wgpu_optim_bg.wasm: $size bytes, $(gzip -9 -c "$out/package/wgpu_optim_bg.wasm" | wc -c) with gzip" >&2
 # A page on a phone loads it.
-[ "$size" -le 3000000 ]
+[ "$size" -le 3000000 ] || { echo "The module is larger than 3,000,000 bytes." >&2; exit 1; }

@@ -113,6 +113,12 @@ test("by keyboard: pause, go on, reset, another optimizer", { timeout: 120_000 }
   for (let i = 0; i < 10; i++) await page.keyboard.press("ArrowRight");
   assert.ok(Number(await page.textContent("#right-lr-value")) > before);
   await reaches(page, 10);
+  // The optimizer has it too: a hundred times the rate throws the fit apart.
+  await page.keyboard.press("End");
+  await page.waitForFunction(() => {
+    const [left, right] = ["left", "right"].map((side) => parseFloat(document.getElementById(`${side}-loss`).textContent));
+    return right > 3 * left;
+  });
   for (const name of ["Learning rate", "τ"]) assert.equal(await page.getByRole("slider", { name }).count(), 2, name);
   await browser.done(page);
 });

@@ -265,9 +265,11 @@ test("groups, schedules, guards, components and telemetry", async () => {
     optimizer.setSteps(10);
     optimizer.zeroGrad();
     const { cost } = optimizer;
-    return { lrs, selected, a, guarded, skipped, telemetry, states, state, written, steps: optimizer.steps, cost };
+    const slices = [optimizer.rates("a"), optimizer.state("b", "exp_avg"), optimizer.lossScale()].map(({ size }) => size);
+    return { slices, lrs, selected, a, guarded, skipped, telemetry, states, state, written, steps: optimizer.steps, cost };
   });
   assert.deepEqual(found.lrs, [0.5, 0.01]);
+  assert.deepEqual(found.slices, [8, 24_000, 4]);
   assert.equal(found.selected.k, 3000);
   assert.equal(found.selected.count, 3000);
   assert.deepEqual(found.a, [-1.5, -4.5]);
