@@ -61,8 +61,12 @@ impl Picture {
                 cache: None,
             })
         };
-        let fit = module("fit", include_str!("shaders/fit.wgsl"));
-        let scene = module("scene", include_str!("shaders/scene.wgsl"));
+        let fit =
+            module("fit", concat!(include_str!("shaders/picture.wgsl"), include_str!("shaders/fit.wgsl")));
+        let scene = module(
+            "scene",
+            concat!(include_str!("shaders/picture.wgsl"), include_str!("shaders/scene.wgsl")),
+        );
         let picture = Self {
             width,
             height,

@@ -21,9 +21,8 @@ const text = async (name) => {
 export class Pipelines {
   static async compile(device) {
     const names = ["fit.wgsl", "scene.wgsl", "show.wgsl"];
-    const [fit, scene, show] = (await Promise.all(names.map(text))).map((code, i) =>
-      device.createShaderModule({ label: names[i], code }),
-    );
+    const [picture, ...texts] = await Promise.all(["picture.wgsl", ...names].map(text));
+    const [fit, scene, show] = texts.map((code, i) => device.createShaderModule({ label: names[i], code: picture + code }));
     const compute = (module, entryPoint) =>
       device.createComputePipelineAsync({ label: entryPoint, layout: "auto", compute: { module, entryPoint } });
     const format = navigator.gpu.getPreferredCanvasFormat();

@@ -66,6 +66,13 @@ for (const [name, options] of [
   });
 }
 
+async function middleOf(png) {
+  const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
+  const context = new OffscreenCanvas(bitmap.width, bitmap.height).getContext("2d");
+  context.drawImage(bitmap, 0, 0);
+  return [...context.getImageData(bitmap.width >> 1, bitmap.height >> 1, 1, 1).data].slice(0, 3);
+}
+
 async function coloursOf(png) {
   const bitmap = await createImageBitmap(await (await fetch(`data:image/png;base64,${png}`)).blob());
   const canvas = new OffscreenCanvas(bitmap.width, bitmap.height);
@@ -159,6 +166,8 @@ test("a picture of the reader's own, and what is no picture", { timeout: 120_000
   await restarts(page, () => page.setInputFiles("#file", own));
   const sizeOf = (id) => page.evaluate((id) => [document.getElementById(id).width, document.getElementById(id).height], id);
   assert.deepEqual(await sizeOf("left"), [64, 21]);
+  const shown = (await page.locator("#target").screenshot()).toString("base64");
+  assert.deepEqual(await page.evaluate(middleOf, shown), [0xff, 0xcc, 0x00]);
   await reaches(page, 30);
   for (const loss of await losses(page)) assert.ok(loss > 0 && loss < 0.02, `${loss}`);
   await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") });

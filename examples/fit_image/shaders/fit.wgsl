@@ -7,13 +7,6 @@
 // side, so that one learning rate suits all of them. Nothing here is summed in an order that may change: the same picture and
 // optimizer give the same bits.
 
-struct Picture {
-    width: u32,
-    height: u32,
-    gaussians: u32,
-    seed: u32,
-}
-
 struct History {
     steps: u32,
     // The loss of step n at n modulo their number.
@@ -31,7 +24,6 @@ struct Gaussian {
     colour: vec4<f32>,
 }
 
-@group(0) @binding(0) var<uniform> picture: Picture;
 @group(0) @binding(1) var<storage, read_write> target_image: array<vec4<f32>>;
 // Colour − target, of each pixel.
 @group(0) @binding(2) var<storage, read_write> errors: array<vec4<f32>>;

@@ -1,13 +1,5 @@
 // A picture to begin with, of no file: mountains at a lake, at dusk.
 
-struct Picture {
-    width: u32,
-    height: u32,
-    gaussians: u32,
-    seed: u32,
-}
-
-@group(0) @binding(0) var<uniform> picture: Picture;
 @group(0) @binding(1) var<storage, read_write> target_image: array<vec4<f32>>;
 
 const SHORE = 0.68;

@@ -1,13 +1,5 @@
 // Draws the fitted picture, target + error, or the target alone, over the whole of a canvas.
 
-struct Picture {
-    width: u32,
-    height: u32,
-    gaussians: u32,
-    seed: u32,
-}
-
-@group(0) @binding(0) var<uniform> picture: Picture;
 @group(0) @binding(1) var<storage, read> target_image: array<vec4<f32>>;
 @group(0) @binding(2) var<storage, read> errors: array<vec4<f32>>;
 
