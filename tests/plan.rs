@@ -91,6 +91,24 @@ proptest! {
 }
 
 #[test]
+fn a_page_has_room_for_a_chunk_or_is_refused() {
+    let specs = [TensorSpec::new("w", [5])];
+    let at = |binding| plan(&specs, Recipe::adamw(1e-3), PlanLimits { binding, ..WEBGPU });
+    assert!(at(4 * CHUNK).is_ok());
+    assert!(matches!(at(4 * CHUNK - 4), Err(Error::Unsupported(_))));
+}
+
+#[test]
+fn a_model_of_more_than_any_device_holds_is_refused_before_it_is_laid_out() {
+    let specs: Vec<_> =
+        (0..400).map(|i| TensorSpec::new(format!("t{i}"), [u32::MAX as usize - 4096])).collect();
+    for recipe in [Recipe::adamw(1e-3), Recipe::mgup_adamw(1e-3)] {
+        let refused = Requirements::new(&specs, recipe).unwrap_err();
+        assert!(refused.to_string().contains("2^36"), "{refused}");
+    }
+}
+
+#[test]
 fn large_tensors_span_pages_and_large_models_blocks() {
     // 200 MiB each, at WebGPU's limits: two pages a tensor, a block each.
     let specs = [TensorSpec::new("a", [50 << 20]), TensorSpec::new("b", [50 << 20])];

@@ -25,6 +25,22 @@ fn everything_may_be_sent_and_shared() {
     is_sent_and_shared::<verify::Runner>();
 }
 
+/// And what is awaited may be, by a task of any thread.
+#[test]
+fn futures_may_be_sent() {
+    fn is_sent(_: impl Send) {}
+    let gpu = gpus().remove(0);
+    is_sent(GpuOptimizer::new(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)));
+    is_sent(GpuOptimizer::for_buffers(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)));
+    is_sent(GpuOptimizer::stateless(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)));
+    let optimizer =
+        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
+    is_sent(optimizer.sibling(&specs(), Recipe::adamw(1e-3)));
+    is_sent(optimizer.read_param("small"));
+    is_sent(optimizer.read_state("small", "exp_avg"));
+    is_sent(optimizer.read_selected("small"));
+}
+
 fn specs() -> Vec<TensorSpec> {
     vec![
         TensorSpec::new("large", [90, 700]),

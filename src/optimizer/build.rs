@@ -18,6 +18,111 @@ use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
 use crate::telemetry::Mailbox;
 
+const COPIES: wgpu::BufferUsages = wgpu::BufferUsages::COPY_SRC.union(wgpu::BufferUsages::COPY_DST);
+
+/// The buffers of parameters, gradients, state and what kernels hand to each other.
+struct Memory {
+    all: Vec<wgpu::Buffer>,
+    probe: Probe,
+    /// Of parameters and of gradients, a pair a block, as the following.
+    arenas: Vec<[wgpu::Buffer; 2]>,
+    states: Vec<Vec<wgpu::Buffer>>,
+    masters: Vec<wgpu::Buffer>,
+    sums: Vec<wgpu::Buffer>,
+    snapshots: Vec<wgpu::Buffer>,
+    scratch: Vec<wgpu::Buffer>,
+    workspaces: [wgpu::Buffer; 5],
+}
+
+impl Memory {
+    fn new(device: &wgpu::Device, plan: &Plan) -> Self {
+        let storage = wgpu::BufferUsages::STORAGE;
+        let probe = Probe::new(device);
+        let mut all = vec![probe.buffer()];
+        let mut buffer = |what: &str, size: u64, usage| {
+            let buffer = zeros(device, what, size, usage);
+            all.push(buffer.clone());
+            buffer
+        };
+        let mut arenas = Vec::new();
+        let mut states: Vec<Vec<wgpu::Buffer>> = Vec::new();
+        let (mut masters, mut sums, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
+        for block in &plan.blocks {
+            if plan.ownership == Ownership::Arenas {
+                let size = plan.precision.bytes() * block.len;
+                arenas.push(["arena.param", "arena.grad"].map(|what| buffer(what, size, storage | COPIES)));
+            }
+            let base = plan.classes[block.class].base;
+            let names = match plan.ownership {
+                Ownership::Stateless => &[],
+                _ => base.state_names(),
+            };
+            let state = |(i, name): (usize, &&str)| {
+                let len = if base.is_of_rows(i) { block.rows } else { block.len };
+                buffer(&format!("state.{name}"), 4 * len, storage | COPIES)
+            };
+            states.push(names.iter().enumerate().map(state).collect());
+            if plan.precision != Precision::F32 {
+                masters.push(buffer("master", 4 * block.len, storage | COPIES));
+            }
+            if plan.accumulates {
+                sums.push(buffer("sum", 4 * block.len, storage | COPIES));
+            }
+            if plan.observes {
+                snapshots.push(buffer("snapshot", 4 * block.len, storage));
+            }
+        }
+        let scratch =
+            plan.scratch_blocks.iter().map(|&size| buffer("scratch", size, storage | COPIES)).collect();
+        let workspaces = plan.workspaces.map(|size| buffer("workspace", size.max(16), storage));
+        Self { all, probe, arenas, states, masters, sums, snapshots, scratch, workspaces }
+    }
+}
+
+/// A new buffer, which wgpu clears: state begins at zero.
+fn zeros(device: &wgpu::Device, what: &str, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some(&format!("wgpu-optim.{what}")),
+        size: size.max(4),
+        usage,
+        mapped_at_creation: false,
+    })
+}
+
+/// Catches every kind of error of a device.
+struct Scopes([wgpu::ErrorScopeGuard; 3]);
+
+impl Scopes {
+    fn new(device: &wgpu::Device) -> Self {
+        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+        Self([Validation, OutOfMemory, Internal].map(|filter| device.push_error_scope(filter)))
+    }
+
+    /// The first error, if there was one. Off the web the future can be sent, as the scopes themselves cannot.
+    fn first_error(self) -> impl Future<Output = Option<wgpu::Error>> + use<> {
+        let errors = self.0.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect::<Vec<_>>();
+        async move {
+            let mut first = None;
+            for error in errors {
+                first = first.or(error.await);
+            }
+            first
+        }
+    }
+}
+
+/// What an error of wgpu means to whoever wants an optimizer.
+fn refusal(probe: &Probe, error: wgpu::Error, device: &wgpu::Device, plan: &Plan) -> Error {
+    let adapter = adapter::describe(&device.adapter_info());
+    match (probe.check(), error) {
+        (Err(lost), _) => lost,
+        (Ok(()), wgpu::Error::OutOfMemory { source }) => {
+            Error::OutOfMemory { adapter, needed: plan.memory(), reason: source.to_string() }
+        }
+        (Ok(()), error) => Error::Gpu(format!("{error} ({adapter})")),
+    }
+}
+
 impl GpuOptimizer {
     pub(super) async fn build(
         device: &wgpu::Device,
@@ -39,30 +144,21 @@ impl GpuOptimizer {
                 }
             )));
         }
-        let scopes = [
-            device.push_error_scope(wgpu::ErrorFilter::Validation),
-            device.push_error_scope(wgpu::ErrorFilter::OutOfMemory),
-            device.push_error_scope(wgpu::ErrorFilter::Internal),
-        ];
-        let optimizer = Self::allocate(device, queue, groups, plan, compiled);
-        let errors: Vec<_> = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect();
-        let mut first = None;
-        for error in errors {
-            first = first.or(error.await);
-        }
-        if let Some(error) = first {
-            let adapter = adapter::describe(&device.adapter_info());
-            let error = match (optimizer.probe.check(), error) {
-                (Err(lost), _) => lost,
-                (Ok(()), wgpu::Error::OutOfMemory { source }) => {
-                    let needed = optimizer.plan.memory();
-                    Error::OutOfMemory { adapter, needed, reason: source.to_string() }
-                }
-                (Ok(()), error) => Error::Gpu(format!("{error} ({adapter})")),
-            };
+        let scopes = Scopes::new(device);
+        let memory = Memory::new(device, &plan);
+        if let Some(error) = scopes.first_error().await {
+            let refusal = refusal(&memory.probe, error, device, &plan);
             // A browser would keep the memory until it collects garbage.
+            memory.all.iter().for_each(wgpu::Buffer::destroy);
+            return Err(refusal);
+        }
+        // The tables take memory of the host, of which the buffers may have left none.
+        let scopes = Scopes::new(device);
+        let optimizer = Self::assemble(device, queue, groups, plan, compiled, memory);
+        if let Some(error) = scopes.first_error().await {
+            let refusal = refusal(&optimizer.probe, error, device, &optimizer.plan);
             optimizer.destroy();
-            return Err(error);
+            return Err(refusal);
         }
         log::debug!(
             "{} tensors, {} parameters, {} dispatches a step, {} bytes of buffers",
@@ -74,29 +170,24 @@ impl GpuOptimizer {
         Ok(optimizer)
     }
 
-    fn allocate(
+    fn assemble(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
         groups: ParamGroups,
         plan: Plan,
         compiled: Option<&Kernels>,
+        memory: Memory,
     ) -> Self {
         let storage = wgpu::BufferUsages::STORAGE;
-        let copies = wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
-        let buffers = RefCell::new(Vec::new());
-        // wgpu clears new buffers: state begins at zero.
-        let buffer = |what: &str, size: u64, usage| {
-            let buffer = device.create_buffer(&wgpu::BufferDescriptor {
-                label: Some(&format!("wgpu-optim.{what}")),
-                size: size.max(4),
-                usage,
-                mapped_at_creation: false,
-            });
+        let Memory { all, probe, arenas, states, masters, sums, snapshots, scratch, workspaces } = memory;
+        let buffers = RefCell::new(all);
+        let buffer = |what: &str, size, usage| {
+            let buffer = zeros(device, what, size, usage);
             buffers.borrow_mut().push(buffer.clone());
             buffer
         };
         let filled = |what: &str, bytes: &[u8], usage: wgpu::BufferUsages| {
-            let buffer = buffer(what, bytes.len() as u64, usage | copies);
+            let buffer = buffer(what, bytes.len() as u64, usage | COPIES);
             queue.write_buffer(&buffer, 0, bytes);
             buffer
         };
@@ -104,35 +195,6 @@ impl GpuOptimizer {
         let matmul = groups.matmul().unwrap_or_else(|| Matmul::of(device));
         let schedule = Schedule::new(&plan, device.limits().max_compute_workgroups_per_dimension, matmul);
         let kernels = Kernels::new(device, &plan, &schedule, compiled);
-        let mut arenas = Vec::new();
-        let mut states: Vec<Vec<wgpu::Buffer>> = Vec::new();
-        let (mut sums, mut masters) = (Vec::new(), Vec::new());
-        for block in &plan.blocks {
-            if plan.ownership == Ownership::Arenas {
-                let size = plan.precision.bytes() * block.len;
-                arenas.push(["arena.param", "arena.grad"].map(|what| buffer(what, size, storage | copies)));
-            }
-            let names = match plan.ownership {
-                Ownership::Stateless => &[],
-                _ => plan.classes[block.class].base.state_names(),
-            };
-            let base = plan.classes[block.class].base;
-            let state = |(i, name): (usize, &&str)| {
-                let len = if base.is_of_rows(i) { block.rows } else { block.len };
-                buffer(&format!("state.{name}"), 4 * len, storage | copies)
-            };
-            states.push(names.iter().enumerate().map(state).collect());
-            if plan.precision != Precision::F32 {
-                masters.push(buffer("master", 4 * block.len, storage | copies));
-            }
-            if plan.accumulates {
-                sums.push(buffer("sum", 4 * block.len, storage | copies));
-            }
-        }
-        let scratch: Vec<_> =
-            plan.scratch_blocks.iter().map(|&size| buffer("scratch", size, storage | copies)).collect();
-        let workspaces = plan.workspaces.map(|size| buffer("workspace", size.max(16), storage));
-
         let entries: Vec<_> = plan
             .tensors
             .iter()
@@ -233,25 +295,20 @@ impl GpuOptimizer {
         );
         let counters = buffer("counters", 4 * plan.counters, storage);
         let counters = group("counters", &kernels.counters, &[counters.as_entire_binding()]);
-        let samples = buffer("samples", 4 * plan.samples.max(4), storage | copies);
+        let samples = buffer("samples", 4 * plan.samples.max(4), storage | COPIES);
         let samples = group("samples", &kernels.scratch, &[samples.as_entire_binding()]);
         let launches = buffer(
             "launches",
             12 * plan.classes.len() as u64,
-            storage | copies | wgpu::BufferUsages::INDIRECT,
+            storage | COPIES | wgpu::BufferUsages::INDIRECT,
         );
         let launches_group = group("launches", &kernels.scratch, &[launches.as_entire_binding()]);
         let observations = plan.observes.then(|| {
-            let buffer = buffer("observations", plan.observations(), storage | copies);
+            let buffer = buffer("observations", plan.observations(), storage | COPIES);
             let group = group("observations", &kernels.counters, &[buffer.as_entire_binding()]);
             (buffer, group)
         });
-        let snapshots: Vec<_> = match plan.observes {
-            true => plan.blocks.iter().map(|block| buffer("snapshot", 4 * block.len, storage)).collect(),
-            false => Vec::new(),
-        };
         let empty = group("empty", &kernels.empty, &[]);
-        let probe = Probe::new(device);
         let operands: Vec<_> = (0..plan.classes.len()).map(|class| schedule.operands(class)).collect();
         let pages = plan
             .pages
@@ -298,11 +355,7 @@ impl GpuOptimizer {
         Self {
             device: device.clone(),
             queue: queue.clone(),
-            buffers: {
-                let mut all = buffers.into_inner();
-                all.push(probe.buffer());
-                all
-            },
+            buffers: buffers.into_inner(),
             probe,
             steps: vec![0; plan.tensors.len()],
             // In arenas both are zero.

@@ -350,12 +350,13 @@ impl GpuOptimizer {
         }
         let lrs = file.about.lrs.clone();
         // What comes after the first write must not fail.
-        for (initial, &lr) in self.initial.iter().zip(&lrs) {
+        let mut ranges = self.initial.iter().zip(&lrs).try_for_each(|(initial, &lr)| {
             check("lr", lr, finite_non_negative)?;
-            initial.with_lr(lr).validate()?;
-        }
-        check("grad_scale", file.about.grad_scale, finite_positive)?;
-        check("loss_scale", file.about.loss_scale.into(), finite_positive)?;
+            initial.with_lr(lr).validate()
+        });
+        ranges = ranges.and(check("grad_scale", file.about.grad_scale, finite_positive));
+        ranges = ranges.and(check("loss_scale", file.about.loss_scale.into(), finite_positive));
+        ranges.map_err(|e| refusal(&file.path, e.to_string()))?;
 
         let mut steps = self.steps.clone();
         for entry in &entries {
@@ -365,7 +366,7 @@ impl GpuOptimizer {
                 steps[tensor] = i64::from_le_bytes(step).max(0) as u64;
             }
         }
-        self.rows_after(&steps)?;
+        self.rows_after(&steps).map_err(|e| refusal(&file.path, e.to_string()))?;
 
         self.forget_sums();
         for entry in &entries {
@@ -424,6 +425,14 @@ impl GpuOptimizer {
     /// As for [`Checkpoint::open`], [`Checkpoint::groups`], [`new`](Self::new) and [`load`](Self::load).
     pub fn resume(device: &wgpu::Device, queue: &wgpu::Queue, path: impl AsRef<Path>) -> Result<Self, Error> {
         let mut file = Checkpoint::open(path)?;
+        // What the metadata asks for, the file must hold, before there is room made for it.
+        for spec in file.specs() {
+            let key = format!("params.{}", spec.name);
+            let has = file.tensors.info(&key).is_some_and(|info| info.shape == spec.shape);
+            if !has {
+                return Err(refusal(&file.path, format!("it lacks `{key}` of shape {:?}", spec.shape)));
+            }
+        }
         let mut optimizer = Self::new_blocking(device, queue, file.specs(), file.groups()?)?;
         optimizer.load_from(&mut file)?;
         Ok(optimizer)

@@ -65,7 +65,7 @@ impl GpuOptimizer {
             let least = if policy == PolicyKind::MgupApproximate { 0 } else { known.k };
             blank.push((tensor, counts, least, telemetry));
         }
-        let (step, guarded) = (self.recorded + 1, self.plan.gradients.guarded);
+        let (step, guarded) = (self.recorded.saturating_add(1), self.plan.gradients.guarded);
         let fails = self.groups.non_finite() == NonFinite::Error;
         let names: Vec<_> = match fails {
             true => self.plan.tensors.iter().map(|tensor| tensor.spec.name.clone()).collect(),

@@ -76,7 +76,7 @@ impl GpuOptimizer {
         self.record_own(encoder, &self.schedule.round);
         self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
         self.steps.iter_mut().for_each(|t| *t += 1);
-        (self.micro_batches, self.recorded) = (0, self.recorded + 1);
+        (self.micro_batches, self.recorded) = (0, self.recorded.saturating_add(1));
         encoder.on_submitted_work_done(move || drop(slot));
         Ok(())
     }
@@ -302,7 +302,7 @@ impl GpuOptimizer {
         for (spec, given) in buffers.iter().enumerate() {
             self.steps[self.plan.order[spec]] += u64::from(given.is_some());
         }
-        self.recorded += 1;
+        self.recorded = self.recorded.saturating_add(1);
         encoder.on_submitted_work_done(move || drop(slot));
         Ok(())
     }
