@@ -4,6 +4,7 @@
 
 mod adapters;
 mod bench;
+mod recording;
 mod replay;
 mod shapes;
 mod sweep;

@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use anyhow::{Context, Result, bail, ensure};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use anyhow::{Context, Result};
+use safetensors::tensor::{Dtype, TensorView};
 use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference};
 
 use crate::adapters::open_chosen;
+use crate::recording::{self, Recording};
 
 /// Take recorded parameters and gradients through an optimizer.
 ///
@@ -31,78 +32,17 @@ pub struct Arguments {
     reference: bool,
 }
 
-/// A tensor's recording.
-struct Recording {
-    shape: Vec<usize>,
-    param: Vec<f32>,
-    grads: Vec<Vec<f32>>,
-}
-
-/// Shape and values of each step's gradient.
-type Steps = BTreeMap<usize, (Vec<usize>, Vec<f32>)>;
-
 pub fn run(arguments: &Arguments) -> Result<()> {
     let text = fs::read_to_string(&arguments.recipe)
         .with_context(|| format!("reading recipe {}", arguments.recipe.display()))?;
     let recipe = Recipe::from_json(&text).with_context(|| arguments.recipe.display().to_string())?;
     let bytes =
         fs::read(&arguments.input).with_context(|| format!("reading {}", arguments.input.display()))?;
-    let recordings = parse(&bytes).with_context(|| arguments.input.display().to_string())?;
+    let recordings = recording::parse(&bytes).with_context(|| arguments.input.display().to_string())?;
     let params =
         if arguments.reference { on_cpu(recipe, &recordings)? } else { on_gpu(recipe, &recordings)? };
     save(&arguments.output, &recordings, &params)
         .with_context(|| format!("writing {}", arguments.output.display()))
-}
-
-fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Recording>> {
-    let file = SafeTensors::deserialize(bytes).context("this is no safetensors file")?;
-    let mut recordings = BTreeMap::new();
-    let mut grads: BTreeMap<String, Steps> = BTreeMap::new();
-    for (key, view) in file.iter() {
-        if let Some(name) = key.strip_prefix("param.") {
-            ensure!(!name.is_empty(), "tensor `{key}` has no name");
-            let param = values(key, &view)?;
-            let recording = Recording { shape: view.shape().to_vec(), param, grads: Vec::new() };
-            recordings.insert(name.to_owned(), recording);
-        } else if let Some((k, name)) = key.strip_prefix("grad.").and_then(|rest| rest.split_once('.')) {
-            let k = k.parse().with_context(|| format!("tensor `{key}`: `{k}` is no step number"))?;
-            let of_name = grads.entry(name.to_owned()).or_default();
-            let previous = of_name.insert(k, (view.shape().to_vec(), values(key, &view)?));
-            ensure!(previous.is_none(), "tensor `{key}`: step {k} is there twice");
-        }
-    }
-    ensure!(!recordings.is_empty(), "there is no tensor `param.<name>`");
-    for (name, steps) in grads {
-        let Some(recording) = recordings.get_mut(&name) else {
-            bail!("gradients of `{name}` have no parameter `param.{name}`");
-        };
-        for (expected, (k, (shape, grad))) in steps.into_iter().enumerate() {
-            ensure!(k == expected, "gradients of `{name}`: step {expected} is missing before step {k}");
-            ensure!(
-                shape == recording.shape,
-                "tensor `grad.{k}.{name}` has shape {shape:?}, its parameter {:?}",
-                recording.shape
-            );
-            recording.grads.push(grad);
-        }
-    }
-    let mut steps: Option<(&str, usize)> = None;
-    for (name, recording) in &recordings {
-        ensure!(!recording.grads.is_empty(), "parameter `{name}` has no gradients `grad.0.{name}`, …");
-        let (first, count) = *steps.get_or_insert((name, recording.grads.len()));
-        ensure!(
-            recording.grads.len() == count,
-            "`{name}` has gradients of {} steps, but `{first}` of {count}",
-            recording.grads.len()
-        );
-    }
-    Ok(recordings)
-}
-
-fn values(key: &str, view: &TensorView<'_>) -> Result<Vec<f32>> {
-    ensure!(view.dtype() == Dtype::F32, "tensor `{key}` has dtype {:?}, but must be F32", view.dtype());
-    ensure!(!view.data().is_empty(), "tensor `{key}` of shape {:?} holds nothing", view.shape());
-    Ok(bytemuck::pod_collect_to_vec(view.data()))
 }
 
 fn on_cpu(recipe: Recipe, recordings: &BTreeMap<String, Recording>) -> Result<Vec<Vec<f32>>> {

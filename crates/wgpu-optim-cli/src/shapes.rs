@@ -31,6 +31,9 @@ impl Shapes {
     }
 }
 
+/// Tensors of a model, at most.
+const MOST: usize = 1_000_000;
+
 impl FromStr for Shapes {
     type Err = String;
 
@@ -48,7 +51,11 @@ impl FromStr for Shapes {
         for item in text.split(',') {
             let (shape, count) = item.split_once('*').unwrap_or((item, "1"));
             let shape = shape.split('x').map(number).collect::<Result<Vec<_>, _>>()?;
-            shapes.extend(std::iter::repeat_n(shape, number(count)?));
+            let count = number(count)?;
+            if count > MOST - shapes.len() {
+                return Err(format!("`{item}`: more than {MOST} tensors"));
+            }
+            shapes.extend(std::iter::repeat_n(shape, count));
         }
         Ok(Self(shapes))
     }
@@ -64,6 +71,9 @@ mod tests {
         assert_eq!(shapes.0, [vec![288, 864], vec![288, 864], vec![5]]);
         for bad in ["", "0", "3x", "4*0", "4*-1", "gpt2"] {
             assert!(bad.parse::<Shapes>().unwrap_err().contains("no positive number"), "{bad}");
+        }
+        for bad in ["1*18446744073709551615", "1*999999,1,1"] {
+            assert!(bad.parse::<Shapes>().unwrap_err().contains("more than 1000000 tensors"), "{bad}");
         }
     }
 

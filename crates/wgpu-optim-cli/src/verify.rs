@@ -135,7 +135,11 @@ impl Report {
         let version = env!("CARGO_PKG_VERSION");
         let system = format!("{} {}", std::env::consts::OS, std::env::consts::ARCH);
         report.line("# wgpu-optim verify\n\n| | |\n|---|---|")?;
-        report.line(&format!("| wgpu-optim | {version} |\n| wgpu | 30 |\n| system | {system} |"))?;
+        report.line(&format!("| wgpu-optim | {version} |"))?;
+        let [wgpu, naga, rustc] = [env!("LOCKED_WGPU"), env!("LOCKED_NAGA"), env!("RUSTC_VERSION")];
+        report.line(&format!(
+            "| wgpu | {wgpu} |\n| naga | {naga} |\n| compiler | {rustc} |\n| system | {system} |"
+        ))?;
         // What chooses drivers, and changes what they do.
         let prefixes = ["WGPU_", "VK_", "MESA_", "LP_", "GALLIUM_", "DRI_", "__GLX_", "LIBGL_"];
         let mut variables: Vec<_> = std::env::vars_os()

@@ -56,7 +56,10 @@ fn verify_prints_a_row_for_every_recipe_and_holds() {
     let report = fs::read_to_string(folder.path().join("wgpu-optim-report.md")).unwrap();
     let version = format!("| wgpu-optim | {} |", env!("CARGO_PKG_VERSION"));
     let chosen = format!("| `WGPU_ADAPTER_NAME` | `{name}` |");
-    for part in [&version, &chosen, &format!("## {name}"), "driver `", "Features: ", "max_buffer_size: "] {
+    let adapter = format!("## {name}");
+    let versions = [&version, "| wgpu | 30.", "| naga | 30.", "| compiler | rustc "];
+    for part in [&chosen, &adapter, "driver `", "Features: ", "max_buffer_size: "].into_iter().chain(versions)
+    {
         assert!(report.contains(part), "{part}: {report}");
     }
     let rows = report.lines().filter(|line| line.ends_with("| ok |")).count();
@@ -68,6 +71,12 @@ fn a_report_that_cannot_be_written_is_an_error_before_anything_runs() {
     let output = run(&["verify", "--report", "no/such/folder/report.md"]);
     assert!(!output.status.success());
     assert!(text(&output.stderr).contains("report no/such/folder/report.md"), "{}", text(&output.stderr));
+    if cfg!(target_os = "linux") {
+        let output = run(&["verify", "--report", "/dev/full"]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{said}");
+        assert!(said.contains("report /dev/full: No space left on device"), "{said}");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@
 //! Everything is read and checked here, before a GPU is opened; an error names the file and what was
 //! expected of it.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, File};
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -23,6 +23,9 @@ const IDX_LABELS: u32 = 0x0000_0801;
 
 const CIFAR_PIXELS: usize = 3072;
 const CIFAR_RECORD: usize = 1 + CIFAR_PIXELS;
+
+/// Bytes of a file, unpacked, at most: a few megabytes of gzip can hold more than a machine does.
+const LARGEST: u64 = 1 << 30;
 
 /// Pictures and their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,12 +186,30 @@ fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn read_file(path: &Path) -> Result<Vec<u8>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    if path.extension().is_some_and(|e| e == "gz") {
-        gunzip(&bytes).with_context(|| path.display().to_string())
-    } else {
-        Ok(bytes)
+/// A file's bytes, unpacked if its name ends in `.gz`, as they are asked for.
+struct Source {
+    path: PathBuf,
+    is_packed: bool,
+    bytes: Box<dyn Read>,
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let file = BufReader::new(file);
+        let is_packed = path.extension().is_some_and(|e| e == "gz");
+        let bytes: Box<dyn Read> =
+            if is_packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        Ok(Self { path: path.to_owned(), is_packed, bytes })
+    }
+
+    /// The next bytes, fewer at the end.
+    fn up_to(&mut self, count: u64) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let read = self.bytes.by_ref().take(count).read_to_end(&mut out);
+        let what = if self.is_packed { "not a whole gzip file" } else { "cannot be read" };
+        read.with_context(|| format!("{}: {what}", self.path.display()))?;
+        Ok(out)
     }
 }
 
@@ -231,15 +252,16 @@ fn read_idx_pair(dir: &Path, part: &str) -> Result<(Pictures, [usize; 2])> {
 
 /// Reads one IDX file of unsigned bytes: a magic number, `rank` sizes (all big-endian u32), the bytes.
 fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>)> {
-    let mut bytes = read_file(path)?;
+    let mut file = Source::open(path)?;
     let header = 4 + 4 * rank;
+    let head = file.up_to(header as u64)?;
     ensure!(
-        bytes.len() >= header,
+        head.len() == header,
         "{}: truncated: {} bytes, expected an IDX header of {header}",
         path.display(),
-        bytes.len()
+        head.len()
     );
-    let mut words = bytes[..header].chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
+    let mut words = head.chunks_exact(4).map(|c| u32::from_be_bytes([c[0], c[1], c[2], c[3]]));
     let found = words.next().unwrap_or_default();
     ensure!(
         found == magic,
@@ -253,33 +275,41 @@ fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>
         "{}: empty: sizes {dims:?}, expected at least 1 of each",
         path.display()
     );
-    let expected = dims
-        .iter()
-        .try_fold(1u64, |n, &d| n.checked_mul(d.into()))
-        .and_then(|n| n.checked_add(header as u64));
+    let size = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d.into())).filter(|&n| n <= LARGEST);
+    let size = size.with_context(|| {
+        format!("{}: the sizes {dims:?} are of more than the {LARGEST} bytes that are read", path.display())
+    })?;
+    let expected = header as u64 + size;
+    // One more than there should be, which says whether the file ends there.
+    let bytes = file.up_to(size + 1)?;
+    let read = bytes.len() as u64;
     ensure!(
-        expected == Some(bytes.len() as u64),
-        "{}: {}: {} bytes, expected {} for the sizes {dims:?}",
+        read >= size,
+        "{}: truncated: {} bytes, expected {expected} for the sizes {dims:?}",
         path.display(),
-        if expected.is_none_or(|e| e > bytes.len() as u64) { "truncated" } else { "too long" },
-        bytes.len(),
-        expected.map_or_else(|| "more than a file can hold".into(), |e| e.to_string()),
+        header as u64 + read
     );
-    bytes.drain(..header);
+    ensure!(read == size, "{}: too long: expected {expected} bytes for the sizes {dims:?}", path.display());
     Ok((dims.iter().map(|&d| d as usize).collect(), bytes))
 }
 
 /// Adds the records of one CIFAR-10 batch: a label byte and 3,072 pixel bytes each.
 fn read_cifar_batch(path: &Path, to: &mut Pictures) -> Result<()> {
-    let bytes = read_file(path)?;
-    ensure!(!bytes.is_empty(), "{}: empty, expected records of {CIFAR_RECORD} bytes", path.display());
-    ensure!(
-        bytes.len().is_multiple_of(CIFAR_RECORD),
-        "{}: {} bytes, expected a multiple of {CIFAR_RECORD} (a label and {CIFAR_PIXELS} pixel values)",
-        path.display(),
-        bytes.len()
-    );
-    for (index, record) in bytes.chunks_exact(CIFAR_RECORD).enumerate() {
+    let mut file = Source::open(path)?;
+    for index in 0.. {
+        let record = file.up_to(CIFAR_RECORD as u64)?;
+        let before = index * CIFAR_RECORD;
+        match record.len() {
+            0 if index > 0 => break,
+            0 => bail!("{}: empty, expected records of {CIFAR_RECORD} bytes", path.display()),
+            CIFAR_RECORD => {}
+            rest => bail!(
+                "{}: {} bytes, expected a multiple of {CIFAR_RECORD} (a label and {CIFAR_PIXELS} pixel values)",
+                path.display(),
+                before + rest
+            ),
+        }
+        ensure!((before as u64) < LARGEST, "{}: more than the {LARGEST} bytes that are read", path.display());
         ensure!(
             usize::from(record[0]) < CLASSES,
             "{}: label {} in record {index}; expected 0 to 9",
@@ -297,6 +327,7 @@ mod tests {
 
     use flate2::Compression;
     use flate2::write::GzEncoder;
+    use proptest::prelude::*;
     use tempfile::{TempDir, tempdir};
 
     use super::*;
@@ -423,7 +454,7 @@ mod tests {
             (
                 "train-images-idx3-ubyte",
                 idx(IDX_IMAGES, &[u32::MAX, u32::MAX, u32::MAX], &[0; 18]),
-                &["truncated", "more than a file can hold"],
+                &["4294967295", "more than the"],
             ),
             (
                 "train-labels-idx1-ubyte",
@@ -440,6 +471,93 @@ mod tests {
             refused(dir.path(), words);
             if words[0] != "2 × 3" {
                 refused(dir.path(), &[name]);
+            }
+        }
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_the_header_says_is_not_unpacked() {
+        // A hundred megabytes of zeros in a hundred kilobytes.
+        let dir = mnist();
+        fs::remove_file(dir.path().join("train-images-idx3-ubyte")).unwrap();
+        let packed = gz(&idx(IDX_IMAGES, &[3, 2, 3], &vec![0; 100 << 20]));
+        assert!(packed.len() < 1 << 20);
+        // Its end is missing, which is not noticed where it is not reached.
+        let half = &packed[..packed.len() / 2];
+        fs::write(dir.path().join("train-images-idx3-ubyte.gz"), half).unwrap();
+        refused(dir.path(), &["train-images-idx3-ubyte.gz", "too long", "expected 34"]);
+    }
+
+    /// What happens to a file.
+    #[derive(Debug, Clone)]
+    enum Damage {
+        Other(Vec<u8>),
+        Flip(usize, u8),
+        Cut(usize),
+        Grow(Vec<u8>),
+    }
+
+    fn damage() -> impl Strategy<Value = Damage> {
+        prop_oneof![
+            proptest::collection::vec(any::<u8>(), 0..40).prop_map(Damage::Other),
+            (any::<usize>(), 1..=255u8).prop_map(|(at, bits)| Damage::Flip(at, bits)),
+            any::<usize>().prop_map(Damage::Cut),
+            proptest::collection::vec(any::<u8>(), 1..20).prop_map(Damage::Grow),
+        ]
+    }
+
+    fn apply(mut bytes: Vec<u8>, damage: &Damage) -> Vec<u8> {
+        let at = |at: usize| at % bytes.len();
+        match damage {
+            Damage::Other(other) => return other.clone(),
+            Damage::Flip(place, bits) => {
+                let place = at(*place);
+                bytes[place] ^= bits;
+            }
+            Damage::Cut(place) => bytes.truncate(at(*place)),
+            Damage::Grow(more) => bytes.extend(more),
+        }
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
+
+        #[test]
+        fn damaged_files_are_read_whole_or_refused_by_name(
+            which in 0..4usize, damage in damage(), packed in 0..3usize, cifar in any::<bool>(),
+        ) {
+            let dir = mnist();
+            let mut names = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte",
+                "t10k-labels-idx1-ubyte"];
+            if cifar {
+                names.iter().for_each(|name| fs::remove_file(dir.path().join(name)).unwrap());
+                names = ["data_batch_1.bin", "data_batch_1.bin", "test_batch.bin", "test_batch.bin"];
+                for name in [names[0], names[2]] {
+                    fs::write(dir.path().join(name), cifar_record(1, 2)).unwrap();
+                }
+            }
+            let path = dir.path().join(names[which]);
+            let whole = fs::read(&path).unwrap();
+            // Damaged as it is, before it is packed, or afterwards; CIFAR-10's batches have no packed form.
+            let packed = if cifar { 0 } else { packed };
+            let bytes = match packed {
+                0 => apply(whole, &damage),
+                1 => gz(&apply(whole, &damage)),
+                _ => apply(gz(&whole), &damage),
+            };
+            fs::remove_file(&path).unwrap();
+            let path = if packed > 0 { path.with_extension("gz") } else { path };
+            fs::write(&path, bytes).unwrap();
+            match Dataset::from_dir(dir.path()) {
+                Ok(data) => for part in [&data.train, &data.test] {
+                    prop_assert!(part.len() > 0 && part.labels.iter().all(|&label| label < 10));
+                    prop_assert_eq!(part.pixels.len(), part.len() * data.features);
+                },
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    prop_assert!(error.contains(&*dir.path().to_string_lossy()), "{error}");
+                }
             }
         }
     }
