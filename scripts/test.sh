@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test of the workspace on this machine's Vulkan, Metal or DirectX 12 adapters (or on the one that
 # WGPU_ADAPTER_NAME chooses), then those of the library once more on SwiftShader and through OpenGL, then those of the package
-# and the demo page in Chromium.
+# and the demo page in Chromium. Vulkan's validation layers watch all but the last two, and the platforms' compilers see every shader.
 # With arguments, runs just `cargo test` with them: ./scripts/test.sh -p wgpu-optim
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,25 +13,46 @@ ensure_adapter
 # Burn without its autotune, which would take minutes of the tests on a software adapter.
 packages=(--workspace --no-default-features --features wgpu-optim-burn/fusion)
 failed=0
-cargo test --no-fail-fast "${packages[@]}" || failed=1
+# What a distribution does not have is said, and fails where everything is to run.
+missing() {
+    echo "missing: $1" >&2
+    [ -z "${CI:-}" ] || failed=1
+}
+
+# Vulkan's validation layers lie before every driver of Vulkan; a message from them ends the test.
+validation=()
+if [ "$(uname -s)" = Linux ]; then
+    if ensure_validation; then
+        validation=(VK_INSTANCE_LAYERS=VK_LAYER_KHRONOS_validation VK_LAYER_SETTINGS_PATH="$PWD/scripts/validation"
+            WGPU_VALIDATION=1 WGPU_DEBUG=0) # without wgpu's debug information, whose source language old layers do not know
+    else
+        missing "Vulkan's validation layers (Debian: apt-get install vulkan-validationlayers)"
+    fi
+fi
+env ${validation[@]+"${validation[@]}"} cargo test --no-fail-fast "${packages[@]}" || failed=1
+# They are there, and do end a test: they have something to say of every program's practices.
+if [ ${#validation[@]} -gt 0 ] && [ "${WGPU_BACKEND:-vulkan}" = vulkan ]; then
+    strict=$(mktemp -d)
+    trap 'rm -r "$strict"' EXIT
+    sed -e s/SYNCHRONIZATION_VALIDATION/BEST_PRACTICES/ -e s/validate_sync/validate_best_practices/ -e s/error,warn/error,warn,perf/ \
+        scripts/validation/vk_layer_settings.txt >"$strict/vk_layer_settings.txt"
+    said=$(env "${validation[@]}" VK_LAYER_SETTINGS_PATH="$strict" cargo test "${packages[@]}" --test golden 2>&1) &&
+        { echo "A message of the validation layers did not end a test." >&2 && failed=1; }
+    grep BestPractices <<<"$said" >/dev/null ||
+        { echo "The validation layers were not loaded: $said" >&2 && failed=1; }
+fi
 
 # Compilers of the platforms that the kernels are translated for.
-if ensure_compilers; then
-    cargo test "${packages[@]}" --test shaders -- --ignored || failed=1
-else
-    failed=1
-fi
+compilers=()
+if ensure_compilers; then compilers+=(spirv_val); else missing "spirv-val and glslangValidator; they did not see the shaders"; fi
+if ensure_dxc; then compilers+=(dxc); else missing "DirectX's shader compiler; it did not see the shaders"; fi
+[ ${#compilers[@]} -eq 0 ] || cargo test "${packages[@]}" --test shaders -- --ignored "${compilers[@]}" || failed=1
 
 # Once more, on another driver; the same packages and features as above, so that nothing is built twice.
 again() {
     env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND -u WGPU_ADAPTER_NAME RUNS=2 "$@" \
         cargo test --no-fail-fast "${packages[@]}" --test golden --test matrix --test optimizer --test selection \
-        --test table --test gradients --test poison --test threads "${more[@]}" || failed=1
-}
-# What a distribution does not have is said, and fails where everything is to run.
-missing() {
-    echo "missing: $1; its tests did not run." >&2
-    [ -z "${CI:-}" ] || failed=1
+        --test table --test gradients --test poison --test threads ${more[@]+"${more[@]}"} || failed=1
 }
 
 # SwiftShader, which browsers use, comes with Chromium.
@@ -39,9 +60,9 @@ swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -e "$swiftshader" ]; then
     echo "The library's tests on SwiftShader:" >&2
     more=(--test components --test faults --test precision --test resize --test rows --test telemetry)
-    again VK_ADD_DRIVER_FILES="$swiftshader" WGPU_ADAPTER_NAME=SwiftShader
+    again ${validation[@]+"${validation[@]}"} VK_ADD_DRIVER_FILES="$swiftshader" WGPU_ADAPTER_NAME=SwiftShader
 else
-    missing "the adapter SwiftShader (Debian: apt-get install chromium-common)"
+    missing "the adapter SwiftShader (Debian: apt-get install chromium-common); its tests did not run"
 fi
 
 # OpenGL, where it computes: Mesa's software driver, or a GPU's.
@@ -51,7 +72,7 @@ if [ "$(uname -s)" = Linux ]; then
         more=()
         again WGPU_BACKEND=gl
     else
-        missing "OpenGL (Debian: apt-get install libegl1 libgl1-mesa-dri)"
+        missing "OpenGL (Debian: apt-get install libegl1 libgl1-mesa-dri); its tests did not run"
     fi
 fi
 

@@ -11,6 +11,48 @@ ensure_compilers() {
     return 1
 }
 
+# Sets DXC_LIBRARY to DirectX's shader compiler, which a Python package brings along.
+ensure_dxc() {
+    if [ -z "${DXC_LIBRARY:-}" ]; then
+        [ "$(uname -sm)" = "Linux x86_64" ] || return 1
+        local folder=${CARGO_TARGET_DIR:-$PWD/target}/dxc
+        DXC_LIBRARY=$folder/libdxcompiler.so
+        if [ ! -e "$DXC_LIBRARY" ]; then
+            if ! python3 -m pip --version >/dev/null 2>&1; then
+                command -v apt-get >/dev/null 2>&1 || return 1
+                echo "Installing Python's package installer (python3-pip)." >&2
+                apt_install python3-pip python3-setuptools >&2 || return 1
+            fi
+            echo "Fetching DirectX's shader compiler." >&2
+            mkdir -p "$folder"
+            python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary compushady \
+                --dest "$folder" compushady==0.17.5 >&2 || return 1
+            tar -xzf "$folder/compushady-0.17.5.tar.gz" -C "$folder" --strip-components=3 \
+                compushady-0.17.5/compushady/backends/libdxcompiler_x86_64.so.3.7 || return 1
+            rm "$folder/compushady-0.17.5.tar.gz"
+            echo "fb549976da7abff1ee56bdfa4f5ab156b95e971d4270b5b4447b61682d105809  $folder/libdxcompiler_x86_64.so.3.7" |
+                sha256sum --check --quiet >&2 || return 1
+            mv "$folder/libdxcompiler_x86_64.so.3.7" "$DXC_LIBRARY"
+        fi
+    fi
+    export DXC_LIBRARY
+}
+
+has_validation() {
+    local manifest
+    for manifest in /usr/share/vulkan/explicit_layer.d /usr/local/share/vulkan/explicit_layer.d /etc/vulkan/explicit_layer.d; do
+        [ ! -e "$manifest/VkLayer_khronos_validation.json" ] || return 0
+    done
+    return 1
+}
+
+ensure_validation() {
+    has_validation && return 0
+    command -v apt-get >/dev/null 2>&1 || return 1
+    echo "Installing Vulkan's validation layers (vulkan-validationlayers)." >&2
+    apt_install vulkan-validationlayers >&2 && has_validation
+}
+
 has_opengl() {
     PATH="$PATH:/usr/sbin:/sbin" ldconfig -p 2>/dev/null | grep 'libEGL\.so\.1' >/dev/null
 }
@@ -20,6 +62,14 @@ ensure_opengl() {
     command -v apt-get >/dev/null 2>&1 || return 1
     echo "Installing OpenGL (libegl1 libgl1-mesa-dri)." >&2
     apt_install libegl1 libgl1-mesa-dri >&2 && has_opengl
+}
+
+ensure_cargo_fuzz() {
+    # libFuzzer is C++.
+    command -v c++ >/dev/null 2>&1 || { command -v apt-get >/dev/null 2>&1 && apt_install g++ >&2; } || return 1
+    cargo fuzz --version >/dev/null 2>&1 && return 0
+    echo "Installing cargo-fuzz." >&2
+    cargo install --locked --quiet cargo-fuzz@0.13.2
 }
 
 ensure_wasm_target() {

@@ -10,6 +10,8 @@ use wgpu_optim::matrix::Matmul;
 /// A kernel for every platform that has what it needs.
 struct Translated {
     spirv: Vec<u32>,
+    /// Text, and what the entry point is called in it.
+    hlsl: Option<(String, String)>,
     glsl: Option<String>,
 }
 
@@ -36,19 +38,21 @@ fn translate(kernel: Kernel) -> Translated {
     let spirv = spv::write_vec(&module, &info, &options, None)
         .unwrap_or_else(|e| panic!("{kernel:?} as SPIR-V: {e}"));
     if subgroups {
-        return Translated { spirv, glsl: None };
+        return Translated { spirv, hlsl: None, glsl: None };
     }
     let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
     msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
         .unwrap_or_else(|e| panic!("{kernel:?} as MSL: {e}"));
     let mut text = String::new();
     let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
-    hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
+    let written = hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
         .write(&module, &info, None)
         .unwrap_or_else(|e| panic!("{kernel:?} as HLSL: {e}"));
+    let entry_point = written.entry_point_names[0].as_ref().unwrap().clone();
+    let hlsl = Some((text, entry_point));
     if halves {
         // GLSL ES has no f16.
-        return Translated { spirv, glsl: None };
+        return Translated { spirv, hlsl, glsl: None };
     }
     let mut text = String::new();
     let options = glsl::Options {
@@ -64,7 +68,7 @@ fn translate(kernel: Kernel) -> Translated {
     glsl::Writer::new(&mut text, &module, &info, &options, &pipeline, policies)
         .and_then(|mut writer| writer.write())
         .unwrap_or_else(|e| panic!("{kernel:?} as GLSL: {e}"));
-    Translated { spirv, glsl: Some(text) }
+    Translated { spirv, hlsl, glsl: Some(text) }
 }
 
 #[test]
@@ -79,40 +83,67 @@ fn complaint(program: &str, arguments: &[&str]) -> Option<String> {
     let output = Command::new(program)
         .args(arguments)
         .output()
-        .unwrap_or_else(|e| panic!("{program}: {e} (Debian: apt-get install spirv-tools glslang-tools)"));
+        .unwrap_or_else(|e| panic!("{program}: {e} (scripts/test.sh installs it)"));
     let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
     (!output.status.success()).then(|| said.concat())
 }
 
+/// Writes a file for a compiler.
+fn written(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
+    let path = folder.path().join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
 #[test]
 #[ignore = "needs spirv-val and glslangValidator; scripts/test.sh installs them"]
-fn compilers_of_the_platforms_accept_every_kernel() {
+fn spirv_val_and_glslang_accept_every_kernel() {
     let folder = tempfile::tempdir().unwrap();
-    let write = |name: &str, bytes: &[u8]| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path.to_str().unwrap().to_owned()
-    };
     let (mut spirv, mut glsl) = (0, Vec::new());
     for kernel in all_kernels() {
         let translated = translate(kernel);
-        let path = write("kernel.spv", bytemuck::cast_slice(&translated.spirv));
+        let path = written(&folder, "kernel.spv", bytemuck::cast_slice(&translated.spirv));
         let said = complaint("spirv-val", &["--target-env", "vulkan1.1", &path]);
         assert_eq!(said, None, "{kernel:?} as SPIR-V");
         spirv += 1;
         if let Some(text) = translated.glsl {
-            glsl.push(write(&format!("{spirv}.comp"), format!("{text}\n// {kernel:?}\n").as_bytes()));
+            let text = format!("{text}\n// {kernel:?}\n");
+            glsl.push(written(&folder, &format!("{spirv}.comp"), text.as_bytes()));
         }
     }
     let paths: Vec<&str> = glsl.iter().map(String::as_str).collect();
     paths.chunks(64).for_each(|some| assert_eq!(complaint("glslangValidator", some), None));
     // They can complain: of one among many, too.
-    let bad = write("bad.comp", b"#version 310 es\nvoid main() { nonsense(); }\n");
+    let bad = written(&folder, "bad.comp", b"#version 310 es\nvoid main() { nonsense(); }\n");
     assert!(complaint("glslangValidator", &[paths[0], &bad, paths[1]]).is_some());
-    let bad = write("bad.spv", &[3; 64]);
+    let bad = written(&folder, "bad.spv", &[3; 64]);
     assert!(complaint("spirv-val", &[&bad]).is_some());
-    let glsl = glsl.len();
-    println!("accepted: {spirv} kernels as SPIR-V, {glsl} as GLSL");
+    println!("accepted: {spirv} kernels as SPIR-V, {} as GLSL", glsl.len());
+}
+
+#[test]
+#[ignore = "needs DirectX's compiler in DXC_LIBRARY, and Python; scripts/test.sh installs them"]
+fn dxc_compiles_every_kernel() {
+    let library = std::env::var("DXC_LIBRARY").expect("DXC_LIBRARY is the path of libdxcompiler.so");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/dxc.py");
+    let dxc = |arguments: &[String]| {
+        let arguments = arguments.iter().map(String::as_str);
+        complaint("python3", &[script, &library].into_iter().chain(arguments).collect::<Vec<_>>())
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut hlsl = Vec::new();
+    for kernel in all_kernels() {
+        if let Some((text, entry_point)) = translate(kernel).hlsl {
+            let text = format!("{text}\n// {kernel:?}\n");
+            hlsl.extend([written(&folder, &format!("{}.hlsl", hlsl.len()), text.as_bytes()), entry_point]);
+        }
+    }
+    assert_eq!(dxc(&hlsl), None);
+    // It can complain: of one among many, too.
+    let bad = written(&folder, "bad.hlsl", b"[numthreads(1, 1, 1)] void main() { nonsense(); }\n");
+    let three = [&hlsl[..2], &[bad, "main".to_owned()], &hlsl[2..4]].concat();
+    assert!(dxc(&three).unwrap().contains("nonsense"));
+    println!("compiled: {} kernels as HLSL", hlsl.len() / 2);
 }
 
 #[test]
