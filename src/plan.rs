@@ -36,6 +36,8 @@ pub const RATES: u64 = 4096;
 const RATES_ALIGNMENT: u64 = 64;
 /// Matrices of a page, at most: a dimension of a dispatch.
 const MATRICES: u64 = 65_535;
+/// Bytes of a page, at most: kernels count its words in 32 bits, and some drivers its bytes.
+pub(crate) const PAGE: u64 = 1 << 31;
 /// Coordinates of all tensors.
 const MOST: u64 = 1 << 36;
 /// Words of a candidate.
@@ -647,6 +649,7 @@ impl Plan {
     }
 
     fn cut_pages(&mut self, limits: PlanLimits) {
+        let limits = PlanLimits { binding: limits.binding.min(PAGE), ..limits };
         for class in 0..self.classes.len() {
             let first_page = self.pages.len();
             let Class { base, policy, matrices, first_row, .. } = self.classes[class];

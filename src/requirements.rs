@@ -159,8 +159,7 @@ const LIMITS: [&str; 11] = [
 /// The limits that shape a plan on a device.
 pub(crate) fn plan_limits(limits: &wgpu::Limits) -> PlanLimits {
     PlanLimits {
-        // Bindings are counted in words of 32 bits in the kernels, and in bytes of 32 bits by some drivers.
-        binding: limits.max_storage_buffer_binding_size.min(1 << 31),
+        binding: limits.max_storage_buffer_binding_size.min(plan::PAGE),
         buffer: limits.max_buffer_size,
     }
 }

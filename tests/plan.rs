@@ -1,61 +1,19 @@
 //! The layout: every coordinate in exactly one chunk, every page within a binding, whatever the limits.
 
+#[path = "common/sound.rs"]
+mod sound;
+
 use proptest::prelude::*;
-use wgpu_optim::kernel::Kernel;
+use sound::assert_sound;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::passes::Schedule;
-use wgpu_optim::plan::{CHUNK, Chunk, Ownership, Plan, PlanLimits, SMALL};
+use wgpu_optim::plan::{CHUNK, Ownership, Plan, PlanLimits, SMALL};
 use wgpu_optim::{Error, ParamGroups, Recipe, Requirements, TensorSpec};
 
 const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
 
 fn plan(specs: &[TensorSpec], groups: impl Into<ParamGroups>, limits: PlanLimits) -> Result<Plan, Error> {
     Plan::new(specs, &groups.into(), Ownership::Arenas, limits)
-}
-
-fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
-    let schedule = Schedule::new(plan, workgroups, Matmul::Tiles);
-    let mut covered = vec![0; plan.tensors.len()];
-    let mut next_chunk = 0;
-    for page in &plan.pages {
-        assert!(4 * page.len <= limits.binding && page.scratch.2 <= limits.binding);
-        assert!(page.offset.is_multiple_of(64), "a page can be bound");
-        assert!(page.offset + page.len <= plan.blocks[page.block].len, "a page lies in its block");
-        assert_eq!(page.chunks.start, next_chunk, "pages follow each other");
-        next_chunk = page.chunks.end;
-        for chunk in &plan.chunks[page.chunks.start as usize..page.chunks.end as usize] {
-            let tensor = &plan.tensors[chunk.tensor as usize];
-            assert!(page.tensors.contains(&(chunk.tensor as usize)));
-            assert_eq!(u64::from(chunk.index), covered[chunk.tensor as usize], "chunks follow each other");
-            assert_eq!(page.offset + u64::from(chunk.offset), tensor.offset + u64::from(chunk.index));
-            assert!(u64::from(chunk.offset + chunk.len) <= page.len);
-            assert!(chunk.offset.is_multiple_of(4) && chunk.len > 0 && u64::from(chunk.len) <= CHUNK);
-            covered[chunk.tensor as usize] += u64::from(chunk.len);
-        }
-        let pieces = &plan.chunks[page.pieces.start as usize..page.pieces.end as usize];
-        let chunks = &plan.chunks[page.chunks.start as usize..page.chunks.end as usize];
-        let sampled = |tensor: u32| plan.tensors[tensor as usize].sampling.is_some();
-        let sum = |all: &mut dyn Iterator<Item = &Chunk>| all.map(|c| u64::from(c.len)).sum::<u64>();
-        assert_eq!(
-            sum(&mut pieces.iter().filter(|p| p.part == 0)),
-            sum(&mut chunks.iter().filter(|c| sampled(c.tensor))),
-            "pieces cover the sampled tensors of the page"
-        );
-        assert!(pieces.iter().all(|p| p.part < p.parts));
-    }
-    for (tensor, covered) in plan.tensors.iter().zip(covered) {
-        assert_eq!(covered, tensor.numel, "{}", tensor.spec.name);
-    }
-    let mut places: Vec<_> = plan.tensors.iter().map(|t| (t.block, t.offset, t.offset + t.numel)).collect();
-    places.sort_unstable();
-    assert!(places.windows(2).all(|w| w[0].0 != w[1].0 || w[0].2 <= w[1].1), "tensors do not overlap");
-    for dispatch in &schedule.dispatches {
-        let [x, y, _] = dispatch.workgroups;
-        assert!(x >= 1 && y >= 1 && x <= workgroups && y <= workgroups);
-        let grid = schedule.grids[dispatch.grid];
-        let lanes = if dispatch.kernel == Kernel::Prepare { 256 } else { 1 };
-        assert!(u64::from(x) * u64::from(y) * lanes >= u64::from(grid.count), "enough workgroups");
-    }
 }
 
 proptest! {

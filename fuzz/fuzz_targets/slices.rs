@@ -79,10 +79,16 @@ impl World {
         };
         let storage = Usages::STORAGE | Usages::COPY_SRC | Usages::COPY_DST;
         let groups = ParamGroups::from(vec![Recipe::mgup_adamw(1e-2), Recipe::lion(1e-2)]);
-        let optimizer = GpuOptimizer::for_buffers_blocking(&device, &queue, &specs(), groups).unwrap();
+        let mut optimizer = GpuOptimizer::for_buffers_blocking(&device, &queue, &specs(), groups).unwrap();
         let params = buffer(storage);
         let grads = buffer(storage);
         let staging = buffer(Usages::MAP_READ | Usages::COPY_DST);
+        // Drivers compile at the first step, which is not to be an input's time.
+        let at = |buffer, i: u64, numel| TensorSlice { buffer, offset: 256 * i, size: 4 * numel };
+        let numels = specs().map(|spec| spec.numel());
+        let given = [0, 1]
+            .map(|i| TensorBuffers::new(at(&params, i as u64, numels[i]), at(&grads, i as u64, numels[i])));
+        optimizer.step_with(&given).unwrap();
         Self { params, grads, staging, device, queue, optimizer }
     }
 

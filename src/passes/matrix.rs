@@ -83,7 +83,7 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
         gram_stride: shape.gram_stride() as u32,
         gram_slot: shape.gram_slot() as u32,
         depth: shape.n.div_ceil(4) as u32,
-        ..writer.grid()
+        ..writer.grid
     };
     let (own, gram) = (16 * vectors, 16 * shape.gram_slot());
     let skips = writer.plan.gradients.skips;

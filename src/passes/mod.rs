@@ -80,9 +80,11 @@ impl Schedule {
     /// The dispatches of a step over all tensors of a plan, where a dimension of a dispatch has at most `workgroups`.
     pub fn new(plan: &Plan, workgroups: u32, matmul: Matmul) -> Self {
         let mut schedule = Self::default();
+        let grids: Vec<_> = (0..plan.classes.len()).map(|class| grid(plan, class, workgroups)).collect();
         let write = |schedule: &mut Self, class: usize, stage: &dyn Fn(&mut Writer<'_>)| {
             let Class { pages, tensors, .. } = plan.classes[class].clone();
-            stage(&mut Writer { plan, class, pages, tensors, workgroups, matmul, schedule });
+            let grid = grids[class];
+            stage(&mut Writer { plan, class, pages, tensors, grid, workgroups, matmul, schedule });
         };
         if plan.accumulates {
             (0..plan.classes.len()).for_each(|class| write(&mut schedule, class, &pairs::accumulate));
@@ -231,12 +233,30 @@ struct Share {
     candidates: u64,
 }
 
+/// What is the same for all dispatches of a class.
+fn grid(plan: &Plan, class: usize, workgroups: u32) -> Grid {
+    let Class { policy, ref pages, ref tensors, .. } = plan.classes[class];
+    let pieces = plan.pages[pages.clone()].iter().map(|page| page.pieces.len());
+    let most = pieces.chain([tensors.len()]).max().unwrap_or(0);
+    let [launch_x, launch_y, _] = Schedule::workgroups(most as u32, workgroups);
+    Grid {
+        bounds: policy.bounds() as u32,
+        norms: plan.norms.unwrap_or(0),
+        launch: class as u32,
+        launch_x,
+        launch_y,
+        ..Grid::default()
+    }
+}
+
 /// Adds the dispatches of one class, or of one page of it.
 struct Writer<'a> {
     plan: &'a Plan,
     class: usize,
     pages: Range<usize>,
     tensors: Range<usize>,
+    /// What is the same for all dispatches of the class.
+    grid: Grid,
     workgroups: u32,
     matmul: Matmul,
     schedule: &'a mut Schedule,
@@ -273,7 +293,7 @@ impl Writer<'_> {
         for p in self.pages.clone() {
             let page = &self.plan.pages[p];
             let range = if over == Over::Pieces { &page.pieces } else { &page.chunks };
-            let grid = Grid { first: range.start, count: range.len() as u32, ..self.grid() };
+            let grid = Grid { first: range.start, count: range.len() as u32, ..self.grid };
             self.push(kernel, Some(p), over, grid, grid.count, bytes(self.share(page)));
         }
     }
@@ -281,7 +301,7 @@ impl Writer<'_> {
     /// One dispatch for all tensors of the class, with `per_tensor` workgroups each; bytes of each, and of all.
     fn per_tensor(&mut self, kernel: Kernel, per_tensor: f64, each: u64, all: u64) {
         let (first, count) = (self.tensors.start as u32, self.tensors.len() as u32);
-        let grid = Grid { first, count, ..self.grid() };
+        let grid = Grid { first, count, ..self.grid };
         let workgroups = (f64::from(count) * per_tensor).ceil() as u32;
         self.push(kernel, None, Over::Tensors, grid, workgroups, each * u64::from(count) + all);
     }
@@ -343,27 +363,8 @@ impl Writer<'_> {
     /// A dispatch of one workgroup over all chunks of all classes.
     fn once(&mut self, kernel: Kernel, bytes_per_chunk: u64) {
         let count = self.plan.chunk_count();
-        let grid = Grid { first: 0, count, ..self.grid() };
+        let grid = Grid { first: 0, count, ..self.grid };
         self.push(kernel, None, Over::Once, grid, 1, bytes_per_chunk * u64::from(count));
-    }
-
-    /// What is the same for all dispatches.
-    fn grid(&self) -> Grid {
-        let class = &self.plan.classes[self.class];
-        let pages = self.plan.pages[class.pages.clone()].iter().map(|page| page.pieces.len());
-        let most = pages.chain([class.tensors.len()]).max().unwrap_or(0);
-        let [launch_x, launch_y, _] = Schedule::workgroups(most as u32, self.workgroups);
-        Grid {
-            first: 0,
-            count: 0,
-            correct: 0,
-            bounds: self.policy().bounds() as u32,
-            norms: self.plan.norms.unwrap_or(0),
-            launch: self.class as u32,
-            launch_x,
-            launch_y,
-            ..Grid::default()
-        }
     }
 
     fn push(
