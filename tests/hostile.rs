@@ -316,9 +316,9 @@ fn metadata_out_of_range_is_an_error_of_the_file_and_asks_for_no_memory() {
         assert!(said.contains("run.safetensors") && said.contains(what), "{what}: {said}");
     };
     for (field, value, what) in [
-        ("lrs", serde_json::json!([-5.0, 1e-3]), "lr"),
-        ("grad_scale", 0.0.into(), "grad_scale"),
-        ("loss_scale", (-1.0).into(), "loss_scale"),
+        ("lrs", serde_json::json!([-5.0, 1e-3]), "`lr` is -5"),
+        ("grad_scale", 0.0.into(), "`grad_scale` is 0"),
+        ("loss_scale", (-1.0).into(), "`loss_scale` is -1"),
     ] {
         with(&|about| about[field] = value.clone());
         of_file(optimizer.load(&path).unwrap_err(), what);
@@ -340,6 +340,34 @@ fn metadata_out_of_range_is_an_error_of_the_file_and_asks_for_no_memory() {
     optimizer.load(&path).unwrap();
     optimizer.step().unwrap();
     assert_eq!(optimizer.recorded_steps(), u64::MAX);
+}
+
+#[test]
+fn counts_of_steps_are_from_0_to_what_a_checkpoint_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let (_, mut optimizer, whole) = saved(&path);
+    let head = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize + 8;
+    let header: Value = serde_json::from_slice(&whole[8..head]).unwrap();
+    let at = head + header["state.w.step"]["data_offsets"][0].as_u64().unwrap() as usize;
+    let with = |step: i64| [&whole[..at], &step.to_le_bytes(), &whole[at + 8..]].concat();
+    for negative in [-1, i64::MIN] {
+        std::fs::write(&path, with(negative)).unwrap();
+        let said = optimizer.load(&path).unwrap_err().to_string();
+        assert!(said.contains(&format!("`state.w.step` is {negative}, expected 0 or more")), "{said}");
+        assert_eq!(optimizer.steps("w").unwrap(), 1);
+    }
+    std::fs::write(&path, with(7)).unwrap();
+    optimizer.load(&path).unwrap();
+    assert_eq!((optimizer.steps("w").unwrap(), optimizer.steps("b").unwrap()), (7, 1));
+    // One that cannot grow in a checkpoint stays there.
+    optimizer.set_steps(u64::MAX);
+    for _ in 0..2 {
+        optimizer.step().unwrap();
+        optimizer.save(&path).unwrap();
+        optimizer.load(&path).unwrap();
+        assert_eq!(optimizer.steps("w").unwrap(), i64::MAX as u64);
+    }
 }
 
 /// A buffer that several tensors lie in, with words between them that are nobody's.

@@ -256,14 +256,14 @@ impl GpuOptimizer {
         })
     }
 
-    /// Sets the number of steps that every tensor has taken, as when resuming.
+    /// Sets the number of steps that every tensor has taken, as when resuming; at most 2⁶³ − 1, as a checkpoint has it.
     pub fn set_steps(&mut self, steps: u64) {
         (0..self.steps.len()).for_each(|tensor| self.set_steps_of(tensor, steps));
         self.arrange_rows().expect("all have the same");
     }
 
     pub(super) fn set_steps_of(&mut self, tensor: usize, steps: u64) {
-        self.steps[tensor] = steps;
+        self.steps[tensor] = steps.min(i64::MAX as u64);
         if self.plan.gradients.skips {
             self.queue.write_buffer(&self.tensors, self.entry(tensor) + SKIPPED, &[0; 4]);
         }

@@ -114,12 +114,13 @@ impl Scopes {
 /// What an error of wgpu means to whoever wants an optimizer.
 fn refusal(probe: &Probe, error: wgpu::Error, device: &wgpu::Device, plan: &Plan) -> Error {
     let adapter = adapter::describe(&device.adapter_info());
-    match (probe.check(), error) {
-        (Err(lost), _) => lost,
-        (Ok(()), wgpu::Error::OutOfMemory { source }) => {
+    match (error, probe.check()) {
+        // First: some lacks of memory lose the device as well.
+        (wgpu::Error::OutOfMemory { source }, _) => {
             Error::OutOfMemory { adapter, needed: plan.memory(), reason: source.to_string() }
         }
-        (Ok(()), error) => Error::Gpu(format!("{error} ({adapter})")),
+        (_, Err(lost)) => lost,
+        (error, Ok(())) => Error::Gpu(format!("{error} ({adapter})")),
     }
 }
 

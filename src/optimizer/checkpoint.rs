@@ -263,7 +263,7 @@ impl GpuOptimizer {
         let written = write_synced(&partial, &head, &entries, |entry| match &entry.content {
             Content::Step(tensor) => {
                 let taken = self.steps[*tensor].saturating_sub(skipped[*tensor].into());
-                Ok((taken as i64).to_le_bytes().to_vec())
+                Ok(i64::try_from(taken).unwrap_or(i64::MAX).to_le_bytes().to_vec())
             }
             Content::Words(slice) | Content::Halves(slice, _) => {
                 let ranges = [(slice.buffer, slice.offset, slice.size)];
@@ -363,7 +363,10 @@ impl GpuOptimizer {
             if let Content::Step(tensor) = entry.content {
                 let info = file.tensors.info(&entry.key).expect("it was looked for").clone();
                 let step = file.read(&info)?.try_into().expect("its size was checked");
-                steps[tensor] = i64::from_le_bytes(step).max(0) as u64;
+                let step = i64::from_le_bytes(step);
+                steps[tensor] = u64::try_from(step).map_err(|_| {
+                    refusal(&file.path, format!("`{}` is {step}, expected 0 or more", entry.key))
+                })?;
             }
         }
         self.rows_after(&steps).map_err(|e| refusal(&file.path, e.to_string()))?;

@@ -387,12 +387,11 @@ impl GpuOptimizer {
             if known.is_none() {
                 rows.all.push(row);
             }
-        }
-        if rows.all.len() > ROWS {
-            return Err(Error::Plan(format!(
-                "tensors have taken different numbers of steps in {} ways, and a step can tell {ROWS} apart",
-                rows.all.len()
-            )));
+            if rows.all.len() > ROWS {
+                return Err(Error::Plan(format!(
+                    "tensors have taken different numbers of steps in more than the {ROWS} ways that a step can tell apart"
+                )));
+            }
         }
         Ok(Some(rows))
     }
