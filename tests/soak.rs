@@ -8,9 +8,9 @@ use std::time::Instant;
 use common::gpus;
 use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, TensorSpec, reference, verify};
 
-/// 100,000 where there is time: STEPS.
+/// 100,000 where there is time: STEPS, without validation layers, which keep the labels of every step (WGPU_VALIDATION=0).
 fn steps() -> u64 {
-    std::env::var("STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(3_000)
+    std::env::var("STEPS").map_or(3_000, |text| text.parse().expect("a number of steps")).max(10)
 }
 
 /// Bytes that are resident. Those of a software adapter's device are among them.
@@ -86,6 +86,10 @@ fn a_long_run_neither_drifts_nor_grows_nor_slows() {
             cpu_error = cpu_error.max(distance(&wide(&single[i].param), &double[i].param));
         }
         let grown = tenths[tenths.len() - 1] as i64 - tenths[1] as i64;
+        // The system moves pages about, now and then a mebibyte or two; what leaks is more each time.
+        let mut growths: Vec<i64> = tenths[1..].windows(2).map(|w| w[1] as i64 - w[0] as i64).collect();
+        growths.sort_unstable();
+        let steadily = growths[growths.len() / 2] * growths.len() as i64;
         // Other programs share the machine, so its speed is compared with that of a new one at the same time.
         let fresh_gpu = gpus().remove(0);
         let mut fresh = GpuOptimizer::new_blocking(
@@ -105,7 +109,7 @@ fn a_long_run_neither_drifts_nor_grows_nor_slows() {
             steps(),
         );
         assert!(gpu_error <= 2.0 * cpu_error, "{name}: {gpu_error} from f64, the CPU {cpu_error}");
-        assert!(grown < 1 << 20, "{name}: {grown} bytes more");
+        assert!(steadily < 1 << 20, "{name}: {growths:?} bytes more in the tenths");
         assert!(slower < 1.5, "{name}: {slower} times the time of a new one; {ratios:.2?}");
     }
 }

@@ -39,6 +39,9 @@ fn futures_may_be_sent() {
     is_sent(optimizer.read_param("small"));
     is_sent(optimizer.read_state("small", "exp_avg"));
     is_sent(optimizer.read_selected("small"));
+    is_sent(optimizer.read_steps("small"));
+    is_sent(optimizer.read_grad_norm());
+    is_sent(optimizer.read_guarded());
 }
 
 fn specs() -> Vec<TensorSpec> {

@@ -1,4 +1,5 @@
-//! The versions that a report names: of the libraries, as Cargo.lock has them, and of the compiler.
+//! The versions that a report names: of the libraries, as Cargo.lock has them (`cargo install` heeds it with `--locked`), and of
+//! the compiler.
 
 use std::process::Command;
 
@@ -6,7 +7,7 @@ fn main() {
     // That of a package, or of the workspace.
     let found = ["Cargo.lock", "../../Cargo.lock"]
         .into_iter()
-        .find_map(|path| Some((path, std::fs::read_to_string(path).ok()?)));
+        .find_map(|path| Some((path, std::fs::read_to_string(path).ok()?.replace('\r', ""))));
     let (path, lock) = found.unwrap_or(("Cargo.toml", String::new()));
     println!("cargo::rerun-if-changed={path}");
     for name in ["wgpu", "naga"] {

@@ -138,7 +138,7 @@ impl Report {
         report.line(&format!("| wgpu-optim | {version} |"))?;
         let [wgpu, naga, rustc] = [env!("LOCKED_WGPU"), env!("LOCKED_NAGA"), env!("RUSTC_VERSION")];
         report.line(&format!(
-            "| wgpu | {wgpu} |\n| naga | {naga} |\n| compiler | {rustc} |\n| system | {system} |"
+            "| wgpu (Cargo.lock) | {wgpu} |\n| naga (Cargo.lock) | {naga} |\n| compiler | {rustc} |\n| system | {system} |"
         ))?;
         // What chooses drivers, and changes what they do.
         let prefixes = ["WGPU_", "VK_", "MESA_", "LP_", "GALLIUM_", "DRI_", "__GLX_", "LIBGL_"];

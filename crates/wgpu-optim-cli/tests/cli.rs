@@ -57,7 +57,8 @@ fn verify_prints_a_row_for_every_recipe_and_holds() {
     let version = format!("| wgpu-optim | {} |", env!("CARGO_PKG_VERSION"));
     let chosen = format!("| `WGPU_ADAPTER_NAME` | `{name}` |");
     let adapter = format!("## {name}");
-    let versions = [&version, "| wgpu | 30.", "| naga | 30.", "| compiler | rustc "];
+    let versions =
+        [&version, "| wgpu (Cargo.lock) | 30.", "| naga (Cargo.lock) | 30.", "| compiler | rustc "];
     for part in [&chosen, &adapter, "driver `", "Features: ", "max_buffer_size: "].into_iter().chain(versions)
     {
         assert!(report.contains(part), "{part}: {report}");

@@ -330,12 +330,14 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
     let borrowed =
         |arguments: &[String]| command(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &cut);
     let endless = with(&["--steps", "1000000", "--save-every", "5"]);
-    let child = borrowed(&endless).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = borrowed(&endless).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let kept = cut.join("mgup-adamw.checkpoint.safetensors");
     while !kept.exists() {
+        assert_eq!(child.try_wait().unwrap(), None, "it ended before its first checkpoint");
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let interrupt = format!("kill -INT {}", child.id());
+    assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
     assert!(String::from_utf8_lossy(&output.stdout).contains("--resume goes on"));

@@ -67,6 +67,7 @@ class Side {
     const loss = this.fit.losses.at(-1);
     const text = loss === undefined ? "" : `${loss.toExponential(2)} · ${(-10 * Math.log10(loss)).toFixed(2)} dB`;
     at(`${this.id}-loss`).textContent = text;
+    at(`${this.id}-loss`).title = loss === undefined ? "" : `began at ${this.fit.losses[0].toExponential(2)}`;
   }
 }
 

@@ -35,6 +35,8 @@ export async function open(folder = BUILT, pages = {}) {
       "--disable-sync",
       "--enable-unsafe-webgpu",
       "--enable-features=Vulkan",
+      // A software GPU on a busy machine is slow, not hung.
+      "--disable-gpu-watchdog",
       // For tests of leaks: gc(), and heap sizes to the byte.
       "--js-flags=--expose-gc",
       "--enable-precise-memory-info",

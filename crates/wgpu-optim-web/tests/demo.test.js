@@ -89,7 +89,8 @@ test("by keyboard: pause, go on, reset, another optimizer", { timeout: 120_000 }
   await reaches(page, 10);
   await page.keyboard.press("Space");
   await page.waitForFunction(() => document.getElementById("play").textContent === "Go on");
-  await page.waitForTimeout(300);
+  // The frame that was begun ends.
+  await page.waitForFunction(() => /^[\d,]+ steps$/.test(document.getElementById("rate").textContent));
   const paused = await steps(page);
   await page.waitForTimeout(500);
   assert.equal(await steps(page), paused);
@@ -141,7 +142,8 @@ test("every optimizer of the table can be chosen, and lowers the loss", { timeou
     if ((await page.inputValue("#left-recipe")) !== pair[0]) await restarts(page, () => page.selectOption("#left-recipe", pair[0]));
     if ((await page.inputValue("#right-recipe")) !== pair[1]) await restarts(page, () => page.selectOption("#right-recipe", pair[1]));
     await page.waitForFunction(() => document.getElementById("right-loss").textContent !== "");
-    const first = await losses(page);
+    const first = await Promise.all(["left", "right"].map(async (side) =>
+      Number((await page.getAttribute(`#${side}-loss`, "title")).replace("began at ", ""))));
     await reaches(page, 12);
     const last = await losses(page);
     pair.forEach((name, side) => assert.ok(last[side] > 0 && last[side] < first[side], `${name}: ${first[side]} → ${last[side]}`));
@@ -255,8 +257,8 @@ test("frames and restarts leave no buffer behind", { timeout: 120_000 }, async (
   assert.equal(await page.evaluate(() => buffers), first);
   for (let i = 0; i < 4; i++) await page.keyboard.press("r");
   await restarts(page, () => page.keyboard.press("r"));
-  await page.waitForTimeout(500);
   await reaches(page, 10);
-  assert.equal(await page.evaluate(() => buffers), first);
+  // What the starts before left is freed when they notice.
+  await page.waitForFunction((first) => buffers === first, first);
   await browser.done(page);
 });

@@ -309,8 +309,8 @@ const count = () => {
   wrap(GPUDevice, "createComputePipeline", () => counts.pipelines++);
 };
 
-test("5,000 steps leave nothing behind", { timeout: 120_000 }, async () => {
-  const { made, first, last, after, steps } = await inPage(
+test("5,000 steps leave nothing behind", { timeout: 300_000 }, async () => {
+  const { made, rounds, after, steps } = await inPage(
     async (module) => {
       const gpu = await module.Gpu.open();
       const options = { tensors: [{ name: "w", shape: [20, 60] }], recipe: "mgup-adamw", telemetry: 7, maxGradNorm: 1 };
@@ -337,21 +337,22 @@ test("5,000 steps leave nothing behind", { timeout: 120_000 }, async () => {
         return { ...counts, heap: performance.memory.usedJSHeapSize, wasm: memory.buffer.byteLength };
       };
       // By then the browser has compiled what it will.
-      const first = await run(3500);
-      const last = await run(5000);
+      const rounds = [await run(3500)];
+      // Less than a number a step. The browser may have compiled something all the same, but not each time.
+      const isLarger = ([before, after]) => after.wasm > before.wasm || after.heap - before.heap >= 5000 * 8;
+      do rounds.push(await run(5000));
+      while (rounds.length < 4 && isLarger(rounds.slice(-2)));
       const { steps } = optimizer;
       optimizer.dispose();
-      return { made, first, last, after: counts.buffers, steps };
+      return { made, rounds, after: counts.buffers, steps };
     },
     { before: count },
   );
-  const { heap: heapBefore, ...before } = first;
-  const { heap, ...then } = last;
-  assert.equal(steps, 8500);
+  const [{ heap: heapBefore, ...before }, { heap, ...then }] = rounds.slice(-2);
+  assert.equal(steps, 3500 + 5000 * (rounds.length - 1));
   assert.ok(made > 5, `an optimizer has ${made} buffers`);
   assert.equal(before.buffers, made);
   assert.deepEqual(then, before, "buffers, bind groups, pipelines, and bytes of the module");
-  // Less than a number a step.
   assert.ok(heap - heapBefore < 5000 * 8, `the heap grew by ${heap - heapBefore} bytes`);
   assert.equal(after, 0);
   console.log(`${made} buffers before and after 5,000 steps, 0 after dispose; heap ${heap - heapBefore} bytes`);
