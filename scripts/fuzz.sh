@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # Fuzzes what reads input, guided by coverage: ./scripts/fuzz.sh [SECONDS_OF_EACH] [TARGET...]
 # Default: 60 seconds, every target of fuzz/fuzz_targets. Inputs that were worth keeping stay in fuzz/corpus, those that fail in
-# fuzz/artifacts.
+# fuzz/artifacts. With CI set, it tries the same each time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 case ${1:-} in
 -h | --help)
-    sed -n '2,4s/^# //p' "$0"
+    sed -n '2,5s/^# //p' "$0"
     exit
     ;;
 esac
@@ -26,5 +26,6 @@ export RUST_BACKTRACE=0
 cargo fuzz build --sanitizer none
 for target in "${targets[@]}"; do
     echo "$target: $seconds seconds" >&2
-    cargo fuzz run --sanitizer none "$target" -- -max_total_time="$seconds" -timeout=10 -print_final_stats=1 -verbosity=0
+    cargo fuzz run --sanitizer none "$target" -- \
+        -max_total_time="$seconds" -timeout=10 -print_final_stats=1 -verbosity=0 ${CI:+-seed=1}
 done

@@ -25,13 +25,12 @@ ensure_dxc() {
             fi
             echo "Fetching DirectX's shader compiler." >&2
             mkdir -p "$folder"
-            python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary compushady \
-                --dest "$folder" compushady==0.17.5 >&2 || return 1
+            echo "compushady==0.17.5 --hash=sha256:5052caf9e955d8e7a48e22f536e82b44b72e83af46e824a9e99157c7809de691" >"$folder/requirements.txt"
+            python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary compushady --require-hashes \
+                --dest "$folder" --requirement "$folder/requirements.txt" >&2 || return 1
             tar -xzf "$folder/compushady-0.17.5.tar.gz" -C "$folder" --strip-components=3 \
                 compushady-0.17.5/compushady/backends/libdxcompiler_x86_64.so.3.7 || return 1
             rm "$folder/compushady-0.17.5.tar.gz"
-            echo "fb549976da7abff1ee56bdfa4f5ab156b95e971d4270b5b4447b61682d105809  $folder/libdxcompiler_x86_64.so.3.7" |
-                sha256sum --check --quiet >&2 || return 1
             mv "$folder/libdxcompiler_x86_64.so.3.7" "$DXC_LIBRARY"
         fi
     fi
@@ -69,7 +68,7 @@ ensure_cargo_fuzz() {
     command -v c++ >/dev/null 2>&1 || { command -v apt-get >/dev/null 2>&1 && apt_install g++ >&2; } || return 1
     cargo fuzz --version >/dev/null 2>&1 && return 0
     echo "Installing cargo-fuzz." >&2
-    cargo install --locked --quiet cargo-fuzz@0.13.2
+    cargo install --locked --quiet --debug cargo-fuzz@0.13.2
 }
 
 ensure_wasm_target() {
@@ -89,6 +88,16 @@ ensure_node() {
     if ! command -v node >/dev/null 2>&1 && command -v apt-get >/dev/null 2>&1; then
         echo "Node.js is missing: installing it (nodejs npm)." >&2
         apt_install nodejs npm >&2 && has_node && return 0
+    fi
+    # Distributions have old ones, which can fetch a new one.
+    if [ "$(uname -s)" = Linux ] && command -v npm >/dev/null 2>&1; then
+        local folder=${CARGO_TARGET_DIR:-$PWD/target}/node
+        if [ ! -e "$folder/node_modules/.bin/node" ]; then
+            echo "Node.js is older than 20: fetching a newer one." >&2
+            npm install --prefix "$folder" --loglevel=error --no-audit --no-fund node@22 npm@10 >&2 || return 1
+        fi
+        export PATH="$folder/node_modules/.bin:$PATH"
+        has_node && return 0
     fi
     echo "Node.js 20 or newer is missing: https://nodejs.org" >&2
     return 1
