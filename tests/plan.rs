@@ -57,6 +57,16 @@ fn a_page_has_room_for_a_chunk_or_is_refused() {
 }
 
 #[test]
+fn places_in_a_page_fit_into_32_bits_whatever_can_be_bound() {
+    let specs =
+        [TensorSpec::new("a", [1 << 31]), TensorSpec::new("b", [1 << 31]), TensorSpec::new("c", [5000])];
+    let endless = PlanLimits { binding: u64::MAX, buffer: u64::MAX };
+    let plan = plan(&specs, Recipe::adamw(1e-3), endless).unwrap();
+    assert_eq!(plan.blocks.len(), 1);
+    assert_sound(&plan, endless, 65_535);
+}
+
+#[test]
 fn a_model_of_more_than_any_device_holds_is_refused_before_it_is_laid_out() {
     let specs: Vec<_> =
         (0..400).map(|i| TensorSpec::new(format!("t{i}"), [u32::MAX as usize - 4096])).collect();
