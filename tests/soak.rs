@@ -31,10 +31,13 @@ fn distance(values: &[f64], truth: &[f64]) -> f64 {
     (sum / truth.len() as f64).sqrt()
 }
 
-/// Of a few steps with their gradients, until they are done.
+/// Steps whose time is taken.
+const ROUND: u64 = 40;
+
+/// Of a round of steps with their gradients, until they are done.
 fn seconds(optimizer: &mut GpuOptimizer) -> f64 {
     let begun = Instant::now();
-    for t in 0..40 {
+    for t in 0..ROUND {
         for spec in specs() {
             optimizer.write_grad(&spec.name, &verify::grads(spec.numel() as usize, t)).unwrap();
         }
@@ -86,10 +89,15 @@ fn a_long_run_neither_drifts_nor_grows_nor_slows() {
             cpu_error = cpu_error.max(distance(&wide(&single[i].param), &double[i].param));
         }
         let grown = tenths[tenths.len() - 1] as i64 - tenths[1] as i64;
-        // The system moves pages about, now and then a mebibyte or two; what leaks is more each time.
-        let mut growths: Vec<i64> = tenths[1..].windows(2).map(|w| w[1] as i64 - w[0] as i64).collect();
-        growths.sort_unstable();
-        let steadily = growths[growths.len() / 2] * growths.len() as i64;
+        // Large pages of the system may add a mebibyte or two, once; what leaks does so again.
+        let mut again = grown;
+        if grown >= 1 << 20 {
+            let before = resident() as i64;
+            for _ in 0..steps() / ROUND * 4 / 5 {
+                seconds(&mut optimizer);
+            }
+            again = resident() as i64 - before;
+        }
         // Other programs share the machine, so its speed is compared with that of a new one at the same time.
         let fresh_gpu = gpus().remove(0);
         let mut fresh = GpuOptimizer::new_blocking(
@@ -109,7 +117,10 @@ fn a_long_run_neither_drifts_nor_grows_nor_slows() {
             steps(),
         );
         assert!(gpu_error <= 2.0 * cpu_error, "{name}: {gpu_error} from f64, the CPU {cpu_error}");
-        assert!(steadily < 1 << 20, "{name}: {growths:?} bytes more in the tenths");
+        assert!(
+            grown < 4 << 20 && again < 1 << 20,
+            "{name}: {grown} bytes more, and {again} in as many steps again"
+        );
         assert!(slower < 1.5, "{name}: {slower} times the time of a new one; {ratios:.2?}");
     }
 }

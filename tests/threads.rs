@@ -36,6 +36,7 @@ fn futures_may_be_sent() {
     let optimizer =
         GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
     is_sent(optimizer.sibling(&specs(), Recipe::adamw(1e-3)));
+    is_sent(optimizer.resized(&specs(), &[]));
     is_sent(optimizer.read_param("small"));
     is_sent(optimizer.read_state("small", "exp_avg"));
     is_sent(optimizer.read_selected("small"));

@@ -54,7 +54,6 @@ fn memory_does_not_grow_over_2000_steps_of_100_tensors() {
         }
     }
     assert!(bytes[0] > 0);
-    // Burn's allocator settles, on a thread of its own; the second half needs no more than the first.
-    let (first, second) = bytes.split_at(10);
-    assert!(second.iter().max() <= first.iter().max(), "{bytes:?}");
+    // Burn's allocator settles in the first few hundred steps.
+    assert!(bytes[5..].iter().all(|&now| now <= bytes[4]), "{bytes:?}");
 }
