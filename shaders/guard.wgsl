@@ -3,9 +3,7 @@
 // whether the step is skipped, because a gradient is not finite, and the scale of the next loss. One workgroup. Leaves the
 // sums cleared, for tensors that the next step leaves out.
 
-const PRESENT: u32 = 0x80000000u;
 const NOT_FINITE: u32 = 0xffffffffu;
-const EXPONENT: u32 = 0x7f800000u;
 const NONE: u32 = 0xffffffffu;
 
 var<workgroup> broken: atomic<u32>;     // the first tensor with a gradient that is not finite
@@ -29,7 +27,7 @@ fn guard(@builtin(local_invocation_index) lane: u32) {
         if word == NOT_FINITE {
             atomicMin(&broken, chunks[c].tensor);
         } else {
-            squares += bitcast<f32>(word & ~PRESENT);
+            squares += near_sum(word);
         }
     }
     let total = sum_over_lanes(lane, squares);
@@ -43,13 +41,14 @@ fn guard(@builtin(local_invocation_index) lane: u32) {
         tensors.norm_factor = select(1.0, clipped, row.max_grad_norm > 0.0);
         tensors.broken = found;
         tensors.skip = select(0u, 1u, skip);
-        tensors.skipped += select(0u, 1u, skip);
+        tensors.skipped += select(0u, 1u, skip && tensors.skipped < NONE);
 
         let scale = tensors.loss_scale;
         tensors.unscale = 1.0 / scale;
         if row.growth_interval > 0u {
             let since = tensors.grown + 1u;
-            let grows = since >= row.growth_interval && is_finite(scale * row.growth);
+            // Not beyond 2¹²⁶, whose inverse is the smallest that f32 holds.
+            let grows = since >= row.growth_interval && scale * row.growth <= 0x1p126f;
             let kept = select(scale, scale * row.growth, grows);
             // Not down to 0, which nothing could be divided by.
             tensors.loss_scale = select(kept, max(scale * row.backoff, 1e-30), skip);
@@ -59,7 +58,7 @@ fn guard(@builtin(local_invocation_index) lane: u32) {
     if skip {
         for (var t = lane; t < arrayLength(&tensors.each); t += WORKGROUP) {
             if atomicLoad(&counters[grid.norms + tensors.each[t].first_chunk]) != 0u {
-                tensors.each[t].skipped += 1u;
+                tensors.each[t].skipped += select(0u, 1u, tensors.each[t].skipped < NONE);
             }
         }
     }

@@ -1,13 +1,32 @@
 // Σ g² of every chunk, with the sign bit set: 0 is left for chunks that a step leaves out. Not a number where a gradient is not
-// finite, which its exponent tells: the sum of finite ones may overflow.
+// finite, which its exponent tells: the sum of finite ones may overflow, and is then Σ (2⁻⁹⁶ g)², without the sign bit.
 
-const PRESENT: u32 = 0x80000000u;
 const NOT_FINITE: u32 = 0xffffffffu;
+const MAGNITUDE: u32 = 0x7fffffffu;
+// 3.4e38: scaling may be rounded in another way where the step scales.
+const LARGEST: u32 = 0x7f7fc99eu;
 
 var<workgroup> broken: atomic<u32>;
 
 fn is_full(bits: vec4<u32>) -> vec4<bool> {
-    return (bits & vec4<u32>(0x7f800000u)) == vec4<u32>(0x7f800000u);
+    return (bits & vec4<u32>(EXPONENT)) == vec4<u32>(EXPONENT);
+}
+
+fn overflows(bits: vec4<u32>) -> vec4<bool> {
+    return (bits & vec4<u32>(MAGNITUDE)) > vec4<u32>(LARGEST);
+}
+
+// By one lane: it is rare.
+fn far_squares(chunk: Chunk, row: Row) -> f32 {
+    var squares = vec4<f32>();
+    for (var j = 0u; 4u * j < chunk.len; j += 1u) {
+        let lanes = min(4u, chunk.len - 4u * j);
+        let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
+        let read = select(vec4<f32>(), load_grad(chunk.grad / 4u + j, lanes), inside);
+        let g = FAR * clip(read, row);
+        squares += g * g;
+    }
+    return (squares.x + squares.y) + (squares.z + squares.w);
 }
 
 @compute @workgroup_size(32)
@@ -31,7 +50,7 @@ fn norm(
             let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
             let read = select(vec4<f32>(), load_grad(chunk.grad / 4u + j, lanes), inside);
             // As they are, and as they are scaled.
-            found |= is_full(bitcast<vec4<u32>>(read)) | is_full(bitcast<vec4<u32>>(row.grad_scale * read));
+            found |= is_full(bitcast<vec4<u32>>(read)) | overflows(bitcast<vec4<u32>>(scaled(read, row)));
             let g = clip(read, row);
             squares += g * g;
         }
@@ -43,7 +62,12 @@ fn norm(
     if lane == 0u && at < grid.count {
         let chunk = chunks[grid.first + at];
         let place = tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK;
-        let word = select(bitcast<u32>(total) | PRESENT, NOT_FINITE, atomicLoad(&broken) == 1u);
+        var word = bitcast<u32>(total) | PRESENT;
+        if atomicLoad(&broken) == 1u {
+            word = NOT_FINITE;
+        } else if (word & EXPONENT) == EXPONENT {
+            word = bitcast<u32>(far_squares(chunk, rows[chunk.row]));
+        }
         atomicStore(&counters[grid.norms + place], word);
     }
 }

@@ -1,4 +1,4 @@
-// θ' ← the master θ in two bytes: one chunk a workgroup. Nothing where the step is skipped.
+// θ' ← the master θ in two bytes: one chunk a workgroup. Nothing where the step is skipped. The masters hold their values from here on.
 
 @compute @workgroup_size(32)
 fn round_masters(
@@ -12,6 +12,9 @@ fn round_masters(
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             store_half(chunk.grad / 4u + j, lanes, load_param(chunk.param / 4u + j, lanes));
+        }
+        if chunk.index == 0u && lane == 0u {
+            tensors.each[chunk.tensor].mastered = 1u;
         }
     }
 }

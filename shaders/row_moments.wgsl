@@ -3,6 +3,33 @@
 @group(1) @binding(3) var<storage, read_write> exp_avg_sq: array<f32>;
 
 const LONG: u32 = 128u;
+// A larger |g| counts as this, and a larger sum of squares as its square, so that v stays finite and decays again.
+const LARGEST: f32 = 1.84e19;
+
+var<workgroup> terms: array<f32, 32>;
+
+// x + y of sums of squares, LARGEST² at most.
+fn add_squares(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
+    return min(x, vec4<f32>(LARGEST * LARGEST) - y) + y;
+}
+
+// Valid in the first lane. One barrier, in a fixed order, as in `lib/sum_few.wgsl`.
+fn sum_over_lanes(lane: u32, value: f32) -> f32 {
+    terms[lane] = value;
+    workgroupBarrier();
+    var sums = vec4<f32>();
+    if lane == 0u {
+        for (var i = 0u; i < LANES; i += 4u) {
+            sums = add_squares(sums, vec4<f32>(terms[i], terms[i + 1u], terms[i + 2u], terms[i + 3u]));
+        }
+    }
+    return total_of(sums);
+}
+
+fn total_of(sums: vec4<f32>) -> f32 {
+    let halves = add_squares(sums.xzxz, sums.ywyw);
+    return add_squares(halves.xxxx, halves.yyyy).x;
+}
 
 // Σ g² of the vectors first, first + stride, … of a row of a chunk, which begins at a coordinate of the tensor.
 fn sum_row(chunk: Chunk, start: u32, first: u32, stride: u32, row: Row) -> f32 {
@@ -15,9 +42,10 @@ fn sum_row(chunk: Chunk, start: u32, first: u32, stride: u32, row: Row) -> f32 {
         let read = load_grad(vector, min(4u, numel - 4u * j));
         let inside = (index >= vec4<u32>(start)) & (index < vec4<u32>(end));
         let g = clip(select(vec4<f32>(), read, inside), row);
-        squares += g * g;
+        let size = min(abs(g), vec4<f32>(LARGEST));
+        squares = add_squares(squares, size * size);
     }
-    return (squares.x + squares.y) + (squares.z + squares.w);
+    return total_of(squares);
 }
 
 fn move_on(chunk: Chunk, r: u32, sum: f32, row: Row) {

@@ -5,22 +5,39 @@ var<workgroup> chosen: atomic<u32>;
 var<workgroup> kept: atomic<u32>;           // candidates
 var<workgroup> written: atomic<u32>;
 var<workgroup> reserved: u32;
-var<workgroup> touched: atomic<u32>;        // vectors that hold candidates
-var<workgroup> vectors: array<u32, 1024>;   // which
+// Vectors that hold candidates: which, with a bit for each candidate above, and their directions. Lanes share them evenly. Of more
+// than fit, each lane keeps its own.
+const SHARED: u32 = 256u;
+var<workgroup> touched: atomic<u32>;
+var<workgroup> vectors: array<u32, SHARED>;
+var<workgroup> directions_found: array<vec4<f32>, SHARED>;
 
 struct List {
     first: u32,
     capacity: u32,
     histogram: u32,
+    reserved: u32,
     bracket: Bracket,
 }
 
-fn append(list: List, slot: u32, candidate: Candidate) {
-    if slot < list.capacity {
-        let found = within(list.bracket, candidate.key);
-        write_candidate(list.first, slot, Candidate(candidate.index, found, candidate.direction));
-        atomicAdd(&counters[list.histogram + bin_of(list.bracket, found, candidate.index)], 1u);
+// The candidates of a vector, one for each flag.
+fn append(list: List, chunk: Chunk, vector: u32, flags: u32, found: vec4<u32>, direction: vec4<f32>) {
+    let index = chunk.index + 4u * vector;
+    var slot = list.reserved + atomicAdd(&written, countOneBits(flags));
+    for (var rest = flags; rest != 0u; rest &= rest - 1u) {
+        if slot < list.capacity {
+            let c = firstTrailingBit(rest);
+            let candidate = Candidate(index + c, within(list.bracket, found[c]), direction[c]);
+            write_candidate(list.first, slot, candidate);
+            atomicAdd(&counters[list.histogram + bin_of(list.bracket, candidate.key, candidate.index)], 1u);
+        }
+        slot += 1u;
     }
+}
+
+fn flags_of(undecided: vec4<bool>) -> u32 {
+    let flags = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), undecided);
+    return (flags.x | flags.y) | (flags.z | flags.w);
 }
 
 @compute @workgroup_size(32)
@@ -45,7 +62,7 @@ fn stream_exact(
         var word = 0u;
         var counted = vec4<u32>(0u);
         var left = vec4<u32>(0u);
-        var own = 0u;       // a bit for each of the lane's vectors that holds candidates
+        var own = 0u;       // a bit for each of the lane's vectors that holds candidates and found no place
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
@@ -62,7 +79,15 @@ fn stream_exact(
             take(chunk, j, row, next.direction, selected, undecided);
             counted += select(vec4<u32>(0u), vec4<u32>(1u), selected);
             left += select(vec4<u32>(0u), vec4<u32>(1u), undecided);
-            own |= select(0u, 1u << (j / LANES), any(undecided));
+            if any(undecided) {
+                let place = atomicAdd(&touched, 1u);
+                if place < SHARED {
+                    vectors[place] = j | (flags_of(undecided) << 16u);
+                    directions_found[place] = next.direction;
+                } else {
+                    own |= 1u << (j / LANES);
+                }
+            }
 
             word |= note(next.direction, found, selected, undecided) << note_shift(j);
             if note_shift(j) == 24u || 4u * (j + LANES) >= chunk.len {
@@ -72,12 +97,6 @@ fn stream_exact(
         }
         atomicAdd(&chosen, (counted.x + counted.y) + (counted.z + counted.w));
         atomicAdd(&kept, (left.x + left.y) + (left.z + left.w));
-        var place = atomicAdd(&touched, countOneBits(own));
-        for (; own != 0u; own &= own - 1u) {
-            vectors[place] = lane + LANES * firstTrailingBit(own);
-            place += 1u;
-        }
-        storageBarrier();
         workgroupBarrier();
         if lane == 0u {
             atomicAdd(&tensors.each[chunk.tensor].selected, atomicLoad(&chosen));
@@ -89,13 +108,18 @@ fn stream_exact(
             tensors.each[selection].candidates,
             tensors.each[selection].capacity,
             tensors.each[selection].histogram,
+            reserved,
             bracket_of(selection),
         );
-        // Their scores follow once more from what was stored: few lanes of the loop above have any, and it is faster
-        // without.
-        let count = atomicLoad(&touched);
+        let count = min(atomicLoad(&touched), SHARED);
         for (var i = lane; i < count; i += LANES) {
-            let j = vectors[i];
+            let j = vectors[i] & 0xffffu;
+            let g = clip(load_grad(chunk.grad / 4u + j, min(4u, chunk.len - 4u * j)), row);
+            append(list, chunk, j, vectors[i] >> 16u, key(directions_found[i] * g), directions_found[i]);
+        }
+        // Their directions follow once more from what this lane has stored.
+        for (; own != 0u; own &= own - 1u) {
+            let j = lane + LANES * firstTrailingBit(own);
             let lanes = min(4u, chunk.len - 4u * j);
             let g = clip(load_grad(chunk.grad / 4u + j, lanes), row);
             let noted = unpack_notes(load_notes(note_word(chunk, j)), j);
@@ -104,14 +128,7 @@ fn stream_exact(
             let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
             let index = chunk.index + 4u * j;
             let decision = decided(noted, before(found, index, high), before(found, index, low));
-            let wanted = decision == vec4<u32>(UNDECIDED);
-            var slot = reserved + atomicAdd(&written, ones(wanted));
-            let flags = select(vec4<u32>(0u), vec4<u32>(1u, 2u, 4u, 8u), wanted);
-            for (var rest = flags.x | flags.y | flags.z | flags.w; rest != 0u; rest &= rest - 1u) {
-                let c = firstTrailingBit(rest);
-                append(list, slot, Candidate(index + c, found[c], direction[c]));
-                slot += 1u;
-            }
+            append(list, chunk, j, flags_of(decision == vec4<u32>(UNDECIDED)), found, direction);
         }
     }
 }

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::matrix::Matrix;
-use crate::ranges::{check, finite, finite_non_negative, ns_steps, square_in_f32, unit_interval};
+use crate::ranges::{
+    check, finite, finite_non_negative, normal_or_zero, ns_steps, number, square_in_f32, unit_interval,
+};
 
 /// A base optimizer and its hyper-parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
@@ -39,8 +41,9 @@ pub struct AdamW {
     pub lr: f64,
     /// Decay of the first and second moment, each in [0, 1). Default (0.9, 0.999).
     pub betas: [f64; 2],
-    /// ε, ≥ 0 and finite. 0, which every value below 2⁻¹²⁶ may count as, divides 0 by 0 where a coordinate never had a
-    /// gradient. Default 1e-8.
+    /// ε: 0, or at least 2⁻¹²⁶ and finite, and so ε √(1 − β2) where it is added after the bias correction. Default 1e-8. An ε of
+    /// 0 divides 0 by 0 where a coordinate never had a gradient, and below about 1e-20 it no longer bounds steps whose g² f32
+    /// rounds to 0; both are logged as warnings.
     pub eps: f64,
     /// λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
@@ -161,6 +164,8 @@ pub enum Scale {
 /// m ← μ m + (1−μ) g ;  n = min(‖g‖_F, clip) ;  a ← a + n², from a₀ = accumulator_init²
 /// O = NewtonSchulz(m) ;  step = max(min_step, lr n / √a) ;  decay = lr λ ;  score s = m ⊙ g
 /// ```
+///
+/// Where a schedule or a caller changes the learning rate, `min_step` follows in proportion, so that a rate of 0 moves nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaGo {
@@ -170,7 +175,8 @@ pub struct AdaGo {
     pub momentum: f64,
     /// What a gradient's norm counts at most, and one that is not finite in f32: 1.1e-19 to 1.8e19. Default 10.
     pub clip: f64,
-    /// The smallest step, ≥ 0 and finite. Default 5e-4.
+    /// The smallest step at the learning rate `lr`, ≥ 0 and finite. It changes in proportion with the learning rate, and is 0 at a
+    /// rate of 0. Default 5e-4.
     pub min_step: f64,
     /// √a before the first step, 1.1e-19 to 1.8e19. Default 1e-6.
     pub accumulator_init: f64,
@@ -215,6 +221,10 @@ pub struct NewtonSchulz {
     pub coefficients: [f64; 3],
 }
 
+/// √v is 0 or larger than the root of the smallest f32: an ε below this does not matter where v is not 0, and does not bound the
+/// step where it is.
+const LEAST_EPS: f64 = 1e-20;
+
 /// The quintic coefficients of Jordan et al.
 const QUINTIC: [f64; 3] = [3.4445, -4.7750, 2.0315];
 
@@ -246,6 +256,13 @@ impl Default for AdaGo {
             weight_decay: 0.0,
             fallback: AdamW::default(),
         }
+    }
+}
+
+impl AdaGo {
+    /// The smallest step that is taken.
+    pub(crate) fn floor(&self) -> f64 {
+        if self.lr > 0.0 { self.min_step } else { 0.0 }
     }
 }
 
@@ -325,14 +342,20 @@ impl Base {
         }
     }
 
-    /// The same base with another learning rate. That of a fallback changes in proportion, and stays where the old one is
-    /// 0.
+    /// The same base with another learning rate. That of a fallback, and the smallest step of AdaGO, change in proportion; they stay
+    /// where the old rate is 0.
     pub fn with_lr(mut self, lr: f64) -> Self {
         let old = self.lr();
-        if let (Base::Muon(Muon { fallback, .. }) | Base::Adago(AdaGo { fallback, .. }), true) =
-            (&mut self, old > 0.0)
-        {
-            fallback.lr *= lr / old;
+        if old > 0.0 {
+            let ratio = lr / old;
+            match &mut self {
+                Base::Muon(b) => b.fallback.lr *= ratio,
+                Base::Adago(b) => {
+                    b.fallback.lr *= ratio;
+                    b.min_step *= ratio;
+                }
+                Base::Adamw(_) | Base::Lion(_) => {}
+            }
         }
         match &mut self {
             Base::Adamw(b) => b.lr = lr,
@@ -426,10 +449,42 @@ impl Base {
         }
     }
 
+    /// Warns of an ε that is allowed and seldom meant.
+    pub(crate) fn warn(&self) {
+        let adamw = match self {
+            Base::Adamw(b) => b,
+            Base::Muon(Muon { fallback, .. }) | Base::Adago(AdaGo { fallback, .. }) => fallback,
+            Base::Lion(_) => return,
+        };
+        if adamw.eps == 0.0 {
+            log::warn!("eps is 0: a coordinate that never had a gradient becomes NaN");
+        } else if adamw.eps < LEAST_EPS {
+            log::warn!(
+                "eps is {}: gradients below 1e-22, whose square f32 rounds to 0, take large steps; {} or more bounds them",
+                number(adamw.eps),
+                number(LEAST_EPS)
+            );
+        }
+    }
+
     pub(crate) fn validate(&self) -> Result<(), Error> {
         let (lr, betas, weight_decay) = match self {
             Base::Adamw(b) => {
-                check("base.eps", b.eps, finite_non_negative)?;
+                check("base.eps", b.eps, normal_or_zero)?;
+                if b.eps_placement == EpsPlacement::AfterBiasCorrection {
+                    // As it is in the first step, in which it is smallest.
+                    let (first, eps) = (self.scalars(1).eps, b.eps);
+                    if normal_or_zero(first).is_some() && (0.0..1.0).contains(&b.betas[1]) {
+                        return Err(Error::Recipe {
+                            field: "base.eps".to_owned(),
+                            value: number(eps),
+                            allowed: format!(
+                                "0, or so large that eps √(1 − betas[1]), here {}, is at least 2^-126 (1.2e-38)",
+                                number(first)
+                            ),
+                        });
+                    }
+                }
                 (b.lr, b.betas, b.weight_decay)
             }
             Base::Lion(b) => (b.lr, b.betas, b.weight_decay),
@@ -457,6 +512,13 @@ impl Base {
         check("base.lr", lr, finite_non_negative)?;
         check("base.betas[0]", betas[0], unit_interval)?;
         check("base.betas[1]", betas[1], unit_interval)?;
-        check("base.weight_decay", weight_decay, finite_non_negative)
+        check("base.weight_decay", weight_decay, finite_non_negative)?;
+        // What the kernels multiply with, at both ends of the bias corrections.
+        for t in [1, u64::MAX] {
+            let StepScalars { step, decay, .. } = self.scalars(t);
+            check("base.lr, times the bias corrections", step, finite_non_negative)?;
+            check("base.lr times base.weight_decay", decay, finite_non_negative)?;
+        }
+        Ok(())
     }
 }

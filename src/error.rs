@@ -78,6 +78,20 @@ pub enum Error {
         /// How many steps may be in flight.
         slots: usize,
     },
+    /// Encoders were submitted in another order than steps were recorded in: the steps took each other's counts and learning rates.
+    /// Reported once, by a call that records, after the GPU is done with them.
+    #[error(
+        "steps were submitted in another order than they were recorded in, and took each other's step counts and learning rates; \
+         submit encoders in the order in which steps are recorded"
+    )]
+    OutOfOrder,
+    /// An encoder with a micro-batch, or with the step that ends its micro-batches, was dropped: their sum lacks a part, or was not
+    /// cleared.
+    #[error(
+        "an encoder with a micro-batch was dropped instead of submitted, so the sum of the gradients is not that of the step; call \
+         `forget_micro_batches`, and record the micro-batches of the step again"
+    )]
+    MicroBatchDropped,
     /// A step was skipped because of a gradient that is infinite or not a number
     /// ([`NonFinite::Error`](crate::NonFinite::Error)).
     #[error("a gradient of tensor `{tensor}` is not finite; {steps} steps were skipped so far")]

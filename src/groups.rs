@@ -14,7 +14,7 @@ use crate::schedule::{LrSchedule, Shape};
 /// Parameter groups: a recipe each, and what holds for all of them. A tensor names its group by index, and a
 /// [`Recipe`] alone is one group.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct ParamGroups {
     recipes: Vec<Recipe>,
     #[serde(serialize_with = "without_functions")]
@@ -75,7 +75,9 @@ impl ParamGroups {
         check("schedule's factor", factor, finite_non_negative)?;
         let lr = recipe.lr() * factor;
         check("lr", lr, finite_non_negative)?;
-        Ok(recipe.with_lr(lr))
+        let recipe = recipe.with_lr(lr);
+        recipe.validate()?;
+        Ok(recipe)
     }
 
     /// Clips the gradients of every step to a global norm, by the factor of `torch.nn.utils.clip_grad_norm_`: all

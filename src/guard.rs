@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
 use crate::precision::Precision;
-use crate::ranges::{check, finite_positive};
+use crate::ranges::{check, invertible};
 
 /// What a step does when a gradient is infinite or not a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ pub enum NonFinite {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GradScaler {
-    /// First scale, > 0. Default 65,536.
+    /// First scale, 2⁻¹²⁶ to 2¹²⁶, beyond which it does not grow. Default 65,536.
     pub init: f64,
     /// What the scale is multiplied by when it grows, ≥ 1. Default 2.
     pub growth: f64,
@@ -45,7 +45,7 @@ impl Default for GradScaler {
 
 impl GradScaler {
     pub(crate) fn validate(&self) -> Result<(), Error> {
-        check("grad_scaler.init", self.init, finite_positive)?;
+        check("grad_scaler.init", self.init, invertible)?;
         check("grad_scaler.growth", self.growth, |x| (!(1.0..=1e9).contains(&x)).then_some("in [1, 1e9]"))?;
         let share = |x: f64| (!(x > 0.0 && x <= 1.0)).then_some("in (0, 1]");
         check("grad_scaler.backoff", self.backoff, share)?;

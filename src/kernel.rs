@@ -137,12 +137,15 @@ pub(crate) struct TensorEntry {
     pub skipped: u32,
     pub components: u32,
     pub rates: u32,
+    pub mastered: u32,
 }
 
 /// Where the accumulator lies in it.
 pub(crate) const ACCUMULATOR: u64 = 120;
 /// And the count of skipped steps.
 pub(crate) const SKIPPED: u64 = 124;
+/// And whether its master holds its values.
+pub(crate) const MASTERED: u64 = 136;
 
 /// What the kernels of a step know about all tensors, ahead of the entries in `Tensors`.
 #[derive(Debug, Clone, Copy, PartialEq, ShaderType)]
@@ -225,14 +228,15 @@ impl Row {
             alpha: alpha as f32,
             gamma: gamma as f32,
             max_grad_norm: groups.max_grad_norm().unwrap_or(0.0) as f32,
-            t: t as u32,
+            // A sample may repeat from there on, and bias corrections are long 1.
+            t: t.min(u32::MAX.into()) as u32,
             count_normalizer: u32::from(count),
             ns_a: a as f32,
             ns_b: b as f32,
             ns_c: c as f32,
             lr: recipe.base.lr() as f32,
             clip: adago.clip as f32,
-            min_step: adago.min_step as f32,
+            min_step: adago.floor() as f32,
             accumulator_init: (adago.accumulator_init as f32).powi(2),
             grad_scale: grad_scale as f32,
             max_grad_value: groups.max_grad_value().unwrap_or(f64::from(f32::MAX)) as f32,
@@ -354,6 +358,7 @@ impl Kernel {
         let counters = shader!("lib/counters.wgsl");
         let bins = shader!("lib/bins.wgsl");
         let populations = shader!("lib/populations.wgsl");
+        let far = shader!("lib/far.wgsl");
         let find_bin = shader!("lib/find_bin.wgsl");
         let bracket = shader!("lib/bracket.wgsl");
         let candidates = shader!("lib/candidates.wgsl");
@@ -404,9 +409,10 @@ impl Kernel {
                     Measured::Directions => shader!("lib/clip_none.wgsl"),
                 },
                 sum_few,
+                far,
                 shader!("norm.wgsl"),
             ],
-            Kernel::Guard => &[counters, sum, shader!("guard.wgsl")],
+            Kernel::Guard => &[counters, sum, far, shader!("guard.wgsl")],
             Kernel::Prepare => &[shader!("prepare.wgsl")],
             Kernel::ScoreMask { base, .. } => &[keys, &reads, base.source(), shader!("score_mask.wgsl")],
             Kernel::Sample { base, .. } => {
@@ -530,9 +536,9 @@ impl Kernel {
                 shader!("direct.wgsl"),
             ],
             Kernel::Measure { base, skips } => {
-                &[counters, sum, skip(skips), shader!("matrix/measure.wgsl"), base.rate()]
+                &[counters, sum, far, skip(skips), shader!("matrix/measure.wgsl"), base.rate()]
             }
-            Kernel::Enter => &[places, shader!("matrix/enter.wgsl")],
+            Kernel::Enter => &[places, far, shader!("matrix/enter.wgsl")],
             Kernel::Gram { matmul } | Kernel::Product { matmul } => match matmul {
                 Matmul::Registers => &[matrices, across, registers, shader!("matrix/gram_registers.wgsl")],
                 Matmul::Subgroups => &[matrices, across, registers, shader!("matrix/gram_subgroups.wgsl")],
@@ -554,7 +560,7 @@ impl Kernel {
             }
             Kernel::Moved { access, .. } => &[counters, param(access), sum_few, shader!("moved.wgsl")],
             Kernel::Gather => &[shader!("gather.wgsl")],
-            Kernel::RowMoments { .. } => &[&reads, sum_few, shader!("row_moments.wgsl")],
+            Kernel::RowMoments { .. } => &[&reads, shader!("row_moments.wgsl")],
             Kernel::Report => &[cut, counters, bracket, sum, totals, shader!("report.wgsl")],
         };
         let parts = [directives, shader!("lib/tables.wgsl")].into_iter().chain(own.iter().copied());
@@ -1282,6 +1288,7 @@ mod tests {
             skipped: 29,
             components: 30,
             rates: 31,
+            mastered: 32,
         };
         let fields = [
             ("k", 1),
@@ -1315,13 +1322,15 @@ mod tests {
             ("skipped", 29),
             ("components", 30),
             ("rates", 31),
+            ("mastered", 32),
         ];
         assert_layout(&module, "Tensor", &fields, &entry);
         let place = |name: &str| {
             let (members, _) = wgsl_layout(&module, "Tensor");
             u64::from(members.iter().find(|(member, _)| member == name).unwrap().1)
         };
-        assert_eq!([place("accumulator"), place("skipped")], [ACCUMULATOR, SKIPPED]);
+        let places = ["accumulator", "skipped", "mastered"].map(place);
+        assert_eq!(places, [ACCUMULATOR, SKIPPED, MASTERED]);
         assert_layout(&module, "Cut", &[("key", 1), ("limit", 2)], &Cut { key: 1, limit: 2 });
         let (members, _) = wgsl_layout(&module, "Tensors");
         let header = [

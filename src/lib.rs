@@ -8,6 +8,7 @@ mod batches;
 mod error;
 mod groups;
 pub mod guard;
+mod json;
 pub mod kernel;
 pub mod matrix;
 mod members;
@@ -24,7 +25,9 @@ mod requirements;
 mod ring;
 pub mod sampling;
 pub mod schedule;
+mod scope;
 mod slices;
+mod submissions;
 mod telemetry;
 pub mod verify;
 

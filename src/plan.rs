@@ -16,7 +16,7 @@ use crate::matrix::{Matrix, MatrixLayout, Shape};
 use crate::policy::{Policy, Selection};
 use crate::precision::Precision;
 use crate::recipe::Recipe;
-use crate::sampling::Sampling;
+use crate::sampling::{CANDIDATE, Sampling};
 
 /// Coordinates of a chunk.
 pub const CHUNK: u64 = 4096;
@@ -40,8 +40,6 @@ const MATRICES: u64 = 65_535;
 pub(crate) const PAGE: u64 = 1 << 31;
 /// Coordinates of all tensors.
 const MOST: u64 = 1 << 36;
-/// Words of a candidate.
-const CANDIDATE: u64 = 3;
 
 /// A tensor to optimize: its name, shape and parameter group.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -506,6 +504,11 @@ impl Plan {
         }
     }
 
+    /// Index into the specs of a tensor.
+    pub(crate) fn spec_of(&self, tensor: usize) -> usize {
+        self.names[&self.tensors[tensor].spec.name]
+    }
+
     /// Index into `tensors` of the tensor of this name.
     pub(crate) fn tensor_index(&self, name: &str) -> Result<usize, Error> {
         let spec = self.names.get(name).ok_or_else(|| Error::UnknownTensor(name.to_owned()))?;
@@ -810,6 +813,10 @@ impl Plan {
             *words += count;
             (*words - count) as u32
         }
+        let chunks = u64::from(self.chunk_count());
+        let sums = u64::from(self.gradients.guarded)
+            + if self.classes.iter().any(|class| class.base.is_matrix()) { 2 } else { 0 };
+        self.fit_candidates((limits.binding / 4).saturating_sub(sums * chunks));
         self.words = vec![Words::default(); self.tensors.len()];
         for class in &self.classes {
             for t in class.tensors.clone() {
@@ -823,7 +830,6 @@ impl Plan {
                 }
             }
         }
-        let chunks = u64::from(self.chunk_count());
         if self.gradients.guarded {
             self.norms = Some(take(&mut self.counters, chunks));
         }
@@ -831,6 +837,53 @@ impl Plan {
             self.matrix_norms = [(); 2].map(|()| take(&mut self.counters, chunks));
         }
         within("max_storage_buffer_binding_size", 4 * self.counters.max(self.samples), limits.binding)
+    }
+
+    /// Gives candidates less room where all of them, with the histograms, take more than so many words.
+    fn fit_candidates(&mut self, words: u64) {
+        let exact: Vec<usize> = self
+            .classes
+            .iter()
+            .filter(|class| class.policy == PolicyKind::Mgup)
+            .flat_map(|class| class.tensors.clone())
+            .collect();
+        let histograms: u64 =
+            self.classes.iter().map(|c| c.tensors.len() as u64 * c.policy.bounds() * BINS).sum();
+        let room = words.saturating_sub(histograms);
+        let samplings: Vec<Sampling> = exact.iter().filter_map(|&t| self.tensors[t].sampling).collect();
+        let wanted: u64 = samplings.iter().map(Sampling::candidate_words).sum();
+        let mut share = room as f64 / wanted as f64;
+        if wanted <= room {
+            return;
+        }
+        // Lists of one bin do not shrink in proportion.
+        loop {
+            let shrunk = |s: &Sampling| {
+                let capacity = (f64::from(s.capacity) * share) as u32 / 64 * 64;
+                s.with_capacity(capacity.max(s.least_capacity()))
+            };
+            let fitted: Vec<Sampling> = samplings.iter().map(shrunk).collect();
+            let least = fitted.iter().all(|s| s.capacity == s.least_capacity());
+            if least || fitted.iter().map(Sampling::candidate_words).sum::<u64>() <= room {
+                for (&t, sampling) in exact.iter().zip(fitted) {
+                    self.tensors[t].sampling = Some(sampling);
+                }
+                return;
+            }
+            share *= 0.95;
+        }
+    }
+
+    /// Words of the counters where candidates have as little room as they may.
+    pub(crate) fn least_counters(&self) -> u64 {
+        let spare = |sampling: Sampling| {
+            let least = sampling.with_capacity(sampling.least_capacity());
+            sampling.candidate_words() - least.candidate_words()
+        };
+        let exact = self.classes.iter().filter(|class| class.policy == PolicyKind::Mgup);
+        let samplings =
+            exact.flat_map(|class| class.tensors.clone()).filter_map(|t| self.tensors[t].sampling);
+        self.counters - samplings.map(spare).sum::<u64>()
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Every policy maps the alignment score s = u ⊙ g of a tensor to a factor φ per coordinate, and the step is
 //! `θ ← θ − decay·θ − step·φ ⊙ u`. A score with |s| < 2⁻¹²⁶ counts as zero; a NaN score counts as not positive and
-//! is never selected.
+//! is never selected. A score beyond f32's range is infinite, and ties with others that are: for matrices, whose direction has the
+//! size of the gradient, from gradients of about 1e19 on.
 
 use serde::{Deserialize, Serialize};
 

@@ -7,6 +7,19 @@ pub(crate) fn finite_non_negative(x: f64) -> Option<&'static str> {
     (!(x >= 0.0 && x <= f64::from(f32::MAX))).then_some("finite in f32 and not negative")
 }
 
+/// What is added to √v, or 0.
+pub(crate) fn normal_or_zero(x: f64) -> Option<&'static str> {
+    let range = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+    (x != 0.0 && !range.contains(&x)).then_some("0, or finite in f32 and at least 2^-126 (1.2e-38)")
+}
+
+/// What is multiplied, and divided by.
+pub(crate) fn invertible(x: f64) -> Option<&'static str> {
+    let range = f64::from(f32::MIN_POSITIVE)..=1.0 / f64::from(f32::MIN_POSITIVE);
+    (!range.contains(&x))
+        .then_some("between 2^-126 (1.2e-38) and 2^126 (8.5e37), so that f32 holds its inverse too")
+}
+
 pub(crate) fn finite_positive(x: f64) -> Option<&'static str> {
     // Neither 0 nor subnormal in f32.
     let range = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
@@ -34,13 +47,17 @@ pub(crate) fn open_unit_interval(x: f64) -> Option<&'static str> {
     (!(x > 0.0 && x < 1.0)).then_some("in (0, 1), both ends excluded")
 }
 
+/// A number in a message: never forty digits.
+pub(crate) fn number(value: f64) -> String {
+    let size = value.abs();
+    if size != 0.0 && !(1e-5..1e16).contains(&size) { format!("{value:e}") } else { value.to_string() }
+}
+
 pub(crate) fn check(field: &str, value: f64, rule: fn(f64) -> Option<&'static str>) -> Result<(), Error> {
     match rule(value) {
         None => Ok(()),
-        Some(allowed) => Err(Error::Recipe {
-            field: field.to_owned(),
-            value: value.to_string(),
-            allowed: allowed.to_owned(),
-        }),
+        Some(allowed) => {
+            Err(Error::Recipe { field: field.to_owned(), value: number(value), allowed: allowed.to_owned() })
+        }
     }
 }

@@ -7,10 +7,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::base::{AdaGo, AdamW, Base, Lion, Muon};
+use crate::base::{AdaGo, AdamW, Base, EpsPlacement, Lion, Muon};
 use crate::error::Error;
+use crate::json::{self, Unique};
 use crate::plan::TensorSpec;
-use crate::policy::{Cautious, CautiousMgup, Grams, Mgup, Plain, Policy, Selection};
+use crate::policy::{Cautious, CautiousMgup, Grams, Mgup, Normalizer, Plain, Policy, Selection};
 
 /// A base optimizer times an update policy.
 ///
@@ -26,7 +27,7 @@ use crate::policy::{Cautious, CautiousMgup, Grams, Mgup, Plain, Policy, Selectio
 /// # Ok::<(), wgpu_optim::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(try_from = "Value")]
+#[serde(try_from = "Unique")]
 pub struct Recipe {
     /// Which direction to move.
     pub base: Base,
@@ -73,15 +74,26 @@ impl Recipe {
         Self::plain(Base::Adago(AdaGo { lr, ..AdaGo::default() }))
     }
 
-    /// Every name that [`FromStr`] accepts, besides `grams`, which is short for `grams-adamw`.
+    /// Grams as its article writes it: ε after the bias correction.
+    fn grams() -> Self {
+        let adamw = AdamW { eps_placement: EpsPlacement::AfterBiasCorrection, ..AdamW::default() };
+        Self { base: Base::Adamw(adamw), policy: Policy::Grams(Grams {}) }
+    }
+
+    /// Every name that [`FromStr`] accepts.
     ///
-    /// A name reads `[policy-]base[-approximate]`; `approximate` goes with `mgup` only.
+    /// A name reads `[policy-]base[-approximate]`; `approximate` goes with `mgup` only. `grams` is the optimizer of its article: AdamW
+    /// with ε after the bias correction, under the policy `grams`; `grams-adamw` adds ε before it, as `adamw` does.
+    /// `cautious-lion` has the normalizer `count`, as its authors' code has.
     pub fn presets() -> Vec<String> {
         let mut names = Vec::new();
         for base in BASES {
             for policy in POLICIES {
                 if policy == "grams-" && matches!(base, "muon" | "adago") {
                     continue;
+                }
+                if policy == "grams-" && base == "adamw" {
+                    names.push("grams".to_owned());
                 }
                 names.push(format!("{policy}{base}"));
                 if policy == "mgup-" {
@@ -94,6 +106,12 @@ impl Recipe {
 
     /// The preset name of this pair of base and policy, whatever its hyper-parameters.
     pub fn name(&self) -> String {
+        let article = Self::grams().base;
+        if let (Policy::Grams(_), Base::Adamw(b), Base::Adamw(grams)) = (self.policy, self.base, article)
+            && (b.eps_placement, b.decay_rate) == (grams.eps_placement, grams.decay_rate)
+        {
+            return "grams".to_owned();
+        }
         let policy = match self.policy {
             Policy::Plain(_) => "",
             Policy::Cautious(_) => "cautious-",
@@ -157,13 +175,13 @@ impl Recipe {
         Ok(())
     }
 
-    /// Reads a recipe from JSON: `{"base": {"type": …}, "policy": {"type": …}}`. Every key but `type` has a default,
-    /// a missing `policy` means `plain`, and unknown keys are refused.
+    /// Reads a recipe from JSON: `{"base": {"type": …}, "policy": {"type": …}}`, or the name of a preset as a string. Every key but
+    /// `type` has a default, a missing `policy` means `plain`, and unknown and repeated keys are refused.
     ///
     /// # Errors
-    /// [`Error::RecipeSyntax`] or [`Error::Recipe`], naming the field.
+    /// [`Error::RecipeSyntax`] or [`Error::Recipe`], naming the field; [`Error::UnknownPreset`].
     pub fn from_json(text: &str) -> Result<Self, Error> {
-        let value: Value = serde_json::from_str(text).map_err(|e| syntax("json", e))?;
+        let value: Unique = serde_json::from_str(json::without_mark(text)).map_err(|e| syntax("json", e))?;
         Self::try_from(value)
     }
 
@@ -173,10 +191,13 @@ impl Recipe {
     }
 }
 
-impl TryFrom<Value> for Recipe {
+impl TryFrom<Unique> for Recipe {
     type Error = Error;
 
-    fn try_from(value: Value) -> Result<Self, Error> {
+    fn try_from(Unique(value): Unique) -> Result<Self, Error> {
+        if let Value::String(name) = value {
+            return name.parse();
+        }
         #[derive(Deserialize)]
         #[serde(deny_unknown_fields)]
         struct Sections {
@@ -217,23 +238,24 @@ impl FromStr for Recipe {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let unknown = || Error::UnknownPreset {
-            name: name.to_owned(),
-            known: format!("grams, {}", Self::presets().join(", ")),
-        };
-        let full = if name == "grams" { "grams-adamw" } else { name };
-        if !Self::presets().iter().any(|preset| preset == full) {
+        let unknown = || Error::UnknownPreset { name: name.to_owned(), known: Self::presets().join(", ") };
+        if !Self::presets().iter().any(|preset| preset == name) {
             return Err(unknown());
         }
-        let (full, selection) = match full.strip_suffix("-approximate") {
+        if name == "grams" {
+            return Ok(Self::grams());
+        }
+        let (full, selection) = match name.strip_suffix("-approximate") {
             Some(rest) => (rest, Selection::Approximate),
-            None => (full, Selection::Exact),
+            None => (name, Selection::Exact),
         };
         // Longest first: `cautious-mgup-` also starts with `cautious-`.
         let (policy, base) = if let Some(base) = full.strip_prefix("cautious-mgup-") {
             (Policy::CautiousMgup(CautiousMgup::default()), base)
         } else if let Some(base) = full.strip_prefix("cautious-") {
-            (Policy::Cautious(Cautious::default()), base)
+            // As the code of its authors for Lion has it; for AdamW it has the mean.
+            let normalizer = if base == "lion" { Normalizer::Count } else { Normalizer::default() };
+            (Policy::Cautious(Cautious { normalizer }), base)
         } else if let Some(base) = full.strip_prefix("mgup-") {
             (Policy::Mgup(Mgup { selection, ..Mgup::default() }), base)
         } else if let Some(base) = full.strip_prefix("grams-") {

@@ -148,7 +148,7 @@ impl<T: Float + Debug> Tensor<T> {
             Base::Adamw(_) => {
                 let eps = real::<T>(scalars.eps);
                 for (v, row) in self.exp_avg_sq.iter_mut().zip(grad.chunks(self.row_len)) {
-                    let squares = row.iter().fold(T::zero(), |sum, &g| sum + g * g);
+                    let squares = row.iter().fold(T::zero(), |sum, &g| add_square(sum, g));
                     *v = beta2 * *v + rest2 * (squares / real(self.row_len as f64));
                 }
                 let second = |i: usize| self.exp_avg_sq[i / self.row_len].sqrt();
@@ -197,10 +197,20 @@ impl<T: Float + Debug> Tensor<T> {
     }
 }
 
+/// The sum of squares with one more, within f32's range where T is f32: a larger |g| counts as 1.84e19, and a larger sum as the
+/// square of that, so that a second moment stays finite and decays again.
+fn add_square<T: Float>(sum: T, g: T) -> T {
+    let Some(largest) = T::from(1.84e19).filter(|_| T::max_value() <= real(f32::MAX.into())) else {
+        return sum + g * g;
+    };
+    let size = g.abs().min(largest);
+    sum.min(largest * largest - size * size) + size * size
+}
+
 /// AdaGO's step for a gradient of norm `n`, clipped already, and the sum of squares up to it.
 fn adago_rate<T: Float>(base: &AdaGo, n: T, accumulator: T) -> T {
     let init = real::<T>(base.accumulator_init);
-    (real::<T>(base.lr) * n / (init * init + accumulator).sqrt()).max(real(base.min_step))
+    (real::<T>(base.lr) * n / (init * init + accumulator).sqrt()).max(real(base.floor()))
 }
 
 /// Orthogonalises a matrix: X = d / (‖d‖_F + 1e-7), transposed if it is tall, then X ← a X + (b A + c A²) X with
@@ -211,8 +221,16 @@ fn adago_rate<T: Float>(base: &AdaGo, n: T, accumulator: T) -> T {
 pub fn newton_schulz<T: Float>(d: &[T], matrix: Matrix, ns: NewtonSchulz) -> Vec<T> {
     let (rows, cols) = (matrix.rows as usize, matrix.cols as usize);
     assert_eq!(d.len(), rows * cols, "a direction has the shape of its matrix");
-    let inverse = T::one() / (grad_norm([d]) + real(1e-7));
-    let scaled: Vec<T> = d.iter().map(|&x| x * inverse).collect();
+    let norm = grad_norm([d]);
+    let scaled: Vec<T> = if norm.is_finite() {
+        let inverse = T::one() / (norm + real(1e-7));
+        d.iter().map(|&x| x * inverse).collect()
+    } else {
+        // The square is beyond the range: that of a smaller one is not.
+        let small: Vec<T> = d.iter().map(|&x| x * real(2f64.powi(-96))).collect();
+        let inverse = T::one() / grad_norm([&small[..]]);
+        small.iter().map(|&x| x * inverse).collect()
+    };
     let tall = matrix.is_tall();
     let mut x = if tall { transposed(&scaled, rows, cols) } else { scaled };
     let (m, n) = if tall { (cols, rows) } else { (rows, cols) };

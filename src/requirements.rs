@@ -31,8 +31,8 @@ pub struct Requirements {
 
 impl Requirements {
     /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB, a matrix of Muon or
-    /// AdaGO larger than 128 MiB with its padding, or more than some
-    /// 400 million parameters in large tensors, or 4,000 tensors of 5,000, are stepped under exact `mgup`.
+    /// AdaGO larger than 128 MiB with its padding, or more than 4,000 tensors of more than 4,096 parameters are stepped under exact
+    /// `mgup`.
     ///
     /// # Errors
     /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.
@@ -65,7 +65,7 @@ impl Requirements {
         let tables = [
             <Chunk as encase::ShaderSize>::SHADER_SIZE.get() * plan.chunks.len() as u64,
             TENSORS_HEADER + specs.len() as u64 * <TensorEntry as encase::ShaderSize>::SHADER_SIZE.get(),
-            4 * plan.counters,
+            4 * plan.least_counters(),
             4 * plan.samples,
             if plan.observes { plan.observations() } else { 0 },
             plan.whole_tensors(),

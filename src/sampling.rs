@@ -11,6 +11,10 @@ pub const SECTOR: u64 = 4;
 pub const STRATA: u64 = 512;
 /// Sampled coordinates at least, and at most: one workgroup ranks them.
 const SAMPLED: [f64; 2] = [2048.0, 65_536.0];
+/// Words of a candidate.
+pub(crate) const CANDIDATE: u64 = 3;
+/// Candidates of a tensor that there is always room for.
+const LEAST_CAPACITY: u32 = 4096;
 /// Half the bracket's width in standard errors of a sampled rank.
 const Z: f64 = 4.5;
 
@@ -59,8 +63,32 @@ impl Sampling {
             high: high as u32,
             low: low as u32,
             capacity: capacity as u32,
-            boundary: (capacity / 8).max(capacity.min(4096)) as u32,
+            boundary: boundary(capacity) as u32,
         }
+    }
+
+    /// The same with room for fewer candidates, and a bracket that is narrower in proportion: it misses more often, and a step that
+    /// misses is slower, not wrong.
+    pub(crate) fn with_capacity(self, capacity: u32) -> Self {
+        let share = f64::from(capacity) / f64::from(self.capacity);
+        let toward = |rank: u32| f64::from(self.middle) + (f64::from(rank) - f64::from(self.middle)) * share;
+        Self {
+            high: toward(self.high).floor() as u32,
+            low: toward(self.low).ceil() as u32,
+            capacity,
+            boundary: boundary(capacity.into()) as u32,
+            ..self
+        }
+    }
+
+    /// Words of its candidates, and of the list of those of one bin.
+    pub(crate) fn candidate_words(&self) -> u64 {
+        CANDIDATE * u64::from(self.capacity) + u64::from(self.boundary)
+    }
+
+    /// As many candidates as it must have room for where memory is short.
+    pub(crate) fn least_capacity(&self) -> u32 {
+        self.capacity.min(LEAST_CAPACITY)
     }
 
     /// Sampled coordinates.
@@ -85,12 +113,18 @@ impl Sampling {
     pub fn indices(&self, numel: u64, step: u64) -> impl Iterator<Item = usize> {
         let Self { stride, strata, .. } = *self;
         let sectors = (numel / SECTOR) as u32;
+        let step = step.min(u32::MAX.into()) as u32;
         (0..strata).flat_map(move |stratum| {
             let begin = stratum * stride;
-            let sector = begin + hash(step as u32, stratum) % stride.min(sectors - begin);
+            let sector = begin + hash(step, stratum) % stride.min(sectors - begin);
             (0..SECTOR).map(move |lane| (u64::from(sector) * SECTOR + lane) as usize)
         })
     }
+}
+
+/// How many candidates of one bin are kept.
+fn boundary(capacity: u64) -> u64 {
+    (capacity / 8).max(capacity.min(4096))
 }
 
 /// A stratum's random number in a step.
@@ -132,6 +166,20 @@ mod tests {
         let s = Sampling::new(1 << 24, 1 << 23);
         assert!((65_536..66_000).contains(&s.coordinates()), "{s:?}");
         assert!(f64::from(12 * s.capacity + 4 * s.boundary) / f64::from(1 << 24) < 0.43, "{s:?}");
+    }
+
+    #[test]
+    fn less_room_makes_a_narrower_bracket() {
+        for numel in [4097u64, 65_537, 1 << 24, 4_294_963_199] {
+            for k in [0, 1, numel / 2, numel] {
+                let s = Sampling::new(numel, k);
+                let narrow = s.with_capacity(s.capacity / 128 * 64);
+                assert!(narrow.high >= s.high && narrow.low <= s.low, "{numel} {k}: {narrow:?}");
+                assert!(narrow.high <= s.middle && s.middle <= narrow.low, "{numel} {k}: {narrow:?}");
+                assert!(narrow.expected(numel) <= f64::from(narrow.capacity), "{numel} {k}: {narrow:?}");
+                assert_eq!(s.with_capacity(s.capacity), s);
+            }
+        }
     }
 
     #[test]

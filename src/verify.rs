@@ -76,9 +76,13 @@ pub fn recipes() -> Vec<(String, Recipe)> {
             Base::Muon(b) => (b.lr, b.weight_decay) = (1.0, 1e-2),
             Base::Adago(b) => (b.lr, b.weight_decay, b.clip) = (1.0, 1e-2, 1.0),
         }
-        if let Policy::Cautious(_) = recipe.policy {
-            let policy = Policy::Cautious(Cautious { normalizer: Normalizer::Count });
-            recipes.push((format!("{name} (count)"), Recipe { policy, ..recipe }));
+        if let Policy::Cautious(Cautious { normalizer }) = recipe.policy {
+            let (other, word) = match normalizer {
+                Normalizer::Mean => (Normalizer::Count, "count"),
+                Normalizer::Count => (Normalizer::Mean, "mean"),
+            };
+            let policy = Policy::Cautious(Cautious { normalizer: other });
+            recipes.push((format!("{name} ({word})"), Recipe { policy, ..recipe }));
         }
         recipes.push((name, recipe));
     }

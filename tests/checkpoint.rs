@@ -141,7 +141,15 @@ fn names_shapes_and_types_are_those_that_pytorch_has() {
         ("state.fc.weight.step", safetensors::Dtype::I64, vec![]),
     ];
     assert_eq!(found, expected.map(|(name, dtype, shape)| (name.to_owned(), dtype, shape)));
-    assert!(!dir.path().join("run.safetensors.partial").exists());
+    assert_eq!(names(dir.path()), ["run.safetensors"]);
+}
+
+/// The files of a directory.
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]
@@ -212,6 +220,13 @@ fn files_that_do_not_fit_are_refused_and_change_nothing() {
         (with(r#""shape":[24,20]"#, r#""shape":[20,24]"#), "[20, 24] instead of F32 of shape [24, 20]"),
         (with("\"params.scalar\"", "\"params.scalax\""), "`params.scala"),
         (with(r#"recorded_steps"#, r#"recorded_stepz"#), "its metadata"),
+        (with(r#"max_grad_value"#, r#"max_grad_walue"#), "unknown field `max_grad_walue`"),
+        (with(r#"\"grown\""#, r#"\"groan\""#), "unknown field `groan`"),
+        (with(r#"\"momentum\":"#, r#"\"min_step\":"#), "the key `min_step` is there twice"),
+        (
+            with(r#""state.embedding.step""#, r#""state.scalar.exp_avg""#),
+            "the key `state.scalar.exp_avg` is there twice",
+        ),
     ];
     for (bytes, words) in cases {
         std::fs::write(&bad, bytes).unwrap();
@@ -245,6 +260,12 @@ fn files_that_do_not_fit_are_refused_and_change_nothing() {
     let message = reason(build(gpu, groups().with_accumulation(1)).load(&bad));
     assert!(message.contains("1 micro-batches"), "{message}");
 
+    // More than a file is opened with.
+    let extra = BTreeMap::from([("notes".to_owned(), "x".repeat(105 << 20))]);
+    let message = reason(optimizer.save_with(&path, extra));
+    assert!(message.contains("extra data"), "{message}");
+    assert_eq!(std::fs::read(&path).unwrap(), good);
+
     // A function cannot be written.
     let function = ParamGroups::from(lion).with_schedule(LrSchedule::function(|_| 0.5));
     let specs = [TensorSpec::new("w", [5])];
@@ -259,6 +280,163 @@ fn files_that_do_not_fit_are_refused_and_change_nothing() {
     let message = reason(optimizer.save(dir.path().join("nowhere").join("run.safetensors")));
     assert!(message.contains("nowhere"), "{message}");
     assert!(reason(optimizer.save("..")).contains("no file name"));
+}
+
+#[test]
+fn values_that_no_optimizer_writes_are_refused_and_change_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let gpu = &gpus()[0];
+    let specs = [TensorSpec::new("w", [2, 3]).with_components(3), TensorSpec::new("v", [4]).in_group(1)];
+    let groups = || ParamGroups::from(vec![Recipe::adago(0.1), Recipe::adamw(0.1)]);
+    let make = || GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
+    let optimizer = make();
+    optimizer.write_rates("w", &[1.0, 2.0, 0.0]).unwrap();
+    optimizer.write_state("w", "accumulator", &[3.0]).unwrap();
+    optimizer.write_state("v", "exp_avg_sq", &[4.0; 4]).unwrap();
+    optimizer.save(&path).unwrap();
+    let good = std::fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(good[..8].try_into().unwrap()) as usize;
+    let (_, tensors) = safetensors::SafeTensors::read_metadata(&good).unwrap();
+    for (key, at, value) in [
+        ("state.w.rates", 2, -1.0),
+        ("state.w.rates", 0, f32::INFINITY),
+        ("state.v.exp_avg_sq", 3, f32::NAN),
+        ("state.v.exp_avg_sq", 1, -1e-9),
+        ("state.w.accumulator", 0, -2.0),
+        ("state.w.accumulator", 0, f32::NAN),
+    ] {
+        let mut bad = good.clone();
+        let first = header + tensors.info(key).unwrap().data_offsets.0 + 4 * at;
+        bad[first..first + 4].copy_from_slice(&value.to_le_bytes());
+        std::fs::write(&path, bad).unwrap();
+        let mut other = make();
+        let message = reason(other.load(&path));
+        assert!(message.contains(&format!("`{key}` is {value:?}")), "{message}");
+        assert!(message.contains(&format!("at {at}")), "{message}");
+        assert_eq!(other.read_state_blocking("v", "exp_avg_sq").unwrap(), [0.0; 4], "{key}");
+    }
+    std::fs::write(&path, good).unwrap();
+    make().load(&path).unwrap();
+}
+
+#[test]
+fn sums_are_in_a_file_only_where_there_are_any() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.safetensors");
+    let gpu = &gpus()[0];
+    let specs = [TensorSpec::new("a", [4])];
+    let make = |accumulation| {
+        let groups = ParamGroups::from(Recipe::lion(0.5)).with_accumulation(accumulation);
+        GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap()
+    };
+    let own = |values: [f32; 4]| {
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST;
+        let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 16,
+            usage,
+            mapped_at_creation: false,
+        });
+        gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
+        buffer
+    };
+    let (param, grad) = (own([0.0; 4]), own([1.0; 4]));
+    let given = [TensorBuffers::new(TensorSlice::whole(&param), TensorSlice::whole(&grad))];
+    let mut optimizer = make(2);
+    for _ in 0..2 {
+        optimizer.step_with(&given).unwrap();
+    }
+    optimizer.save(&path).unwrap();
+    // Between steps, others may go on.
+    for accumulation in [1, 3] {
+        make(accumulation).load(&path).unwrap();
+    }
+    optimizer.step_with(&given).unwrap();
+    optimizer.save(&path).unwrap();
+    let message = reason(make(1).load(&path));
+    assert!(message.contains("1 micro-batches of a step, and this optimizer takes 1"), "{message}");
+    let mut again = make(2);
+    again.load(&path).unwrap();
+    assert_eq!(again.micro_batches(), 1);
+    let bytes = std::fs::read(&path).unwrap();
+    let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    let sum: Vec<f32> = bytemuck::pod_collect_to_vec(file.tensor("state.a.grad_sum").unwrap().data());
+    assert_eq!(sum, [1.0; 4]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_save_follows_links_keeps_permissions_and_overwrites_nothing_else() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let gpu = &gpus()[0];
+    let specs = [TensorSpec::new("w", [5])];
+    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, Recipe::lion(0.1)).unwrap();
+    // Where a fixed name for the unfinished file would lead.
+    std::fs::write(path("precious"), "mine").unwrap();
+    for trap in ["run.safetensors.partial", ".run.safetensors.partial"] {
+        symlink(path("precious"), path(trap)).unwrap();
+    }
+    optimizer.save(path("run.safetensors")).unwrap();
+    assert_eq!(std::fs::read_to_string(path("precious")).unwrap(), "mine");
+    let mode = |name: &str| std::fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+    std::fs::write(path("by_hand"), "").unwrap();
+    assert_eq!(mode("run.safetensors"), mode("by_hand"), "as any new file");
+
+    std::fs::set_permissions(path("run.safetensors"), PermissionsExt::from_mode(0o600)).unwrap();
+    symlink("run.safetensors", path("latest")).unwrap();
+    symlink(path("latest"), path("newest")).unwrap();
+    symlink("next.safetensors", path("next")).unwrap();
+    let before = std::fs::read(path("run.safetensors")).unwrap();
+    let mut optimizer = optimizer;
+    optimizer.set_steps(3);
+    optimizer.save(path("newest")).unwrap();
+    optimizer.save(path("next")).unwrap();
+    for link in ["latest", "newest", "next"] {
+        assert!(std::fs::symlink_metadata(path(link)).unwrap().is_symlink(), "{link}");
+        assert_ne!(std::fs::read(path(link)).unwrap(), before);
+    }
+    assert_eq!(mode("run.safetensors"), 0o600);
+    symlink("around", path("around")).unwrap();
+    assert!(reason(optimizer.save(path("around"))).contains("link"));
+}
+
+#[test]
+fn savers_and_readers_of_one_path_do_not_meet() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let gpu = &gpus()[0];
+    let specs = [TensorSpec::new("w", [30_000])];
+    let make = |value: f32| {
+        let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, Recipe::lion(0.1));
+        let optimizer = optimizer.unwrap();
+        optimizer.write_param("w", &[value; 30_000]).unwrap();
+        optimizer.write_state("w", "exp_avg", &[-value; 30_000]).unwrap();
+        optimizer.save(&path).unwrap();
+        optimizer
+    };
+    let savers = [make(1.0), make(2.0)];
+    let done = std::sync::atomic::AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for optimizer in &savers {
+            let (path, done) = (&path, &done);
+            scope.spawn(move || {
+                (0..40).for_each(|_| optimizer.save(path).unwrap());
+                done.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            });
+        }
+        let mut reads = 0;
+        while done.load(std::sync::atomic::Ordering::Relaxed) < savers.len() || reads < 20 {
+            let mut file = Checkpoint::open(&path).unwrap();
+            let param = file.read_param("w").unwrap();
+            assert!(param.iter().all(|&x| x == param[0]), "of one run");
+            reads += 1;
+        }
+    });
+    assert_eq!(names(dir.path()), ["run.safetensors"]);
 }
 
 #[test]
@@ -378,7 +556,9 @@ fn a_save_that_is_killed_leaves_a_whole_checkpoint() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(saved(&path) >= 1.0);
-        interrupted += u32::from(dir.path().join("run.safetensors.partial").exists());
+        let left: Vec<_> = names(dir.path()).into_iter().filter(|name| name.ends_with(".partial")).collect();
+        assert!(left.iter().all(|name| name.starts_with(".run.safetensors.")), "{left:?}");
+        interrupted = left.len();
     }
     println!("{interrupted} of 50 in the middle of a save");
     assert!(interrupted > 0, "no save was interrupted");

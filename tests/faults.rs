@@ -87,6 +87,233 @@ fn a_lost_device_is_an_error_and_the_last_checkpoint_goes_on_to_the_bit() {
     }
 }
 
+/// A buffer of words that kernels and copies may use.
+fn words(gpu: &Gpu, values: &[f32]) -> wgpu::Buffer {
+    let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: Some("mine"),
+        size: 4 * values.len() as u64,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(values));
+    buffer
+}
+
+fn whole<'a>(param: &'a wgpu::Buffer, grad: &'a wgpu::Buffer) -> [TensorBuffers<'a>; 1] {
+    [TensorBuffers::new(TensorSlice::whole(param), TensorSlice::whole(grad))]
+}
+
+fn encoder(gpu: &Gpu) -> wgpu::CommandEncoder {
+    gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default())
+}
+
+#[test]
+fn a_destroyed_buffer_is_an_error_and_nothing_is_counted() {
+    for gpu in gpus() {
+        let spec = [TensorSpec::new("w", [4])];
+        let refused = |what: &str, error: Option<Error>| {
+            let error = error.unwrap_or_else(|| panic!("{}: {what} is no error", gpu.name));
+            assert!(error.to_string().contains("destroyed"), "{}: {what}: {error}", gpu.name);
+        };
+        let settings: [fn(ParamGroups) -> ParamGroups; 3] = [
+            |groups| groups,
+            |groups| groups.with_precision(wgpu_optim::Precision::Bf16),
+            |groups| groups.with_accumulation(2),
+        ];
+        for change in settings {
+            let groups = change(ParamGroups::from(Recipe::lion(0.5)));
+            let len = if groups.precision() == wgpu_optim::Precision::F32 { 4 } else { 2 };
+            let micro_batches = groups.accumulation();
+            let mut optimizer =
+                GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
+            let [param, grad, gone] = [(); 3].map(|()| words(&gpu, &vec![1.0; len]));
+            gone.destroy();
+            for _ in 0..2 {
+                refused("a gradient", optimizer.step_with(&whole(&param, &gone)).err());
+                // A micro-batch alone does not reach it.
+                if micro_batches == 1 {
+                    refused("a parameter", optimizer.step_with(&whole(&gone, &grad)).err());
+                }
+                assert_eq!((optimizer.steps("w").unwrap(), optimizer.micro_batches()), (0, 0));
+                assert_eq!(optimizer.recorded_steps(), 0);
+            }
+            (0..micro_batches).for_each(|_| drop(optimizer.step_with(&whole(&param, &grad)).unwrap()));
+            assert_eq!(optimizer.steps("w").unwrap(), 1);
+            let moved: Vec<f32> = bytemuck::pod_collect_to_vec(&common::read(&gpu, &param));
+            assert_ne!(moved, vec![1.0; len], "{}", gpu.name);
+        }
+        // State of the caller's, in a bind group and out of one.
+        let spec = [TensorSpec::new("w", [2, 2])];
+        let mut optimizer =
+            GpuOptimizer::stateless_blocking(&gpu.device, &gpu.queue, &spec, Recipe::adago(0.1)).unwrap();
+        let [param, grad, momentum, accumulator] = [4, 4, 4, 1].map(|n| words(&gpu, &vec![1.0; n]));
+        let state = [TensorSlice::whole(&momentum), TensorSlice::whole(&accumulator)];
+        optimizer.step_with(&whole(&param, &grad).map(|given| given.with_state(&state))).unwrap();
+        accumulator.destroy();
+        refused(
+            "an accumulator",
+            optimizer.step_with(&whole(&param, &grad).map(|g| g.with_state(&state))).err(),
+        );
+        assert_eq!(optimizer.steps("w").unwrap(), 1);
+
+        // The optimizer's own.
+        let mut optimizer =
+            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, Recipe::lion(0.1)).unwrap();
+        optimizer.step().unwrap();
+        optimizer.grad("w").unwrap().buffer.destroy();
+        refused("a write", optimizer.write_grad("w", &[1.0; 4]).err());
+        refused("a step", optimizer.step().err());
+        assert_eq!((optimizer.steps("w").unwrap(), optimizer.recorded_steps()), (1, 1));
+        optimizer.param("w").unwrap().buffer.destroy();
+        refused("a read", optimizer.read_param_blocking("w").err());
+    }
+}
+
+#[test]
+fn masters_hold_their_values_whichever_encoder_is_submitted() {
+    for gpu in gpus() {
+        let groups = || ParamGroups::from(Recipe::lion(0.01)).with_precision(wgpu_optim::Precision::Bf16);
+        let spec = [TensorSpec::new("w", [2])];
+        let make = || GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &spec, groups()).unwrap();
+        let bf16 = |x: f32| {
+            f32::from_bits(
+                u32::from((x.to_bits() >> 16) as u16) << 16 | u32::from((x.to_bits() >> 16) as u16),
+            )
+        };
+        for order in ["dropped", "swapped"] {
+            let (param, grad) = (words(&gpu, &[bf16(5.0)]), words(&gpu, &[bf16(1.0)]));
+            let mut optimizer = make();
+            let [mut a, mut b] = [encoder(&gpu), encoder(&gpu)];
+            optimizer.record_with(&mut a, &whole(&param, &grad)).unwrap();
+            optimizer.record_with(&mut b, &whole(&param, &grad)).unwrap();
+            gpu.queue.submit([b.finish()]);
+            let steps = if order == "dropped" {
+                drop(a);
+                1.0
+            } else {
+                gpu.queue.submit([a.finish()]);
+                2.0
+            };
+            let found = optimizer.read_state_blocking("w", "master").unwrap();
+            assert!(
+                found.iter().all(|x| (x - (5.0 - 0.01 * steps)).abs() < 1e-6),
+                "{}: {order}: {found:?}",
+                gpu.name
+            );
+            let next = optimizer.step_with(&whole(&param, &grad));
+            match order {
+                "dropped" => drop(next.unwrap()),
+                _ => assert!(matches!(next, Err(Error::OutOfOrder)), "{}: {next:?}", gpu.name),
+            }
+            optimizer.step_with(&whole(&param, &grad)).unwrap();
+        }
+        // From the parameters again, once these were changed.
+        let (param, grad) = (words(&gpu, &[bf16(5.0)]), words(&gpu, &[bf16(1.0)]));
+        let mut optimizer = make();
+        optimizer.step_with(&whole(&param, &grad)).unwrap();
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        gpu.queue.write_buffer(&param, 0, bytemuck::cast_slice(&[bf16(9.0)]));
+        optimizer.step_with(&whole(&param, &grad)).unwrap();
+        let kept = optimizer.read_state_blocking("w", "master").unwrap();
+        assert!((kept[0] - 4.98).abs() < 1e-6, "{}: {kept:?}", gpu.name);
+        gpu.queue.write_buffer(&param, 0, bytemuck::cast_slice(&[bf16(9.0)]));
+        optimizer.forget_masters();
+        optimizer.step_with(&whole(&param, &grad)).unwrap();
+        let taken = optimizer.read_state_blocking("w", "master").unwrap();
+        assert!((taken[0] - 8.99).abs() < 1e-6, "{}: {taken:?}", gpu.name);
+    }
+}
+
+#[test]
+fn a_dropped_micro_batch_is_an_error_until_the_sum_begins_again() {
+    for gpu in gpus() {
+        for owns in [true, false] {
+            let spec = [TensorSpec::new("w", [4])];
+            let groups = ParamGroups::from(Recipe::adamw(0.1)).with_accumulation(2);
+            let (param, grad) = (words(&gpu, &[0.0; 4]), words(&gpu, &[0.5; 4]));
+            let mut optimizer = match owns {
+                true => GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap(),
+                false => GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap(),
+            };
+            if owns {
+                optimizer.write_grad("w", &[0.5; 4]).unwrap();
+            }
+            let record = |optimizer: &mut GpuOptimizer, encoder: &mut wgpu::CommandEncoder| match owns {
+                true => optimizer.record(encoder),
+                false => optimizer.record_with(encoder, &whole(&param, &grad)),
+            };
+            // The first of two, then the one that ends the step.
+            for dropped in 0..2 {
+                for part in 0..2 {
+                    let mut encoder = encoder(&gpu);
+                    record(&mut optimizer, &mut encoder).unwrap();
+                    if part == dropped {
+                        drop(encoder);
+                        break;
+                    }
+                    gpu.queue.submit([encoder.finish()]);
+                }
+                for _ in 0..2 {
+                    let error = record(&mut optimizer, &mut encoder(&gpu)).unwrap_err();
+                    assert!(matches!(error, Error::MicroBatchDropped), "{}: {error}", gpu.name);
+                }
+                let mut encoder = encoder(&gpu);
+                optimizer.forget_micro_batches(&mut encoder);
+                gpu.queue.submit([encoder.finish()]);
+                assert_eq!(optimizer.micro_batches(), 0);
+                for _ in 0..2 {
+                    let mut encoder = self::encoder(&gpu);
+                    record(&mut optimizer, &mut encoder).unwrap();
+                    gpu.queue.submit([encoder.finish()]);
+                }
+                let m = optimizer.read_state_blocking("w", "exp_avg").unwrap();
+                let expected = if dropped == 0 { 0.05 } else { 0.095 };
+                assert!(m.iter().all(|m| (m - expected).abs() < 1e-7), "{}: {owns}: {m:?}", gpu.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_in_another_order_are_an_error_once() {
+    for gpu in gpus() {
+        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe()).unwrap();
+        run(&mut optimizer, 0..2);
+        let [mut a, mut b] = [encoder(&gpu), encoder(&gpu)];
+        optimizer.record(&mut a).unwrap();
+        optimizer.record(&mut b).unwrap();
+        gpu.queue.submit([b.finish(), a.finish()]);
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        let error = optimizer.step().unwrap_err();
+        assert!(matches!(error, Error::OutOfOrder), "{}: {error}", gpu.name);
+        assert_eq!(optimizer.recorded_steps(), 4);
+        run(&mut optimizer, 2..4);
+    }
+}
+
+#[test]
+fn recording_calls_nothing_back() {
+    for gpu in gpus() {
+        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe()).unwrap();
+        run(&mut optimizer, 0..1);
+        // Finished, and not polled: the next submit or poll calls back.
+        let called = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let flag = called.clone();
+        let empty = encoder(&gpu).finish();
+        gpu.queue.submit([empty]);
+        gpu.queue.on_submitted_work_done(move || flag.store(true, std::sync::atomic::Ordering::SeqCst));
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let mut encoder = encoder(&gpu);
+        for _ in 0..8 {
+            optimizer.record(&mut encoder).unwrap();
+        }
+        assert!(!called.load(std::sync::atomic::Ordering::SeqCst), "{}", gpu.name);
+        gpu.queue.submit([encoder.finish()]);
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        assert!(called.load(std::sync::atomic::Ordering::SeqCst), "{}", gpu.name);
+    }
+}
+
 #[test]
 fn a_panic_in_a_schedule_leaves_the_optimizer_as_it_was() {
     for gpu in gpus() {

@@ -41,7 +41,7 @@ fn cases() -> Vec<Case> {
         .filter(|path| path.extension().is_some_and(|e| e == "json"))
         .collect();
     recipes.sort();
-    assert_eq!(recipes.len(), 20, "a recording is missing or new");
+    assert_eq!(recipes.len(), 21, "a recording is missing or new");
     recipes.iter().map(|path| load(path)).collect()
 }
 
@@ -94,6 +94,18 @@ fn the_reference_follows_the_recordings() {
             }
         }
     }
+}
+
+#[test]
+fn the_preset_grams_is_that_of_its_article() {
+    let mut case = cases().into_iter().find(|case| case.name == "grams_article").unwrap();
+    assert_eq!(case.recipe.with_lr(1e-3), "grams".parse().unwrap());
+    let Recording { param, grads, expected, .. } = case.tensors.pop_first().unwrap().1;
+    let before = "grams-adamw".parse::<Recipe>().unwrap().with_lr(case.recipe.lr());
+    let mut tensor = reference::Tensor::new(before, param).unwrap();
+    tensor.step(&grads[0]);
+    let differs = |(a, e): (&f32, &f32)| (a - e).abs() > TOLERANCE.0 + TOLERANCE.1 * e.abs();
+    assert!(tensor.param.iter().zip(&expected[0]).any(differs), "the recording tells the two apart");
 }
 
 #[test]

@@ -13,8 +13,8 @@ use wgpu_optim::passes::Schedule;
 use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
 use wgpu_optim::verify::{self, Case, Runner};
 use wgpu_optim::{
-    Error, GpuOptimizer, MatrixLayout, Miss, ParamGroups, Recipe, Requirements, TensorBuffers, TensorSlice,
-    TensorSpec, reference, wgpu,
+    Error, GpuOptimizer, LrSchedule, MatrixLayout, Miss, ParamGroups, Recipe, Requirements, TensorBuffers,
+    TensorSlice, TensorSpec, reference, wgpu,
 };
 
 const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
@@ -602,6 +602,87 @@ fn adago_forgets_a_gradient_that_is_not_finite() {
             optimizer.step().unwrap();
             let found = optimizer.read_state_blocking("w", "accumulator").unwrap()[0];
             assert_eq!(found, if clips { 0.0 } else { 100.0 }, "{}: clips: {clips}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn adago_moves_nothing_at_a_rate_of_zero() {
+    for gpu in common::gpus() {
+        let specs = [TensorSpec::new("w", [8, 12]).with_components(12)];
+        let start = verify::params(96);
+        let ended = LrSchedule::linear(1, 0.0);
+        let recipe = Recipe::adago(0.1);
+        let decayed = ParamGroups::from(recipe).with_schedule(ended);
+        let zero = ParamGroups::from(Recipe::adago(0.0));
+        for (what, groups) in
+            [("set", recipe.into()), ("schedule", decayed), ("recipe", zero), ("rates", recipe.into())]
+        {
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            optimizer.write_param("w", &start).unwrap();
+            optimizer.write_grad("w", &verify::grads(96, 1)).unwrap();
+            match what {
+                "set" => optimizer.set_lr(0.0).unwrap(),
+                "schedule" => optimizer.set_recorded_steps(7),
+                "rates" => optimizer.write_rates("w", &[0.0; 12]).unwrap(),
+                _ => {}
+            }
+            optimizer.step().unwrap();
+            assert_eq!(optimizer.read_param_blocking("w").unwrap(), start, "{}: {what}", gpu.name);
+        }
+        // At a tenth of the rate the floor is a tenth of it.
+        let floor = AdaGo { lr: 0.1, min_step: 0.5, ..AdaGo::default() };
+        let [whole, tenth] = [1.0, 0.1].map(|share| {
+            let recipe = Recipe::plain(Base::Adago(floor));
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            optimizer.set_lr(0.1 * share).unwrap();
+            optimizer.write_state("w", "accumulator", &[1e6]).unwrap();
+            optimizer.write_grad("w", &verify::grads(96, 1)).unwrap();
+            optimizer.step().unwrap();
+            optimizer.read_param_blocking("w").unwrap()
+        });
+        for (whole, tenth) in whole.iter().zip(&tenth) {
+            assert!((whole - 10.0 * tenth).abs() <= 1e-5 * whole.abs(), "{}: {whole} {tenth}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn a_direction_whose_square_is_beyond_f32_is_orthogonalized_all_the_same() {
+    for gpu in common::gpus() {
+        // More than a chunk.
+        let specs = [TensorSpec::new("w", [72, 120])];
+        let grad = verify::grads(72 * 120, 1);
+        let chunk: f64 = grad[..4096].iter().map(|&g| f64::from(g).powi(2)).sum();
+        // The share of a gradient in the first direction.
+        for (name, share) in [("muon", 0.0975), ("adago", 0.05)] {
+            let recipe: Recipe = name.parse().unwrap();
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            // Times 2⁶⁴ the sum of the first chunk is within the range, and that of both is not.
+            let unit = (0.7 * f64::from(f32::MAX) / chunk).sqrt() / 2f64.powi(64) / share;
+            let mut run = |power: i32| {
+                optimizer = optimizer.sibling_blocking(&specs, recipe).unwrap();
+                // Exact: the same significands.
+                let scaled = |&g: &f32| (f64::from(g) * unit) as f32 * 2f32.powi(power);
+                let grad: Vec<f32> = grad.iter().map(scaled).collect();
+                assert!(grad.iter().all(|g| g.is_finite()));
+                let mut twin =
+                    reference::Tensor::with_shape(recipe, &specs[0], vec![0f32; 72 * 120]).unwrap();
+                twin.step(&grad);
+                optimizer.write_grad("w", &grad).unwrap();
+                optimizer.step().unwrap();
+                [optimizer.read_param_blocking("w").unwrap(), twin.param]
+            };
+            let usual = run(10);
+            for power in [63, 64, 65, 70, 100, 120] {
+                // Only AdaGO's rate knows the size of a gradient, and only up to its limit.
+                for (found, usual) in run(power).iter().zip(&usual) {
+                    for (found, usual) in found.iter().zip(usual) {
+                        let same = (found - usual).abs() <= 2e-6 + 1e-4 * usual.abs();
+                        assert!(same, "{}: {name} times 2^{power}: {found} instead of {usual}", gpu.name);
+                    }
+                }
+            }
         }
     }
 }

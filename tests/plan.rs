@@ -189,6 +189,29 @@ fn models_of_the_documented_sizes_fit_webgpus_defaults() {
         let recipe: Recipe = "mgup-adamw".parse().unwrap();
         Requirements::new(&specs, recipe).unwrap().check(&wgpu_optim::wgpu::Limits::default()).is_ok()
     };
-    assert!(fits(8, 50_000_000) && !fits(9, 50_000_000));
+    assert!(fits(8, 50_000_000) && fits(200, 50_000_000));
     assert!(fits(4_000, 5_000) && !fits(5_000, 5_000));
+}
+
+#[test]
+fn candidates_of_tensors_of_any_size_share_a_binding() {
+    let limits = PlanLimits { buffer: 1 << 36, ..WEBGPU };
+    let device = wgpu_optim::wgpu::Limits { max_buffer_size: limits.buffer, ..Default::default() };
+    let (most, recipe) = ((1usize << 32) - 4097, Recipe::mgup_adamw(1e-3));
+    for (count, numel) in [(1, 424_000_000), (1, 1_000_000_000), (1, most), (9, 50_000_000), (2, most)] {
+        let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("w{i}"), [numel])).collect();
+        let plan = plan(&specs, recipe, limits).unwrap();
+        assert_sound(&plan, limits, 65_535);
+        assert!(4 * plan.counters <= limits.binding, "{count} of {numel}: {} words", plan.counters);
+        for tensor in &plan.tensors {
+            // Narrower than the sample's errors would have it where there is no room, and never so narrow that it holds nothing.
+            let s = tensor.sampling.unwrap();
+            assert!(s.high < s.low && s.capacity >= 4096, "{count} of {numel}: {s:?}");
+            let ranks = f64::from(s.low - s.high) / s.coordinates() as f64;
+            assert!(ranks * numel as f64 <= f64::from(s.capacity), "{count} of {numel}: {s:?}");
+        }
+        Requirements::new(&specs, recipe).unwrap().check(&device).unwrap();
+    }
+    let too_many = TensorSpec::new("w", [most + 1]);
+    assert!(plan(&[too_many], recipe, limits).unwrap_err().to_string().contains("more than 2^32"));
 }

@@ -4,7 +4,10 @@
 mod common;
 
 use common::{Gpu, gpus};
-use wgpu_optim::{GpuOptimizer, Recipe, TensorBuffers, TensorSlice, TensorSpec, verify, wgpu};
+use wgpu_optim::{
+    GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
+    reference, verify, wgpu,
+};
 
 const POISON: [f32; 9] =
     [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-40, -1e-40, 0.0, -0.0];
@@ -166,6 +169,141 @@ fn words_between_the_callers_tensors_stay() {
             let of = |tensor: usize| &words[offsets[tensor] as usize / 4..][..n];
             assert!(of(0) == of(2), "{}: {name}: neighbours with the same gradients differ", gpu.name);
             assert!(of(0) != bits(&param), "{}: {name}: nothing was stepped", gpu.name);
+        }
+    }
+}
+
+/// One coordinate has these gradients, its neighbours ones of 1; returns it after each step, and the last of its neighbours.
+fn follow(gpu: &Gpu, recipe: Recipe, shape: &[usize], grads: &[f32]) -> (Vec<f32>, f32) {
+    let spec = TensorSpec::new("w", shape);
+    let numel = spec.numel() as usize;
+    let mut optimizer =
+        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), recipe).unwrap();
+    let mut twin = reference::Tensor::with_shape(recipe, &spec, vec![1.0f32; numel]).unwrap();
+    optimizer.write_param("w", &twin.param).unwrap();
+    let mut found = Vec::new();
+    for &g in grads {
+        let mut grad = vec![1.0; numel];
+        grad[0] = g;
+        optimizer.write_grad("w", &grad).unwrap();
+        optimizer.step().unwrap();
+        twin.step(&grad);
+        let param = optimizer.read_param_blocking("w").unwrap();
+        for (i, (found, twin)) in param.iter().zip(&twin.param).enumerate() {
+            assert!(
+                (found - twin).abs() <= 2e-5,
+                "{}: {shape:?} at {i}: {found} instead of {twin}",
+                gpu.name
+            );
+        }
+        found.push(param[0]);
+    }
+    (found, twin.param[numel - 1])
+}
+
+#[test]
+fn a_gradient_whose_square_overflows_does_not_freeze_its_coordinate() {
+    for gpu in gpus() {
+        let adamw = |rows: bool| {
+            let row = if rows { r#", "second_moment": "row""# } else { "" };
+            Recipe::from_json(&format!(r#"{{"base": {{"type": "adamw", "lr": 0.1{row}}}}}"#)).unwrap()
+        };
+        // As f64 has it, which no square overflows.
+        let mut truth = reference::Tensor::new(adamw(false), vec![1.0f64]).unwrap();
+        for g in [1.85e19, 1.0, 1.0, 1.0] {
+            truth.step(&[g]);
+        }
+        let (found, _) = follow(&gpu, adamw(false), &[5], &[1.85e19, 1.0, 1.0, 1.0]);
+        assert!((f64::from(found[3]) - truth.param[0]).abs() < 2e-3, "{}: {found:?}", gpu.name);
+        for g in [f32::MAX, -1e30, 1.8e19] {
+            let (found, _) = follow(&gpu, adamw(false), &[5], &[g, 1.0, 1.0]);
+            assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "{}: {g:e}: {found:?}", gpu.name);
+        }
+        // A short row in a lane, a long one in all of them.
+        for shape in [[3, 7], [3, 301]] {
+            for g in [f32::MAX, 2e19, 1e19] {
+                let (found, neighbour) = follow(&gpu, adamw(true), &shape, &[g, 1.0, 1.0]);
+                assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "{}: {g:e}: {found:?}", gpu.name);
+                assert!(neighbour < 0.8, "another row is not held up");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_gradient_that_overflows_when_the_loss_scale_is_undone_skips_the_step() {
+    for gpu in gpus() {
+        let spec = [TensorSpec::new("w", [5])];
+        for (init, grad_scale) in [(1e-20, 1.0), (1.0, 1e20), (1e-10, 1e10)] {
+            let scaler = GradScaler { init, backoff: 1.0, ..GradScaler::default() };
+            let groups = ParamGroups::from(Recipe::adamw(0.1)).with_grad_scaler(scaler);
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
+            optimizer.set_grad_scale(grad_scale).unwrap();
+            for (g, skips) in [(1e19, true), (1e18, false), (-3.41e18, true)] {
+                let before = optimizer.read_param_blocking("w").unwrap();
+                optimizer.write_grad("w", &[0.0, 0.0, g, 0.0, 0.0]).unwrap();
+                optimizer.step().unwrap();
+                let what = format!("{}: {g:e} by {init:e}, times {grad_scale:e}", gpu.name);
+                assert_eq!(optimizer.read_guarded_blocking().unwrap().skipped, skips, "{what}");
+                let after = optimizer.read_param_blocking("w").unwrap();
+                assert!(
+                    after.iter().all(|x| x.is_finite()) && (before == after) == skips,
+                    "{what}: {after:?}"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_norm_that_overflows_counts_gradients_as_zero_and_the_momentum_goes_on() {
+    for gpu in gpus() {
+        let spec = [TensorSpec::new("w", [2])];
+        for policy in [NonFinite::Propagate, NonFinite::Skip] {
+            let groups =
+                ParamGroups::from(Recipe::adamw(0.1)).with_max_grad_norm(1.0).with_non_finite(policy);
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
+            let mut twin = reference::Tensor::new(Recipe::adamw(0.1), vec![0.0f32; 2]).unwrap();
+            for (grad, clipped) in [([0.6, 0.8], [0.6, 0.8]), ([1e30, 1e30], [0.0, 0.0])] {
+                optimizer.write_grad("w", &grad).unwrap();
+                optimizer.step().unwrap();
+                twin.step(&clipped);
+            }
+            let guarded = optimizer.read_guarded_blocking().unwrap();
+            assert!(!guarded.skipped && guarded.grad_norm.is_infinite(), "{}: {guarded:?}", gpu.name);
+            let found = optimizer.read_param_blocking("w").unwrap();
+            for (found, twin) in found.iter().zip(&twin.param) {
+                assert!((found - twin).abs() < 1e-5 && *twin < -0.1, "{}: {found} {twin}", gpu.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_largest_counts_of_steps_correct_no_bias() {
+    for gpu in gpus() {
+        let spec = [TensorSpec::new("w", [3])];
+        for steps in [u64::from(u32::MAX) - 1, u64::from(u32::MAX), 1 << 32, (1 << 32) + 1, 1 << 40, u64::MAX]
+        {
+            let groups = ParamGroups::from("adamw-torch".parse::<Recipe>().unwrap());
+            let [plain, skipping] = [groups.clone(), groups.with_non_finite(NonFinite::Skip)].map(|groups| {
+                let mut optimizer =
+                    GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
+                optimizer.set_steps(steps);
+                for _ in 0..2 {
+                    optimizer.write_grad("w", &[f32::INFINITY, 1.0, 1.0]).unwrap();
+                    if optimizer.groups().non_finite() == NonFinite::Skip {
+                        optimizer.step().unwrap();
+                    }
+                    optimizer.write_grad("w", &[1.0, -2.0, 0.5]).unwrap();
+                    optimizer.step().unwrap();
+                }
+                optimizer.read_param_blocking("w").unwrap()
+            });
+            for (plain, skipping) in plain.iter().zip(&skipping) {
+                let same = (plain - skipping).abs() <= 1e-6 * plain.abs();
+                assert!(same && *plain != 0.0, "{}: {steps}: {skipping} instead of {plain}", gpu.name);
+            }
         }
     }
 }

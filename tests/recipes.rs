@@ -1,9 +1,9 @@
 //! Recipes from names and JSON, and what is refused.
 
 use proptest::prelude::*;
-use wgpu_optim::base::{AdamW, Base, Lion};
+use wgpu_optim::base::{AdaGo, AdamW, Base, EpsPlacement, Lion, Muon};
 use wgpu_optim::policy::{Cautious, CautiousMgup, Grams, Mgup, Normalizer, Policy, Selection};
-use wgpu_optim::{Error, Recipe};
+use wgpu_optim::{Error, GradScaler, ParamGroups, Recipe};
 
 #[test]
 fn every_preset_parses_and_names_itself() {
@@ -12,7 +12,6 @@ fn every_preset_parses_and_names_itself() {
         assert_eq!(recipe.name(), name);
         assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
     }
-    assert_eq!("grams".parse::<Recipe>().unwrap(), "grams-adamw".parse().unwrap());
     let presets = Recipe::presets();
     for name in ["adamw", "adamw-torch", "mgup-adamw", "cautious-mgup-lion", "mgup-adamw-approximate"] {
         assert!(presets.iter().any(|p| p == name), "{name}");
@@ -93,10 +92,10 @@ fn bad_json_names_the_field_the_value_and_what_is_allowed() {
         (r#"{"base": {"type": "adamw"}, "policy": {"type": "max"}}"#, "`policy.type` is `max`"),
         (r#"{"base": {"type": "adamw"}"#, "json: EOF"),
         ("", "json: EOF"),
-        (r#"{"base": {"type": "adamw", "lr": 1e300}}"#, "`base.lr` is 1000"),
+        (r#"{"base": {"type": "adamw", "lr": 1e300}}"#, "`base.lr` is 1e300, but"),
         (
             r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "ratio": 1e-100}}"#,
-            "`policy.alpha` is 1000",
+            "`policy.alpha` is 1e100, but",
         ),
         (r#"{"base": {"type": "adamw"}, "policy": null}"#, "policy: must be an object"),
     ];
@@ -104,6 +103,101 @@ fn bad_json_names_the_field_the_value_and_what_is_allowed() {
         let error = Recipe::from_json(json).expect_err(json).to_string();
         assert!(error.starts_with("recipe: ") && error.contains(expected), "{json}: {error}");
     }
+}
+
+#[test]
+fn presets_follow_their_sources() {
+    let of = |name: &str| name.parse::<Recipe>().unwrap();
+    let Base::Adamw(grams) = of("grams").base else { panic!() };
+    let after = AdamW { eps_placement: EpsPlacement::AfterBiasCorrection, ..AdamW::default() };
+    assert_eq!((grams, of("grams-adamw").base), (after, Base::Adamw(AdamW::default())));
+    let normalizer = |name: &str| match of(name).policy {
+        Policy::Cautious(cautious) => cautious.normalizer,
+        _ => panic!("{name}"),
+    };
+    assert_eq!(normalizer("cautious-lion"), Normalizer::Count);
+    assert_eq!(normalizer("cautious-adamw"), Normalizer::Mean);
+}
+
+#[test]
+fn keys_are_unique_and_a_name_is_a_recipe() {
+    for (json, key) in [
+        (r#"{"base": {"type": "adamw", "lr": 1, "lr": 2}}"#, "`lr`"),
+        (r#"{"base": {"type": "adamw"}, "base": {"type": "lion"}}"#, "`base`"),
+        (r#"{"base": {"type": "adamw", "type": "lion"}}"#, "`type`"),
+        (r#"{"base": {"type": "muon", "fallback": {"type": "adamw", "eps": 1, "eps": 1}}}"#, "`eps`"),
+    ] {
+        let message = Recipe::from_json(json).expect_err(json).to_string();
+        assert!(message.contains(&format!("the key {key} is there twice")), "{json}: {message}");
+        let groups = serde_json::from_str::<ParamGroups>(&format!(r#"{{"recipes": [{json}]}}"#));
+        let message = groups.expect_err(json).to_string();
+        assert!(message.contains(&format!("the key {key} is there twice")), "{json}: {message}");
+    }
+    let twice = r#"{"recipes": [], "telemetry": 3, "telemetry": 4}"#;
+    assert!(serde_json::from_str::<ParamGroups>(twice).unwrap_err().to_string().contains("`telemetry`"));
+    // As some editors write it.
+    let marked = "\u{feff}{\"base\": {\"type\": \"lion\"}}";
+    assert_eq!(Recipe::from_json(marked).unwrap(), "lion".parse().unwrap());
+    assert_eq!(Recipe::from_json("\"mgup-lion\"").unwrap(), "mgup-lion".parse().unwrap());
+    assert!(matches!(Recipe::from_json("\"mgup\""), Err(Error::UnknownPreset { .. })));
+}
+
+#[test]
+fn settings_that_nobody_knows_are_refused_by_name() {
+    let groups = ParamGroups::from(Recipe::lion(1e-3)).with_max_grad_norm(1.0);
+    let json = serde_json::to_string(&groups).unwrap();
+    assert_eq!(serde_json::from_str::<ParamGroups>(&json).unwrap(), groups);
+    let json = json.replace("max_grad_norm", "max_gradnorm");
+    let message = serde_json::from_str::<ParamGroups>(&json).unwrap_err().to_string();
+    assert!(message.contains("unknown field `max_gradnorm`"), "{message}");
+}
+
+#[test]
+fn what_f32_does_not_hold_is_refused() {
+    let adamw = |change: fn(&mut AdamW)| {
+        let mut base = AdamW::default();
+        change(&mut base);
+        Recipe::plain(Base::Adamw(base))
+    };
+    let field = |recipe: Recipe| match recipe.validate() {
+        Err(Error::Recipe { field, .. }) => field,
+        other => panic!("{recipe:?}: {other:?}"),
+    };
+    let after = EpsPlacement::AfterBiasCorrection;
+    assert_eq!(field(adamw(|b| b.eps = 1e-46)), "base.eps");
+    assert_eq!(field(adamw(|b| b.eps = 1.1e-38)), "base.eps");
+    // In the first step √c2 is 0.03.
+    let small = AdamW { eps: 1.2e-38, ..AdamW::default() };
+    Recipe::plain(Base::Adamw(small)).validate().unwrap();
+    assert_eq!(field(Recipe::plain(Base::Adamw(AdamW { eps_placement: after, ..small }))), "base.eps");
+    adamw(|b| b.eps = 0.0).validate().unwrap();
+    let fallback = AdamW { eps: 1e-46, ..AdamW::default() };
+    let muon = Muon { fallback, ..Muon::default() };
+    assert_eq!(field(Recipe::plain(Base::Muon(muon))), "base.fallback.eps");
+    // In the first step √c2 / c1 is 0.3, and with these betas 31.
+    adamw(|b| b.lr = 3e38).validate().unwrap();
+    let steep = adamw(|b| (b.lr, b.betas) = (3e38, [0.99, 0.9]));
+    assert_eq!(field(steep), "base.lr, times the bias corrections");
+    assert_eq!(field(adamw(|b| (b.lr, b.weight_decay) = (1e20, 1e20))), "base.lr times base.weight_decay");
+    let lion = Lion { lr: 1e30, weight_decay: 1e10, ..Lion::default() };
+    assert_eq!(field(Recipe::plain(Base::Lion(lion))), "base.lr times base.weight_decay");
+    for init in [1e-39, 1e38] {
+        let scaler = GradScaler { init, ..GradScaler::default() };
+        let groups = ParamGroups::from(Recipe::lion(1e-3)).with_grad_scaler(scaler);
+        assert!(groups.validate().unwrap_err().to_string().contains("grad_scaler.init"));
+    }
+}
+
+#[test]
+fn the_smallest_step_of_adago_follows_the_learning_rate() {
+    let of = |recipe: Recipe| match recipe.base {
+        Base::Adago(AdaGo { lr, min_step, fallback, .. }) => (lr, min_step, fallback.lr),
+        _ => panic!(),
+    };
+    let recipe = Recipe::adago(0.05);
+    assert_eq!(of(recipe.with_lr(0.025)), (0.025, 2.5e-4, 5e-4));
+    assert_eq!(of(recipe.with_lr(0.0)), (0.0, 0.0, 0.0));
+    assert_eq!(of(recipe.with_lr(0.05)), of(recipe));
 }
 
 #[test]

@@ -26,7 +26,8 @@ fn complement(x: f32) -> f32 {
 
 fn row_of(chunk: Chunk) -> Row {
     var row = rows[chunk.row];
-    row.t -= tensors.each[chunk.tensor].skipped;
+    // Both counts end at the last u32.
+    row.t -= min(tensors.each[chunk.tensor].skipped, row.t - 1u);
     let t = f32(row.t);
     let root = sqrt(complement(t * row.ln_beta2));
     let bias = root / complement(t * row.ln_beta1);

@@ -120,6 +120,7 @@ struct Tensor {
     skipped: u32,           // steps that it was to take and did not
     components: u32,        // that have a factor of the learning rate each
     rates: u32,             // where these begin
+    mastered: u32,          // 1 once its master holds its values, where it is stored in two bytes
 }
 
 struct Tensors {

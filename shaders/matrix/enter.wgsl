@@ -27,6 +27,7 @@ fn enter(
             direction(matrix, place, c + 3u),
         );
         let at = matrix.part * grid.left_slot + place.row * grid.left_stride + place.vector;
-        left[at] = d * tensors.each[matrix.tensor].inverse_norm;
+        let inverse = tensors.each[matrix.tensor].inverse_norm;
+        left[at] = select(d, FAR * d, inverse < 0.0) * abs(inverse);
     }
 }

@@ -12,8 +12,9 @@ use crate::guard::{Guarded, NonFinite};
 use crate::kernel::{Header, SKIPPED, TENSORS_HEADER, TensorEntry};
 use crate::plan::{Ownership, PolicyKind};
 use crate::precision::Precision;
-use crate::ranges::{check, finite_non_negative, finite_positive};
+use crate::ranges::{check, finite_non_negative, invertible};
 use crate::readback;
+use crate::scope;
 use crate::slices::TensorSlice;
 
 /// The name of masters among the state.
@@ -130,7 +131,7 @@ impl GpuOptimizer {
     pub fn write_state(&self, name: &str, state: &str, data: &[f32]) -> Result<(), Error> {
         self.write(name, "state", self.state(name, state)?, Precision::F32, data)?;
         if state == MASTER {
-            self.has_master[self.plan.tensor_index(name)?].store(true, Ordering::Relaxed);
+            self.set_mastered([(self.plan.tensor_index(name)?, true)].into_iter());
         }
         Ok(())
     }
@@ -152,8 +153,9 @@ impl GpuOptimizer {
                 reason: format!("{} values given, {numel} needed", data.len()),
             });
         }
-        self.queue.write_buffer(to.buffer, to.offset, &precision.encode(data));
-        Ok(())
+        scope::watch(&self.device, || {
+            self.queue.write_buffer(to.buffer, to.offset, &precision.encode(data));
+        })
     }
 
     /// Where the factors of a tensor's components lie: f32s that multiply its learning rate, and the weight decay with it. Write them
@@ -187,8 +189,9 @@ impl GpuOptimizer {
         for (i, &factor) in factors.iter().enumerate() {
             check(&format!("rates[{i}]"), factor.into(), finite_non_negative)?;
         }
-        self.queue.write_buffer(slice.buffer, slice.offset, bytemuck::cast_slice(factors));
-        Ok(())
+        scope::watch(&self.device, || {
+            self.queue.write_buffer(slice.buffer, slice.offset, bytemuck::cast_slice(factors));
+        })
     }
 
     /// Records the clearing of all gradients in the optimizer's arena; not of what micro-batches have added up.
@@ -209,17 +212,19 @@ impl GpuOptimizer {
     pub fn forget_micro_batches(&mut self, encoder: &mut wgpu::CommandEncoder) {
         self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
         self.micro_batches = 0;
+        self.has_sum.fill(false);
+        self.submissions.forget_sums();
     }
 
     /// What the host counts, to be given back to [`rewind`](Self::rewind) if what was recorded since is not submitted.
     #[doc(hidden)]
     pub fn counts(&self) -> Counts {
-        let has_master = self.has_master.iter().map(|has| has.load(Ordering::Relaxed)).collect();
         Counts {
             steps: self.steps.clone(),
             recorded: self.recorded,
             micro_batches: self.micro_batches,
-            has_master,
+            has_sum: self.has_sum.clone(),
+            submissions: self.submissions.recorded(),
         }
     }
 
@@ -228,9 +233,8 @@ impl GpuOptimizer {
     pub fn rewind(&mut self, counts: Counts) {
         (self.steps, self.recorded, self.micro_batches) =
             (counts.steps, counts.recorded, counts.micro_batches);
-        for (has, before) in self.has_master.iter().zip(&counts.has_master) {
-            has.store(*before, Ordering::Relaxed);
-        }
+        self.has_sum = counts.has_sum;
+        self.submissions.rewind(counts.submissions);
     }
 
     /// Steps that a tensor was part of: t of the bias corrections, but for those that the GPU skipped
@@ -392,10 +396,10 @@ impl GpuOptimizer {
     /// Sets the scale of the next loss. It lands before the next submit.
     ///
     /// # Errors
-    /// [`Error::Recipe`] if it is not positive and finite; [`Error::Plan`] for an optimizer without a
+    /// [`Error::Recipe`] if it is not within 2⁻¹²⁶ to 2¹²⁶; [`Error::Plan`] for an optimizer without a
     /// [`GradScaler`](crate::GradScaler).
     pub fn set_loss_scale(&self, scale: f64) -> Result<(), Error> {
-        check("loss_scale", scale, finite_positive)?;
+        check("loss_scale", scale, invertible)?;
         if self.groups.grad_scaler().is_none() {
             return Err(Error::Plan("this optimizer has no `grad_scaler`; use `set_grad_scale`".to_owned()));
         }
@@ -446,7 +450,7 @@ impl GpuOptimizer {
         ranges: &[(&wgpu::Buffer, u64, u64)],
     ) -> Result<impl Future<Output = Result<Vec<u8>, Error>> + use<>, Error> {
         self.probe.check()?;
-        Ok(readback::read(&self.device, &self.queue, what, ranges))
+        scope::watch(&self.device, || readback::read(&self.device, &self.queue, what, ranges))
     }
 }
 

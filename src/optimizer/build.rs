@@ -16,6 +16,7 @@ use crate::plan::{Chunk, Ownership, Plan, PolicyKind, RATES, ROWS, TensorSpec};
 use crate::precision::Precision;
 use crate::requirements::{Requirements, plan_limits};
 use crate::ring::Ring;
+use crate::submissions::Submissions;
 use crate::telemetry::Mailbox;
 
 const COPIES: wgpu::BufferUsages = wgpu::BufferUsages::COPY_SRC.union(wgpu::BufferUsages::COPY_DST);
@@ -144,6 +145,9 @@ impl GpuOptimizer {
                     _ => "a device with the feature SUBGROUP on an adapter with subgroups of 8",
                 }
             )));
+        }
+        if compiled.is_none() {
+            groups.recipes().iter().for_each(|recipe| recipe.base.warn());
         }
         let scopes = Scopes::new(device);
         let memory = Memory::new(device, &plan);
@@ -359,10 +363,10 @@ impl GpuOptimizer {
             buffers: buffers.into_inner(),
             probe,
             steps: vec![0; plan.tensors.len()],
-            // In arenas both are zero.
-            has_master: Arc::new(
-                plan.tensors.iter().map(|_| (plan.ownership == Ownership::Arenas).into()).collect(),
-            ),
+            masters_known: Arc::new(plan.tensors.iter().map(|_| 0.into()).collect()),
+            masters_generation: 1.into(),
+            has_sum: vec![false; plan.tensors.len()],
+            submissions: Submissions::default(),
             own_rows: None,
             chunks,
             initial: groups.recipes().to_vec(),

@@ -1,6 +1,6 @@
 //! Checkpoints: everything that a run needs to go on to the bit, in one safetensors file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -14,18 +14,26 @@ use super::GpuOptimizer;
 use super::access::MASTER;
 use crate::error::Error;
 use crate::groups::ParamGroups;
-use crate::kernel::{Header, SKIPPED, TENSORS_HEADER};
+use crate::json;
+use crate::kernel::{Header, MASTERED, SKIPPED, TENSORS_HEADER};
 use crate::plan::{Ownership, TensorSpec};
 use crate::precision::Precision;
-use crate::ranges::{check, finite_non_negative, finite_positive};
+use crate::ranges::{check, finite_non_negative, finite_positive, invertible};
 use crate::readback;
 use crate::schedule::Shape;
+use crate::scope;
 use crate::slices::TensorSlice;
 
 /// The version that [`GpuOptimizer::save`] writes, and the newest that is read.
+///
+/// A file of a version is read by every later program. The version rises when a program of today would read a new file wrongly: when a
+/// tensor or a setting takes another meaning or another name, or is no longer written. It does not rise for a new tensor or a new
+/// setting: these are written only where they are in use, and a program that does not know one refuses the file and names it.
 pub const FORMAT_VERSION: u32 = 1;
 
 const GRAD_SUM: &str = "grad_sum";
+const RATES: &str = "rates";
+const PARAM: &str = "params";
 const FORMAT: &str = "wgpu-optim";
 /// No header of ours is as long: the length of a foreign file's may be anything.
 const LONGEST_HEADER: u64 = 100 << 20;
@@ -38,7 +46,7 @@ const LONGEST_HEADER: u64 = 100 << 20;
 /// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's; its rows where these have a second moment |
 /// | `state.{name}.accumulator` | AdaGO | scalar |
 /// | `state.{name}.master` | parameters in two bytes in the caller's buffers | the tensor's |
-/// | `state.{name}.grad_sum` | between two micro-batches | the tensor's |
+/// | `state.{name}.grad_sum` | gradients that no step has taken, between two micro-batches | the tensor's |
 /// | `state.{name}.rates` | tensors with components | their number |
 /// | `state.{name}.step` | all | scalar, I64 |
 ///
@@ -56,6 +64,7 @@ pub struct Checkpoint {
 
 /// What is said in the metadata, as JSON.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct About {
     specs: Vec<TensorSpec>,
     groups: ParamGroups,
@@ -74,23 +83,44 @@ struct About {
 /// A tensor of the file, and where it lies on the GPU.
 struct Entry<'a> {
     key: String,
+    /// Which of the plan, where it is one of these.
+    tensor: Option<usize>,
+    /// `params`, or the name of a state.
+    what: &'static str,
     shape: Vec<usize>,
     content: Content<'a>,
-    is_optional: bool,
 }
 
 enum Content<'a> {
     Words(TensorSlice<'a>),
     /// So many parameters in two bytes.
     Halves(TensorSlice<'a>, usize),
-    Step(usize),
+    Step,
 }
 
 impl Entry<'_> {
+    /// Whether a file may do without: a tensor that has not stepped takes its parameter for a master, and sums are not always there.
+    fn is_optional(&self) -> bool {
+        [MASTER, GRAD_SUM].contains(&self.what)
+    }
+
+    /// What is wrong with a value that no optimizer writes, which would be found out later and elsewhere.
+    fn fault(&self, bytes: &[u8]) -> Option<String> {
+        let is_wrong = match self.what {
+            RATES => |x: f32| finite_non_negative(x.into()).is_some(),
+            "exp_avg_sq" | "accumulator" => |x: f32| x.is_nan() || x < 0.0,
+            _ => return None,
+        };
+        let values: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+        let at = values.iter().position(|&x| is_wrong(x))?;
+        let (key, value) = (&self.key, values[at]);
+        Some(format!("`{key}` is {value:?} at {at}, expected a number that is not negative"))
+    }
+
     fn dtype(&self) -> Dtype {
         match self.content {
             Content::Words(_) | Content::Halves(..) => Dtype::F32,
-            Content::Step(_) => Dtype::I64,
+            Content::Step => Dtype::I64,
         }
     }
 
@@ -98,7 +128,7 @@ impl Entry<'_> {
         match &self.content {
             Content::Words(slice) => slice.size as usize,
             Content::Halves(_, numel) => 4 * numel,
-            Content::Step(_) => 8,
+            Content::Step => 8,
         }
     }
 }
@@ -122,6 +152,7 @@ impl Checkpoint {
         }
         let mut header = vec![0; length as usize];
         file.read_exact(&mut header).map_err(|e| refuse(e.to_string()))?;
+        json::check_keys(&header).map_err(|e| foreign(&e.to_string()))?;
         let tensors: Metadata = serde_json::from_slice(&header).map_err(|e| foreign(&e.to_string()))?;
 
         let said = tensors.metadata().clone().unwrap_or_default();
@@ -144,7 +175,8 @@ impl Checkpoint {
             )));
         }
         let about = said.get("optimizer").map_or("", String::as_str);
-        let about: About = serde_json::from_str(about).map_err(|e| refuse(format!("its metadata: {e}")))?;
+        let about = json::check_keys(about.as_bytes()).and_then(|()| serde_json::from_str::<About>(about));
+        let about = about.map_err(|e| refuse(format!("its metadata: {e}")))?;
         Ok(Self { path: path.to_owned(), file, data, tensors, about })
     }
 
@@ -202,12 +234,13 @@ impl Checkpoint {
 
 impl GpuOptimizer {
     /// Writes a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. It is written
-    /// beside `path`, synced and renamed, so that `path` is whole at every moment: the old checkpoint or the new one. Host memory stays
-    /// a small multiple of the largest tensor. Waits for the GPU. Submit before what was recorded: it is counted already.
+    /// beside `path` under a name of its own, synced and renamed, so that `path` is whole at every moment: the old checkpoint or a new
+    /// one, whoever else saves or reads. Where `path` is a link, the file that it names is replaced; permissions stay as they were. Host
+    /// memory stays a small multiple of the largest tensor. Waits for the GPU. Submit before what was recorded: it is counted already.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the file cannot be written, [`Error::Readback`] if the GPU cannot be read; the old file is then
-    /// as it was. [`Error::Ownership`] if the caller holds the state.
+    /// [`Error::Checkpoint`] if the file cannot be written, or what it says besides tensors takes more than 100 MiB;
+    /// [`Error::Readback`] if the GPU cannot be read; the old file is then as it was. [`Error::Ownership`] if the caller holds the state.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.save_with(path, BTreeMap::new())
     }
@@ -233,14 +266,20 @@ impl GpuOptimizer {
         extra: BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let path = path.as_ref();
-        let (header, skipped) = self.read_counts()?;
-        let mut entries = self.entries(self.keeps_sums(self.micro_batches), false)?;
-        for (i, (name, shape, slice)) in params.iter().enumerate() {
-            if params[..i].iter().any(|(other, ..)| other == name) {
+        let (header, counts) = self.read_counts()?;
+        let mut entries = self.entries()?;
+        entries.retain(|entry| match (entry.what, entry.tensor) {
+            (MASTER, Some(tensor)) => counts[tensor].mastered,
+            (GRAD_SUM, Some(tensor)) => self.micro_batches > 0 || self.has_sum[tensor],
+            _ => true,
+        });
+        let mut names = HashSet::new();
+        for (name, shape, slice) in params {
+            if !names.insert(name) {
                 let reason = "two parameters have this name".to_owned();
                 return Err(Error::Tensor { tensor: (*name).to_owned(), reason });
             }
-            entries.push(self.given(name, shape, *slice)?);
+            entries.push(self.given(name, shape, *slice, &counts)?);
         }
         let mut offset = 0;
         let mut infos = Vec::with_capacity(entries.len());
@@ -258,11 +297,17 @@ impl GpuOptimizer {
         let tensors = tensor::Metadata::new(Some(said), infos).map_err(|e| failed(&e))?;
         let mut head = serde_json::to_vec(&tensors).map_err(|e| failed(&e))?;
         head.resize(head.len().next_multiple_of(8), b' ');
+        if head.len() as u64 > LONGEST_HEADER {
+            return Err(failed(&format_args!(
+                "the names, settings and extra data take {} bytes, of {LONGEST_HEADER} that a header may have; write extra data elsewhere",
+                head.len()
+            )));
+        }
 
-        let partial = partial(path)?;
-        let written = write_synced(&partial, &head, &entries, |entry| match &entry.content {
-            Content::Step(tensor) => {
-                let taken = self.steps[*tensor].saturating_sub(skipped[*tensor].into());
+        write_synced(path, &head, &entries, |entry| match &entry.content {
+            Content::Step => {
+                let tensor = entry.tensor.expect("only tensors of the plan take steps");
+                let taken = self.steps[tensor].saturating_sub(counts[tensor].skipped.into());
                 Ok(i64::try_from(taken).unwrap_or(i64::MAX).to_le_bytes().to_vec())
             }
             Content::Words(slice) | Content::Halves(slice, _) => {
@@ -276,15 +321,7 @@ impl GpuOptimizer {
                     _ => bytes,
                 })
             }
-        });
-        let renamed = written.and_then(|()| fs::rename(&partial, path).map_err(|e| failed(&e)));
-        if renamed.is_err() {
-            // What could not be finished is of no use to anyone.
-            let _ = fs::remove_file(&partial);
-        }
-        renamed?;
-        sync_directory(path);
-        Ok(())
+        })
     }
 
     /// Goes on from a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. The recipes and
@@ -320,16 +357,29 @@ impl GpuOptimizer {
             );
             return refuse(file, reason);
         }
-        let mut entries = self.entries(self.plan.accumulates, true)?;
-        // A tensor that has not stepped yet takes its parameter for a master, and sums are not always there.
-        entries.retain(|entry| !entry.is_optional || file.tensors.info(&entry.key).is_some());
-        let mut known: Vec<String> = entries.iter().map(|entry| entry.key.clone()).collect();
-        known.sort_unstable();
+        let mut entries = self.entries()?;
+        entries.retain(|entry| !entry.is_optional() || file.tensors.info(&entry.key).is_some());
+        let known: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
         // Parameters are of no use to an optimizer that holds none.
         let idle = |key: &str| self.plan.ownership != Ownership::Arenas && key.starts_with("params.");
         for key in file.tensors.offset_keys() {
-            if known.binary_search(&key).is_err() && !idle(&key) {
-                return refuse(file, format!("it has `{key}`, which this optimizer does not"));
+            if !known.contains(key.as_str()) && !idle(&key) {
+                // Settings that differ explain what a tensor's name does not.
+                let (of_file, own) = (&file.about.groups, &self.groups);
+                let why = match key.rsplit('.').next() {
+                    Some(GRAD_SUM) => format!(
+                        ": it was saved within a step of {} micro-batches, and this optimizer takes {} for one",
+                        of_file.accumulation(),
+                        own.accumulation()
+                    ),
+                    Some(MASTER) if of_file.precision() != own.precision() => format!(
+                        ": its parameters are stored in {}, and this optimizer's in {}",
+                        of_file.precision().name(),
+                        own.precision().name()
+                    ),
+                    _ => String::new(),
+                };
+                return refuse(file, format!("it has `{key}`, which this optimizer does not{why}"));
             }
         }
         for entry in &entries {
@@ -355,12 +405,12 @@ impl GpuOptimizer {
             initial.with_lr(lr).validate()
         });
         ranges = ranges.and(check("grad_scale", file.about.grad_scale, finite_positive));
-        ranges = ranges.and(check("loss_scale", file.about.loss_scale.into(), finite_positive));
+        ranges = ranges.and(check("loss_scale", file.about.loss_scale.into(), invertible));
         ranges.map_err(|e| refusal(&file.path, e.to_string()))?;
 
         let mut steps = self.steps.clone();
         for entry in &entries {
-            if let Content::Step(tensor) = entry.content {
+            if let (Content::Step, Some(tensor)) = (&entry.content, entry.tensor) {
                 let info = file.tensors.info(&entry.key).expect("it was looked for").clone();
                 let step = file.read(&info)?.try_into().expect("its size was checked");
                 let step = i64::from_le_bytes(step);
@@ -370,27 +420,38 @@ impl GpuOptimizer {
             }
         }
         self.rows_after(&steps).map_err(|e| refusal(&file.path, e.to_string()))?;
+        for entry in entries.iter().filter(|entry| [RATES, "exp_avg_sq", "accumulator"].contains(&entry.what))
+        {
+            let info = file.tensors.info(&entry.key).expect("it was looked for").clone();
+            if let Some(reason) = entry.fault(&file.read(&info)?) {
+                return refuse(file, reason);
+            }
+        }
 
-        self.forget_sums();
+        self.clear_sums();
         for entry in &entries {
             let (Content::Words(slice) | Content::Halves(slice, _)) = &entry.content else { continue };
             let info = file.tensors.info(&entry.key).expect("it was looked for").clone();
             let bytes = file.read(&info)?;
-            self.queue.write_buffer(slice.buffer, slice.offset, &bytes);
+            scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
             // Otherwise wgpu keeps a copy of all of them until the next step.
             self.queue.submit([]);
             self.device
                 .poll(wgpu::PollType::wait_indefinitely())
                 .map_err(|e| Error::Gpu(format!("waiting for the device: {e}")))?;
         }
-        let mastered: Vec<_> =
-            entries.iter().filter(|entry| entry.is_optional).map(|e| e.key.clone()).collect();
-        if self.plan.ownership != Ownership::Arenas {
-            for (tensor, has) in self.plan.tensors.iter().zip(self.has_master.iter()) {
-                let key = format!("state.{}.master", tensor.spec.name);
-                has.store(mastered.contains(&key), Ordering::Relaxed);
+        let count = self.plan.tensors.len();
+        let [mut mastered, mut has_sum] = [vec![false; count], vec![false; count]];
+        for entry in &entries {
+            match (entry.what, entry.tensor) {
+                (MASTER, Some(tensor)) => mastered[tensor] = true,
+                (GRAD_SUM, Some(tensor)) => has_sum[tensor] = true,
+                _ => {}
             }
         }
+        self.set_mastered(mastered.into_iter().enumerate());
+        self.has_sum = has_sum;
+        self.submissions.forget_sums();
         for (tensor, step) in steps.into_iter().enumerate() {
             self.set_steps_of(tensor, step);
         }
@@ -461,25 +522,24 @@ impl GpuOptimizer {
         }
     }
 
-    /// What the file holds of each tensor, in the caller's order: masters only of tensors that have one, or of `all`.
-    fn entries(&self, sums: bool, all: bool) -> Result<Vec<Entry<'_>>, Error> {
+    /// What a file holds of each tensor, in the caller's order, and what it may hold.
+    fn entries(&self) -> Result<Vec<Entry<'_>>, Error> {
         let mut entries = Vec::new();
         for &tensor in &self.plan.order {
             let spec = &self.plan.tensors[tensor].spec;
             let name = &spec.name;
-            let mut push = |key: String, shape: &[usize], content| {
-                let optional = [MASTER, GRAD_SUM].iter().any(|what| key == format!("state.{name}.{what}"));
-                entries.push(Entry { key, shape: shape.to_vec(), content, is_optional: optional });
+            let mut push = |what: &'static str, shape: &[usize], content| {
+                let key =
+                    if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
+                entries.push(Entry { key, tensor: Some(tensor), what, shape: shape.to_vec(), content });
             };
             let arenas = self.plan.ownership == Ownership::Arenas;
             if arenas {
                 let param = self.master(tensor).map_or_else(|| self.param(name), Ok)?;
-                push(format!("params.{name}"), &spec.shape, Content::Words(param));
+                push(PARAM, &spec.shape, Content::Words(param));
             }
-            let known = |state: &&str| {
-                *state != MASTER || (!arenas && (all || self.has_master[tensor].load(Ordering::Relaxed)))
-            };
-            for state in self.state_names(name)?.filter(known) {
+            // In arenas the parameters are the masters.
+            for state in self.state_names(name)?.filter(|&state| state != MASTER || !arenas) {
                 let slice = self.state(name, state)?;
                 let shape = match state {
                     "accumulator" => &[][..],
@@ -487,22 +547,21 @@ impl GpuOptimizer {
                     // Of rows.
                     _ => &spec.shape[..1],
                 };
-                push(format!("state.{name}.{state}"), shape, Content::Words(slice));
+                push(state, shape, Content::Words(slice));
             }
-            if sums {
-                push(format!("state.{name}.{GRAD_SUM}"), &spec.shape, Content::Words(self.grad_sum(tensor)));
+            if self.plan.accumulates {
+                push(GRAD_SUM, &spec.shape, Content::Words(self.grad_sum(tensor)));
             }
             if spec.components > 0 {
-                let rates = Content::Words(self.rates(name)?);
-                push(format!("state.{name}.rates"), &[spec.components], rates);
+                push(RATES, &[spec.components], Content::Words(self.rates(name)?));
             }
-            push(format!("state.{name}.step"), &[], Content::Step(tensor));
+            push("step", &[], Content::Step);
         }
         Ok(entries)
     }
 
     /// Clears what was added up of gradients.
-    fn forget_sums(&self) {
+    fn clear_sums(&self) {
         let mut encoder = self.encoder();
         self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
         self.queue.submit([encoder.finish()]);
@@ -515,13 +574,14 @@ impl GpuOptimizer {
         self.reported.store(header.skipped, Ordering::Relaxed);
     }
 
-    /// Whether there may be sums of gradients: with the caller's buffers, a tensor that was left out of a step keeps its own.
-    fn keeps_sums(&self, micro_batches: u32) -> bool {
-        self.plan.accumulates && (micro_batches > 0 || self.plan.ownership == Ownership::Caller)
-    }
-
     /// A parameter of the caller's.
-    fn given<'a>(&'a self, name: &str, shape: &[usize], slice: TensorSlice<'a>) -> Result<Entry<'a>, Error> {
+    fn given<'a>(
+        &'a self,
+        name: &str,
+        shape: &[usize],
+        slice: TensorSlice<'a>,
+        counts: &[TensorCounts],
+    ) -> Result<Entry<'a>, Error> {
         if self.plan.ownership == Ownership::Arenas {
             return Err(Error::Ownership("this optimizer has arenas of its own, which `save` writes"));
         }
@@ -543,20 +603,19 @@ impl GpuOptimizer {
         if !slice.buffer.usage().contains(wgpu::BufferUsages::COPY_SRC) {
             return refuse(format!("its buffer lacks COPY_SRC, it has {:?}", slice.buffer.usage()));
         }
-        let known = self.plan.tensor_index(name).ok();
-        let master = known.filter(|&tensor| self.has_master[tensor].load(Ordering::Relaxed));
-        let master = master.and_then(|tensor| self.master(tensor));
+        let tensor = self.plan.tensor_index(name).ok();
+        let master = tensor.filter(|&tensor| counts[tensor].mastered).and_then(|tensor| self.master(tensor));
         let slice = TensorSlice { size, ..slice };
         let content = match (master, self.plan.precision) {
             (Some(master), _) => Content::Words(master),
             (None, Precision::F32) => Content::Words(slice),
             (None, _) => Content::Halves(slice, numel),
         };
-        Ok(Entry { key: format!("params.{name}"), shape: shape.to_vec(), content, is_optional: false })
+        Ok(Entry { key: format!("params.{name}"), tensor, what: PARAM, shape: shape.to_vec(), content })
     }
 
-    /// The header of the tensors' table, and how many steps of each were skipped.
-    fn read_counts(&self) -> Result<(Header, Vec<u32>), Error> {
+    /// The header of the tensors' table, and what the GPU counts about each of them.
+    fn read_counts(&self) -> Result<(Header, Vec<TensorCounts>), Error> {
         let table = &self.tensors;
         let bytes = self.fetch("counts", &[(table, 0, table.size())])?;
         let bytes = readback::block_on(&self.device, bytes)?;
@@ -564,26 +623,38 @@ impl GpuOptimizer {
             let at = at as usize;
             u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
         };
-        let skipped = (0..self.plan.tensors.len()).map(|tensor| word(self.entry(tensor) + SKIPPED)).collect();
-        Ok((readback::decode("counts", bytes[..TENSORS_HEADER as usize].to_vec())?, skipped))
+        let of = |entry: u64| TensorCounts {
+            skipped: word(entry + SKIPPED),
+            mastered: !self.masters.is_empty() && word(entry + MASTERED) == 1,
+        };
+        let counts = (0..self.plan.tensors.len()).map(|tensor| of(self.entry(tensor))).collect();
+        Ok((readback::decode("counts", bytes[..TENSORS_HEADER as usize].to_vec())?, counts))
     }
+}
+
+/// What the GPU counts about a tensor.
+struct TensorCounts {
+    /// Steps that it was to take and did not.
+    skipped: u32,
+    /// Whether its master holds its values.
+    mastered: bool,
 }
 
 fn refusal(path: &Path, reason: String) -> Error {
     Error::Checkpoint { path: path.to_owned(), reason }
 }
 
-/// Where a checkpoint is written before it takes its name.
-fn partial(path: &Path) -> Result<PathBuf, Error> {
-    let Some(name) = path.file_name() else {
-        return Err(refusal(path, "it has no file name".to_owned()));
-    };
-    let mut name = name.to_owned();
-    name.push(".partial");
-    Ok(path.with_file_name(name))
+/// The file that a path names, also where it is a link, and where a link leads nowhere yet.
+fn target(path: &Path) -> Result<PathBuf, Error> {
+    let mut target = path.to_owned();
+    for _ in 0..40 {
+        let Ok(link) = fs::read_link(&target) else { return Ok(target) };
+        target = target.parent().unwrap_or(Path::new("")).join(link);
+    }
+    Err(refusal(path, "it is a link to a link, and so on without an end".to_owned()))
 }
 
-/// Writes a file tensor by tensor and has the disk keep it.
+/// Writes a file tensor by tensor, has the disk keep it, and gives it its name.
 fn write_synced(
     path: &Path,
     head: &[u8],
@@ -591,19 +662,36 @@ fn write_synced(
     read: impl Fn(&Entry<'_>) -> Result<Vec<u8>, Error>,
 ) -> Result<(), Error> {
     let failed = |e: std::io::Error| refusal(path, e.to_string());
-    let mut file = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
+    let target = target(path)?;
+    let Some(name) = target.file_name() else {
+        return Err(refusal(path, "it has no file name".to_owned()));
+    };
+    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A name that nobody knows, created by nobody else: an error removes it again.
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!(".{}.", name.to_string_lossy());
+    builder.prefix(&prefix).suffix(".partial");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut partial = builder.tempfile_in(directory).map_err(failed)?;
+    if let Ok(old) = fs::metadata(&target) {
+        partial.as_file().set_permissions(old.permissions()).map_err(failed)?;
+    }
+    let mut file = BufWriter::with_capacity(1 << 20, partial.as_file_mut());
     file.write_all(&(head.len() as u64).to_le_bytes()).map_err(failed)?;
     file.write_all(head).map_err(failed)?;
     for entry in entries {
         file.write_all(&read(entry)?).map_err(failed)?;
     }
-    file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)
+    file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
+    partial.persist(&target).map_err(|e| failed(e.error))?;
+    sync_directory(directory);
+    Ok(())
 }
 
 /// Has the disk keep the new name, where directories can be synced.
-fn sync_directory(path: &Path) {
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    if let Ok(directory) = File::open(parent.unwrap_or(Path::new("."))) {
+fn sync_directory(directory: &Path) {
+    if let Ok(directory) = File::open(directory) {
         let _ = directory.sync_all();
     }
 }

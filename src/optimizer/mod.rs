@@ -15,17 +15,18 @@ pub use resize::Rows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::adapter::Probe;
 use crate::error::Error;
 use crate::groups::ParamGroups;
-use crate::kernel::{Kernels, table};
+use crate::kernel::{Kernels, MASTERED, table};
 use crate::passes::{DIRECTIONS, Operands, Schedule};
 use crate::plan::{BaseKind, Ownership, Page, Plan, ROWS, TensorSpec};
 use crate::ranges::{check, finite_non_negative, finite_positive};
 use crate::recipe::Recipe;
 use crate::ring::Ring;
+use crate::submissions::Submissions;
 use crate::telemetry::Mailbox;
 
 /// Optimizer steps on a GPU.
@@ -83,10 +84,15 @@ pub struct GpuOptimizer {
     grad_scale: f64,
     /// Sums of gradients of each block, where a step has several micro-batches; and how many of them are recorded.
     sums: Vec<wgpu::Buffer>,
-    /// Parameters in f32 of each block, where they are stored in fewer bits, and whether each tensor's hold its values already.
+    /// Parameters in f32 of each block, where they are stored in fewer bits. Whether a tensor's hold its values the GPU decides
+    /// (`mastered` of its entry); once that is certain, the generation of the masters is noted here.
     masters: Vec<wgpu::Buffer>,
-    has_master: Arc<Vec<AtomicBool>>,
+    masters_known: Arc<Vec<AtomicU64>>,
+    masters_generation: AtomicU64,
     micro_batches: u32,
+    /// Whether gradients of a tensor are added up that no step has taken.
+    has_sum: Vec<bool>,
+    submissions: Submissions,
     /// Factors of learning rates.
     rates: wgpu::Buffer,
     /// What is observed of a step, and where it waits once it was read.
@@ -148,7 +154,8 @@ pub struct Counts {
     steps: Vec<u64>,
     recorded: u64,
     micro_batches: u32,
-    has_master: Vec<bool>,
+    has_sum: Vec<bool>,
+    submissions: u64,
 }
 
 impl GpuOptimizer {
@@ -323,6 +330,11 @@ impl GpuOptimizer {
     /// [`Error::Recipe`] if it is not positive and finite.
     pub fn set_grad_scale(&mut self, scale: f64) -> Result<(), Error> {
         check("grad_scale", scale, finite_positive)?;
+        check(
+            "grad_scale over micro-batches",
+            scale / f64::from(self.groups.accumulation()),
+            finite_positive,
+        )?;
         self.grad_scale = scale;
         Ok(())
     }
@@ -347,15 +359,30 @@ impl GpuOptimizer {
     }
 
     /// Takes the parameters for masters, as they are stored in two bytes: after something else than the optimizer has changed
-    /// them. In arenas it is submitted at once. In buffers of the caller's it happens with the next step of each tensor, as it does by
-    /// itself with the first. Nothing happens at [`Precision::F32`](crate::Precision::F32).
+    /// them. In arenas it is submitted at once. In buffers of the caller's it happens with the next step of each tensor that is recorded,
+    /// as it does by itself with the first: submit before what was recorded. Nothing happens at
+    /// [`Precision::F32`](crate::Precision::F32).
     pub fn forget_masters(&self) {
+        self.set_mastered((0..self.plan.tensors.len()).map(|tensor| (tensor, false)));
         if self.plan.ownership == Ownership::Arenas {
             let mut encoder = self.encoder();
             self.record_own(&mut encoder, &self.schedule.widen);
             self.queue.submit([encoder.finish()]);
-        } else {
-            self.has_master.iter().for_each(|has| has.store(false, Ordering::Relaxed));
+        }
+    }
+
+    /// Says whether the masters of tensors hold their values, from the next submit on.
+    fn set_mastered(&self, mastered: impl Iterator<Item = (usize, bool)>) {
+        if self.masters.is_empty() {
+            return;
+        }
+        let generation = self.masters_generation.fetch_add(1, Ordering::Relaxed) + 1;
+        for (tensor, is_mastered) in mastered {
+            let word = u32::from(is_mastered);
+            self.queue.write_buffer(&self.tensors, self.entry(tensor) + MASTERED, &word.to_le_bytes());
+            if is_mastered {
+                self.masters_known[tensor].store(generation, Ordering::Relaxed);
+            }
         }
     }
 

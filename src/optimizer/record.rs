@@ -1,29 +1,34 @@
 //! Steps: what they are given, and their dispatches.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::ops::Range;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use encase::ShaderType;
 
-use super::{GpuOptimizer, operand_ranges, range, state_ranges};
+use super::{Counts, GpuOptimizer, operand_ranges, range, state_ranges};
 use crate::batches::{self, Batch, Layout, Place, Placement};
 use crate::error::Error;
 #[cfg(doc)]
 use crate::groups::ParamGroups;
 use crate::kernel::{ACCUMULATOR, Grid, Kernel, Row, STRIDE};
 use crate::passes::{Dispatch, Operands, Over, Schedule};
-use crate::plan::{Ownership, Tensor};
+use crate::plan::{Chunk, Ownership, Tensor};
 use crate::precision::Precision;
 use crate::recipe::Recipe;
 use crate::requirements::plan_limits;
 use crate::ring::Slot;
+use crate::scope;
 use crate::slices::{self, Stored, TensorBuffers, TensorSlice};
 
 impl GpuOptimizer {
     /// Records one step over all tensors, from the optimizer's own gradient arena, and never submits. Several steps may
-    /// go into one encoder. The step counts from here on, also if the encoder is dropped.
+    /// go into one encoder.
+    ///
+    /// Submit encoders in the order in which steps are recorded: the step's count and learning rate are decided here. A step counts from
+    /// here on, also if its encoder is dropped. Only when all places for recorded steps are taken it waits for the GPU, and wgpu may then
+    /// call back what waits for finished work.
     ///
     /// With [accumulation](ParamGroups::with_accumulation) this records a micro-batch, and with the last one of them the step.
     ///
@@ -31,13 +36,16 @@ impl GpuOptimizer {
     /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
     /// many recorded steps (at least 8, at most 256) wait to be submitted; over the caller's buffers, micro-batches and parameters in
     /// two bytes make it up to four times fewer. [`Error::Recipe`] if a schedule's function leaves its
-    /// range. Nothing is recorded then.
+    /// range. Nothing is recorded then. [`Error::OutOfOrder`], once, after steps were submitted in another order than they were recorded
+    /// in; [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
+    /// [`forget_micro_batches`](Self::forget_micro_batches).
     pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
         if self.plan.ownership != Ownership::Arenas {
             return Err(Error::Ownership(
                 "this optimizer was made for the caller's buffers: use `record_with`",
             ));
         }
+        self.check_submissions()?;
         let steps = self.micro_batches + 1 >= self.groups.accumulation();
         let prepared = match steps {
             true => Some((self.groups.rows(self.recorded)?, self.ring.take(&self.device)?)),
@@ -45,7 +53,11 @@ impl GpuOptimizer {
         };
         self.record_own(encoder, &self.schedule.accumulate);
         self.micro_batches += 1;
-        let Some((rows, slot)) = prepared else { return Ok(()) };
+        let ticket = self.submissions.ticket(self.plan.accumulates);
+        let Some((rows, slot)) = prepared else {
+            encoder.on_submitted_work_done(move || ticket.done());
+            return Ok(());
+        };
 
         // In arenas all tensors step together, though some may have begun later.
         let t = self.steps.iter().copied().max().unwrap_or(0) + 1;
@@ -77,8 +89,20 @@ impl GpuOptimizer {
         self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
         self.steps.iter_mut().for_each(|t| *t += 1);
         (self.micro_batches, self.recorded) = (0, self.recorded.saturating_add(1));
-        encoder.on_submitted_work_done(move || drop(slot));
+        encoder.on_submitted_work_done(move || {
+            drop(slot);
+            ticket.done();
+        });
         Ok(())
+    }
+
+    /// # Errors
+    /// As for [`Submissions::check`](crate::submissions::Submissions::check); a lost device, which drops what was submitted, comes first.
+    fn check_submissions(&self) -> Result<(), Error> {
+        self.submissions.check().or_else(|error| {
+            self.probe.check()?;
+            Err(error)
+        })
     }
 
     /// Dispatches over arenas that no scalars go into.
@@ -113,7 +137,8 @@ impl GpuOptimizer {
     /// [`Error::Ownership`] for an optimizer with arenas, [`Error::Plan`] if the number of tensors differs,
     /// [`Error::Slice`] for a slice of another size than its tensor, misaligned, overlapping another, reaching beyond
     /// its buffer, or of a buffer without `STORAGE`, and for state that is missing or not asked for;
-    /// [`Error::Recipe`] for a learning rate out of range; [`Error::RingFull`] as for [`record`](Self::record). Nothing is
+    /// [`Error::Recipe`] for a learning rate out of range; off the web, [`Error::Gpu`] for a buffer of another device;
+    /// [`Error::RingFull`], [`Error::OutOfOrder`] and [`Error::MicroBatchDropped`] as for [`record`](Self::record). Nothing is
     /// recorded then.
     pub fn record_with<'a, B>(
         &mut self,
@@ -135,6 +160,7 @@ impl GpuOptimizer {
         if self.plan.ownership == Ownership::Arenas {
             return Err(Error::Ownership("this optimizer has arenas of its own: use `record`"));
         }
+        self.check_submissions()?;
         let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
         slices::validate(&self.plan, buffers, alignment)?;
         let halves = self.plan.precision != Precision::F32;
@@ -181,49 +207,71 @@ impl GpuOptimizer {
             false => None,
         };
         let for_masters = (halves && step.is_some()).then(|| Ok([slot()?, slot()?])).transpose()?;
+        // Parameters whose masters are not yet certain; the GPU decides.
+        let generation = self.masters_generation.load(Ordering::Relaxed);
+        let mut uncertain = Vec::new();
+        let fresh: Pairs<'_> = of_params
+            .iter()
+            .zip(&self.plan.order)
+            .map(|(pair, &tensor)| {
+                let is_known = || self.masters_known[tensor].load(Ordering::Relaxed) == generation;
+                let pair = pair.filter(|_| halves && !is_known())?;
+                uncertain.push(tensor);
+                Some(pair)
+            })
+            .collect();
 
-        if let Some(slot) = for_sums {
-            self.record_pairs(encoder, Transfer::Sums, &of_grads, slot);
+        // What wgpu may refuse comes before anything is recorded.
+        let prepared = scope::watch(&self.device, || {
+            let sums = for_sums.map(|slot| self.prepare_pairs(Transfer::Sums, &of_grads, slot));
+            let widen_and_round = for_masters.map(|[widen, round]| {
+                let widen = self.prepare_pairs(Transfer::Widen, &fresh, widen);
+                [widen, self.prepare_pairs(Transfer::Round, &of_params, round)]
+            });
+            (sums, widen_and_round, step.map(|step| self.prepare_step(buffers, &stepped, step)))
+        })?;
+        let (sums, widen_and_round, step) = prepared;
+
+        let ticket = self.submissions.ticket(self.plan.accumulates);
+        if let Some(sums) = sums {
+            self.record_pairs(encoder, sums);
             self.micro_batches = if steps { 0 } else { self.micro_batches + 1 };
-        }
-        let Some((rows, slot)) = step else { return Ok(()) };
-        let mut rounded = None;
-        if let Some([widen, round]) = for_masters {
-            let mut fresh = of_params.clone();
-            let mut widened = Widened { has_master: self.has_master.clone(), tensors: Vec::new() };
-            for (pair, &tensor) in fresh.iter_mut().zip(&self.plan.order).filter(|(pair, _)| pair.is_some()) {
-                if self.has_master[tensor].swap(true, Ordering::Relaxed) {
-                    *pair = None;
-                } else {
-                    widened.tensors.push(tensor);
-                }
+            for (_, &tensor) in buffers.iter().zip(&self.plan.order).filter(|(given, _)| given.is_some()) {
+                self.has_sum[tensor] = true;
             }
-            rounded = Some(round);
-            encoder.on_submitted_work_done(move || widened.done());
-            self.record_pairs(encoder, Transfer::Widen, &fresh, widen);
         }
-        self.record_step(encoder, buffers, &stepped, rows, slot)?;
-        if let Some(slot) = rounded {
-            self.record_pairs(encoder, Transfer::Round, &of_params, slot);
+        let Some(step) = step else {
+            encoder.on_submitted_work_done(move || ticket.done());
+            return Ok(());
+        };
+        let (widen, round) =
+            widen_and_round.map_or((None, None), |[widen, round]| (Some(widen), Some(round)));
+        if let Some(widen) = widen {
+            self.record_pairs(encoder, widen);
+        }
+        self.record_step(encoder, buffers, step);
+        if let Some(round) = round {
+            self.record_pairs(encoder, round);
+            let known = self.masters_known.clone();
+            encoder.on_submitted_work_done(move || {
+                for tensor in uncertain {
+                    known[tensor].fetch_max(generation, Ordering::Relaxed);
+                }
+            });
         }
         for [_, sum] in stepped.iter().flatten().filter(|_| self.plan.accumulates) {
             encoder.clear_buffer(sum.slice.buffer, sum.slice.offset, Some(sum.slice.size));
         }
+        for (spec, _) in buffers.iter().enumerate().filter(|(_, given)| given.is_some()) {
+            self.has_sum[self.plan.order[spec]] = false;
+        }
+        encoder.on_submitted_work_done(move || ticket.done());
         Ok(())
     }
 
-    /// Copies between what the optimizer holds of tensors and what the caller does.
-    fn record_pairs(
-        &mut self,
-        encoder: &mut wgpu::CommandEncoder,
-        dispatches: Transfer,
-        pairs: &Pairs<'_>,
-        slot: Slot,
-    ) {
-        if pairs.iter().all(Option::is_none) {
-            return;
-        }
-        let dispatches = match dispatches {
+    /// What copies between what the optimizer holds of tensors and what the caller does.
+    fn prepare_pairs(&self, transfer: Transfer, pairs: &Pairs<'_>, slot: Slot) -> Prepared {
+        let dispatches = match transfer {
             Transfer::Sums => &self.schedule.accumulate,
             Transfer::Widen => &self.schedule.widen,
             Transfer::Round => &self.schedule.round,
@@ -234,49 +282,64 @@ impl GpuOptimizer {
         let layout = batches::lay_out(&self.plan, &placements, limits.binding);
         let mut bytes = SlotBytes::default();
         let dispatches = self.expand(dispatches, &layout, &mut bytes);
-        let groups: Vec<_> = layout
-            .batches
-            .iter()
-            .map(|batch| {
-                let given = |place: Place| range(places.0[place.buffer], place.offset, place.size);
-                self.bind_group(&self.kernels.pairs, vec![given(batch.param), given(batch.grad)])
-            })
-            .collect();
-        let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, layout.table);
+        let bind = |(index, batch): (usize, &Batch)| {
+            let given = |place: Place| range(places.0[place.buffer], place.offset, place.size);
+            let group = self.bind_group(&self.kernels.pairs, vec![given(batch.param), given(batch.grad)]);
+            // Dispatches of pairs have one kind of operands each.
+            ((index, dispatches[0].0.operands), group)
+        };
+        let groups = match dispatches.is_empty() {
+            true => HashMap::new(),
+            false => layout.batches.iter().enumerate().map(bind).collect(),
+        };
+        Prepared { slot, bytes, table: layout.table, dispatches, groups }
+    }
+
+    fn record_pairs(&mut self, encoder: &mut wgpu::CommandEncoder, prepared: Prepared) {
+        let Prepared { slot, bytes, table, dispatches, groups } = prepared;
+        if groups.is_empty() {
+            return;
+        }
+        let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, table);
         let mut pass = self.pass(encoder);
         for (dispatch, placed) in &dispatches {
             let Some(Placed { grid, batch: Some(batch), .. }) = placed else { continue };
             let offsets = [slot.offset + grid, slot.offset, table_offset];
-            self.dispatch_in(&mut pass, dispatch, 1, offsets, Some(&groups[*batch]));
+            self.dispatch_in(&mut pass, dispatch, 1, offsets, groups.get(&(*batch, dispatch.operands)));
         }
         drop(pass);
         encoder.on_submitted_work_done(move || drop(slot));
+    }
+
+    fn prepare_step(
+        &self,
+        buffers: &[Option<TensorBuffers<'_>>],
+        stepped: &Pairs<'_>,
+        ((row_of, rows), slot): ((Vec<u32>, Vec<Row>), Slot),
+    ) -> Prepared {
+        let mut places = Places::default();
+        let placements = self.placements(stepped, &row_of, &mut places);
+        let limits = plan_limits(&self.device.limits());
+        let layout = batches::lay_out(&self.plan, &placements, limits.binding);
+        let groups = self.bind(&layout.batches, &places, buffers);
+        let mut bytes = SlotBytes::default();
+        for row in &rows {
+            bytes.push(row);
+        }
+        let observed = if self.observes() { self.schedule.observed() } else { Vec::new() };
+        let all = if self.observes() { &observed } else { &self.schedule.dispatches };
+        let dispatches = self.expand(all, &layout, &mut bytes);
+        Prepared { slot, bytes, table: layout.table, dispatches, groups }
     }
 
     fn record_step(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
         buffers: &[Option<TensorBuffers<'_>>],
-        stepped: &Pairs<'_>,
-        (row_of, rows): (Vec<u32>, Vec<Row>),
-        slot: Slot,
-    ) -> Result<(), Error> {
-        let mut places = Places::default();
-        let placements = self.placements(stepped, &row_of, &mut places);
-        let limits = plan_limits(&self.device.limits());
-        let layout = batches::lay_out(&self.plan, &placements, limits.binding);
-        let groups = self.bind(&layout.batches, &places, buffers);
-
-        let mut bytes = SlotBytes::default();
-        for row in &rows {
-            bytes.push(row);
-        }
-        let observes = self.observes();
-        let observed = if observes { self.schedule.observed() } else { Vec::new() };
-        let all = if observes { &observed } else { &self.schedule.dispatches };
-        let dispatches = self.expand(all, &layout, &mut bytes);
-        let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, layout.table);
-
+        prepared: Prepared,
+    ) {
+        let Prepared { slot, bytes, table, dispatches, groups } = prepared;
+        let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, table);
         self.copy_accumulators(encoder, buffers, true);
         let mut pass = self.begin(encoder);
         for (dispatch, placed) in &dispatches {
@@ -291,7 +354,7 @@ impl GpuOptimizer {
             }
         }
         drop(pass);
-        if observes {
+        if self.observes() {
             let mut present = vec![false; self.plan.tensors.len()];
             for (given, &tensor) in buffers.iter().zip(&self.plan.order) {
                 present[tensor] = given.is_some();
@@ -304,7 +367,6 @@ impl GpuOptimizer {
         }
         self.recorded = self.recorded.saturating_add(1);
         encoder.on_submitted_work_done(move || drop(slot));
-        Ok(())
     }
 
     /// Where the tensors lie, and their rows.
@@ -330,18 +392,26 @@ impl GpuOptimizer {
         let scheduled =
             (0..groups).map(|g| self.groups.scheduled(g, self.recorded)).collect::<Result<Vec<_>, _>>()?;
         let row_of = |(spec, given): (usize, &Option<TensorBuffers<'_>>)| {
-            let Some(given) = given else { return 0 };
+            let Some(given) = given else { return Ok(0) };
             let tensor = self.plan.order[spec];
             let (row, t) = (self.plan.tensors[tensor].row, self.steps[tensor] + 1);
-            *places.entry((row, t, given.lr.map(f64::to_bits))).or_insert_with(|| {
-                let spec = &self.plan.tensors[tensor].spec;
-                let set = scheduled[spec.group];
-                let recipe = given.lr.map_or(set, |lr| self.initial[spec.group].with_lr(lr)).on(spec);
-                rows.push(self.row(&recipe, t));
-                rows.len() as u32 - 1
-            })
+            let place = match places.entry((row, t, given.lr.map(f64::to_bits))) {
+                Entry::Occupied(known) => return Ok(*known.get()),
+                Entry::Vacant(place) => place,
+            };
+            let spec = &self.plan.tensors[tensor].spec;
+            let recipe = match given.lr {
+                None => scheduled[spec.group],
+                Some(lr) => {
+                    let recipe = self.initial[spec.group].with_lr(lr);
+                    recipe.validate()?;
+                    recipe
+                }
+            };
+            rows.push(self.row(&recipe.on(spec), t));
+            Ok(*place.insert(rows.len() as u32 - 1))
         };
-        let row_of = buffers.iter().enumerate().map(row_of).collect();
+        let row_of = buffers.iter().enumerate().map(row_of).collect::<Result<Vec<_>, Error>>()?;
         Ok((row_of, rows))
     }
 
@@ -356,6 +426,17 @@ impl GpuOptimizer {
         let limit = self.device.limits().max_compute_workgroups_per_dimension;
         let mut dispatches = Vec::new();
         let mut places = HashMap::new();
+        let mut batches: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (index, batch) in layout.batches.iter().enumerate() {
+            batches.entry(batch.page).or_default().push(index);
+        }
+        let mut windows: HashMap<usize, Vec<usize>> = HashMap::new();
+        for (index, matrices) in layout.matrices.iter().enumerate() {
+            windows.entry(matrices.page).or_default().push(index);
+        }
+        let of_page = |all: &HashMap<usize, Vec<usize>>, dispatch: &Dispatch| {
+            dispatch.page.and_then(|page| all.get(&page)).cloned().unwrap_or_default()
+        };
         for dispatch in all {
             let mut grid_over = |range: &Range<u32>| {
                 let (first, count) = (range.start, range.len() as u32);
@@ -365,7 +446,7 @@ impl GpuOptimizer {
             let workspaces = matches!(dispatch.operands, Operands::Workspaces(_));
             match dispatch.over {
                 Over::Matrices => {
-                    for matrices in layout.matrices.iter().filter(|m| Some(m.page) == dispatch.page) {
+                    for matrices in of_page(&windows, dispatch).into_iter().map(|m| &layout.matrices[m]) {
                         let (count, grid) = grid_over(&matrices.range);
                         let [x, _, z] = dispatch.workgroups;
                         let placed = Placed { grid, first_row: matrices.first_row, batch: None };
@@ -373,8 +454,8 @@ impl GpuOptimizer {
                     }
                 }
                 Over::Chunks | Over::Pieces if !workspaces => {
-                    let batches = layout.batches.iter().enumerate();
-                    for (index, batch) in batches.filter(|(_, b)| Some(b.page) == dispatch.page) {
+                    for index in of_page(&batches, dispatch) {
+                        let batch = &layout.batches[index];
                         let pieces = dispatch.over == Over::Pieces;
                         let (count, grid) = grid_over(if pieces { &batch.pieces } else { &batch.chunks });
                         let dispatch = Dispatch {
@@ -418,29 +499,46 @@ impl GpuOptimizer {
         TensorSlice { buffer: &self.tensors, offset, size: 4 }
     }
 
-    /// [`record`](Self::record) and submit.
+    /// [`record`](Self::record) and submit. wgpu calls back what waits for finished work from within a submit, this one too: hold no
+    /// lock that such a callback takes. [`record`](Self::record) alone calls nothing back while it has room.
     ///
     /// # Errors
-    /// As for [`record`](Self::record); [`Error::DeviceLost`], and nothing is counted.
+    /// As for [`record`](Self::record); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed: nothing
+    /// is counted then.
     pub fn step(&mut self) -> Result<wgpu::SubmissionIndex, Error> {
         self.probe.check()?;
-        let mut encoder = self.encoder();
+        let (before, mut encoder) = (self.counts(), self.encoder());
         self.record(&mut encoder)?;
-        Ok(self.queue.submit([encoder.finish()]))
+        self.submit(encoder, before)
     }
 
-    /// [`record_with`](Self::record_with) and submit.
+    /// Submits a step, or takes it back.
+    fn submit(
+        &mut self,
+        encoder: wgpu::CommandEncoder,
+        before: Counts,
+    ) -> Result<wgpu::SubmissionIndex, Error> {
+        let queue = self.queue.clone();
+        let submitted = scope::watch(&self.device, move || queue.submit([encoder.finish()]));
+        if submitted.is_err() {
+            self.rewind(before);
+        }
+        submitted
+    }
+
+    /// [`record_with`](Self::record_with) and submit, as for [`step`](Self::step).
     ///
     /// # Errors
-    /// As for [`record_with`](Self::record_with); [`Error::DeviceLost`], and nothing is counted.
+    /// As for [`record_with`](Self::record_with); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed:
+    /// nothing is counted then.
     pub fn step_with<'a, B>(&mut self, buffers: &[B]) -> Result<wgpu::SubmissionIndex, Error>
     where
         B: Copy + Into<Option<TensorBuffers<'a>>>,
     {
         self.probe.check()?;
-        let mut encoder = self.encoder();
+        let (before, mut encoder) = (self.counts(), self.encoder());
         self.record_with(&mut encoder, buffers)?;
-        Ok(self.queue.submit([encoder.finish()]))
+        self.submit(encoder, before)
     }
 
     fn begin<'a>(&self, encoder: &'a mut wgpu::CommandEncoder) -> wgpu::ComputePass<'a> {
@@ -552,10 +650,10 @@ impl GpuOptimizer {
         } else if self.plan.ownership == Ownership::Stateless {
             // Without state of its own a page has one tensor.
             let tensor = &self.plan.tensors[page.tensors.start];
-            let spec = self.plan.order.iter().position(|&t| t == page.tensors.start);
+            let spec = self.plan.spec_of(page.tensors.start);
             let first = 4 * (page.offset - tensor.offset);
             let size = 4 * page.numel.next_multiple_of(4);
-            let slices = spec.and_then(|spec| buffers[spec].as_ref()).map_or(&[][..], |given| given.state);
+            let slices = buffers[spec].as_ref().map_or(&[][..], |given| given.state);
             let names = self.plan.classes[page.class].base.state_names();
             let slices = slices.iter().take(names.len());
             ranges.extend(slices.map(|s| range(s.buffer, s.offset + first, size)));
@@ -594,24 +692,15 @@ enum Transfer {
     Round,
 }
 
-/// Masters that are recorded to be taken from the parameters. If the encoder is dropped they were not.
-struct Widened {
-    has_master: Arc<Vec<AtomicBool>>,
-    tensors: Vec<usize>,
-}
-
-impl Widened {
-    fn done(mut self) {
-        self.tensors.clear();
-    }
-}
-
-impl Drop for Widened {
-    fn drop(&mut self) {
-        for &tensor in &self.tensors {
-            self.has_master[tensor].store(false, Ordering::Relaxed);
-        }
-    }
+/// A pass over the caller's buffers, before it is recorded.
+struct Prepared {
+    slot: Slot,
+    /// What goes into the slot.
+    bytes: SlotBytes,
+    table: Vec<Chunk>,
+    dispatches: Vec<(Dispatch, Option<Placed>)>,
+    /// The bind groups of the batches, for each kind of operands.
+    groups: HashMap<(usize, Operands), wgpu::BindGroup>,
 }
 
 /// Where a dispatch over the caller's buffers finds its work.

@@ -1,11 +1,11 @@
 //! Tensors that grow, shrink or change their order, with their state, on the GPU.
 
-use std::sync::atomic::Ordering;
+use std::collections::{HashMap, HashSet};
 
 use super::record::SlotBytes;
 use super::{GpuOptimizer, range};
 use crate::error::Error;
-use crate::kernel::{ACCUMULATOR, BROKEN_WORD, Grid, Kernel, SKIP_WORD, SKIPPED};
+use crate::kernel::{ACCUMULATOR, BROKEN_WORD, Grid, Kernel, MASTERED, SKIP_WORD, SKIPPED};
 use crate::passes::{Dispatch, Operands, Over, Schedule};
 use crate::plan::{Ownership, TensorSpec, WORKGROUP};
 use crate::slices::TensorSlice;
@@ -57,11 +57,14 @@ impl GpuOptimizer {
         if self.plan.ownership == Ownership::Stateless {
             return Err(Error::Ownership("the caller holds the state of this optimizer"));
         }
-        for (name, _) in rows {
+        let named: HashSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let mut chosen: HashMap<&str, Rows<'_>> = HashMap::new();
+        for (name, rows) in rows {
             self.plan.tensor(name)?;
-            if !specs.iter().any(|spec| spec.name == *name) {
+            if !named.contains(name) {
                 return Err(Error::UnknownTensor((*name).to_owned()));
             }
+            chosen.entry(name).or_insert(*rows);
         }
         let mut groups = self.groups.clone();
         groups.recipes_mut().copy_from_slice(&self.initial);
@@ -81,8 +84,7 @@ impl GpuOptimizer {
         }
         (new.reported, new.mailbox) = (self.reported.clone(), self.mailbox.clone());
         for spec in specs.iter().filter(|spec| self.plan.tensor(&spec.name).is_ok()) {
-            let chosen =
-                rows.iter().find(|(name, _)| *name == spec.name).map_or(Rows::Keep, |(_, rows)| *rows);
+            let chosen = chosen.get(spec.name.as_str()).copied().unwrap_or(Rows::Keep);
             if chosen != Rows::Reset {
                 self.carry(&mut new, &mut encoder, spec, chosen)?;
                 // A slot of the ring comes back when it was submitted.
@@ -196,7 +198,9 @@ impl GpuOptimizer {
             }
         }
         let (old_entry, new_entry) = (self.entry(before), new.entry(after));
-        for word in [ACCUMULATOR, SKIPPED] {
+        // Another shape takes its master from its parameter again.
+        let same = rows == Rows::Keep && old.shape == spec.shape;
+        for word in [ACCUMULATOR, SKIPPED].into_iter().chain(same.then_some(MASTERED)) {
             encoder.copy_buffer_to_buffer(&self.tensors, old_entry + word, &new.tensors, new_entry + word, 4);
         }
         if old.components == spec.components && spec.components > 0 {
@@ -204,10 +208,7 @@ impl GpuOptimizer {
             encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, to.size);
         }
         new.steps[after] = self.steps[before];
-        let same = rows == Rows::Keep && old.shape == spec.shape;
-        let known = self.has_master[before].load(Ordering::Relaxed);
-        let arenas = self.plan.ownership == Ownership::Arenas;
-        new.has_master[after].store(arenas || (known && same), Ordering::Relaxed);
+        new.has_sum[after] = self.has_sum[before];
         Ok(())
     }
 }

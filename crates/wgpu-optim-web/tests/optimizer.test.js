@@ -154,7 +154,7 @@ test("errors name the field, as exceptions with the message of the library", asy
     return errors;
   });
   const expected = {
-    unknown: /unknown optimizer `adam`; known are grams, adamw/,
+    unknown: /unknown optimizer `adam`; known are adamw, cautious-adamw/,
     ratio: /`policy.ratio` is 1, but must be/,
     key: /base.*unknown field `weight_decy`/,
     twice: /`weight_decay` is given twice/,
