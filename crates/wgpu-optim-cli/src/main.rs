@@ -4,6 +4,7 @@
 
 mod adapters;
 mod bench;
+mod recipes;
 mod recording;
 mod replay;
 mod shapes;
@@ -34,9 +35,7 @@ enum Command {
     /// Prints a row for each recipe with the largest error over all sizes, and writes a report. Exits with 0 only if every row
     /// holds.
     Verify(verify::Arguments),
-    /// Take recorded parameters and gradients through an optimizer.
     Replay(replay::Arguments),
-    /// Measure nanoseconds per parameter of every recipe beside a plain copy.
     Bench(bench::Arguments),
 }
 

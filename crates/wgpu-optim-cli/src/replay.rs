@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::{fs, io};
 
 use anyhow::{Context, Result};
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use safetensors::tensor::{Dtype, TensorView};
 use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference};
 
 use crate::adapters::open_chosen;
+use crate::recipes;
 use crate::recording::{self, Recording};
 
 /// Take recorded parameters and gradients through an optimizer.
@@ -18,9 +20,13 @@ use crate::recording::{self, Recording};
 /// the fallback.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The recipe, as JSON.
-    #[arg(long)]
-    recipe: PathBuf,
+    /// The recipe: a JSON file, or the name of a preset, as in mgup-adamw.
+    #[arg(
+        long,
+        value_name = "FILE|NAME",
+        value_parser = OsStringValueParser::new().try_map(|text| recipes::named(&text).map(|(_, recipe)| recipe))
+    )]
+    recipe: Recipe,
     /// Recorded parameters and gradients, as safetensors.
     #[arg(long)]
     input: PathBuf,
@@ -33,9 +39,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let text = fs::read_to_string(&arguments.recipe)
-        .with_context(|| format!("reading recipe {}", arguments.recipe.display()))?;
-    let recipe = Recipe::from_json(&text).with_context(|| arguments.recipe.display().to_string())?;
+    let recipe = arguments.recipe;
     let bytes =
         fs::read(&arguments.input).with_context(|| format!("reading {}", arguments.input.display()))?;
     let recordings = recording::parse(&bytes).with_context(|| arguments.input.display().to_string())?;
@@ -74,7 +78,6 @@ fn on_gpu(recipe: Recipe, recordings: &BTreeMap<String, Recording>) -> Result<Ve
     recordings.keys().map(|name| Ok(optimizer.read_param_blocking(name)?)).collect()
 }
 
-/// Writes beside the output and renames, so that a file of that name is always whole.
 fn save(output: &Path, recordings: &BTreeMap<String, Recording>, params: &[Vec<f32>]) -> Result<()> {
     let views = recordings
         .iter()

@@ -173,8 +173,10 @@ fn bad_recordings_are_refused_by_name_and_nothing_is_written() {
 
     // A recipe that does not exist, or is out of range.
     write(vec![("param.w", good()), ("grad.0.w", good())]);
-    let result = replay(&folder.path().join("none.json"));
-    assert!(text(&result.stderr).contains("none.json"), "{}", text(&result.stderr));
+    let said = text(&replay(&folder.path().join("none.json")).stderr);
+    for word in ["none.json", "neither a preset nor a JSON recipe file", "mgup-adamw"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
     let recipe = folder.path().join("bad.json");
     fs::write(&recipe, r#"{"base": {"type": "adamw", "lr": -1}}"#).unwrap();
     assert!(text(&replay(&recipe).stderr).contains("`base.lr` is -1"));
@@ -182,6 +184,29 @@ fn bad_recordings_are_refused_by_name_and_nothing_is_written() {
     // And the good one is written.
     assert!(replay(&golden("lion.json")).status.success());
     assert!(output.exists());
+}
+
+#[test]
+fn a_recipe_is_a_preset_or_a_file() {
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("mine.json");
+    let recipe: wgpu_optim::Recipe = "mgup-adamw".parse().unwrap();
+    fs::write(&file, recipe.to_json()).unwrap();
+    let replay = |recipe: &str| {
+        let output = folder.path().join("out.safetensors");
+        let mut command = tool();
+        command.args(["replay", "--reference", "--recipe", recipe]).current_dir(&folder);
+        command.arg("--input").arg(fs::canonicalize(golden("mgup_adamw.safetensors")).unwrap());
+        let result = command.arg("--output").arg(&output).output().unwrap();
+        assert!(result.status.success(), "{}", text(&result.stderr));
+        tensors(&output)
+    };
+    let found = replay("mgup-adamw");
+    assert_eq!(found, replay("mine.json"));
+    assert_ne!(found, replay("lion"));
+    // A file of that name wins.
+    fs::rename(&file, folder.path().join("lion")).unwrap();
+    assert_eq!(found, replay("lion"));
 }
 
 #[test]

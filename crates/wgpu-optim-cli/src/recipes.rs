@@ -1,0 +1,63 @@
+//! A recipe on the command line.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+
+use wgpu_optim::{Error, Recipe};
+
+/// Reads a JSON recipe file, or the preset of that name if there is no such file. Returns the recipe with its name: the
+/// preset's, or the file's without its ending.
+pub fn named(text: &OsStr) -> Result<(String, Recipe), String> {
+    let path = Path::new(text);
+    let why = match fs::metadata(path) {
+        Ok(found) if found.is_dir() => "it is a directory".to_owned(),
+        Ok(_) => {
+            let json = fs::read_to_string(path).map_err(|e| format!("cannot read the recipe: {e}"))?;
+            let recipe = Recipe::from_json(&json).map_err(|e| e.to_string())?;
+            let name = path.file_stem().unwrap_or(text).to_string_lossy().into_owned();
+            return Ok((name, recipe));
+        }
+        Err(error) => error.to_string(),
+    };
+    let name = text.to_string_lossy().into_owned();
+    match name.parse() {
+        Ok(recipe) => Ok((name, recipe)),
+        Err(Error::UnknownPreset { known, .. }) => Err(format!(
+            "neither a preset nor a JSON recipe file: {why}; give one of the presets {known}, or the path of a file"
+        )),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_wins_over_a_preset_and_a_directory_does_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("lion");
+        fs::create_dir(&path).unwrap();
+        assert!(named(path.as_os_str()).unwrap_err().contains("it is a directory"));
+        fs::remove_dir(&path).unwrap();
+        fs::write(&path, r#"{"base": {"type": "adamw", "lr": 0.5}}"#).unwrap();
+        let (name, recipe) = named(path.as_os_str()).unwrap();
+        assert_eq!((name.as_str(), recipe.name().as_str(), recipe.lr()), ("lion", "adamw", 0.5));
+
+        let (name, recipe) = named("mgup-lion".as_ref()).unwrap();
+        assert_eq!((name.as_str(), recipe), ("mgup-lion", "mgup-lion".parse().unwrap()));
+    }
+
+    #[test]
+    fn what_is_neither_is_refused_as_both() {
+        let error = named("no/such/recipe.json".as_ref()).unwrap_err();
+        for word in ["neither a preset nor a JSON recipe file: No such file", "grams, adamw", "mgup-muon"] {
+            assert!(cfg!(windows) || error.contains(word), "{word}: {error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bad.json");
+        fs::write(&path, r#"{"base": {"type": "adamv"}}"#).unwrap();
+        assert!(named(path.as_os_str()).unwrap_err().contains("adamv"));
+    }
+}
