@@ -4,6 +4,7 @@
 
 mod adapters;
 mod bench;
+mod files;
 mod recipes;
 mod recording;
 mod replay;

@@ -1,8 +1,8 @@
 //! `wgpu-optim replay`: recorded parameters and gradients through an optimizer.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::{fs, io};
 
 use anyhow::{Context, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
@@ -10,6 +10,7 @@ use safetensors::tensor::{Dtype, TensorView};
 use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference};
 
 use crate::adapters::open_chosen;
+use crate::files;
 use crate::recipes;
 use crate::recording::{self, Recording};
 
@@ -30,7 +31,7 @@ pub struct Arguments {
     /// Recorded parameters and gradients, as safetensors.
     #[arg(long)]
     input: PathBuf,
-    /// Where to write the parameters after the last step.
+    /// Where to write the parameters after the last step. An existing file is replaced, whole, at the end.
     #[arg(long)]
     output: PathBuf,
     /// Compute on the CPU in f64, rounded once at the end; opens no adapter.
@@ -87,13 +88,5 @@ fn save(output: &Path, recordings: &BTreeMap<String, Recording>, params: &[Vec<f
             Ok((format!("param.{name}"), TensorView::new(Dtype::F32, recording.shape.clone(), data)?))
         })
         .collect::<Result<Vec<_>>>()?;
-    let mut partial = output.as_os_str().to_owned();
-    partial.push(".partial");
-    let write = || -> io::Result<()> {
-        let bytes = safetensors::serialize(views, None).map_err(io::Error::other)?;
-        fs::write(&partial, bytes)?;
-        fs::rename(&partial, output)
-    };
-    write().inspect_err(|_| drop(fs::remove_file(&partial)))?;
-    Ok(())
+    Ok(files::write(output, &safetensors::serialize(views, None)?)?)
 }

@@ -6,6 +6,7 @@ use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
 use crate::bench::Report;
+use crate::files;
 
 /// 1, 3, 10, … thousand parameters up to `most`.
 pub fn sizes(most: u64) -> Vec<u64> {
@@ -37,8 +38,7 @@ pub fn draw(file: &Path, reports: &[Report]) -> Result<()> {
     let mut svg = String::new();
     paint(&mut svg, &reports[0].adapter, &curves, (left, right), (low, high))
         .map_err(|e| anyhow!("cannot draw the plot: {e}"))?;
-    std::fs::write(file, svg)?;
-    Ok(())
+    Ok(files::write(file, svg.as_bytes())?)
 }
 
 type Curve = (String, Vec<(f64, f64)>);

@@ -210,6 +210,40 @@ fn a_recipe_is_a_preset_or_a_file() {
 }
 
 #[test]
+#[cfg(unix)]
+fn the_output_is_replaced_with_its_permissions_and_nothing_beside_it_is_touched() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let folder = TempDir::new().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("other"), "other").unwrap();
+    symlink("other", at("out.partial")).unwrap();
+    fs::create_dir(at("there")).unwrap();
+    symlink("there/out", at("link")).unwrap();
+    let replay = |output: &str| {
+        let mut command = tool();
+        command
+            .args(["replay", "--recipe", "lion", "--reference", "--input"])
+            .arg(golden("lion.safetensors"));
+        let result = command.arg("--output").arg(at(output)).output().unwrap();
+        assert!(result.status.success(), "{}", text(&result.stderr));
+    };
+    let mode = |name: &str| fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+    replay("out");
+    assert_eq!(mode("out"), mode("other"));
+    fs::set_permissions(at("out"), PermissionsExt::from_mode(0o640)).unwrap();
+    replay("out");
+    assert_eq!(mode("out"), 0o640);
+    replay("link");
+    assert!(at("link").is_symlink() && !at("there/out").is_symlink());
+    assert_eq!(tensors(&at("there/out")), tensors(&at("out")));
+    assert_eq!(fs::read_to_string(at("other")).unwrap(), "other");
+    let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["link", "other", "out", "out.partial", "there"]);
+    assert_eq!(fs::read_dir(at("there")).unwrap().count(), 1);
+}
+
+#[test]
 fn bench_reports_in_json_what_its_users_read() {
     let output = run(&["bench", "--params", "100000", "--samples", "3", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
