@@ -16,9 +16,9 @@ use crate::recording::{self, Recording};
 
 /// Take recorded parameters and gradients through an optimizer.
 ///
-/// The input holds f32 tensors `param.<name>` and `grad.<k>.<name>` for k = 0, 1, 2, …; others are ignored. The output
-/// holds `param.<name>` after the last step. To Muon and AdaGO a tensor of rank 2 is a matrix of (out, in); any other goes to
-/// the fallback.
+/// The input holds f32 tensors `param.<name>` and `grad.<k>.<name>` for k = 0, 1, 2, …; others, of any dtype, are
+/// ignored. The output holds `param.<name>` after the last step. To Muon and AdaGO a tensor of rank 2 is a matrix of
+/// (out, in); any other goes to the fallback.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The recipe: a JSON file, or the name of a preset, as in mgup-adamw.

@@ -149,10 +149,10 @@ fn bad_recordings_are_refused_by_name_and_nothing_is_written() {
     };
     refused("in.safetensors");
     fs::write(&input, b"").unwrap();
-    refused("this is no safetensors file");
+    refused("not a safetensors file");
     let whole = fs::read(golden("lion.safetensors")).unwrap();
     fs::write(&input, &whole[..whole.len() / 2]).unwrap();
-    refused("this is no safetensors file");
+    refused("not a safetensors file");
     write(vec![("other", good())]);
     refused("there is no tensor `param.<name>`");
     write(vec![("param.w", good())]);
@@ -184,6 +184,92 @@ fn bad_recordings_are_refused_by_name_and_nothing_is_written() {
     // And the good one is written.
     assert!(replay(&golden("lion.json")).status.success());
     assert!(output.exists());
+}
+
+/// A file with this header before `size` zeros.
+fn with_header(path: &Path, header: &str, size: usize) {
+    let length = (header.len() as u64).to_le_bytes();
+    fs::write(path, [&length, header.as_bytes(), &vec![0; size]].concat()).unwrap();
+}
+
+#[test]
+fn headers_are_checked_and_tensors_of_other_dtypes_ignored() {
+    let folder = TempDir::new().unwrap();
+    let (input, output) = (folder.path().join("in.safetensors"), folder.path().join("out.safetensors"));
+    let replay = |header: &str, size| {
+        with_header(&input, header, size);
+        let mut command = tool();
+        command.args(["replay", "--recipe", "lion", "--reference", "--input"]).arg(&input);
+        command.arg("--output").arg(&output).output().unwrap()
+    };
+    let entry = |name: &str, dtype: &str, from: usize, to: usize| {
+        format!(r#""{name}":{{"dtype":"{dtype}","shape":[2],"data_offsets":[{from},{to}]}}"#)
+    };
+    let good = [entry("param.w", "F32", 0, 8), entry("grad.0.w", "F32", 8, 16)].join(",");
+    for (other, size) in [
+        (entry("other", "F128", 16, 48), 48),
+        (entry("other", "I64", 16, 32), 32),
+        (entry("__metadata__.x", "U1", 16, 19), 19),
+        (r#""__metadata__":{"by":"hand"}"#.to_owned(), 16),
+        (r#""__metadata__":null"#.to_owned(), 16),
+    ] {
+        let result = replay(&format!("{{{good},{other}}}"), size);
+        assert!(result.status.success(), "{other}: {}", text(&result.stderr));
+        assert_eq!(tensors(&output).keys().collect::<Vec<_>>(), ["param.w"]);
+        fs::remove_file(&output).unwrap();
+    }
+    let huge = format!(r#""other":{{"dtype":"F32","shape":[{0},{0}],"data_offsets":[16,16]}}"#, 1u64 << 32);
+    for (entries, size, expected) in [
+        (
+            format!("{good},{}", entry("grad.1.w", "F128", 16, 48)),
+            48,
+            "tensor `grad.1.w` has dtype F128, but must be F32",
+        ),
+        (
+            format!("{},{}", entry("param.w", "Q8", 0, 8), entry("grad.0.w", "F32", 8, 16)),
+            16,
+            "tensor `param.w` has dtype Q8",
+        ),
+        (format!("{good},{}", entry("param.w", "F32", 0, 8)), 16, "tensor `param.w` is there twice"),
+        (format!("{good},{0},{0}", entry("x", "F32", 16, 24)), 24, "tensor `x` is there twice"),
+        (
+            format!("{good},{}", entry("x", "F32", 8, 16)),
+            16,
+            "tensor `x`: its data are bytes 8 to 16, but must start at 16",
+        ),
+        (
+            format!("{good},{}", entry("x", "F32", 20, 28)),
+            28,
+            "tensor `x`: its data are bytes 20 to 28, but must start at 16",
+        ),
+        (format!("{good},{}", entry("x", "F128", 16, 49)), 48, "tensor `x`: its data are bytes 16 to 49"),
+        (format!("{good},{}", entry("x", "F128", 16, 15)), 16, "tensor `x`: its data are bytes 16 to 15"),
+        (
+            format!("{good},{}", entry("x", "F32", 16, 25)),
+            25,
+            "tensor `x`: 9 bytes are not those of F32 of shape [2]",
+        ),
+        (format!("{good},{huge}"), 16, "tensor `other`: 0 bytes are not those of F32"),
+        (good.clone(), 17, "its tensors have 16 bytes of data, and the file has 17"),
+        (
+            format!(r#"{good},"x":{{"dtype":"F32","shape":[2]}}"#),
+            16,
+            "tensor `x`: missing field `data_offsets`",
+        ),
+    ] {
+        let result = replay(&format!("{{{entries}}}"), size);
+        let said = text(&result.stderr);
+        assert!(!result.status.success() && said.contains(expected), "{expected}: {said}");
+        assert!(!output.exists());
+    }
+    fs::write(&input, u64::MAX.to_le_bytes()).unwrap();
+    let mut command = tool();
+    command
+        .args(["replay", "--recipe", "lion", "--reference", "--input"])
+        .arg(&input)
+        .arg("--output")
+        .arg(&output);
+    assert!(text(&command.output().unwrap().stderr).contains("its header does not fit into its 8 bytes"));
 }
 
 #[test]
