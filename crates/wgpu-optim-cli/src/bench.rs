@@ -6,16 +6,17 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use serde::Serialize;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::{
-    GpuOptimizer, GradScaler, NonFinite, ParamGroups, Precision, Recipe, Requirements, TensorSpec, kernel,
-    verify, wgpu,
+    Error, GpuOptimizer, GradScaler, NonFinite, ParamGroups, Precision, Recipe, Requirements, TensorSpec,
+    kernel, verify, wgpu,
 };
 
 use crate::adapters::{open_chosen, wait};
+use crate::numbers::whole;
 use crate::shapes::Shapes;
 use crate::sweep;
 
@@ -23,22 +24,23 @@ use crate::sweep;
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Parameters, in one tensor.
-    #[arg(long, default_value_t = 1 << 24, value_parser = clap::value_parser!(u64).range(1..=0xffff_0000))]
+    #[arg(long, default_value_t = 1 << 24, allow_negative_numbers = true, value_parser = whole::<u64>(1..=0xffff_0000))]
     params: u64,
     /// A model instead of one tensor: `gpt` (148 tensors, 12.6 million parameters), or shapes with how often they occur,
     /// as in 288x864*12,288*25.
-    #[arg(long, conflicts_with = "params")]
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "params")]
     tensors: Option<Shapes>,
     /// Recipes, by preset name, separated by commas; each with settings behind it, as in adamw+clip+skip: clip (the norm),
     /// limit (the values), skip (what is not finite), scaler, observe (telemetry of every step, observe50 of every fiftieth), accumulate (two micro-batches), f16, bf16.
     #[arg(
         long,
         value_delimiter = ',',
+        value_parser = named,
         default_value = "adamw,cautious-adamw,mgup-adamw,mgup-adamw-approximate,cautious-mgup-adamw,grams,lion,cautious-lion,mgup-lion"
     )]
-    recipes: Vec<String>,
+    recipes: Vec<(String, ParamGroups)>,
     /// Samples of each; the median counts.
-    #[arg(long, default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 7, allow_negative_numbers = true, value_parser = whole::<u32>(1..=u32::MAX.into()))]
     samples: u32,
     /// How the matrix products of Muon and AdaGO are computed [default: what suits the adapter].
     #[arg(long, value_enum)]
@@ -106,9 +108,15 @@ pub struct Row {
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
-    let recipes: Vec<(String, ParamGroups)> =
-        arguments.recipes.iter().map(|name| Ok((name.clone(), groups(name)?))).collect::<Result<_>>()?;
-    ensure!(!recipes.is_empty(), "--recipes names no recipe");
+    let recipes = arguments.recipes.clone();
+    let one = || vec![vec![arguments.params as usize]];
+    let shapes = arguments.tensors.as_ref().map_or_else(one, |shapes| shapes.0.clone());
+    // Before an adapter is opened.
+    let option = if arguments.tensors.is_some() { "--tensors" } else { "--params" };
+    for (name, groups) in &recipes {
+        let requirements = Requirements::new(&specs(&shapes), groups.clone());
+        requirements.with_context(|| format!("{name} cannot step these {option}"))?;
+    }
     let (adapter, device, queue) = open_chosen()?;
     let matmul = arguments.matmul.map(Matmul::from);
     let bench = Bench { adapter, device, queue, recipes, matmul, samples: arguments.samples };
@@ -123,8 +131,6 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             reports
         }
         None => {
-            let one = || vec![vec![arguments.params as usize]];
-            let shapes = arguments.tensors.as_ref().map_or_else(one, |shapes| shapes.0.clone());
             let progress = progress(bench.recipes.len() + 1);
             let report = bench.measure(&specs(&shapes), &progress)?;
             progress.finish_and_clear();
@@ -142,11 +148,11 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// A recipe by its preset name, with settings behind it.
-fn groups(name: &str) -> Result<ParamGroups> {
+/// A preset with settings after its name, and that whole name.
+fn named(name: &str) -> Result<(String, ParamGroups), String> {
     let mut parts = name.split('+');
-    let recipe: Recipe = parts.next().unwrap_or_default().parse()?;
-    parts.try_fold(ParamGroups::from(recipe), |groups, setting| {
+    let recipe: Recipe = parts.next().unwrap_or_default().parse().map_err(|e: Error| e.to_string())?;
+    let groups = parts.try_fold(ParamGroups::from(recipe), |groups, setting| {
         Ok(match setting {
             "clip" => groups.with_max_grad_norm(1.0),
             "limit" => groups.with_max_grad_value(1.0),
@@ -157,13 +163,18 @@ fn groups(name: &str) -> Result<ParamGroups> {
             "bf16" => groups.with_precision(Precision::Bf16),
             other if other.starts_with("observe") => {
                 let every = &other["observe".len()..];
-                groups.with_telemetry(if every.is_empty() { 1 } else { every.parse()? })
+                let number = || whole(1..=u32::MAX.into())(every).map_err(|e| format!("`{other}`: {e} after `observe`"));
+                groups.with_telemetry(if every.is_empty() { 1 } else { number()? })
             }
-            other => bail!(
-                "--recipes: `{name}`: there is no setting `{other}`, only clip, limit, skip, scaler, observe, accumulate, f16 and bf16"
-            ),
+            other => {
+                return Err(format!(
+                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, f16 and bf16"
+                ));
+            }
         })
-    })
+    })?;
+    groups.validate().map_err(|e| e.to_string())?;
+    Ok((name.to_owned(), groups))
 }
 
 fn specs(shapes: &[Vec<usize>]) -> Vec<TensorSpec> {

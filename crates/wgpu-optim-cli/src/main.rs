@@ -5,6 +5,7 @@
 mod adapters;
 mod bench;
 mod files;
+mod numbers;
 mod recipes;
 mod recording;
 mod replay;

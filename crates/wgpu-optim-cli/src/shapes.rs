@@ -43,9 +43,9 @@ impl FromStr for Shapes {
         }
         let number = |text: &str| match text.parse::<usize>() {
             Ok(number) if number > 0 => Ok(number),
-            _ => {
-                Err(format!("`{text}` is no positive number; write shapes as in 288x864*12,288*25, or `gpt`"))
-            }
+            _ => Err(format!(
+                "`{text}` is not a whole number of at least 1; write shapes as in 288x864*12,288*25, or `gpt`"
+            )),
         };
         let mut shapes = Vec::new();
         for item in text.split(',') {
@@ -70,7 +70,7 @@ mod tests {
         let shapes: Shapes = "288x864*2,5".parse().unwrap();
         assert_eq!(shapes.0, [vec![288, 864], vec![288, 864], vec![5]]);
         for bad in ["", "0", "3x", "4*0", "4*-1", "gpt2"] {
-            assert!(bad.parse::<Shapes>().unwrap_err().contains("no positive number"), "{bad}");
+            assert!(bad.parse::<Shapes>().unwrap_err().contains("not a whole number of at least 1"), "{bad}");
         }
         for bad in ["1*18446744073709551615", "1*999999,1,1"] {
             assert!(bad.parse::<Shapes>().unwrap_err().contains("more than 1000000 tensors"), "{bad}");

@@ -377,17 +377,31 @@ fn bench_measures_matrices() {
 #[test]
 fn bad_arguments_are_refused() {
     for (arguments, expected) in [
-        (&["bench", "--params", "1000", "--recipes", "muon"][..], "`muon` is for matrices"),
+        (&["bench", "--params", "1000", "--recipes", "muon"][..], "muon cannot step these --params: "),
         (&["bench", "--matmul", "fast"], "--matmul"),
-        (&["bench", "--params", "0"], "--params"),
+        (&["bench", "--params", "0"], "'--params <PARAMS>': expected a whole number from 1 to 4294901760"),
+        (&["bench", "--params", "-1"], "invalid value '-1' for '--params <PARAMS>': expected a whole number"),
         (&["bench", "--recipes", "adam"], "unknown optimizer `adam`"),
-        (&["bench", "--recipes", "adamw+fast"], "no setting `fast`"),
-        (&["bench", "--samples", "0"], "--samples"),
+        (&["bench", "--recipes", "adamw+fast"], "unknown setting `fast`"),
+        (&["bench", "--recipes", "adamw,adamw+observe0"], "`observe0`: expected a whole number from 1"),
+        (&["bench", "--recipes", "adamw+observe-1"], "`observe-1`: expected a whole number from 1"),
+        (&["bench", "--samples", "0"], "'--samples <SAMPLES>': expected a whole number from 1"),
+        (
+            &["bench", "--samples", "-1"],
+            "invalid value '-1' for '--samples <SAMPLES>': expected a whole number",
+        ),
+        (
+            &["bench", "--tensors", "-1"],
+            "invalid value '-1' for '--tensors <TENSORS>': `-1` is not a whole number",
+        ),
+        (&["bench", "--tensors", "-1x2,3"], "`-1` is not a whole number of at least 1"),
+        (&["bench", "--tensors", "4000000000x4000000000"], "adamw cannot step these --tensors: "),
         (&["replay"], "--recipe"),
         (&["fly"], "unrecognized subcommand"),
     ] {
-        let output = run(arguments);
+        // All before an adapter is opened.
+        let output = tool().args(arguments).env("WGPU_ADAPTER_NAME", "nonsense").output().unwrap();
         assert!(!output.status.success());
-        assert!(text(&output.stderr).contains(expected), "{}", text(&output.stderr));
+        assert!(text(&output.stderr).contains(expected), "{arguments:?}: {}", text(&output.stderr));
     }
 }
