@@ -9,6 +9,8 @@
 mod args;
 mod chart;
 mod data;
+#[path = "../../wgpu-optim-cli/src/files.rs"]
+mod files;
 mod model;
 mod report;
 mod train;

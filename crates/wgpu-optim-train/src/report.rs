@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -12,6 +11,7 @@ use serde::Serialize;
 use wgpu_optim::Selected;
 
 use crate::chart;
+use crate::files;
 use crate::train::Run;
 
 #[derive(Serialize)]
@@ -37,13 +37,10 @@ pub struct Output {
 impl Output {
     /// Makes the directory, and sees that files can be written there, before hours are spent on what goes in.
     pub fn create(dir: &Path) -> Result<Self> {
-        let output = Self { dir: dir.into() };
-        let probe = dir.join(".write-test");
         fs::create_dir_all(dir)
-            .and_then(|()| fs::write(&probe, ""))
-            .and_then(|()| fs::remove_file(&probe))
+            .and_then(|()| files::new_in(dir)?.close())
             .with_context(|| format!("cannot write into the output directory {}", dir.display()))?;
-        Ok(output)
+        Ok(Self { dir: dir.into() })
     }
 
     /// Where a run's model and optimizer are kept, to go on from.
@@ -83,17 +80,9 @@ impl Output {
         self.write("loss.svg", chart::loss(data, runs)?.as_bytes())
     }
 
-    /// Writes a whole file or none: to another name first, then renamed.
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.dir.join(name);
-        let part = self.dir.join(format!("{name}.part"));
-        let write = || {
-            let mut file = fs::File::create(&part)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&part, &path)
-        };
-        write().with_context(|| format!("cannot write {}", path.display()))
+        files::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 

@@ -359,6 +359,26 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
 }
 
 #[test]
+#[cfg(unix)]
+fn nothing_beside_the_results_is_touched() {
+    use std::os::unix::fs::symlink;
+    let dir = tempdir().unwrap();
+    let (out, other) = (dir.path().join("out"), dir.path().join("other"));
+    fs::write(&other, "other").unwrap();
+    fs::create_dir(&out).unwrap();
+    let planted =
+        [".write-test", "summary.json.part", "metrics.csv.part", "loss.svg.part", "lion.safetensors.part"];
+    planted.iter().for_each(|name| symlink(&other, out.join(name)).unwrap());
+    symlink(dir.path().join("kept.json"), out.join("summary.json")).unwrap();
+    succeeds(&["--optimizer", "lion", "--steps", "1", "--hidden", "8", "--save-every", "0"], &out);
+    assert_eq!(fs::read_to_string(&other).unwrap(), "other");
+    assert!(planted.iter().all(|name| out.join(name).is_symlink()));
+    assert!(out.join("summary.json").is_symlink() && !dir.path().join("kept.json").is_symlink());
+    assert_eq!(summary(&out)["runs"][0]["optimizer"], "lion");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), planted.len() + 4);
+}
+
+#[test]
 fn telemetry_is_written_and_drawn() {
     let dir = tempdir().unwrap();
     let out = dir.path().join("run");
