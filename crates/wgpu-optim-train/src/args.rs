@@ -1,12 +1,14 @@
 //! The command line.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Parser;
-use clap::builder::RangedU64ValueParser;
-use wgpu_optim::{LrSchedule, Precision, Recipe};
+use clap::builder::{OsStringValueParser, TypedValueParser};
+use wgpu_optim::{Error, LrSchedule, Precision, Recipe};
+
+use crate::numbers::whole;
+use crate::recipes;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -40,28 +42,46 @@ pub struct Args {
         value_name = "NAME,NAME,…",
         value_delimiter = ',',
         default_value = "adamw,mgup-adamw,mgup-muon",
-        value_parser = optimizer
+        value_parser = OsStringValueParser::new().try_map(optimizer)
     )]
     compare: Vec<Optimizer>,
 
     /// One optimizer only: a preset or a JSON recipe file
-    #[arg(long, value_name = "NAME", conflicts_with = "compare", value_parser = optimizer)]
+    #[arg(long, value_name = "NAME", conflicts_with = "compare", value_parser = OsStringValueParser::new().try_map(optimizer))]
     optimizer: Option<Optimizer>,
 
     /// The learning rate of all of them [default: each recipe's own]
-    #[arg(long, allow_negative_numbers = true, value_parser = learning_rate)]
+    #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     pub lr: Option<f64>,
 
     /// Optimizer steps
-    #[arg(long, value_name = "N", default_value_t = 600, value_parser = at_least_one())]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 600,
+        allow_negative_numbers = true,
+        value_parser = whole::<usize>(1..=u64::MAX)
+    )]
     pub steps: usize,
 
-    /// Pictures a step
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one())]
+    /// Pictures per step
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        allow_negative_numbers = true,
+        value_parser = whole::<usize>(1..=u64::MAX)
+    )]
     pub batch: usize,
 
     /// Determines the initial parameters and the order of the pictures
-    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        value_parser = whole::<u64>(0..=u64::MAX)
+    )]
     pub seed: u64,
 
     /// Widths of the hidden layers
@@ -70,7 +90,8 @@ pub struct Args {
         value_name = "N,N,…",
         value_delimiter = ',',
         default_value = "256,128",
-        value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536)
+        allow_hyphen_values = true,
+        value_parser = whole::<usize>(1..=65_536)
     )]
     pub hidden: Vec<usize>,
 
@@ -84,15 +105,27 @@ pub struct Args {
     pub schedule: ScheduleName,
 
     /// Steps in which the learning rate rises from 0, before the schedule
-    #[arg(long, value_name = "N", default_value_t = 0)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 0,
+        allow_negative_numbers = true,
+        value_parser = whole::<u64>(0..=u64::MAX)
+    )]
     pub warmup: u64,
 
     /// Clip the gradients of a step to this norm
-    #[arg(long, value_name = "NORM", allow_negative_numbers = true, value_parser = norm)]
+    #[arg(long, value_name = "NORM", allow_negative_numbers = true, value_parser = positive)]
     pub clip: Option<f64>,
 
-    /// Batches a step, whose mean gradient it takes
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    /// Batches per step; a step takes the mean of their gradients
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        allow_negative_numbers = true,
+        value_parser = whole::<u32>(1..=1024)
+    )]
     pub accumulate: u32,
 
     /// What parameters, activations and gradients are stored in; below f32 the loss is scaled, and the optimizer keeps f32
@@ -101,7 +134,13 @@ pub struct Args {
     pub precision: PrecisionName,
 
     /// Steps between two checkpoints, OPTIMIZER.checkpoint.safetensors; 0 for none. Ctrl-C writes one too
-    #[arg(long, value_name = "N", default_value_t = 200)]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 200,
+        allow_negative_numbers = true,
+        value_parser = whole::<usize>(0..=u64::MAX)
+    )]
     pub save_every: usize,
 
     /// Go on from the checkpoints in --out; optimizers without one begin anew
@@ -109,7 +148,12 @@ pub struct Args {
     pub resume: bool,
 
     /// Observe every tensor each so many steps: telemetry.csv, telemetry.svg, and lines of the log at RUST_LOG=info
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(
+        long,
+        value_name = "N",
+        allow_negative_numbers = true,
+        value_parser = whole::<u32>(1..=u32::MAX.into())
+    )]
     pub telemetry: Option<u32>,
 
     /// Also write selection.csv: what `mgup` selected of every tensor in every step. Waits for the GPU each step
@@ -126,7 +170,7 @@ impl Args {
     pub fn lr_schedule(&self) -> Result<LrSchedule, String> {
         let steps = self.steps as u64;
         if self.warmup >= steps && self.warmup > 0 {
-            return Err(format!("--warmup {} leaves none of the {steps} --steps", self.warmup));
+            return Err(format!("--warmup must be below --steps {steps}, got {}", self.warmup));
         }
         let schedule = match self.schedule {
             ScheduleName::Constant => LrSchedule::constant(),
@@ -155,7 +199,7 @@ impl Args {
         if let Some(lr) = self.lr {
             for optimizer in &mut chosen {
                 optimizer.recipe = optimizer.recipe.with_lr(lr);
-                optimizer.recipe.validate().map_err(|e| format!("--lr {lr}: {e}"))?;
+                optimizer.recipe.validate().map_err(|e| unfit(lr, &optimizer.name, e))?;
             }
         }
         Ok(chosen)
@@ -207,39 +251,40 @@ pub struct Optimizer {
     pub recipe: Recipe,
 }
 
-fn at_least_one() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
+/// A number that is normal and above 0 in f32, in which the GPU computes.
+fn positive(text: &str) -> Result<f64, String> {
+    let range = f64::from(f32::MIN_POSITIVE)..=f64::from(f32::MAX);
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| "expected a number above 0 in the range of f32, 1.2e-38 to 3.4e38".into())
 }
 
-fn norm(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(norm) if norm.is_finite() && norm > 0.0 => Ok(norm),
-        _ => Err("expected a finite number above 0".into()),
-    }
+/// The shortest decimal of a number, with an exponent where it would have many zeros.
+fn short(number: f64) -> String {
+    let is_plain = number == 0.0 || (1e-4..1e7).contains(&number.abs());
+    if is_plain { number.to_string() } else { format!("{number:e}") }
 }
 
-fn learning_rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(lr) if lr.is_finite() && lr > 0.0 => Ok(lr),
-        _ => Err("expected a finite number above 0".into()),
+/// Why a recipe is out of range with this learning rate: a fallback's grows in proportion.
+fn unfit(lr: f64, name: &str, error: Error) -> String {
+    match error {
+        Error::Recipe { field, value, allowed } => {
+            let value = value.parse().map_or(value, short);
+            format!("--lr {} makes `{field}` of {name} {value}, but it must be {allowed}", short(lr))
+        }
+        other => format!("--lr {}: {name}: {other}", short(lr)),
     }
 }
 
 /// A preset by its name, or a recipe by its file.
-fn optimizer(text: &str) -> Result<Optimizer, String> {
-    let path = Path::new(text);
-    if path.extension().is_none_or(|e| e != "json") && !path.is_file() {
-        let recipe = Recipe::from_str(text).map_err(|e| e.to_string())?;
-        return Ok(Optimizer { name: text.into(), recipe });
-    }
-    let json = fs::read_to_string(path).map_err(|e| format!("cannot read the recipe: {e}"))?;
-    let recipe = Recipe::from_json(&json).map_err(|e| e.to_string())?;
-    let name = path.file_stem().ok_or("the recipe file has no name")?.to_string_lossy().into_owned();
-    Ok(Optimizer { name, recipe })
+fn optimizer(text: OsString) -> Result<Optimizer, String> {
+    recipes::named(&text).map(|(name, recipe)| Optimizer { name, recipe })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use clap::CommandFactory;
     use tempfile::tempdir;
 
@@ -266,7 +311,7 @@ mod tests {
         assert_eq!(args.out, Path::new("runs/digits"));
         assert_eq!(args.hidden, [256, 128]);
         let lr = args.optimizers().unwrap()[0].recipe.lr();
-        assert_eq!(lr, Recipe::from_str("adamw").unwrap().lr());
+        assert_eq!(lr, "adamw".parse::<Recipe>().unwrap().lr());
     }
 
     #[test]
@@ -281,31 +326,24 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_refused() {
-        let cases: [(&[&str], &str); 17] = [
-            (&["--steps", "0"], "--steps"),
-            (&["--batch", "0"], "--batch"),
-            (&["--hidden", "0"], "--hidden"),
-            (&["--lr", "0"], "finite number above 0"),
-            (&["--lr", "-1"], "finite number above 0"),
-            (&["--lr", "inf"], "finite number above 0"),
-            (&["--lr", "NaN"], "finite number above 0"),
-            (&["--lr", "fast"], "finite number above 0"),
-            (&["--seed", "-1"], "--seed"),
-            (&["--clip", "0"], "finite number above 0"),
-            (&["--clip", "-1"], "finite number above 0"),
-            (&["--accumulate", "0"], "--accumulate"),
+        let cases: [(&[&str], &str); 8] = [
+            (&["--steps", "0"], "invalid value '0' for '--steps <N>': expected a whole number of at least 1"),
+            (&["--batch", "0"], "invalid value '0' for '--batch <N>': expected a whole number of at least 1"),
+            (&["--hidden", "0"], "'--hidden <N,N,…>': expected a whole number from 1 to 65536"),
+            (&["--accumulate", "1025"], "'--accumulate <N>': expected a whole number from 1 to 1024"),
             (&["--schedule", "spiral"], "--schedule"),
             (&["--precision", "f8"], "--precision"),
             (&["--optimizer", "adam"], "mgup-adamw"),
             (&["--compare", "adamw,"], "--compare"),
-            (&["--optimizer", "adamw", "--compare", "lion"], "cannot be used with"),
         ];
         for (arguments, message) in cases {
             let error = parse(arguments).unwrap_err();
             assert!(error.contains(message), "{arguments:?}: {error}");
         }
+        let both = parse(&["--optimizer", "adamw", "--compare", "lion"]).unwrap_err();
+        assert!(both.contains("cannot be used with"), "{both}");
         let warm = parse(&["--warmup", "600"]).unwrap();
-        assert!(warm.lr_schedule().unwrap_err().contains("--warmup 600"));
+        assert_eq!(warm.lr_schedule().unwrap_err(), "--warmup must be below --steps 600, got 600");
         for name in ["constant", "cosine", "linear", "step", "stable"] {
             for steps in ["1", "2", "600"] {
                 let schedule = parse(&["--schedule", name, "--steps", steps]).unwrap().lr_schedule().unwrap();
@@ -315,6 +353,50 @@ mod tests {
         let twice = parse(&["--compare", "adamw,lion,adamw"]).unwrap();
         let error = twice.optimizers().unwrap_err();
         assert!(error.contains("'adamw' twice"), "{error}");
+    }
+
+    #[test]
+    fn a_negative_number_is_a_bad_value_of_its_option() {
+        let whole = ["steps", "batch", "seed", "warmup", "accumulate", "save-every", "telemetry"];
+        for option in whole.map(|option| format!("--{option}")) {
+            let error = parse(&[&option, "-1"]).unwrap_err();
+            let expected = format!("invalid value '-1' for '{option} <N>': expected a whole number");
+            assert!(error.contains(&expected), "{error}");
+        }
+        for widths in ["-1", "-1,2", "2,-1"] {
+            let error = parse(&["--hidden", widths]).unwrap_err();
+            assert!(error.contains("invalid value '-1' for '--hidden <N,N,…>': expected a whole"), "{error}");
+        }
+    }
+
+    #[test]
+    fn rates_and_norms_are_in_the_range_of_f32() {
+        for option in ["--lr", "--clip"] {
+            for bad in ["0", "-1", "inf", "NaN", "fast", "1e39", "1e-39", "-0", "1e400"] {
+                let error = parse(&[option, bad]).unwrap_err();
+                let expected = "expected a number above 0 in the range of f32, 1.2e-38 to 3.4e38";
+                assert!(error.contains(&format!("invalid value '{bad}' for '{option}")), "{error}");
+                assert_eq!(error.matches(expected).count(), 1, "{error}");
+            }
+            for good in ["1.2e-38", "3.4e38", "1"] {
+                parse(&[option, good]).unwrap();
+            }
+        }
+        // That of the fallback grows with it.
+        let dir = tempdir().unwrap();
+        let path = dir.path().join("mine.json");
+        let json = r#"{"base": {"type": "muon", "lr": 1e-3, "fallback": {"type": "adamw", "lr": 1}}}"#;
+        fs::write(&path, json).unwrap();
+        let args = parse(&["--optimizer", path.to_str().unwrap(), "--lr", "1e38"]).unwrap();
+        let error = args.optimizers().unwrap_err();
+        assert!(error.starts_with("--lr 1e38 makes `base.fallback.lr` of mine 1"), "{error}");
+        assert!(error.contains("e41, but it must be finite in f32") && error.len() < 130, "{error}");
+    }
+
+    #[test]
+    fn numbers_are_short() {
+        let numbers = [0.0, 1.0, -0.25, 1e-3, 1e-5, 3e38, 1e39, 1_234_567.0].map(short);
+        assert_eq!(numbers, ["0", "1", "-0.25", "0.001", "1e-5", "3e38", "1e39", "1234567"]);
     }
 
     #[test]
@@ -334,6 +416,8 @@ mod tests {
         let error = parse(&["--optimizer", path.to_str().unwrap()]).unwrap_err();
         assert!(error.contains("adamv"), "{error}");
         let error = parse(&["--optimizer", "nowhere.json"]).unwrap_err();
-        assert!(error.contains("cannot read the recipe"), "{error}");
+        for word in ["nowhere.json", "neither a preset nor a JSON recipe file", "mgup-adamw"] {
+            assert!(error.contains(word), "{word}: {error}");
+        }
     }
 }

@@ -12,6 +12,10 @@ mod data;
 #[path = "../../wgpu-optim-cli/src/files.rs"]
 mod files;
 mod model;
+#[path = "../../wgpu-optim-cli/src/numbers.rs"]
+mod numbers;
+#[path = "../../wgpu-optim-cli/src/recipes.rs"]
+mod recipes;
 mod report;
 mod train;
 

@@ -252,18 +252,23 @@ fn a_recipe_file_trains_on_a_data_directory() {
 fn wrong_arguments_are_refused() {
     let dir = tempdir().unwrap();
     let out = dir.path().join("out");
-    let cases: [(&[&str], &[&str]); 8] = [
+    let range = "expected a number above 0 in the range of f32, 1.2e-38 to 3.4e38";
+    let cases: [(&[&str], &[&str]); 11] = [
         (&["--steps", "0"], &["--steps"]),
         (&["--batch", "0"], &["--batch"]),
         (&["--batch", "1499"], &["--batch 1499", "1498"]),
-        (&["--lr", "0"], &["--lr", "finite number above 0"]),
+        (&["--lr", "0"], &["invalid value '0' for '--lr <LR>'", range]),
+        (&["--clip", "1e39"], &["invalid value '1e39' for '--clip <NORM>'", range]),
+        (&["--warmup", "-1"], &["invalid value '-1' for '--warmup <N>': expected a whole number"]),
+        (&["--warmup", "600"], &["--warmup must be below --steps 600, got 600"]),
         (&["--optimizer", "adamm"], &["adamm", "mgup-adamw"]),
         (&["--compare", "adamw,lion,adamw"], &["'adamw' twice"]),
         (&["--optimizer", "missing.json"], &["missing.json"]),
         (&["--optimizer", "lion", "--compare", "adamw"], &["cannot be used with"]),
     ];
     for (arguments, words) in cases {
-        refused(&mut command(arguments, &out), &out, words);
+        // All before an adapter is opened.
+        refused(command(arguments, &out).env("WGPU_ADAPTER_NAME", "nonsense"), &out, words);
     }
 }
 
