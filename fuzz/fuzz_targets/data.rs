@@ -13,15 +13,19 @@ use tempfile::TempDir;
 mod data;
 
 /// Names, and what each holds where it is not fuzzed: one picture of one pixel, or one of CIFAR-10's.
-fn files() -> [(&'static str, Vec<u8>); 6] {
+fn files() -> [(&'static str, Vec<u8>); 10] {
     let images = [&[0, 0, 8, 3][..], &[0, 0, 0, 1].repeat(3), &[7]].concat();
     let labels = [&[0, 0, 8, 1][..], &[0, 0, 0, 1], &[7]].concat();
     let batch = [&[7][..], &[1; 3072]].concat();
     [
         ("train-images-idx3-ubyte", images.clone()),
         ("train-labels-idx1-ubyte", labels.clone()),
-        ("t10k-images-idx3-ubyte", images),
-        ("t10k-labels-idx1-ubyte", labels),
+        ("t10k-images-idx3-ubyte", images.clone()),
+        ("t10k-labels-idx1-ubyte", labels.clone()),
+        ("emnist-letters-train-images-idx3-ubyte", images.clone()),
+        ("emnist-letters-train-labels-idx1-ubyte", labels.clone()),
+        ("emnist-letters-test-images-idx3-ubyte", images),
+        ("emnist-letters-test-labels-idx1-ubyte", labels),
         ("data_batch_1.bin", batch.clone()),
         ("test_batch.bin", batch),
     ]
@@ -37,7 +41,7 @@ fn seeds() -> Vec<Vec<u8>> {
     let files = files().into_iter().enumerate();
     let seeds = files.flat_map(|(i, (_, bytes))| {
         let i = i as u8;
-        [[&[i], &bytes[..]].concat(), [&[i + 6], &gz(&bytes)[..]].concat(), [&[i + 12], &bytes[..]].concat()]
+        [[&[i], &bytes[..]].concat(), [&[i + 10], &gz(&bytes)[..]].concat(), [&[i + 20], &bytes[..]].concat()]
     });
     seeds.collect()
 }
@@ -49,12 +53,13 @@ thread_local! {
 fuzz_target!(init: wgpu_optim_fuzz::seed(seeds()), |input: &[u8]| {
     let Some((&kind, bytes)) = input.split_first() else { return };
     DIR.with(|dir| {
-        let fuzzed = usize::from(kind % 6);
-        let of_set = |i: usize| (i >= 4) == (fuzzed >= 4);
+        let fuzzed = usize::from(kind % 10);
+        // Four files of MNIST's, four of EMNIST's, two of CIFAR-10's.
+        let of_set = |i: usize| i / 4 == fuzzed / 4;
         for (i, (name, whole)) in files().into_iter().enumerate().filter(|(i, _)| of_set(*i)) {
             let path = dir.path().join(name);
-            // CIFAR-10's batches are not packed.
-            match if fuzzed < 4 { kind / 6 % 3 } else { 0 } {
+            // CIFAR-10's batches have no names for packed files.
+            match if fuzzed < 8 { kind / 10 % 3 } else { 0 } {
                 _ if i != fuzzed => fs::write(path, whole),
                 0 => fs::write(path, bytes),
                 // Packed bytes that may not be, and bytes that are packed well.
@@ -63,10 +68,10 @@ fuzz_target!(init: wgpu_optim_fuzz::seed(seeds()), |input: &[u8]| {
             }
             .unwrap();
         }
-        match data::Dataset::from_dir(dir.path()) {
+        match data::Dataset::from_dir(dir.path(), None) {
             Ok(data) => {
                 for part in [&data.train, &data.test] {
-                    assert!(part.len() > 0 && part.labels.iter().all(|&label| label < 10));
+                    assert!(part.len() > 0 && part.labels.iter().all(|&label| usize::from(label) < data.classes));
                     assert_eq!(part.pixels.len(), part.len() * data.features);
                 }
             }

@@ -4,9 +4,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Parser;
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use wgpu_optim::{Error, LrSchedule, Precision, Recipe};
 
+use crate::data::SPLITS;
 use crate::numbers::whole;
 use crate::recipes;
 
@@ -22,6 +23,8 @@ Examples:
       an optimizer from a file: {\"base\": {\"type\": \"adamw\"}, \"policy\": {\"type\": \"mgup\", \"ratio\": 0.3}}
   wgpu-optim-train --data mnist --steps 3000 --out runs/mnist
       the four IDX files of MNIST in the directory mnist
+  wgpu-optim-train --data gzip --split balanced
+      one of the splits of EMNIST in the directory gzip
   wgpu-optim-train --schedule cosine --warmup 50 --clip 1 --accumulate 4 --precision f16
       what a large run needs; Ctrl-C saves and ends, and the same line with --resume goes on
 
@@ -95,10 +98,19 @@ pub struct Args {
     )]
     pub hidden: Vec<usize>,
 
-    /// A directory with IDX files (MNIST, Fashion-MNIST) or CIFAR-10 binary batches [default: the digits it
-    /// carries]
+    /// A directory with IDX files (MNIST, Fashion-MNIST, EMNIST) or CIFAR-10 binary batches, or the directory above it
+    /// [default: the digits that the program carries]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
+
+    /// The split of EMNIST to read, if --data holds several
+    #[arg(
+        long,
+        value_name = "NAME",
+        requires = "data",
+        value_parser = PossibleValuesParser::new(SPLITS.iter().map(|split| split.name))
+    )]
+    pub split: Option<String>,
 
     /// How the learning rate changes over the steps
     #[arg(long, value_enum, default_value_t = ScheduleName::Constant)]
@@ -326,12 +338,14 @@ mod tests {
 
     #[test]
     fn wrong_arguments_are_refused() {
-        let cases: [(&[&str], &str); 8] = [
+        let cases: [(&[&str], &str); 10] = [
             (&["--steps", "0"], "invalid value '0' for '--steps <N>': expected a whole number of at least 1"),
             (&["--batch", "0"], "invalid value '0' for '--batch <N>': expected a whole number of at least 1"),
             (&["--hidden", "0"], "'--hidden <N,N,…>': expected a whole number from 1 to 65536"),
             (&["--accumulate", "1025"], "'--accumulate <N>': expected a whole number from 1 to 1024"),
             (&["--schedule", "spiral"], "--schedule"),
+            (&["--split", "digits"], "--data"),
+            (&["--data", "x", "--split", "numbers"], "balanced"),
             (&["--precision", "f8"], "--precision"),
             (&["--optimizer", "adam"], "mgup-adamw"),
             (&["--compare", "adamw,"], "--compare"),

@@ -1,18 +1,61 @@
-//! The pictures to learn from: the embedded digits, IDX files as MNIST ships them, or CIFAR-10's binary
-//! batches.
+//! The pictures to learn from: the embedded digits, IDX files as MNIST and EMNIST ship them, or CIFAR-10's
+//! binary batches.
 //!
 //! Everything is read and checked here, before a GPU is opened; an error names the file and what was
 //! expected of it.
 
 use std::fs::{self, File};
-use std::io::{BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 
-/// Every data set that is understood has ten classes, labelled from 0 to 9.
-pub const CLASSES: usize = 10;
+/// Classes of every data set but some of EMNIST's, labelled from 0 to 9.
+const CLASSES: usize = 10;
+
+/// A split of EMNIST, as its files are named.
+#[derive(Debug)]
+pub struct Split {
+    /// As in `emnist-letters-train-images-idx3-ubyte`.
+    pub name: &'static str,
+    classes: u8,
+    /// The label of the first class.
+    first: u8,
+}
+
+impl Split {
+    const fn new(name: &'static str, classes: u8, first: u8) -> Self {
+        Self { name, classes, first }
+    }
+
+    fn named(name: &str) -> Result<&'static Self> {
+        SPLITS
+            .iter()
+            .find(|split| split.name == name)
+            .with_context(|| format!("--split {name} does not exist"))
+    }
+
+    /// Whether a file of EMNIST is of this split, by its name after `emnist-`.
+    fn owns(&self, rest: &str) -> bool {
+        rest.strip_prefix(self.name).is_some_and(|rest| rest.starts_with('-'))
+    }
+}
+
+/// The splits of EMNIST. The labels of letters begin at 1.
+pub static SPLITS: [Split; 6] = [
+    Split::new("balanced", 47, 0),
+    Split::new("byclass", 62, 0),
+    Split::new("bymerge", 47, 0),
+    Split::new("digits", 10, 0),
+    Split::new("letters", 26, 1),
+    Split::new("mnist", 10, 0),
+];
+
+const SUPPORTED: &str = "the IDX files train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte and \
+                         t10k-labels-idx1-ubyte, or those of EMNIST (emnist-balanced-train-images-idx3-ubyte, …), each \
+                         as it is or gzipped, or the CIFAR-10 batches data_batch_*.bin and test_batch.bin";
+const CIFAR_100: &str = "CIFAR-100, which is not supported";
 
 const DIGITS: &[u8] = include_bytes!("../data/digits.csv.gz");
 const DIGITS_PIXELS: usize = 64;
@@ -23,6 +66,8 @@ const IDX_LABELS: u32 = 0x0000_0801;
 
 const CIFAR_PIXELS: usize = 3072;
 const CIFAR_RECORD: usize = 1 + CIFAR_PIXELS;
+/// That of CIFAR-100, which has two labels.
+const CIFAR_100_RECORD: u64 = 2 + CIFAR_PIXELS as u64;
 
 /// Bytes of a file, unpacked, at most: a few megabytes of gzip can hold more than a machine does.
 const LARGEST: u64 = 1 << 30;
@@ -32,7 +77,7 @@ const LARGEST: u64 = 1 << 30;
 pub struct Pictures {
     /// Grey or colour values, one picture after the other.
     pub pixels: Vec<u8>,
-    /// One label a picture, below [`CLASSES`].
+    /// The label of each picture, below the number of classes.
     pub labels: Vec<u8>,
 }
 
@@ -59,6 +104,8 @@ pub struct Dataset {
     pub name: String,
     /// Values in one picture.
     pub features: usize,
+    /// Classes of pictures.
+    pub classes: usize,
     /// The value that stands for full brightness: inputs are divided by it.
     pub white: f32,
     /// What to learn from.
@@ -82,48 +129,47 @@ impl Dataset {
         Ok(Self {
             name: "digits (8 × 8)".into(),
             features: DIGITS_PIXELS,
+            classes: CLASSES,
             white: f32::from(DIGITS_MAX),
             train,
             test,
         })
     }
 
-    /// Reads a directory of IDX files or of CIFAR-10 batches, whichever it holds.
-    pub fn from_dir(dir: &Path) -> Result<Self> {
-        let mut names = Vec::new();
-        let listing =
-            fs::read_dir(dir).with_context(|| format!("cannot read the data directory {}", dir.display()))?;
-        for entry in listing {
-            let entry = entry.with_context(|| format!("cannot read the directory {}", dir.display()))?;
-            names.push(entry.file_name().to_string_lossy().into_owned());
+    /// Reads the IDX files or CIFAR-10 batches of a directory, or of the one directory in it that holds some. `split` is the
+    /// split of EMNIST to read, which matters where there are several.
+    ///
+    /// # Errors
+    /// If there is no data set or more than one, or a file is missing or malformed.
+    pub fn from_dir(dir: &Path, split: Option<&str>) -> Result<Self> {
+        let split = split.map(Split::named).transpose()?;
+        let names = list(dir)?;
+        let found = Contents::of(dir, &names);
+        if !found.is_empty() {
+            return found.read(split);
         }
-        names.sort();
-        let batches: Vec<_> = names
-            .iter()
-            .filter(|n| n.starts_with("data_batch_") && n.ends_with(".bin"))
-            .map(|n| dir.join(n))
-            .collect();
-        let cifar = !batches.is_empty() || names.iter().any(|n| n == "test_batch.bin");
-        let idx = names.iter().any(|n| n.contains("-ubyte"));
-        match (cifar, idx) {
-            (true, false) => Self::cifar(dir, &batches),
-            (false, true) => Self::idx(dir),
-            (true, true) => bail!(
-                "{} holds both IDX files and CIFAR-10 batches: give a directory with one of the two",
-                dir.display()
-            ),
-            (false, false) => bail!(
-                "{} holds no data set: expected the IDX files train-images-idx3-ubyte, \
-                 train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte \
-                 (each may end in .gz), or the CIFAR-10 batches data_batch_*.bin and test_batch.bin",
-                dir.display()
-            ),
+        let below = names.iter().map(|name| dir.join(name)).filter(|path| path.is_dir());
+        let below = below.filter_map(|path| Some(Contents::of(&path, &list(&path).ok()?)));
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            below.filter(|found| !found.is_empty()).partition(|found| found.unsupported.is_none());
+        match (&known[..], &unknown[..]) {
+            ([one], _) => one.read(split),
+            ([], [unknown, ..]) => unknown.read(split),
+            ([], []) => bail!("{} holds no data set: expected {SUPPORTED}", dir.display()),
+            _ => {
+                let dirs: Vec<_> = known.iter().map(|found| found.dir.display().to_string()).collect();
+                bail!("{} holds several data sets: give one of {}", dir.display(), dirs.join(", "))
+            }
         }
     }
 
-    fn idx(dir: &Path) -> Result<Self> {
-        let (train, train_size) = read_idx_pair(dir, "train")?;
-        let (test, test_size) = read_idx_pair(dir, "t10k")?;
+    fn idx(dir: &Path, split: Option<&Split>) -> Result<Self> {
+        let parts = match split {
+            Some(Split { name, .. }) => [format!("emnist-{name}-train"), format!("emnist-{name}-test")],
+            None => ["train", "t10k"].map(str::to_owned),
+        };
+        let [(train, train_size), (test, test_size)] =
+            [read_idx_pair(dir, &parts[0], split)?, read_idx_pair(dir, &parts[1], split)?];
         ensure!(
             train_size == test_size,
             "{}: the training images are {} × {} and the test images {} × {}; expected one size",
@@ -133,9 +179,11 @@ impl Dataset {
             test_size[0],
             test_size[1]
         );
+        let of_split = split.map_or_else(String::new, |split| format!(", EMNIST {}", split.name));
         Ok(Self {
-            name: format!("{} ({} × {})", dir.display(), train_size[0], train_size[1]),
+            name: format!("{}{of_split} ({} × {})", dir.display(), train_size[0], train_size[1]),
             features: train_size[0] * train_size[1],
+            classes: split.map_or(CLASSES, |split| split.classes.into()),
             white: 255.0,
             train,
             test,
@@ -157,10 +205,104 @@ impl Dataset {
         Ok(Self {
             name: format!("{} (32 × 32 × 3)", dir.display()),
             features: CIFAR_PIXELS,
+            classes: CLASSES,
             white: 255.0,
             train,
             test,
         })
+    }
+}
+
+/// The names in a directory, in order.
+fn list(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let listing =
+        fs::read_dir(dir).with_context(|| format!("cannot read the data directory {}", dir.display()))?;
+    for entry in listing {
+        let entry = entry.with_context(|| format!("cannot read the directory {}", dir.display()))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The data sets of a directory, as the names of its files tell.
+struct Contents {
+    dir: PathBuf,
+    /// Whether there are IDX files under MNIST's names.
+    mnist: bool,
+    emnist: Vec<&'static Split>,
+    /// Whether there is any batch of CIFAR-10.
+    cifar: bool,
+    /// Its training batches.
+    batches: Vec<PathBuf>,
+    /// A data set that cannot be read, and what to do.
+    unsupported: Option<&'static str>,
+}
+
+impl Contents {
+    fn of(dir: &Path, names: &[String]) -> Self {
+        let has = |name: &str| names.iter().any(|n| n == name);
+        let idx: Vec<_> = names.iter().filter(|n| n.contains("-ubyte")).collect();
+        let of_split =
+            |name: &str, split: &Split| name.strip_prefix("emnist-").is_some_and(|rest| split.owns(rest));
+        let batches = names.iter().filter(|n| n.starts_with("data_batch_") && n.ends_with(".bin"));
+        let batches: Vec<_> = batches.map(|n| dir.join(n)).collect();
+        let cifar = !batches.is_empty() || has("test_batch.bin");
+        let is_cifar_100 = has("fine_label_names.txt") || has_cifar_100_size(&dir.join("test.bin"));
+        let unsupported = if has("train.bin") && has("test.bin") && is_cifar_100 {
+            Some(CIFAR_100)
+        } else if has("data_batch_1") && has("batches.meta") {
+            Some("the Python version of CIFAR-10, which is not supported; give its binary version")
+        } else if ["train", "test", "meta"].iter().all(|name| dir.join(name).is_file()) {
+            Some("the Python version of CIFAR-100, which is not supported")
+        } else {
+            None
+        };
+        Self {
+            dir: dir.to_owned(),
+            mnist: idx.iter().any(|name| !name.starts_with("emnist-")),
+            emnist: SPLITS.iter().filter(|split| idx.iter().any(|name| of_split(name, split))).collect(),
+            cifar,
+            batches,
+            unsupported: unsupported.filter(|_| idx.is_empty() && !cifar),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.mnist && self.emnist.is_empty() && !self.cifar && self.unsupported.is_none()
+    }
+
+    fn read(&self, split: Option<&Split>) -> Result<Dataset> {
+        let dir = self.dir.display();
+        if let Some(what) = self.unsupported {
+            bail!("{dir} holds {what}. Expected {SUPPORTED}");
+        }
+        let names = self.emnist.iter().map(|split| split.name).collect::<Vec<_>>().join(", ");
+        if let Some(split) = split {
+            ensure!(
+                self.emnist.iter().any(|found| found.name == split.name),
+                "--split {}: {dir} holds {}",
+                split.name,
+                if names.is_empty() { "no split of EMNIST".to_owned() } else { format!("only {names}") }
+            );
+            return Dataset::idx(&self.dir, Some(split));
+        }
+        match (self.mnist, &self.emnist[..], self.cifar) {
+            (true, [], false) => Dataset::idx(&self.dir, None),
+            (false, [split], false) => Dataset::idx(&self.dir, Some(split)),
+            (false, [], _) => Dataset::cifar(&self.dir, &self.batches),
+            (false, _, false) => {
+                bail!("{dir} holds several splits of EMNIST: choose one with --split: {names}")
+            }
+            (true, [], true) => {
+                bail!("{dir} holds both IDX files and CIFAR-10 batches: give a directory with one of the two")
+            }
+            _ => bail!(
+                "{dir} holds EMNIST ({names}) and other data sets: choose a split with --split, or give a directory with \
+                 one data set"
+            ),
+        }
     }
 }
 
@@ -182,11 +324,55 @@ fn parse_digit(line: &str) -> Result<(u8, Vec<u8>)> {
 
 fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    MultiGzDecoder::new(bytes).read_to_end(&mut out).context("not a whole gzip file")?;
+    Gunzip::new(bytes).read_to_end(&mut out).context("not a whole gzip file")?;
     Ok(out)
 }
 
-/// A file's bytes, unpacked if its name ends in `.gz`, as they are asked for.
+/// The unpacked members of a gzip file. Zeros may follow the last one: tapes and block devices pad files with them.
+struct Gunzip<R> {
+    /// `None` at the end.
+    member: Option<GzDecoder<R>>,
+    is_padded: bool,
+}
+
+impl<R: BufRead> Gunzip<R> {
+    fn new(packed: R) -> Self {
+        Self { member: Some(GzDecoder::new(packed)), is_padded: false }
+    }
+}
+
+impl<R: BufRead> Read for Gunzip<R> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        while let Some(member) = &mut self.member {
+            let count = member.read(out)?;
+            if count > 0 || out.is_empty() {
+                return Ok(count);
+            }
+            let rest = member.get_mut().fill_buf()?;
+            let zeros = rest.iter().take_while(|&&byte| byte == 0).count();
+            match rest.get(zeros) {
+                None if zeros == 0 => self.member = None,
+                None => {
+                    self.is_padded = true;
+                    member.get_mut().consume(zeros);
+                }
+                Some(&MAGIC_0) if zeros == 0 && !self.is_padded => {
+                    self.member = self.member.take().map(|ended| GzDecoder::new(ended.into_inner()));
+                }
+                Some(_) => {
+                    return Err(io::Error::other("bytes that are neither gzip nor zeros follow its end"));
+                }
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// The first byte of a gzip file, and the second.
+const MAGIC_0: u8 = 0x1f;
+const MAGIC_1: u8 = 0x8b;
+
+/// A file's bytes as they are asked for, unpacked if it is gzip, whatever its name.
 struct Source {
     path: PathBuf,
     is_packed: bool,
@@ -196,10 +382,10 @@ struct Source {
 impl Source {
     fn open(path: &Path) -> Result<Self> {
         let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let file = BufReader::new(file);
-        let is_packed = path.extension().is_some_and(|e| e == "gz");
-        let bytes: Box<dyn Read> =
-            if is_packed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
+        let mut file = BufReader::new(file);
+        let start = file.fill_buf().with_context(|| format!("cannot read {}", path.display()))?;
+        let is_packed = start.starts_with(&[MAGIC_0, MAGIC_1]);
+        let bytes: Box<dyn Read> = if is_packed { Box::new(Gunzip::new(file)) } else { Box::new(file) };
         Ok(Self { path: path.to_owned(), is_packed, bytes })
     }
 
@@ -231,11 +417,11 @@ fn find_idx(dir: &Path, part: &str, what: &str, rank: u32) -> Result<PathBuf> {
     )
 }
 
-fn read_idx_pair(dir: &Path, part: &str) -> Result<(Pictures, [usize; 2])> {
+fn read_idx_pair(dir: &Path, part: &str, split: Option<&Split>) -> Result<(Pictures, [usize; 2])> {
     let images_path = find_idx(dir, part, "images", 3)?;
     let labels_path = find_idx(dir, part, "labels", 1)?;
     let (dims, pixels) = read_idx(&images_path, IDX_IMAGES, 3)?;
-    let (label_dims, labels) = read_idx(&labels_path, IDX_LABELS, 1)?;
+    let (label_dims, mut labels) = read_idx(&labels_path, IDX_LABELS, 1)?;
     ensure!(
         dims[0] == label_dims[0],
         "{} holds {} images and {} holds {} labels; expected as many of one as of the other",
@@ -244,9 +430,22 @@ fn read_idx_pair(dir: &Path, part: &str) -> Result<(Pictures, [usize; 2])> {
         labels_path.display(),
         label_dims[0]
     );
-    if let Some(at) = labels.iter().position(|&l| usize::from(l) >= CLASSES) {
-        bail!("{}: label {} at index {at}; expected 0 to 9", labels_path.display(), labels[at]);
+    let (first, last) =
+        split.map_or((0, CLASSES as u8 - 1), |split| (split.first, split.first + split.classes - 1));
+    if let Some(at) = labels.iter().position(|label| !(first..=last).contains(label)) {
+        let hint = match split {
+            Some(_) => "",
+            None => {
+                "; the splits of EMNIST are known by their own file names, as in emnist-letters-train-labels-idx1-ubyte"
+            }
+        };
+        bail!(
+            "{}: label {} at index {at}; expected {first} to {last}{hint}",
+            labels_path.display(),
+            labels[at]
+        );
     }
+    labels.iter_mut().for_each(|label| *label -= first);
     Ok((Pictures { pixels, labels }, [dims[1], dims[2]]))
 }
 
@@ -265,7 +464,7 @@ fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>
     let found = words.next().unwrap_or_default();
     ensure!(
         found == magic,
-        "{}: magic number {found:#010x}, expected {magic:#010x} (unsigned bytes in {rank} dimension{})",
+        "{}: magic number {found:#010x}, expected {magic:#010x} (unsigned bytes in {rank} dimension{}), or gzip",
         path.display(),
         if rank == 1 { "" } else { "s" }
     );
@@ -293,6 +492,11 @@ fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>
     Ok((dims.iter().map(|&d| d as usize).collect(), bytes))
 }
 
+/// Whether a file is as long as some records of CIFAR-100.
+fn has_cifar_100_size(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|file| file.len() > 0 && file.len().is_multiple_of(CIFAR_100_RECORD))
+}
+
 /// Adds the records of one CIFAR-10 batch: a label byte and 3,072 pixel bytes each.
 fn read_cifar_batch(path: &Path, to: &mut Pictures) -> Result<()> {
     let mut file = Source::open(path)?;
@@ -303,6 +507,7 @@ fn read_cifar_batch(path: &Path, to: &mut Pictures) -> Result<()> {
             0 if index > 0 => break,
             0 => bail!("{}: empty, expected records of {CIFAR_RECORD} bytes", path.display()),
             CIFAR_RECORD => {}
+            _ if has_cifar_100_size(path) => bail!("{} is of {CIFAR_100}", path.display()),
             rest => bail!(
                 "{}: {} bytes, expected a multiple of {CIFAR_RECORD} (a label and {CIFAR_PIXELS} pixel values)",
                 path.display(),
@@ -310,6 +515,11 @@ fn read_cifar_batch(path: &Path, to: &mut Pictures) -> Result<()> {
             ),
         }
         ensure!((before as u64) < LARGEST, "{}: more than the {LARGEST} bytes that are read", path.display());
+        ensure!(
+            usize::from(record[0]) < CLASSES || !has_cifar_100_size(path),
+            "{} is of {CIFAR_100}: expected a label from 0 to 9 and {CIFAR_PIXELS} pixel values per record, as in CIFAR-10",
+            path.display()
+        );
         ensure!(
             usize::from(record[0]) < CLASSES,
             "{}: label {} in record {index}; expected 0 to 9",
@@ -366,7 +576,7 @@ mod tests {
     }
 
     fn refused(dir: &Path, words: &[&str]) {
-        let error = format!("{:#}", Dataset::from_dir(dir).unwrap_err());
+        let error = format!("{:#}", Dataset::from_dir(dir, None).unwrap_err());
         for word in words {
             assert!(error.contains(word), "'{word}' is not in: {error}");
         }
@@ -408,7 +618,7 @@ mod tests {
     #[test]
     fn idx_files_are_read() {
         let dir = mnist();
-        let data = Dataset::from_dir(dir.path()).unwrap();
+        let data = Dataset::from_dir(dir.path(), None).unwrap();
         assert_eq!(data.features, 6);
         assert_eq!(data.white, 255.0);
         assert_eq!(data.train.labels, [7, 0, 9]);
@@ -420,7 +630,7 @@ mod tests {
     #[test]
     fn idx_files_may_be_gzipped_and_named_with_a_dot() {
         let dir = mnist();
-        let plain = Dataset::from_dir(dir.path()).unwrap();
+        let plain = Dataset::from_dir(dir.path(), None).unwrap();
         for (old, new) in [
             ("train-images-idx3-ubyte", "train-images-idx3-ubyte.gz"),
             ("train-labels-idx1-ubyte", "train-labels.idx1-ubyte.gz"),
@@ -431,7 +641,7 @@ mod tests {
         }
         fs::rename(dir.path().join("t10k-images-idx3-ubyte"), dir.path().join("t10k-images.idx3-ubyte"))
             .unwrap();
-        let data = Dataset::from_dir(dir.path()).unwrap();
+        let data = Dataset::from_dir(dir.path(), None).unwrap();
         assert_eq!(data.train, plain.train);
         assert_eq!(data.test, plain.test);
     }
@@ -549,7 +759,7 @@ mod tests {
             fs::remove_file(&path).unwrap();
             let path = if packed > 0 { path.with_extension("gz") } else { path };
             fs::write(&path, bytes).unwrap();
-            match Dataset::from_dir(dir.path()) {
+            match Dataset::from_dir(dir.path(), None) {
                 Ok(data) => for part in [&data.train, &data.test] {
                     prop_assert!(part.len() > 0 && part.labels.iter().all(|&label| label < 10));
                     prop_assert_eq!(part.pixels.len(), part.len() * data.features);
@@ -581,8 +791,156 @@ mod tests {
         let packed = gz(&bytes);
         fs::write(&path, &packed[..packed.len() - 6]).unwrap();
         refused(dir.path(), &["train-images-idx3-ubyte.gz", "gzip"]);
-        fs::write(&path, &bytes).unwrap();
-        refused(dir.path(), &["train-images-idx3-ubyte.gz", "gzip"]);
+        fs::write(&path, [&packed[..], b"more"].concat()).unwrap();
+        refused(dir.path(), &["train-images-idx3-ubyte.gz", "neither gzip nor zeros"]);
+        fs::write(&path, b"neither of them, but long enough").unwrap();
+        refused(dir.path(), &["train-images-idx3-ubyte.gz", "expected 0x00000803", "or gzip"]);
+    }
+
+    #[test]
+    fn contents_tell_whether_a_file_is_gzipped() {
+        let dir = mnist();
+        let plain = Dataset::from_dir(dir.path(), None).unwrap();
+        let (images, labels) =
+            (dir.path().join("train-images-idx3-ubyte"), dir.path().join("t10k-labels-idx1-ubyte"));
+        fs::write(&images, gz(&fs::read(&images).unwrap())).unwrap();
+        fs::rename(&labels, labels.with_extension("gz")).unwrap();
+        let data = Dataset::from_dir(dir.path(), None).unwrap();
+        assert_eq!((data.train, data.test), (plain.train, plain.test));
+
+        let dir = tempdir().unwrap();
+        for name in ["data_batch_1.bin", "test_batch.bin"] {
+            fs::write(dir.path().join(name), gz(&cifar_record(3, 30))).unwrap();
+        }
+        assert_eq!(Dataset::from_dir(dir.path(), None).unwrap().train.labels, [3]);
+    }
+
+    #[test]
+    fn gzip_members_follow_one_another_and_zeros_may_follow_the_last() {
+        let (a, b) = (gz(b"first, "), gz(b"second"));
+        for zeros in [0, 1, 511, 100_000] {
+            let packed = [&a[..], &b, &vec![0; zeros]].concat();
+            assert_eq!(gunzip(&packed).unwrap(), b"first, second", "{zeros}");
+            for after in [&b"x"[..], &[MAGIC_0], &a] {
+                let packed = [&packed[..], after].concat();
+                assert_eq!(gunzip(&packed).is_ok(), zeros == 0 && after == a, "{zeros} {after:?}");
+            }
+        }
+        // The same through a buffer of one byte.
+        let padded = [&a[..], &b, &[0; 5]].concat();
+        let mut out = String::new();
+        Gunzip::new(BufReader::with_capacity(1, &padded[..])).read_to_string(&mut out).unwrap();
+        assert_eq!(out, "first, second");
+    }
+
+    /// Files of a split under EMNIST's names: pictures of 2 × 2, one of each label from `first` to `last`.
+    fn emnist(dir: &Path, split: &str, [first, last]: [u8; 2]) {
+        let labels: Vec<u8> = (first..=last).collect();
+        let count = labels.len() as u32;
+        for part in ["train", "test"] {
+            let images = idx(IDX_IMAGES, &[count, 2, 2], &vec![1; 4 * labels.len()]);
+            fs::write(dir.join(format!("emnist-{split}-{part}-images-idx3-ubyte.gz")), gz(&images)).unwrap();
+            let labels = idx(IDX_LABELS, &[count], &labels);
+            fs::write(dir.join(format!("emnist-{split}-{part}-labels-idx1-ubyte")), labels).unwrap();
+        }
+        fs::write(dir.join(format!("emnist-{split}-mapping.txt")), "0 48").unwrap();
+    }
+
+    #[test]
+    fn splits_of_emnist_are_read_by_their_names() {
+        for (split, first, last) in
+            [("balanced", 0, 46), ("byclass", 0, 61), ("letters", 1, 26), ("mnist", 0, 9)]
+        {
+            let dir = tempdir().unwrap();
+            emnist(dir.path(), split, [first, last]);
+            let data = Dataset::from_dir(dir.path(), None).unwrap();
+            let labels: Vec<u8> = (0..=last - first).collect();
+            assert_eq!((data.classes, &data.train.labels), (labels.len(), &labels), "{split}");
+            assert_eq!(data.test.labels, labels);
+            assert!(data.name.contains(&format!("EMNIST {split}")), "{}", data.name);
+            emnist(dir.path(), split, [first, last + 1]);
+            refused(
+                dir.path(),
+                &["train-labels", &format!("label {}", last + 1), &format!("expected {first} to {last}")],
+            );
+        }
+        let dir = tempdir().unwrap();
+        emnist(dir.path(), "letters", [0, 26]);
+        refused(dir.path(), &["label 0 at index 0", "expected 1 to 26"]);
+        let labels = dir.path().join("emnist-letters-test-labels-idx1-ubyte");
+        emnist(dir.path(), "letters", [1, 26]);
+        fs::remove_file(labels).unwrap();
+        refused(dir.path(), &["emnist-letters-test-labels-idx1-ubyte", "is missing"]);
+    }
+
+    #[test]
+    fn one_of_several_splits_must_be_chosen() {
+        let dir = tempdir().unwrap();
+        emnist(dir.path(), "letters", [1, 26]);
+        emnist(dir.path(), "digits", [0, 9]);
+        refused(dir.path(), &["several splits of EMNIST", "--split", "digits, letters"]);
+        assert_eq!(Dataset::from_dir(dir.path(), Some("letters")).unwrap().classes, 26);
+        assert_eq!(Dataset::from_dir(dir.path(), Some("digits")).unwrap().classes, 10);
+        let error = Dataset::from_dir(dir.path(), Some("balanced")).unwrap_err().to_string();
+        assert!(error.contains("--split balanced") && error.contains("only digits, letters"), "{error}");
+        fs::write(dir.path().join("test_batch.bin"), cifar_record(1, 1)).unwrap();
+        refused(dir.path(), &["EMNIST (digits, letters) and other data sets", "--split"]);
+        assert_eq!(Dataset::from_dir(dir.path(), Some("digits")).unwrap().classes, 10);
+        let error = Dataset::from_dir(mnist().path(), Some("digits")).unwrap_err().to_string();
+        assert!(error.contains("no split of EMNIST"), "{error}");
+    }
+
+    #[test]
+    fn the_directory_above_a_data_set_stands_for_it() {
+        let dir = tempdir().unwrap();
+        let batches = dir.path().join("cifar-10-batches-bin");
+        for below in [&batches, &dir.path().join("notes")] {
+            fs::create_dir(below).unwrap();
+            fs::write(below.join("readme.html"), "").unwrap();
+        }
+        refused(dir.path(), &["holds no data set"]);
+        for name in ["data_batch_1.bin", "test_batch.bin"] {
+            fs::write(batches.join(name), cifar_record(3, 30)).unwrap();
+        }
+        let data = Dataset::from_dir(dir.path(), None).unwrap();
+        assert!(data.name.contains("cifar-10-batches-bin") && data.train.labels == [3], "{}", data.name);
+        // One that is not supported does not stand in the way of one that is.
+        let python = dir.path().join("cifar-10-batches-py");
+        fs::create_dir(&python).unwrap();
+        ["data_batch_1", "batches.meta"].iter().for_each(|name| fs::write(python.join(name), "").unwrap());
+        Dataset::from_dir(dir.path(), None).unwrap();
+        refused(&python, &["Python version of CIFAR-10", "binary version"]);
+
+        let letters = dir.path().join("gzip");
+        fs::create_dir(&letters).unwrap();
+        emnist(&letters, "letters", [1, 26]);
+        refused(dir.path(), &["several data sets", "cifar-10-batches-bin, ", "gzip"]);
+        fs::remove_dir_all(&batches).unwrap();
+        assert_eq!(Dataset::from_dir(dir.path(), None).unwrap().classes, 26);
+        fs::remove_dir_all(&letters).unwrap();
+        refused(dir.path(), &["cifar-10-batches-py", "Python version"]);
+    }
+
+    #[test]
+    fn cifar_100_is_recognized() {
+        let record = |coarse: u8, fine: u8| [&[coarse][..], &cifar_record(fine, 200)].concat();
+        let words = ["CIFAR-100, which is not supported", "CIFAR-10"];
+        let dir = tempdir().unwrap();
+        let binary = dir.path().join("cifar-100-binary");
+        fs::create_dir(&binary).unwrap();
+        for name in ["train.bin", "test.bin"] {
+            fs::write(binary.join(name), [record(3, 40), record(19, 99)].concat()).unwrap();
+        }
+        refused(&binary, &words);
+        refused(dir.path(), &[&words[..], &["cifar-100-binary"]].concat());
+        // Under the names of CIFAR-10's files.
+        for (from, to) in [("train.bin", "data_batch_1.bin"), ("test.bin", "test_batch.bin")] {
+            fs::rename(binary.join(from), binary.join(to)).unwrap();
+        }
+        refused(&binary, &[&words[..], &["data_batch_1.bin"]].concat());
+        let python = tempdir().unwrap();
+        ["train", "test", "meta"].iter().for_each(|name| fs::write(python.path().join(name), "").unwrap());
+        refused(python.path(), &["Python version of CIFAR-100"]);
     }
 
     #[test]
@@ -592,7 +950,7 @@ mod tests {
         put("data_batch_2.bin", cifar_record(3, 30));
         put("data_batch_1.bin", [cifar_record(1, 10), cifar_record(2, 20)].concat());
         put("test_batch.bin", cifar_record(9, 90));
-        let data = Dataset::from_dir(dir.path()).unwrap();
+        let data = Dataset::from_dir(dir.path(), None).unwrap();
         assert_eq!(data.features, 3072);
         assert_eq!(data.train.labels, [1, 2, 3]);
         assert_eq!(data.train.pixels[3072], 20);

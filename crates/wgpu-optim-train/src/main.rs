@@ -59,7 +59,7 @@ fn run() -> Result<ExitCode> {
         Args::command().error(clap::error::ErrorKind::ValueValidation, message).exit()
     });
     let data = match &args.data {
-        Some(dir) => Dataset::from_dir(dir)?,
+        Some(dir) => Dataset::from_dir(dir, args.split.as_deref())?,
         None => Dataset::digits()?,
     };
     ensure!(

@@ -18,7 +18,7 @@ use wgpu_optim::{GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Selecte
 use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
 
 use crate::args::Optimizer;
-use crate::data::{CLASSES, Dataset, Pictures};
+use crate::data::{Dataset, Pictures};
 use crate::model::Mlp;
 
 /// Losses stay on the GPU until this many steps have been recorded: to read one is to wait for it.
@@ -104,7 +104,7 @@ impl Options {
     }
 
     fn widths(&self, data: &Dataset) -> Vec<usize> {
-        [&[data.features][..], &self.hidden, &[CLASSES]].concat()
+        [&[data.features][..], &self.hidden, &[data.classes]].concat()
     }
 }
 
@@ -404,11 +404,11 @@ impl<'a> Batches<'a> {
     fn next(&mut self, device: &Device) -> (Tensor<2>, Tensor<2>) {
         let data = self.data;
         let rows = self.rows();
-        let mut targets = vec![0f32; rows.len() * CLASSES];
+        let mut targets = vec![0f32; rows.len() * data.classes];
         for (at, &row) in rows.iter().enumerate() {
-            targets[at * CLASSES + usize::from(data.train.labels[row])] = 1.0;
+            targets[at * data.classes + usize::from(data.train.labels[row])] = 1.0;
         }
-        let targets = TensorData::new(targets, [rows.len(), CLASSES]);
+        let targets = TensorData::new(targets, [rows.len(), data.classes]);
         (pictures(data, &data.train, rows, device), Tensor::from_data(targets, device))
     }
 }

@@ -282,6 +282,8 @@ fn broken_data_is_refused() {
     fs::create_dir(&data).unwrap();
     refused(&mut command(&arguments, &out), &out, &["holds no data set"]);
     idx_files(&data);
+    let letters = [&arguments[..], &["--split", "letters"]].concat();
+    refused(&mut command(&letters, &out), &out, &["--split letters", "no split of EMNIST"]);
     let path = data.join("train-images-idx3-ubyte");
     let bytes = fs::read(&path).unwrap();
     fs::write(&path, &bytes[..100]).unwrap();
@@ -312,7 +314,9 @@ fn an_output_that_cannot_be_written_is_an_error() {
 fn help_shows_defaults_and_examples() {
     let output = Command::new(env!("CARGO_BIN_EXE_wgpu-optim-train")).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in ["adamw,mgup-adamw,mgup-muon", "runs/digits", "Examples:", "WGPU_ADAPTER_NAME", "--data"] {
+    for word in
+        ["adamw,mgup-adamw,mgup-muon", "runs/digits", "Examples:", "WGPU_ADAPTER_NAME", "--data", "--split"]
+    {
         assert!(help.contains(word), "--help lacks '{word}'");
     }
 }
