@@ -57,7 +57,7 @@ pub struct Args {
     #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     pub lr: Option<f64>,
 
-    /// Optimizer steps
+    /// Optimizer steps; with --resume, those before it included
     #[arg(
         long,
         value_name = "N",
@@ -155,7 +155,9 @@ pub struct Args {
     )]
     pub save_every: usize,
 
-    /// Go on from the checkpoints in --out; optimizers without one begin anew
+    /// Go on from the checkpoints in --out; optimizers without one begin at step 0. Options that decide the result must be
+    /// those of the checkpoint, but --steps may grow under --schedule constant. --steps below the steps that a checkpoint
+    /// has taken is an error
     #[arg(long)]
     pub resume: bool,
 
@@ -271,7 +273,7 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 /// The shortest decimal of a number, with an exponent where it would have many zeros.
-fn short(number: f64) -> String {
+pub fn short(number: f64) -> String {
     let is_plain = number == 0.0 || (1e-4..1e7).contains(&number.abs());
     if is_plain { number.to_string() } else { format!("{number:e}") }
 }

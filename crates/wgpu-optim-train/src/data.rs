@@ -163,6 +163,27 @@ impl Dataset {
         }
     }
 
+    /// The pictures of a data set, in a few words: the same for the same pictures in another place.
+    pub fn identity(&self) -> String {
+        let mut digest = 0u64;
+        for bytes in [&self.train, &self.test].into_iter().flat_map(|part| [&part.labels, &part.pixels]) {
+            for chunk in bytes.chunks(8) {
+                let mut word = [0; 8];
+                word[..chunk.len()].copy_from_slice(chunk);
+                // A hash against accidents: each word goes through the whole state.
+                digest =
+                    (digest.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            }
+        }
+        format!(
+            "({} + {} pictures of {} values in {} classes, digest {digest:016x})",
+            self.train.len(),
+            self.test.len(),
+            self.features,
+            self.classes
+        )
+    }
+
     fn idx(dir: &Path, split: Option<&Split>) -> Result<Self> {
         let parts = match split {
             Some(Split { name, .. }) => [format!("emnist-{name}-train"), format!("emnist-{name}-test")],
@@ -941,6 +962,17 @@ mod tests {
         let python = tempdir().unwrap();
         ["train", "test", "meta"].iter().for_each(|name| fs::write(python.path().join(name), "").unwrap());
         refused(python.path(), &["Python version of CIFAR-100"]);
+    }
+
+    #[test]
+    fn the_identity_is_of_the_pictures() {
+        let dir = mnist();
+        let identity = Dataset::from_dir(dir.path(), None).unwrap().identity();
+        assert!(identity.starts_with("(3 + 1 pictures of 6 values in 10 classes, digest "), "{identity}");
+        assert_eq!(identity, Dataset::from_dir(mnist().path(), None).unwrap().identity());
+        let path = dir.path().join("t10k-labels-idx1-ubyte");
+        fs::write(&path, idx(IDX_LABELS, &[1], &[5])).unwrap();
+        assert_ne!(identity, Dataset::from_dir(dir.path(), None).unwrap().identity());
     }
 
     #[test]

@@ -30,7 +30,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use args::Args;
 use data::Dataset;
 use report::Output;
-use train::{Files, Options};
+use train::{Files, Options, Progress};
 use wgpu_optim_burn::Gpu;
 
 fn main() -> ExitCode {
@@ -69,6 +69,7 @@ fn run() -> Result<ExitCode> {
         data.train.len()
     );
     let options = Options {
+        data: data.identity(),
         steps: args.steps,
         batch: args.batch,
         seed: args.seed,
@@ -81,6 +82,13 @@ fn run() -> Result<ExitCode> {
         telemetry: args.telemetry,
         save_every: args.save_every,
     };
+    let mut resumed = Vec::new();
+    for optimizer in &optimizers {
+        let checkpoint = report::checkpoint_file(&args.out, &optimizer.name);
+        let progress =
+            if args.resume { Progress::of(&checkpoint, &options, &optimizer.recipe)? } else { None };
+        resumed.push((checkpoint, progress));
+    }
 
     let gpu = Gpu::open()?;
     ensure!(
@@ -92,6 +100,12 @@ fn run() -> Result<ExitCode> {
     );
     println!("adapter  {}", gpu.adapter);
     println!("data     {}: {} to train, {} to test", data.name, data.train.len(), data.test.len());
+    for (optimizer, (_, progress)) in optimizers.iter().zip(&resumed).filter(|_| args.resume) {
+        match progress {
+            Some(progress) => println!("resume   {} after {} steps", optimizer.name, progress.steps()),
+            None => println!("resume   {}: no checkpoint, begins at step 0", optimizer.name),
+        }
+    }
     let output = Output::create(&args.out)?;
 
     let spinner = ProgressBar::new_spinner().with_message("compiling Burn's kernels");
@@ -114,14 +128,13 @@ fn run() -> Result<ExitCode> {
         eprintln!("\nending after this step; again to end at once");
     })?;
     let mut runs = Vec::new();
-    for optimizer in optimizers {
+    for (optimizer, (checkpoint, resumed)) in optimizers.into_iter().zip(resumed) {
         let bar = ProgressBar::new(options.steps as u64)
             .with_style(style.clone())
             .with_prefix(format!("{:width$}", optimizer.name))
             .with_message("…");
-        let checkpoint = output.checkpoint_file(&optimizer.name);
-        let files = Files { checkpoint: &checkpoint, resume: args.resume, stop: &stop };
-        let run = train::train(&gpu, &data, &options, &optimizer, &files, &bar)?;
+        let files = Files { checkpoint: &checkpoint, resumed, stop: &stop };
+        let run = train::train(&gpu, &data, &options, &optimizer, files, &bar)?;
         bar.finish();
         output.checkpoint(&run)?;
         runs.push(run);

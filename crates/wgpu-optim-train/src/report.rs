@@ -43,11 +43,6 @@ impl Output {
         Ok(Self { dir: dir.into() })
     }
 
-    /// Where a run's model and optimizer are kept, to go on from.
-    pub fn checkpoint_file(&self, optimizer: &str) -> PathBuf {
-        self.dir.join(format!("{optimizer}.checkpoint.safetensors"))
-    }
-
     /// Writes the parameters of one run to `<optimizer>.safetensors`.
     pub fn checkpoint(&self, run: &Run) -> Result<()> {
         let views = run
@@ -84,6 +79,11 @@ impl Output {
         let path = self.dir.join(name);
         files::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Where a run's model and optimizer are kept, to go on from.
+pub fn checkpoint_file(dir: &Path, optimizer: &str) -> PathBuf {
+    dir.join(format!("{optimizer}.checkpoint.safetensors"))
 }
 
 fn summary<'a>(adapter: &'a str, runs: &'a [Run]) -> Summary<'a> {

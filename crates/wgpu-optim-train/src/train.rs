@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
@@ -14,10 +14,11 @@ use rand::SeedableRng;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
-use wgpu_optim::{GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Selected, Telemetry};
+use wgpu_optim::schedule::Shape;
+use wgpu_optim::{Checkpoint, GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Selected, Telemetry};
 use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
 
-use crate::args::Optimizer;
+use crate::args::{Optimizer, short};
 use crate::data::{Dataset, Pictures};
 use crate::model::Mlp;
 
@@ -30,13 +31,15 @@ const TEST_BATCH: usize = 1000;
 
 /// The name of [`Progress`] in a checkpoint.
 const PROGRESS: &str = "wgpu-optim-train";
+/// The recipe among [`Choices`], which `--optimizer` or `--compare` chose.
+const RECIPE: &str = "the recipe";
 
 /// Where a run is kept, and until when it goes on.
 pub struct Files<'a> {
     /// Its checkpoint.
     pub checkpoint: &'a Path,
-    /// Whether to go on from it.
-    pub resume: bool,
+    /// What it holds, if the run goes on from it.
+    pub resumed: Option<Progress>,
     /// Set when the run is to end after its step.
     pub stop: &'a AtomicBool,
 }
@@ -44,6 +47,8 @@ pub struct Files<'a> {
 /// What all runs of one program have in common.
 #[derive(Debug, Clone)]
 pub struct Options {
+    /// What the pictures are, as [`Dataset::identity`] says it.
+    pub data: String,
     /// Optimizer steps.
     pub steps: usize,
     /// Pictures a step.
@@ -83,15 +88,34 @@ impl Options {
     }
 
     /// What two runs must have in common for one to go on from the other.
-    fn fingerprint(&self, data: &Dataset, recipe: &Recipe) -> String {
-        let Self { batch, seed, hidden, schedule, clip, accumulate, precision, .. } = self;
-        let steps = if *schedule == LrSchedule::constant() { 0 } else { self.steps };
-        format!(
-            "data {}, batch {batch}, seed {seed}, hidden {hidden:?}, schedule {schedule:?} of {steps}, clip {clip:?}, \
-             accumulate {accumulate}, precision {precision:?}, recipe {}",
-            data.name,
-            recipe.to_json().split_whitespace().collect::<String>()
-        )
+    fn choices(&self, recipe: &Recipe) -> Choices {
+        let hidden = self.hidden.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
+        let schedule = match self.schedule.shape {
+            Shape::Constant {} => "constant",
+            Shape::Cosine { .. } => "cosine",
+            Shape::Linear { .. } => "linear",
+            Shape::Step { .. } => "step",
+            Shape::Stable { .. } => "stable",
+            _ => "other",
+        };
+        let mut choices = vec![
+            ("--data", self.data.clone()),
+            ("--batch", self.batch.to_string()),
+            ("--seed", self.seed.to_string()),
+            ("--hidden", hidden),
+            ("--schedule", schedule.to_owned()),
+            ("--warmup", self.schedule.warmup.to_string()),
+            ("--accumulate", self.accumulate.to_string()),
+            ("--precision", self.precision.name().to_owned()),
+            ("--lr", short(recipe.lr())),
+            (RECIPE, recipe.to_json().split_whitespace().collect()),
+        ];
+        choices.extend(self.clip.map(|norm| ("--clip", short(norm))));
+        // A constant rate does not depend on them.
+        if schedule != "constant" {
+            choices.push(("--steps", self.steps.to_string()));
+        }
+        choices.into_iter().map(|(option, value)| (option.to_owned(), value)).collect()
     }
 
     /// Burn's name of the precision.
@@ -138,14 +162,84 @@ pub struct Run {
     pub telemetry: Vec<Telemetry>,
 }
 
+/// The options that decide a run's result, with their values.
+type Choices = BTreeMap<String, String>;
+
 /// What a checkpoint has besides model and optimizer.
 #[derive(Debug, Default, Serialize, Deserialize)]
-struct Progress {
-    fingerprint: String,
+pub struct Progress {
+    choices: Choices,
     losses: Vec<f32>,
     tests: Vec<(usize, f64)>,
     setup: f64,
     training: f64,
+}
+
+impl Progress {
+    /// That of a checkpoint, if there is one.
+    ///
+    /// # Errors
+    /// If the checkpoint is of another run: it names the options that differ, or the steps that are too few.
+    pub fn of(checkpoint: &Path, options: &Options, recipe: &Recipe) -> Result<Option<Self>> {
+        let path = checkpoint.display();
+        if !checkpoint.try_exists().with_context(|| format!("cannot read {path}"))? {
+            return Ok(None);
+        }
+        let file = Checkpoint::open(checkpoint)?;
+        let found = file.extra().get(PROGRESS).context("it has no entry of this program");
+        let progress: Self = found.and_then(|text| Ok(serde_json::from_str(text)?)).with_context(|| {
+            format!("cannot go on from {path}, which another program or version wrote; leave out --resume to start over")
+        })?;
+        if let Some((there, here)) = differences(&progress.choices, &options.choices(recipe)) {
+            let may_grow = match here.contains("--steps") {
+                true => " (--steps may grow only under --schedule constant)",
+                false => "",
+            };
+            bail!(
+                "{path} belongs to a run with {there}, but this run has {here}{may_grow}; give the same options to go on, or \
+                 leave out --resume to start over"
+            );
+        }
+        ensure!(
+            progress.steps() <= options.steps,
+            "{path} has taken {} steps, more than --steps {}; give more --steps to go on, or leave out --resume to start over",
+            progress.steps(),
+            options.steps
+        );
+        Ok(Some(progress))
+    }
+
+    /// Steps that were taken.
+    pub fn steps(&self) -> usize {
+        self.losses.len()
+    }
+}
+
+/// The options that two runs do not share, in the words of the one and of the other.
+fn differences(there: &Choices, here: &Choices) -> Option<(String, String)> {
+    let differs = |option: &str| there.get(option) != here.get(option);
+    let mut options: Vec<&String> =
+        there.keys().chain(here.keys()).filter(|option| differs(option)).collect();
+    options.sort_unstable();
+    options.dedup();
+    // What follows from another option is not named.
+    let is_same_recipe = || {
+        let [there, here] = [there, here].map(|choices| Recipe::from_json(choices.get(RECIPE)?).ok());
+        there.zip(here).is_some_and(|(there, here)| there.with_lr(here.lr()) == here)
+    };
+    options.retain(|option| match option.as_str() {
+        "--steps" => !differs("--schedule"),
+        RECIPE => !is_same_recipe(),
+        _ => true,
+    });
+    let words = |choices: &Choices| {
+        let word = |option: &&String| match choices.get(*option) {
+            Some(value) => format!("{option} {value}"),
+            None => format!("no {option}"),
+        };
+        options.iter().map(word).collect::<Vec<_>>().join(", ")
+    };
+    (!options.is_empty()).then(|| (words(there), words(here)))
 }
 
 impl Run {
@@ -191,7 +285,7 @@ pub fn train(
     data: &Dataset,
     options: &Options,
     optimizer: &Optimizer,
-    files: &Files<'_>,
+    files: Files<'_>,
     bar: &ProgressBar,
 ) -> Result<Run> {
     let Optimizer { name, recipe } = optimizer;
@@ -202,26 +296,15 @@ pub fn train(
     let mut batches = Batches::new(data, options);
     let settings = options.clone();
     let mut optim = model.optimizer(gpu, recipe).with_settings(move |groups| settings.settings(groups));
-    let fingerprint = options.fingerprint(data, &recipe);
-    let mut progress = Progress { fingerprint: fingerprint.clone(), ..Progress::default() };
-    if files.resume && files.checkpoint.exists() {
-        let extra;
-        (model, extra) = optim.load_checkpoint(files.checkpoint, model)?;
-        let found = extra.get(PROGRESS).context("it was not written by this program");
-        progress = found
-            .and_then(|text| Ok(serde_json::from_str(text)?))
-            .with_context(|| format!("cannot go on from {}", files.checkpoint.display()))?;
-        ensure!(
-            progress.fingerprint == fingerprint,
-            "{} is of another run:\n  there  {}\n  here   {fingerprint}",
-            files.checkpoint.display(),
-            progress.fingerprint
-        );
-        batches.skip(progress.losses.len() * options.accumulate as usize);
-        bar.set_position(progress.losses.len() as u64);
+    if let Some(progress) = &files.resumed {
+        (model, _) = optim.load_checkpoint(files.checkpoint, model)?;
+        batches.skip(progress.steps() * options.accumulate as usize);
+        bar.set_position(progress.steps() as u64);
     }
-    let Progress { mut losses, mut tests, setup, training, .. } = progress;
-    let (mut setup, mut training) = (Duration::from_secs_f64(setup), Duration::from_secs_f64(training));
+    let Progress { mut losses, mut tests, setup, training, .. } = files.resumed.unwrap_or_default();
+    // A file may hold anything.
+    let seconds = |seconds| Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    let (mut setup, mut training) = (seconds(setup), seconds(training));
     let begun = losses.len();
 
     let mut selection = Vec::new();
@@ -264,7 +347,7 @@ pub fn train(
             gpu.device.sync()?;
             training += since.elapsed();
             let progress = Progress {
-                fingerprint: fingerprint.clone(),
+                choices: options.choices(&recipe),
                 losses: losses.clone(),
                 tests: tests.clone(),
                 setup: setup.as_secs_f64(),
@@ -279,6 +362,10 @@ pub fn train(
         }
     }
     gpu.device.sync()?;
+    // A run that was interrupted, or goes on from one that was and takes no more steps.
+    if tests.last().is_none_or(|&(step, _)| step != losses.len()) {
+        tests.push((losses.len(), accuracy(&model, data, options, &gpu.device)?));
+    }
     while let Some(found) = optim.optimizer().and_then(|optimizer| optimizer.take_telemetry()) {
         telemetry.push(found?);
     }
@@ -443,6 +530,7 @@ mod tests {
 
     fn options(batch: usize, seed: u64) -> Options {
         Options {
+            data: String::new(),
             selection: false,
             steps: 1,
             batch,
@@ -485,6 +573,40 @@ mod tests {
         assert_ne!(order(5, 1), order(6, 1));
         // A generator of a fixed algorithm: these hold on every machine.
         assert_eq!(order(0, 1)[..4], [1496, 254, 49, 1246]);
+    }
+
+    #[test]
+    fn runs_differ_in_the_options_that_decide_their_result() {
+        let recipe: Recipe = "mgup-muon".parse().unwrap();
+        let base = Options { steps: 600, ..options(64, 0) };
+        let compare = |other: &Options, recipe_there: Recipe| {
+            differences(&base.choices(&recipe_there), &other.choices(&recipe))
+        };
+        let told = |there: &str, here: &str| Some((there.to_owned(), here.to_owned()));
+        // Neither these, nor the steps of a constant rate.
+        let same = Options { steps: 800, selection: true, telemetry: Some(3), save_every: 7, ..base.clone() };
+        assert_eq!(compare(&same, recipe), None);
+        let warm = LrSchedule::constant().with_warmup(50);
+        let [first, longer] =
+            [600, 800].map(|steps| Options { steps, schedule: warm.clone(), ..base.clone() });
+        assert_eq!(differences(&first.choices(&recipe), &longer.choices(&recipe)), None);
+        assert_eq!(compare(&first, recipe), told("--warmup 0", "--warmup 50"));
+
+        let cosine = |steps| {
+            let schedule = LrSchedule::cosine(steps as u64, 0.0);
+            Options { steps, schedule, ..base.clone() }.choices(&recipe)
+        };
+        assert_eq!(differences(&cosine(600), &cosine(600)), None);
+        assert_eq!(differences(&cosine(600), &cosine(800)), told("--steps 600", "--steps 800"));
+        let schedules = told("--schedule constant", "--schedule cosine");
+        assert_eq!(differences(&base.choices(&recipe), &cosine(800)), schedules);
+
+        let other = Options { clip: Some(1e-9), hidden: vec![8, 4], ..base.clone() };
+        assert_eq!(compare(&other, recipe), told("no --clip, --hidden 4", "--clip 1e-9, --hidden 8,4"));
+        let lr = compare(&base, recipe.with_lr(2.0 * recipe.lr()));
+        assert_eq!(lr, told(&format!("--lr {}", 2.0 * recipe.lr()), &format!("--lr {}", recipe.lr())));
+        let (there, here) = compare(&base, "muon".parse().unwrap()).unwrap();
+        assert!(there.starts_with("the recipe {") && here.contains("mgup"), "{there} {here}");
     }
 
     #[test]

@@ -352,6 +352,8 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("--resume goes on"));
     let done = outcome(&cut, "mgup-adamw").0.len();
     assert!(done >= 5);
+    // It is tested where it ended.
+    assert!(metrics(&cut)["mgup-adamw"][done - 1].2.is_some_and(|accuracy| accuracy > 0.0));
 
     let steps = (done + 7).to_string();
     let more = with(&["--steps", &steps, "--resume"]);
@@ -364,7 +366,48 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
     let other = with(&["--steps", &steps, "--resume", "--batch", "32"]);
     let output = borrowed(&other).output().unwrap();
     let message = String::from_utf8_lossy(&output.stderr);
-    assert!(!output.status.success() && message.contains("is of another run"), "{message}");
+    assert!(!output.status.success(), "{message}");
+    assert!(message.contains("a run with --batch 64, but this run has --batch 32;"), "{message}");
+}
+
+#[test]
+fn a_finished_run_goes_on_to_more_steps_where_the_rate_does_not_depend_on_them() {
+    let dir = tempdir().unwrap();
+    let (twice, once) = (dir.path().join("twice"), dir.path().join("once"));
+    let settings = ["--optimizer", "adamw", "--hidden", "16", "--warmup", "4"];
+    let with = |more: &[&'static str]| [&settings[..], more].concat();
+    succeeds(&with(&["--steps", "6"]), &twice);
+    let said = succeeds(&with(&["--steps", "12", "--resume"]), &twice);
+    assert!(said.contains("adamw after 6 steps"), "{said}");
+    succeeds(&with(&["--steps", "12"]), &once);
+    assert!(outcome(&twice, "adamw") == outcome(&once, "adamw"));
+    // With nothing left to do, the results are written again.
+    fs::remove_file(twice.join("adamw.safetensors")).unwrap();
+    succeeds(&with(&["--steps", "12", "--resume"]), &twice);
+    assert!(outcome(&twice, "adamw") == outcome(&once, "adamw"));
+
+    let refused = |more: &[&'static str], words: &[&str]| {
+        let mut command = command(&[&with(more)[..], &["--resume"]].concat(), &twice);
+        // Before an adapter is opened.
+        let output = command.env("WGPU_ADAPTER_NAME", "nonsense").output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success());
+        for word in words.iter().chain(&["adamw.checkpoint.safetensors", "leave out --resume"]) {
+            assert!(message.contains(word), "'{word}' is not in: {message}");
+        }
+    };
+    refused(&["--steps", "11"], &["has taken 12 steps, more than --steps 11"]);
+    refused(&["--steps", "20", "--clip", "1"], &["with no --clip, but this run has --clip 1;"]);
+    refused(&["--steps", "20", "--lr", "0.5"], &["but this run has --lr 0.5;"]);
+    let cosine = ["--steps", "20", "--schedule", "cosine"];
+    refused(&cosine, &["with --schedule constant, but this run has --schedule cosine;"]);
+
+    succeeds(&with(&cosine), &twice);
+    let longer = ["--steps", "30", "--schedule", "cosine"];
+    refused(&longer, &["with --steps 20, but this run has --steps 30 (--steps may grow only under"]);
+    fs::write(twice.join("adamw.checkpoint.safetensors"), "").unwrap();
+    let output = command(&with(&["--resume"]), &twice).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stderr).contains("adamw.checkpoint.safetensors"));
 }
 
 #[test]
