@@ -4,6 +4,7 @@ use burn::module::ParamId;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 
 /// A step leaves the autodiff tape; this is what its result needs to come back onto it.
+#[derive(Clone, PartialEq)]
 pub(crate) struct Context {
     autodiff: bool,
     pub require_grad: bool,

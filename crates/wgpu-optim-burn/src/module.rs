@@ -1,5 +1,6 @@
 //! [`GpuModuleOptimizer`]: steps all parameters of a Burn module in one submit.
 
+use std::any::Any;
 use std::collections::{HashMap, HashSet};
 
 use burn::backend::wgpu::CubeTensor;
@@ -25,8 +26,9 @@ use crate::tensor::{self, Range};
 /// evaluation, the step fills new storage instead, and the clone keeps its values.
 ///
 /// Parameters get state at their first gradient. Those without a gradient in a step, frozen ones among them, are left
-/// alone and keep what they have. Two parameters of one id that share their storage are tied: the step moves both. If
-/// they do not share it, only the first in the module steps. Parameters of size 0 are left alone.
+/// alone and keep what they have. Two parameters of one id that share their storage are tied: the step moves both, and
+/// the gradients of all their uses add up. If they do not share it, or one is a view of the other, only the first in the
+/// module steps. Parameters of size 0 are left alone.
 ///
 /// ```no_run
 /// use burn::module::Module;
@@ -87,7 +89,9 @@ struct Moving {
     target: CubeTensor,
     /// The storage before the step, if something else holds it too, as a tied parameter does.
     old: Option<CubeTensor>,
-    require_grad: bool,
+    context: Context,
+    /// The `Tensor<D>` on that storage. Tied parameters share it: one leaf of the tape adds up the gradients of all their uses.
+    tensor: Box<dyn Any>,
 }
 
 impl GpuModuleOptimizer {
@@ -456,17 +460,19 @@ impl ModuleMapper for Exchange<'_> {
             None => {
                 let old = (!found.handle.can_mut()).then(|| found.clone());
                 let target = tensor::exclusive(found);
-                let new = tensor::wrap(target.clone());
-                let require_grad = context.require_grad;
-                self.moving.insert(id, Moving { old, target, require_grad });
-                new
+                let tensor = context.clone().restore(tensor::wrap::<D>(target.clone()), id);
+                self.moving.insert(id, Moving { old, target, context, tensor: Box::new(tensor.clone()) });
+                tensor
             }
-            Some(first) if first.require_grad == context.require_grad && first.shares(&found) => {
-                tensor::wrap(first.target.clone())
+            Some(first) if first.context == context && first.shares(&found) => {
+                first.tensor.downcast_ref::<Tensor<D>>().expect("they have one shape").clone()
             }
-            Some(_) => tensor::wrap(found),
+            Some(first) if first.context.require_grad == context.require_grad && first.shares(&found) => {
+                context.restore(tensor::wrap(first.target.clone()), id)
+            }
+            Some(_) => context.restore(tensor::wrap(found), id),
         };
-        Param::from_mapped_value(id, context.restore(tensor, id), mapper)
+        Param::from_mapped_value(id, tensor, mapper)
     }
 }
 

@@ -93,8 +93,11 @@ pub(crate) fn resolve<const D: usize>(
     Ok(storage(tensor))
 }
 
-/// Whether two tensors are the same range of memory.
+/// Whether two tensors are the same range of memory, seen in the same way.
 pub(crate) fn same_storage(a: &CubeTensor, b: &CubeTensor) -> bool {
+    if (a.dtype, &a.meta) != (b.dtype, &b.meta) {
+        return false;
+    }
     let (Ok(a), Ok(b)) = (Range::of(a), Range::of(b)) else { return false };
     a.buffer == b.buffer && a.offset == b.offset
 }

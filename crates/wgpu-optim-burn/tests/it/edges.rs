@@ -50,6 +50,45 @@ fn tied_weights_move_together() {
 }
 
 #[test]
+fn gradients_of_all_uses_of_a_tied_parameter_add_up_in_every_step() {
+    let at = |seed: usize| {
+        let values = verify::params(84 + seed)[seed..].to_vec();
+        Tensor::<2>::from_data(burn::tensor::TensorData::new(values, [12, 7]), &gpu().device)
+    };
+    let embedding = Param::from_tensor(Tensor::from_inner(at(0)));
+    let mut model = Tied { head: embedding.clone(), embedding };
+    let recipe = Recipe::adamw(1e-2);
+    let mut twin = reference::Tensor::new(recipe, verify::params(84)).unwrap();
+    let mut optim = GpuModuleOptimizer::new(gpu(), recipe);
+    for t in 1..4 {
+        let (by_one, by_other) = (at(t), at(t + 3));
+        let loss = (model.embedding.val() * Tensor::from_inner(by_one.clone())).sum()
+            + (model.head.val() * Tensor::from_inner(by_other.clone())).sum();
+        let grads = GradientsParams::from_grads(loss.backward(), &model);
+        twin.step(&(by_one + by_other).into_data().try_to_vec::<f32>().unwrap());
+        model = optim.step(1e-2, model, grads);
+        let found = read(&model);
+        assert_eq!(found[0].values, found[1].values, "step {t}");
+        assert_eq!(verify::compare(&found[0].values, &twin.param, None).1, None, "step {t}");
+    }
+}
+
+#[test]
+fn a_transposed_view_of_a_parameter_is_not_tied() {
+    let device = &gpu().device;
+    let values = burn::tensor::TensorData::new(verify::params(36), [6, 6]);
+    let tensor = Tensor::<2>::from_data(values, device);
+    let embedding = Param::from_tensor(Tensor::from_inner(tensor.clone()));
+    let head = Param::initialized(embedding.id, Tensor::from_inner(tensor.transpose()).require_grad());
+    let model = Tied { embedding, head };
+    let before = bits(&model);
+    let grads = gradients(&model, 1, &[]);
+    let model = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2)).step(1e-2, model, grads);
+    assert_ne!(bits(&model)[0], before[0]);
+    assert_eq!(bits(&model)[1], before[1]);
+}
+
+#[test]
 fn a_frozen_copy_of_a_parameter_is_not_tied() {
     let embedding = Param::from_tensor(Tensor::<2>::ones([4, 4], &autodiff()));
     let model = Tied { head: embedding.clone().set_require_grad(false), embedding };
