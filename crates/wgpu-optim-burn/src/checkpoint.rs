@@ -10,7 +10,7 @@ use wgpu_optim::Checkpoint;
 use crate::context::Context;
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::module::{GpuModuleOptimizer, Known};
+use crate::module::GpuModuleOptimizer;
 use crate::tensor::{self, Range};
 
 impl GpuModuleOptimizer {
@@ -38,7 +38,7 @@ impl GpuModuleOptimizer {
             Range::all(&tensors).map_err(|(at, reason)| Error::parameter(&found[at].path, reason))?;
         let mut params = Vec::new();
         for (found, place) in found.iter().zip(&places) {
-            let name = core.params.iter().find(|known| known.id == found.id).map_or(&found.path, |k| &k.name);
+            let name = core.index.get(&found.id).map_or(&found.path, |&at| &core.params[at].name);
             params.push((name.as_str(), &found.shape[..], place.slice()));
         }
         Ok(core.optimizer.save_params(path, &params, extra)?)
@@ -70,9 +70,10 @@ impl GpuModuleOptimizer {
                 None => return Err(Error::parameter(path, "the checkpoint does not have it")),
             }
         }
+        let of_path: HashMap<_, _> = found.iter().map(|found| (&found.path, found)).collect();
         let mut params = Vec::new();
         for spec in file.specs() {
-            let Some(own) = found.iter().find(|found| found.path == spec.name) else {
+            let Some(own) = of_path.get(&spec.name) else {
                 return Err(Error::parameter(&spec.name, "the checkpoint has it, and the model does not"));
             };
             let known = self.known(own.id, &own.path, &own.shape, spec.name.clone());
@@ -88,7 +89,7 @@ impl GpuModuleOptimizer {
             params.push(known);
         }
         let (core, loaded) = (self.core.take(), std::mem::take(&mut self.loaded));
-        let made = self.build(params).and_then(|mut core| {
+        let made = self.build(None, &[], params).and_then(|(mut core, _)| {
             core.optimizer.load_from(&mut file)?;
             Ok(core)
         });
@@ -103,18 +104,6 @@ impl GpuModuleOptimizer {
         let module = module.map(&mut fill);
         fill.result?;
         Ok((module, file.extra().clone()))
-    }
-
-    /// A parameter with its group and layout.
-    pub(crate) fn known(&self, id: ParamId, path: &str, shape: &[usize], name: String) -> Known {
-        Known {
-            id,
-            path: path.to_owned(),
-            name,
-            shape: shape.to_vec(),
-            group: self.group_of(id, path, shape.len()),
-            layout: self.layout_of(id, path, shape.len()),
-        }
     }
 }
 

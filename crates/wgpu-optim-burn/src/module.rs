@@ -16,7 +16,7 @@ use crate::context::Context;
 use crate::error::{Error, StepError};
 use crate::gpu::Gpu;
 use crate::groups::Select;
-use crate::record::Loaded;
+use crate::record::{Loaded, Places};
 use crate::tensor::{self, Range};
 
 /// Steps a whole Burn module: every parameter and gradient is bound where Burn keeps it, and all of them go into one
@@ -60,7 +60,7 @@ pub struct GpuModuleOptimizer {
 pub(crate) struct Core {
     pub optimizer: GpuOptimizer,
     pub params: Vec<Known>,
-    index: HashMap<ParamId, usize>,
+    pub index: HashMap<ParamId, usize>,
 }
 
 /// A parameter that has state.
@@ -68,11 +68,18 @@ pub(crate) struct Core {
 pub(crate) struct Known {
     pub id: ParamId,
     pub path: String,
-    /// In the optimizer below: the path, or path and id should paths repeat.
+    /// In the optimizer below; see [`Names::add`].
     pub name: String,
     pub shape: Vec<usize>,
     pub group: usize,
     pub layout: MatrixLayout,
+}
+
+impl Known {
+    /// Why a parameter of this id and another shape is refused.
+    pub(crate) fn reshaped(&self, path: &str, shape: &[usize]) -> Error {
+        Error::parameter(path, format!("its shape was {:?} and is {shape:?}", self.shape))
+    }
 }
 
 /// A parameter with a gradient in this step.
@@ -172,8 +179,13 @@ impl GpuModuleOptimizer {
     }
 
     /// How parameters and gradients are stored.
+    pub(crate) fn precision(&self) -> Precision {
+        self.settings(ParamGroups::default()).precision()
+    }
+
+    /// [`precision`](Self::precision), as Burn has it.
     pub(crate) fn dtype(&self) -> DType {
-        match self.settings(ParamGroups::default()).precision() {
+        match self.precision() {
             Precision::F32 => DType::F32,
             Precision::F16 => DType::F16,
             Precision::Bf16 => DType::BF16,
@@ -288,10 +300,7 @@ impl GpuModuleOptimizer {
         for found in found {
             match known.and_then(|core| Some(&core.params[*core.index.get(&found.id)?])) {
                 Some(known) if known.shape == found.shape => {}
-                Some(known) => {
-                    let reason = format!("its shape was {:?} and is {:?}", known.shape, found.shape);
-                    return Err(Error::parameter(&found.path, reason));
-                }
+                Some(known) => return Err(known.reshaped(&found.path, &found.shape)),
                 None => fresh.push(found),
             }
         }
@@ -299,25 +308,34 @@ impl GpuModuleOptimizer {
             return Ok(());
         }
         let mut params = known.map_or_else(Vec::new, |core| core.params.clone());
+        let mut names = Names::of(&params);
         for found in fresh {
-            let taken = params.iter().any(|p| p.path == found.path);
-            let name = if taken { format!("{}#{}", found.path, found.id) } else { found.path.clone() };
+            let name = names.add(found.id, &found.path);
             params.push(self.known(found.id, &found.path, &found.shape, name));
         }
-        let core = self.build(params)?;
+        let (core, applied) = self.build(known, &self.loaded, params)?;
+        // Only now: after a refusal they are all still there.
+        let mut at = 0..;
+        self.loaded.retain(|_| !at.next().is_some_and(|at| applied.contains(&at)));
         self.core = Some(core);
         Ok(())
     }
 
-    /// The optimizer below for these parameters, with the state of those that it has already.
-    pub(crate) fn build(&mut self, params: Vec<Known>) -> Result<Core, Error> {
+    /// The optimizer below for these parameters, with the state of those that `before` has, or a record; and which states
+    /// of the record it took.
+    pub(crate) fn build(
+        &self,
+        before: Option<&Core>,
+        loaded: &[Loaded],
+        params: Vec<Known>,
+    ) -> Result<(Core, HashSet<usize>), Error> {
         let groups: Vec<_> = self.groups.iter().map(|group| group.1).collect();
         // Parameters join as they get gradients, matrices perhaps later than others.
         let groups = self.settings(ParamGroups::from(groups).allow_no_matrices());
         let spec =
             |p: &Known| TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group).with_layout(p.layout);
         let specs: Vec<_> = params.iter().map(spec).collect();
-        let mut optimizer = match &self.core {
+        let mut optimizer = match before {
             // With all that it knows already.
             Some(core) => core.optimizer.resized_blocking(&specs, &[])?,
             None => {
@@ -325,21 +343,31 @@ impl GpuModuleOptimizer {
                 GpuOptimizer::for_buffers_blocking(device, queue, &specs, groups)?
             }
         };
-        let mut applied = Vec::new();
+        let places = Places::of(loaded);
+        let mut applied = HashSet::new();
         for known in &params {
-            if let Some(at) = Loaded::find(&self.loaded, known) {
-                self.loaded[at].apply(&mut optimizer, known)?;
-                applied.push(at);
+            if let Some(at) = places.find(known.id, &known.path) {
+                loaded[at].apply(&mut optimizer, known)?;
+                applied.insert(at);
             }
         }
-        // Only now: after a refusal they are all still there.
-        let mut at = 0..;
-        self.loaded.retain(|_| !at.next().is_some_and(|at| applied.contains(&at)));
         let index = params.iter().enumerate().map(|(i, p)| (p.id, i)).collect();
-        Ok(Core { optimizer, params, index })
+        Ok((Core { optimizer, params, index }, applied))
     }
 
-    pub(crate) fn group_of(&self, id: ParamId, path: &str, rank: usize) -> usize {
+    /// A parameter with its group and layout.
+    pub(crate) fn known(&self, id: ParamId, path: &str, shape: &[usize], name: String) -> Known {
+        Known {
+            id,
+            path: path.to_owned(),
+            name,
+            shape: shape.to_vec(),
+            group: self.group_of(id, path, shape.len()),
+            layout: self.layout_of(id, path, shape.len()),
+        }
+    }
+
+    fn group_of(&self, id: ParamId, path: &str, rank: usize) -> usize {
         let matches = |(select, _): &(Option<Select>, Recipe)| {
             select.as_ref().is_none_or(|select| select.matches(id, path, rank))
         };
@@ -347,7 +375,7 @@ impl GpuModuleOptimizer {
         self.groups.iter().rposition(matches).unwrap_or(0)
     }
 
-    pub(crate) fn layout_of(&self, id: ParamId, path: &str, rank: usize) -> MatrixLayout {
+    fn layout_of(&self, id: ParamId, path: &str, rank: usize) -> MatrixLayout {
         let matching = self.layouts.iter().rev().find(|(select, _)| select.matches(id, path, rank));
         matching.map_or(MatrixLayout::InOut, |(_, layout)| *layout)
     }
@@ -382,6 +410,27 @@ impl GpuModuleOptimizer {
             core.optimizer.rewind(before);
         }
         result
+    }
+}
+
+/// Names of parameters, each of which is given once.
+pub(crate) struct Names(HashSet<String>);
+
+impl Names {
+    pub(crate) fn of(params: &[Known]) -> Self {
+        Self(params.iter().map(|known| known.name.clone()).collect())
+    }
+
+    /// A name for a parameter: its path, or path and id should another have that name.
+    pub(crate) fn add(&mut self, id: ParamId, path: &str) -> String {
+        let mut name = path.to_owned();
+        if self.0.contains(&name) {
+            name = format!("{path}#{id}");
+        }
+        while !self.0.insert(name.clone()) {
+            name.push('#');
+        }
+        name
     }
 }
 
@@ -477,7 +526,7 @@ impl ModuleMapper for Exchange<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::OnceLock;
 
     use burn::module::Module;
@@ -485,7 +534,7 @@ mod tests {
 
     use super::*;
 
-    fn gpu() -> &'static Gpu {
+    pub(crate) fn gpu() -> &'static Gpu {
         static GPU: OnceLock<Gpu> = OnceLock::new();
         GPU.get_or_init(|| Gpu::open().unwrap())
     }
@@ -532,6 +581,16 @@ mod tests {
             assert_eq!(model.places() == before, !keep);
             drop(clone);
         }
+    }
+
+    #[test]
+    fn names_are_given_once() {
+        let (first, second) = (ParamId::new(), ParamId::new());
+        let optim = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-3));
+        let mut names = Names::of(&[optim.known(first, "b", &[4], "a".to_owned())]);
+        assert_eq!(names.add(second, "b"), "b");
+        assert_eq!(names.add(second, "a"), format!("a#{second}"));
+        assert_eq!(names.add(second, "a"), format!("a#{second}#"));
     }
 
     #[test]
