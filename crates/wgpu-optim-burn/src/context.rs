@@ -19,7 +19,8 @@ impl Context {
             autodiff,
             require_grad: parameter.is_require_grad(),
             checkpointing: parameter.gradient_checkpointing_strategy(),
-            distributed: autodiff && parameter.is_distributed(),
+            // Burn has no answer for quantized tensors.
+            distributed: autodiff && parameter.dtype().is_float() && parameter.is_distributed(),
         }
     }
 

@@ -297,7 +297,7 @@ pub fn train(
     let settings = options.clone();
     let mut optim = model.optimizer(gpu, recipe).with_settings(move |groups| settings.settings(groups));
     if let Some(progress) = &files.resumed {
-        (model, _) = optim.load_checkpoint(files.checkpoint, model)?;
+        optim.load_checkpoint(files.checkpoint, &mut model)?;
         batches.skip(progress.steps() * options.accumulate as usize);
         bar.set_position(progress.steps() as u64);
     }

@@ -1,5 +1,6 @@
 //! The crate as a Burn program meets it, on the adapter that `WGPU_ADAPTER_NAME` chooses or the first.
 
+mod checkpoint;
 mod common;
 mod drop_in;
 mod edges;
