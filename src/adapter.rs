@@ -16,32 +16,57 @@ pub fn instance() -> wgpu::Instance {
 }
 
 /// The adapter that the environment chooses: of the backends in `WGPU_BACKEND`, the first whose name contains
-/// `WGPU_ADAPTER_NAME` (in any case), or wgpu's own choice where that is not set.
+/// `WGPU_ADAPTER_NAME` (in any case), or wgpu's own choice where that is not set. Without `WGPU_BACKEND`, OpenGL is asked only where no
+/// other backend has such an adapter.
 ///
 /// # Errors
-/// [`Error::NoAdapter`] says what was looked for and what there is.
+/// [`Error::NoAdapter`] says what was looked for and what there is, or that `WGPU_BACKEND` names no backend.
 pub async fn from_env() -> Result<(wgpu::Instance, wgpu::Adapter), Error> {
     if wgpu::Instance::enabled_backend_features().is_empty() {
         let reason = "wgpu was built without a backend for this platform: enable the feature `backends` of wgpu-optim, \
                       or one of wgpu's own";
         return Err(Error::NoAdapter(reason.to_owned()));
     }
-    let instance = instance();
-    let adapter = match std::env::var("WGPU_ADAPTER_NAME") {
-        Ok(name) if !name.is_empty() => by_name(&instance, &name).await?,
-        _ => {
-            let options = wgpu::RequestAdapterOptions {
-                power_preference: wgpu::PowerPreference::from_env()
-                    .unwrap_or(wgpu::PowerPreference::HighPerformance),
-                ..Default::default()
-            };
-            match instance.request_adapter(&options).await {
-                Ok(adapter) => adapter,
-                Err(_) => return Err(Error::NoAdapter(none_at_all())),
-            }
+    let name = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
+    let chosen = std::env::var_os("WGPU_BACKEND").map(|value| check_backends(&value.to_string_lossy()));
+    if chosen.transpose()?.is_none() {
+        // OpenGL's libraries may complain of a missing display where nobody asked for it.
+        let descriptor = wgpu::InstanceDescriptor {
+            backends: wgpu::Backends::PRIMARY,
+            ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
+        };
+        let instance = wgpu::Instance::new(descriptor);
+        if let Ok(adapter) = choose(&instance, name.as_deref()).await {
+            return Ok((instance, adapter));
         }
-    };
+    }
+    let instance = instance();
+    let adapter = choose(&instance, name.as_deref()).await?;
     Ok((instance, adapter))
+}
+
+async fn choose(instance: &wgpu::Instance, name: Option<&str>) -> Result<wgpu::Adapter, Error> {
+    if let Some(name) = name {
+        return by_name(instance, name).await;
+    }
+    let options = wgpu::RequestAdapterOptions {
+        power_preference: wgpu::PowerPreference::from_env().unwrap_or(wgpu::PowerPreference::HighPerformance),
+        ..Default::default()
+    };
+    instance.request_adapter(&options).await.map_err(|_| Error::NoAdapter(none_at_all()))
+}
+
+/// Refuses a value of `WGPU_BACKEND` of which wgpu would leave out a part, or all.
+fn check_backends(value: &str) -> Result<(), Error> {
+    let unknown = value.split(',').find(|name| wgpu::Backends::from_comma_list(name).is_empty());
+    let Some(unknown) = unknown else { return Ok(()) };
+    let what = match value.trim() {
+        "" => "WGPU_BACKEND is empty".to_owned(),
+        _ => format!("WGPU_BACKEND is `{value}`, and no backend is named `{}`", unknown.trim()),
+    };
+    Err(Error::NoAdapter(format!(
+        "{what}; give vulkan, metal, dx12 or gl, several separated by commas, or unset it"
+    )))
 }
 
 /// Every adapter of the backends that `WGPU_BACKEND` names. Empty in a browser, which does not list its adapters.
@@ -147,4 +172,26 @@ fn none_at_all() -> String {
         "no GPU adapter was found{backends}; install a Vulkan driver for your GPU, or a software one \
          (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_does_not_exist_is_named() {
+        for value in ["vulkan", "vk,gl", "GL, dx12"] {
+            check_backends(value).unwrap();
+        }
+        for (value, words) in [
+            ("", "WGPU_BACKEND is empty; give vulkan"),
+            (" ", "WGPU_BACKEND is empty"),
+            ("vulcan", "`vulcan`, and no backend is named `vulcan`; give vulkan, metal"),
+            ("gl, opengles", "`gl, opengles`, and no backend is named `opengles`"),
+            ("gl,", "and no backend is named ``"),
+        ] {
+            let message = check_backends(value).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
+        }
+    }
 }

@@ -78,13 +78,6 @@ pub enum Error {
         /// How many steps may be in flight.
         slots: usize,
     },
-    /// Encoders were submitted in another order than steps were recorded in: the steps took each other's counts and learning rates.
-    /// Reported once, by a call that records, after the GPU is done with them.
-    #[error(
-        "steps were submitted in another order than they were recorded in, and took each other's step counts and learning rates; \
-         submit encoders in the order in which steps are recorded"
-    )]
-    OutOfOrder,
     /// An encoder with a micro-batch, or with the step that ends its micro-batches, was dropped: their sum lacks a part, or was not
     /// cleared.
     #[error(

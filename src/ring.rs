@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::error::Error;
 use crate::kernel::{STRIDE, table};
-use crate::plan::Chunk;
+use crate::plan::{Chunk, within};
 
 /// Memory for slots: as many as fit, within [8, 256], unless 8 exceed a buffer.
 const BYTES: u64 = 4 << 20;
@@ -17,6 +17,7 @@ pub(crate) struct Ring {
     pub buffer: wgpu::Buffer,
     slots: usize,
     slot_bytes: u64,
+    tail: u64,
     free: Arc<Mutex<Vec<usize>>>,
     /// Of each slot, the table that lies in it and where; and the last of them all: it seldom changes.
     tables: Vec<(u64, Arc<Vec<Chunk>>)>,
@@ -47,10 +48,31 @@ impl Ring {
             }),
             slots,
             slot_bytes,
+            tail,
             free: Arc::new(Mutex::new((0..slots).rev().collect())),
             tables: vec![(0, Arc::default()); slots],
             last: Arc::default(),
         }
+    }
+
+    /// Makes room for slots of so many bytes, and returns whether the buffer is another one then. Slots that are taken stay as they
+    /// are, in the buffer that they were taken from.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if one slot exceeds a buffer.
+    pub(crate) fn fit(&mut self, device: &wgpu::Device, slot_bytes: u64) -> Result<bool, Error> {
+        if slot_bytes <= self.slot_bytes {
+            return Ok(false);
+        }
+        within(
+            "max_buffer_size",
+            slot_bytes.next_multiple_of(STRIDE) + self.tail,
+            device.limits().max_buffer_size,
+        )?;
+        // Half as much again, so that a model that grows does not make a buffer for every step.
+        let room = device.limits().max_buffer_size - self.tail;
+        *self = Self::new(device, (slot_bytes + slot_bytes / 2).min(room / STRIDE * STRIDE), self.tail);
+        Ok(true)
     }
 
     /// Takes a slot. When all are taken, waits for the GPU, which has that many steps ahead of it.

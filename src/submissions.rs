@@ -1,5 +1,5 @@
-//! Whether what was recorded is submitted, and in the order in which it was recorded. A step's count, its learning rate and its
-//! place among micro-batches are decided when it is recorded, so another order or a missing encoder would be silently wrong.
+//! Whether what was recorded is submitted. Micro-batches are counted when they are recorded, so the sum of a step whose encoder was
+//! dropped would be silently wrong.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -16,9 +16,6 @@ pub(crate) struct Submissions {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// The last of them that is done.
-    last: u64,
-    out_of_order: bool,
     /// Those with a part of a sum whose encoder was dropped.
     dropped: Vec<u64>,
     /// Those that do not count.
@@ -46,19 +43,15 @@ impl Submissions {
         Ticket { number: self.recorded, adds_up, is_done: false, seen: self.seen.clone() }
     }
 
-    /// Refuses to go on where something was submitted in another order, once, or where a part of a sum is missing.
+    /// Refuses to go on where a part of a sum is missing.
     ///
     /// # Errors
-    /// [`Error::OutOfOrder`]; [`Error::MicroBatchDropped`] until [`forget_sums`](Self::forget_sums).
+    /// [`Error::MicroBatchDropped`] until [`forget_sums`](Self::forget_sums).
     pub(crate) fn check(&self) -> Result<(), Error> {
-        let mut seen = lock(&self.seen);
-        if !seen.dropped.is_empty() {
-            return Err(Error::MicroBatchDropped);
+        match lock(&self.seen).dropped.is_empty() {
+            true => Ok(()),
+            false => Err(Error::MicroBatchDropped),
         }
-        if std::mem::take(&mut seen.out_of_order) {
-            return Err(Error::OutOfOrder);
-        }
-        Ok(())
     }
 
     /// How many calls have recorded something.
@@ -87,9 +80,6 @@ impl Ticket {
     /// The GPU is done.
     pub(crate) fn done(mut self) {
         self.is_done = true;
-        let mut seen = lock(&self.seen);
-        seen.out_of_order |= self.number < seen.last && !seen.is_void(self.number);
-        seen.last = seen.last.max(self.number);
     }
 }
 
@@ -112,18 +102,6 @@ fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn another_order_is_reported_once() {
-        let mut all = Submissions::default();
-        let [first, second, third] = [(); 3].map(|()| all.ticket(false));
-        first.done();
-        third.done();
-        all.check().unwrap();
-        second.done();
-        assert!(matches!(all.check(), Err(Error::OutOfOrder)));
-        all.check().unwrap();
-    }
 
     #[test]
     fn a_dropped_part_of_a_sum_is_missed_until_the_sum_begins_again() {

@@ -563,3 +563,45 @@ fn a_save_that_is_killed_leaves_a_whole_checkpoint() {
     println!("{interrupted} of 50 in the middle of a save");
     assert!(interrupted > 0, "no save was interrupted");
 }
+
+/// Host work that grew with the square of the number of tensors would take minutes. COUNT: how many.
+#[test]
+fn thousands_of_small_tensors_take_seconds() {
+    let count: u64 = std::env::var("COUNT").map_or(20_000, |count| count.parse().unwrap());
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let gpu = &gpus()[0];
+    let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("layer.{i}"), [10])).collect();
+    let stride = 256;
+    let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+        label: None,
+        size: 2 * stride * count,
+        usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    });
+    let slice = |i: u64| TensorSlice { buffer: &buffer, offset: stride * i, size: 40 };
+    let given: Vec<_> =
+        (0..count).map(|i| Some(TensorBuffers::new(slice(i), slice(count + i)).with_lr(0.1))).collect();
+    let begun = std::time::Instant::now();
+    let lap = |what: &str| println!("{what}: {:.1} s", begun.elapsed().as_secs_f64());
+    let groups = || ParamGroups::from(Recipe::lion(0.1)).with_accumulation(2);
+    let make = || GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
+    let mut optimizer = make();
+    lap("built");
+    for _ in 0..2 {
+        optimizer.step_with(&given).unwrap();
+    }
+    gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+    lap("stepped");
+    let params: Vec<_> =
+        specs.iter().zip(0..).map(|(s, i)| (s.name.as_str(), &s.shape[..], slice(i))).collect();
+    optimizer.save_params(&path, &params, BTreeMap::new()).unwrap();
+    lap("saved");
+    let mut again = make();
+    again.load(&path).unwrap();
+    lap("loaded");
+    let resized = again.resized_blocking(&specs[1..], &[("layer.7", wgpu_optim::Rows::Reset)]).unwrap();
+    assert_eq!((resized.steps("layer.8").unwrap(), resized.steps("layer.7").unwrap()), (1, 0));
+    lap("resized");
+    assert!(begun.elapsed() < Duration::from_secs(60), "{:?}", begun.elapsed());
+}

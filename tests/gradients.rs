@@ -304,13 +304,14 @@ fn the_scaler_follows_its_rules() {
         assert_follows(&optimizer, &twins, &gpu.name);
         optimizer.set_loss_scale(8.0).unwrap();
         assert_eq!(optimizer.read_guarded_blocking().unwrap().loss_scale, 8.0);
-        // It stops where the next scale would overflow.
-        optimizer.set_loss_scale(1e38).unwrap();
+        // It stops where f32 would not hold the inverse of the next scale, which itself is no overflow.
+        assert!(optimizer.set_loss_scale(1e38).is_err());
+        optimizer.set_loss_scale(3e37).unwrap();
         write_grads(&optimizer, &all_grads(1));
         for _ in 0..4 {
             optimizer.step().unwrap();
         }
-        assert_eq!(optimizer.read_guarded_blocking().unwrap().loss_scale, 1e38);
+        assert_eq!(optimizer.read_guarded_blocking().unwrap().loss_scale, 3e37);
     }
 }
 

@@ -254,10 +254,8 @@ impl GpuOptimizer {
         let rows = match plan.ownership {
             // Tensors that were added later have rows of their own.
             Ownership::Arenas => groups.row_count() + plan.tensors.len().min(ROWS),
-            // Each tensor may have a row of its own, and a batch for each page that it has a part in, with four grids: over
-            // its chunks, over them for the norm of AdaGO, over its pieces, and over these for the last time; and five as a
-            // matrix: over X Xᵀ, its polynomial, and three orders of factors.
-            _ => plan.tensors.len() + 4 * (plan.tensors.len() + plan.pages.len()) + 5 * plan.tensors.len(),
+            // A step that needs more, as where each tensor lies in a buffer of its own, makes room for it.
+            _ => groups.row_count() + schedule.grids.len(),
         };
         // When tensors are resized, a grid for each of their parts.
         let slot_bytes = STRIDE * rows.max(5) as u64 + table_bytes;
@@ -282,22 +280,8 @@ impl GpuOptimizer {
             0 => buffer("rates", 16, uniform),
             _ => filled("rates", bytemuck::cast_slice(&[1.0f32; RATES as usize]), storage | uniform),
         };
-        let rows = range(&ring.buffer, 0, STRIDE * ROWS as u64);
-        let tables = [(&grids, &chunks, chunks.size()), (&ring.buffer, &ring.buffer, table_bytes)].map(
-            |(grids, chunks, table_bytes)| {
-                group(
-                    "tables",
-                    &kernels.tables,
-                    &[
-                        range(grids, 0, Grid::min_size().get()),
-                        rows.clone(),
-                        range(chunks, 0, table_bytes),
-                        tensors.as_entire_binding(),
-                        rates.as_entire_binding(),
-                    ],
-                )
-            },
-        );
+        let tables =
+            bind_tables(device, &kernels, [&grids, &chunks, &ring.buffer, &tensors, &rates], table_bytes);
         let counters = buffer("counters", 4 * plan.counters, storage);
         let counters = group("counters", &kernels.counters, &[counters.as_entire_binding()]);
         let samples = buffer("samples", 4 * plan.samples.max(4), storage | COPIES);
@@ -390,6 +374,8 @@ impl GpuOptimizer {
             workspaces,
             orders,
             tensors,
+            grids,
+            table_bytes,
             tables,
             counters,
             samples,
@@ -398,5 +384,47 @@ impl GpuOptimizer {
             pages,
             operands,
         }
+    }
+}
+
+/// The tables of the plan, and those of a step, whose chunks take so many bytes: in both, the rows are those of the ring.
+fn bind_tables(
+    device: &wgpu::Device,
+    kernels: &Kernels,
+    [grids, chunks, ring, tensors, rates]: [&wgpu::Buffer; 5],
+    table_bytes: u64,
+) -> [wgpu::BindGroup; 2] {
+    [(grids, chunks, chunks.size()), (ring, ring, table_bytes)].map(|(grids, chunks, table_bytes)| {
+        let resources = [
+            range(grids, 0, Grid::min_size().get()),
+            range(ring, 0, STRIDE * ROWS as u64),
+            range(chunks, 0, table_bytes),
+            tensors.as_entire_binding(),
+            rates.as_entire_binding(),
+        ];
+        let entries: Vec<_> = (0..)
+            .zip(resources)
+            .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
+            .collect();
+        device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some("wgpu-optim.tables"),
+            layout: &kernels.tables,
+            entries: &entries,
+        })
+    })
+}
+
+impl GpuOptimizer {
+    /// Makes room for steps that need so many bytes of the ring.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if they exceed a buffer.
+    pub(super) fn fit_ring(&mut self, slot_bytes: u64) -> Result<(), Error> {
+        if self.ring.fit(&self.device, slot_bytes)? {
+            self.buffers.push(self.ring.buffer.clone());
+            let buffers = [&self.grids, &self.chunks, &self.ring.buffer, &self.tensors, &self.rates];
+            self.tables = bind_tables(&self.device, &self.kernels, buffers, self.table_bytes);
+        }
+        Ok(())
     }
 }

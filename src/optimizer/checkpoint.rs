@@ -37,6 +37,9 @@ const PARAM: &str = "params";
 const FORMAT: &str = "wgpu-optim";
 /// No header of ours is as long: the length of a foreign file's may be anything.
 const LONGEST_HEADER: u64 = 100 << 20;
+/// Bytes of entries that are copied together, and how many they are at most: what wgpu does for a copy grows with those before it.
+const PART: usize = 1 << 20;
+const COPIES: usize = 256;
 
 /// A checkpoint file, its header read and checked. Nothing else of it is in memory.
 ///
@@ -99,6 +102,16 @@ enum Content<'a> {
 }
 
 impl Entry<'_> {
+    /// Where it lies on the GPU: buffer, offset and bytes.
+    fn range(&self) -> Option<(&wgpu::Buffer, u64, u64)> {
+        match &self.content {
+            Content::Words(slice) | Content::Halves(slice, _) => {
+                Some((slice.buffer, slice.offset, slice.size))
+            }
+            Content::Step => None,
+        }
+    }
+
     /// Whether a file may do without: a tensor that has not stepped takes its parameter for a master, and sums are not always there.
     fn is_optional(&self) -> bool {
         [MASTER, GRAD_SUM].contains(&self.what)
@@ -304,24 +317,36 @@ impl GpuOptimizer {
             )));
         }
 
-        write_synced(path, &head, &entries, |entry| match &entry.content {
-            Content::Step => {
-                let tensor = entry.tensor.expect("only tensors of the plan take steps");
-                let taken = self.steps[tensor].saturating_sub(counts[tensor].skipped.into());
-                Ok(i64::try_from(taken).unwrap_or(i64::MAX).to_le_bytes().to_vec())
+        write_synced(path, &head, &entries, |entries| self.read_entries(entries, &counts))
+    }
+
+    /// What the file has of these entries, one after the other, in one copy from the GPU.
+    fn read_entries(&self, entries: &[Entry<'_>], counts: &[TensorCounts]) -> Result<Vec<u8>, Error> {
+        let ranges: Vec<_> = entries.iter().filter_map(Entry::range).collect();
+        let read = match ranges.is_empty() {
+            true => Vec::new(),
+            false => readback::block_on(&self.device, self.fetch(&entries[0].key, &ranges)?)?,
+        };
+        if let [Entry { content: Content::Words(_), .. }] = entries {
+            return Ok(read);
+        }
+        let (mut rest, mut bytes) = (&read[..], Vec::with_capacity(read.len()));
+        for entry in entries {
+            let (own, after) = rest.split_at(entry.range().map_or(0, |(.., size)| size as usize));
+            rest = after;
+            match entry.content {
+                Content::Words(_) => bytes.extend_from_slice(own),
+                Content::Halves(_, numel) => {
+                    bytes.extend_from_slice(bytemuck::cast_slice(&self.plan.precision.decode(own, numel)));
+                }
+                Content::Step => {
+                    let tensor = entry.tensor.expect("only tensors of the plan take steps");
+                    let taken = self.steps[tensor].saturating_sub(counts[tensor].skipped.into());
+                    bytes.extend(i64::try_from(taken).unwrap_or(i64::MAX).to_le_bytes());
+                }
             }
-            Content::Words(slice) | Content::Halves(slice, _) => {
-                let ranges = [(slice.buffer, slice.offset, slice.size)];
-                let bytes = self.fetch(&entry.key, &ranges)?;
-                let bytes = readback::block_on(&self.device, bytes)?;
-                Ok(match &entry.content {
-                    Content::Halves(_, numel) => {
-                        bytemuck::cast_slice(&self.plan.precision.decode(&bytes, *numel)).to_vec()
-                    }
-                    _ => bytes,
-                })
-            }
-        })
+        }
+        Ok(bytes)
     }
 
     /// Goes on from a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. The recipes and
@@ -429,11 +454,13 @@ impl GpuOptimizer {
         }
 
         self.clear_sums();
-        for entry in &entries {
-            let (Content::Words(slice) | Content::Halves(slice, _)) = &entry.content else { continue };
-            let info = file.tensors.info(&entry.key).expect("it was looked for").clone();
-            let bytes = file.read(&info)?;
-            scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
+        for part in parts(&entries) {
+            for entry in part {
+                let (Content::Words(slice) | Content::Halves(slice, _)) = &entry.content else { continue };
+                let info = file.tensors.info(&entry.key).expect("it was looked for").clone();
+                let bytes = file.read(&info)?;
+                scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
+            }
             // Otherwise wgpu keeps a copy of all of them until the next step.
             self.queue.submit([]);
             self.device
@@ -654,12 +681,25 @@ fn target(path: &Path) -> Result<PathBuf, Error> {
     Err(refusal(path, "it is a link to a link, and so on without an end".to_owned()))
 }
 
+/// Entries that are copied together: one, or small ones.
+fn parts<'e, 'a>(entries: &'e [Entry<'a>]) -> impl Iterator<Item = &'e [Entry<'a>]> {
+    let (mut size, mut count) = (0, 0);
+    entries.chunk_by(move |before, next| {
+        (size, count) = (size + before.size(), count + 1);
+        let joins = size + next.size() <= PART && count < COPIES;
+        if !joins {
+            (size, count) = (0, 0);
+        }
+        joins
+    })
+}
+
 /// Writes a file tensor by tensor, has the disk keep it, and gives it its name.
 fn write_synced(
     path: &Path,
     head: &[u8],
     entries: &[Entry<'_>],
-    read: impl Fn(&Entry<'_>) -> Result<Vec<u8>, Error>,
+    read: impl Fn(&[Entry<'_>]) -> Result<Vec<u8>, Error>,
 ) -> Result<(), Error> {
     let failed = |e: std::io::Error| refusal(path, e.to_string());
     let target = target(path)?;
@@ -680,8 +720,8 @@ fn write_synced(
     let mut file = BufWriter::with_capacity(1 << 20, partial.as_file_mut());
     file.write_all(&(head.len() as u64).to_le_bytes()).map_err(failed)?;
     file.write_all(head).map_err(failed)?;
-    for entry in entries {
-        file.write_all(&read(entry)?).map_err(failed)?;
+    for part in parts(entries) {
+        file.write_all(&read(part)?).map_err(failed)?;
     }
     file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
     partial.persist(&target).map_err(|e| failed(e.error))?;

@@ -63,6 +63,10 @@ pub struct GpuOptimizer {
     tensors: wgpu::Buffer,
     /// Chunks, pieces and matrices of the plan.
     chunks: wgpu::Buffer,
+    /// What the dispatches of the plan work on.
+    grids: wgpu::Buffer,
+    /// Bytes of the chunks of a step in a slot of the ring.
+    table_bytes: u64,
     /// The tables of the plan, and those of a step in a slot of the ring.
     tables: [wgpu::BindGroup; 2],
     counters: wgpu::BindGroup,

@@ -26,8 +26,9 @@ impl GpuOptimizer {
     /// Records one step over all tensors, from the optimizer's own gradient arena, and never submits. Several steps may
     /// go into one encoder.
     ///
-    /// Submit encoders in the order in which steps are recorded: the step's count and learning rate are decided here. A step counts from
-    /// here on, also if its encoder is dropped. Only when all places for recorded steps are taken it waits for the GPU, and wgpu may then
+    /// One rule: submit each encoder once, in the order in which steps are recorded. The step's count t, its learning rate and its
+    /// place among micro-batches are decided here, and nothing can tell later that steps changed places. A step counts from here on,
+    /// also if its encoder is dropped; a micro-batch whose encoder is dropped is an error of the next call. Only when all places for recorded steps are taken it waits for the GPU, and wgpu may then
     /// call back what waits for finished work.
     ///
     /// With [accumulation](ParamGroups::with_accumulation) this records a micro-batch, and with the last one of them the step.
@@ -36,9 +37,8 @@ impl GpuOptimizer {
     /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
     /// many recorded steps (at least 8, at most 256) wait to be submitted; over the caller's buffers, micro-batches and parameters in
     /// two bytes make it up to four times fewer. [`Error::Recipe`] if a schedule's function leaves its
-    /// range. Nothing is recorded then. [`Error::OutOfOrder`], once, after steps were submitted in another order than they were recorded
-    /// in; [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
-    /// [`forget_micro_batches`](Self::forget_micro_batches).
+    /// range. [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
+    /// [`forget_micro_batches`](Self::forget_micro_batches). Nothing is recorded then.
     pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<(), Error> {
         if self.plan.ownership != Ownership::Arenas {
             return Err(Error::Ownership(
@@ -138,7 +138,7 @@ impl GpuOptimizer {
     /// [`Error::Slice`] for a slice of another size than its tensor, misaligned, overlapping another, reaching beyond
     /// its buffer, or of a buffer without `STORAGE`, and for state that is missing or not asked for;
     /// [`Error::Recipe`] for a learning rate out of range; off the web, [`Error::Gpu`] for a buffer of another device;
-    /// [`Error::RingFull`], [`Error::OutOfOrder`] and [`Error::MicroBatchDropped`] as for [`record`](Self::record). Nothing is
+    /// [`Error::RingFull`] and [`Error::MicroBatchDropped`] as for [`record`](Self::record). Nothing is
     /// recorded then.
     pub fn record_with<'a, B>(
         &mut self,
@@ -198,15 +198,11 @@ impl GpuOptimizer {
         };
         let [of_params, of_grads] = [0, 1].map(pairs);
 
-        // Nothing is recorded if a slot is missing.
         let steps = self.micro_batches + 1 >= self.groups.accumulation();
-        let slot = || self.ring.take(&self.device);
-        let for_sums = self.plan.accumulates.then(slot).transpose()?;
-        let step = match steps && buffers.iter().any(Option::is_some) {
-            true => Some((self.rows_of(buffers)?, slot()?)),
+        let rows = match steps && buffers.iter().any(Option::is_some) {
+            true => Some(self.rows_of(buffers)?),
             false => None,
         };
-        let for_masters = (halves && step.is_some()).then(|| Ok([slot()?, slot()?])).transpose()?;
         // Parameters whose masters are not yet certain; the GPU decides.
         let generation = self.masters_generation.load(Ordering::Relaxed);
         let mut uncertain = Vec::new();
@@ -222,15 +218,22 @@ impl GpuOptimizer {
             .collect();
 
         // What wgpu may refuse comes before anything is recorded.
-        let prepared = scope::watch(&self.device, || {
-            let sums = for_sums.map(|slot| self.prepare_pairs(Transfer::Sums, &of_grads, slot));
-            let widen_and_round = for_masters.map(|[widen, round]| {
-                let widen = self.prepare_pairs(Transfer::Widen, &fresh, widen);
-                [widen, self.prepare_pairs(Transfer::Round, &of_params, round)]
-            });
-            (sums, widen_and_round, step.map(|step| self.prepare_step(buffers, &stepped, step)))
+        let [sums, widen, step, round] = scope::watch(&self.device, || {
+            let converts = halves && rows.is_some();
+            [
+                self.plan.accumulates.then(|| self.prepare_pairs(Transfer::Sums, &of_grads)),
+                converts.then(|| self.prepare_pairs(Transfer::Widen, &fresh)),
+                rows.map(|rows| self.prepare_step(buffers, &stepped, rows)),
+                converts.then(|| self.prepare_pairs(Transfer::Round, &of_params)),
+            ]
         })?;
-        let (sums, widen_and_round, step) = prepared;
+        // And so does what may not have a place.
+        let needed = [&sums, &widen, &step, &round].map(|part| part.as_ref().map_or(0, Prepared::bytes));
+        self.fit_ring(needed.into_iter().max().unwrap_or(0))?;
+        let place = |part: Option<Prepared>| {
+            part.map(|part| Ok::<_, Error>((part, self.ring.take(&self.device)?))).transpose()
+        };
+        let [sums, widen, step, round] = [place(sums)?, place(widen)?, place(step)?, place(round)?];
 
         let ticket = self.submissions.ticket(self.plan.accumulates);
         if let Some(sums) = sums {
@@ -244,8 +247,6 @@ impl GpuOptimizer {
             encoder.on_submitted_work_done(move || ticket.done());
             return Ok(());
         };
-        let (widen, round) =
-            widen_and_round.map_or((None, None), |[widen, round]| (Some(widen), Some(round)));
         if let Some(widen) = widen {
             self.record_pairs(encoder, widen);
         }
@@ -259,18 +260,35 @@ impl GpuOptimizer {
                 }
             });
         }
-        for [_, sum] in stepped.iter().flatten().filter(|_| self.plan.accumulates) {
-            encoder.clear_buffer(sum.slice.buffer, sum.slice.offset, Some(sum.slice.size));
-        }
-        for (spec, _) in buffers.iter().enumerate().filter(|(_, given)| given.is_some()) {
-            self.has_sum[self.plan.order[spec]] = false;
-        }
+        let mut present: Vec<usize> = buffers
+            .iter()
+            .zip(&self.plan.order)
+            .filter(|(given, _)| given.is_some())
+            .map(|(_, &t)| t)
+            .collect();
+        present.sort_unstable();
+        self.clear_sums_of(encoder, &present);
+        present.into_iter().for_each(|tensor| self.has_sum[tensor] = false);
         encoder.on_submitted_work_done(move || ticket.done());
         Ok(())
     }
 
+    /// Records the clearing of the sums of tensors, in the order of the plan: neighbours in one go.
+    fn clear_sums_of(&self, encoder: &mut wgpu::CommandEncoder, tensors: &[usize]) {
+        if self.sums.is_empty() {
+            return;
+        }
+        for run in
+            tensors.chunk_by(|&a, &b| b == a + 1 && self.plan.tensors[a].block == self.plan.tensors[b].block)
+        {
+            let [first, last] = [run[0], run[run.len() - 1]].map(|tensor| self.grad_sum(tensor));
+            let end = last.offset + last.size;
+            encoder.clear_buffer(first.buffer, first.offset, Some(end - first.offset));
+        }
+    }
+
     /// What copies between what the optimizer holds of tensors and what the caller does.
-    fn prepare_pairs(&self, transfer: Transfer, pairs: &Pairs<'_>, slot: Slot) -> Prepared {
+    fn prepare_pairs(&self, transfer: Transfer, pairs: &Pairs<'_>) -> Prepared {
         let dispatches = match transfer {
             Transfer::Sums => &self.schedule.accumulate,
             Transfer::Widen => &self.schedule.widen,
@@ -292,11 +310,11 @@ impl GpuOptimizer {
             true => HashMap::new(),
             false => layout.batches.iter().enumerate().map(bind).collect(),
         };
-        Prepared { slot, bytes, table: layout.table, dispatches, groups }
+        Prepared { bytes, table: layout.table, dispatches, groups }
     }
 
-    fn record_pairs(&mut self, encoder: &mut wgpu::CommandEncoder, prepared: Prepared) {
-        let Prepared { slot, bytes, table, dispatches, groups } = prepared;
+    fn record_pairs(&mut self, encoder: &mut wgpu::CommandEncoder, (prepared, slot): (Prepared, Slot)) {
+        let Prepared { bytes, table, dispatches, groups } = prepared;
         if groups.is_empty() {
             return;
         }
@@ -315,7 +333,7 @@ impl GpuOptimizer {
         &self,
         buffers: &[Option<TensorBuffers<'_>>],
         stepped: &Pairs<'_>,
-        ((row_of, rows), slot): ((Vec<u32>, Vec<Row>), Slot),
+        (row_of, rows): (Vec<u32>, Vec<Row>),
     ) -> Prepared {
         let mut places = Places::default();
         let placements = self.placements(stepped, &row_of, &mut places);
@@ -329,16 +347,16 @@ impl GpuOptimizer {
         let observed = if self.observes() { self.schedule.observed() } else { Vec::new() };
         let all = if self.observes() { &observed } else { &self.schedule.dispatches };
         let dispatches = self.expand(all, &layout, &mut bytes);
-        Prepared { slot, bytes, table: layout.table, dispatches, groups }
+        Prepared { bytes, table: layout.table, dispatches, groups }
     }
 
     fn record_step(
         &mut self,
         encoder: &mut wgpu::CommandEncoder,
         buffers: &[Option<TensorBuffers<'_>>],
-        prepared: Prepared,
+        (prepared, slot): (Prepared, Slot),
     ) {
-        let Prepared { slot, bytes, table, dispatches, groups } = prepared;
+        let Prepared { bytes, table, dispatches, groups } = prepared;
         let table_offset = self.ring.write_with_table(&self.queue, &slot, &bytes.0, table);
         self.copy_accumulators(encoder, buffers, true);
         let mut pass = self.begin(encoder);
@@ -694,13 +712,19 @@ enum Transfer {
 
 /// A pass over the caller's buffers, before it is recorded.
 struct Prepared {
-    slot: Slot,
-    /// What goes into the slot.
+    /// What goes into a slot, before the table.
     bytes: SlotBytes,
     table: Vec<Chunk>,
     dispatches: Vec<(Dispatch, Option<Placed>)>,
     /// The bind groups of the batches, for each kind of operands.
     groups: HashMap<(usize, Operands), wgpu::BindGroup>,
+}
+
+impl Prepared {
+    /// Bytes that it takes in a slot.
+    fn bytes(&self) -> u64 {
+        self.bytes.0.len() as u64 + Chunk::min_size().get() * self.table.len() as u64
+    }
 }
 
 /// Where a dispatch over the caller's buffers finds its work.

@@ -10,6 +10,9 @@ use crate::passes::{Dispatch, Operands, Over, Schedule};
 use crate::plan::{Ownership, TensorSpec, WORKGROUP};
 use crate::slices::TensorSlice;
 
+/// Tensors that are carried in one submit: what wgpu does for a copy grows with those before it.
+const COPIES: u32 = 64;
+
 /// Which rows of a tensor a resized one has. A row is what the first dimension counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Rows<'a> {
@@ -83,10 +86,14 @@ impl GpuOptimizer {
             encoder.copy_buffer_to_buffer(&self.tensors, 4 * word, &new.tensors, 4 * word, 4 * words);
         }
         (new.reported, new.mailbox) = (self.reported.clone(), self.mailbox.clone());
+        let mut carried = 0u32;
         for spec in specs.iter().filter(|spec| self.plan.tensor(&spec.name).is_ok()) {
             let chosen = chosen.get(spec.name.as_str()).copied().unwrap_or(Rows::Keep);
             if chosen != Rows::Reset {
                 self.carry(&mut new, &mut encoder, spec, chosen)?;
+            }
+            carried += 1;
+            if carried % COPIES == 0 || matches!(chosen, Rows::Gather(_)) {
                 // A slot of the ring comes back when it was submitted.
                 let recorded = std::mem::replace(&mut encoder, self.encoder());
                 self.queue.submit([recorded.finish()]);
