@@ -83,7 +83,7 @@ fn noise(n: usize, seed: u32) -> Vec<f32> {
 
 fn adversaries() -> Vec<(String, Vec<f32>)> {
     let mut all: Vec<(String, Vec<f32>)> = Vec::new();
-    for n in [1, 2, 3, 100, 255, 4096, 4097, 20_000, 150_001] {
+    for n in [1, 2, 3, 100, 255, 4096, 4097, 4099, 20_000, 150_001] {
         let random = noise(n, n as u32);
         let mut add = |what: &str, scores: Vec<f32>| all.push((format!("{what} {n}"), scores));
         add("random", random.clone());
@@ -135,7 +135,7 @@ fn exact_selection_takes_k_coordinates_ties_to_the_lower_index() {
         for ratio in [0.5, 0.29, 0.999, 1e-3] {
             for (name, found) in assert_selects_exactly(&gpu, ratio, |_| {}) {
                 // Scores that differ from place to place may miss the bracket; these must not.
-                if ["random", "around zero", "all zero", "all equal"]
+                if ["random", "around zero", "all zero", "all equal", "some NaN", "mostly NaN"]
                     .iter()
                     .any(|what| name.starts_with(what))
                 {
@@ -203,6 +203,52 @@ fn exact_selection_counts_across_pages() {
         for ((name, scores), found) in scores.iter().zip(phi(&gpu, recipe, &scores)) {
             assert_top_k(&format!("{}: {name}", gpu.name), scores, scores.len() / 2, &found);
         }
+    }
+}
+
+#[test]
+fn a_missed_bracket_costs_nothing_else_across_pages() {
+    // Bindings of 1 MiB: each tensor spans three pages, and the threshold lies among ties of the second.
+    let limits = wgpu::Limits {
+        max_storage_buffer_binding_size: 1 << 20,
+        max_buffer_size: 4 << 20,
+        ..wgpu::Limits::default()
+    };
+    let n = 600_001;
+    let few = noise(n, 17).iter().map(|&x| (x * 8.0).floor() / 8.0).collect();
+    let scores = [("all equal".to_owned(), vec![0.125; n]), ("few values".to_owned(), few)];
+    for gpu in common::gpus_with(limits) {
+        for miss in [Miss::Above, Miss::Below, Miss::Overflow, Miss::Boundary] {
+            let found = phi_with(&gpu, recipe(0.5, Selection::Exact), &scores, |o| o.force_miss(miss));
+            for ((name, scores), found) in scores.iter().zip(&found) {
+                let what = format!("{}: {name}, {miss:?}", gpu.name);
+                assert_top_k(&what, scores, n / 2, found);
+                assert!(found.selected.missed, "{what}: the bracket holds");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bracket_that_ends_at_nan_holds_where_fewer_scores_than_k_are_numbers() {
+    // The sample has no K-th largest score, and neither has the tensor: all numbers are selected, in the first pass.
+    let (n, k) = (100_000, 50_000);
+    let random = noise(n, 23);
+    let nan = |i: usize| random[i] < 0.503;
+    let scores: Vec<f32> = (0..n).map(|i| if nan(i) { f32::NAN } else { random[i] - 0.55 }).collect();
+    let numbers = scores.iter().filter(|score| !score.is_nan()).count();
+    assert!((k - 1000..k).contains(&numbers), "{numbers}");
+    for gpu in common::gpus() {
+        let scores = [("w".to_owned(), scores.clone())];
+        let found = &phi(&gpu, recipe(0.5, Selection::Exact), &scores)[0];
+        assert_top_k(&gpu.name, &scores[0].1, k, found);
+        assert_eq!(found.selected.count as usize, numbers, "{}", gpu.name);
+        assert!(
+            !found.selected.missed && found.selected.candidates > 0,
+            "{}: {:?}",
+            gpu.name,
+            found.selected
+        );
     }
 }
 
