@@ -192,6 +192,130 @@ fn bias_corrections_on_the_gpu_equal_those_of_the_host() {
 }
 
 #[test]
+fn bias_corrections_on_the_gpu_are_exact_after_any_number_of_steps() {
+    use wgpu_optim::base::{AdamW, Base, DecayRate, EpsPlacement};
+    const STEPS: [u64; 13] = [1, 2, 19, 20, 100, 345, 500, 693, 694, 1000, 5000, 100_000, 10_000_000];
+    // Both corrections are 1 then.
+    const ENDLESS: u64 = 1_000_000_000;
+    // The step with its correction and no ε, ε with its correction alone, and the decay.
+    let (params, m, v) = ([0.0, 0.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]);
+    for gpu in gpus() {
+        for betas in [[0.9, 0.999], [0.95, 0.98], [0.99, 0.9999]] {
+            let eps = 1e-3;
+            let base = Base::Adamw(AdamW {
+                betas,
+                eps,
+                lr: 1.0,
+                weight_decay: 64.0,
+                eps_placement: EpsPlacement::AfterBiasCorrection,
+                decay_rate: DecayRate::BiasCorrected,
+                ..AdamW::default()
+            });
+            let groups =
+                ParamGroups::from(Recipe { base, ..Recipe::adamw(1.0) }).with_non_finite(NonFinite::Skip);
+            let specs = [TensorSpec::new("w", [3])];
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            let mut moved = |t: u64| -> Vec<f64> {
+                optimizer.write_param("w", &params).unwrap();
+                optimizer.write_state("w", "exp_avg", &m).unwrap();
+                optimizer.write_state("w", "exp_avg_sq", &v).unwrap();
+                optimizer.set_steps(t - 1);
+                optimizer.step().unwrap();
+                let found = optimizer.read_param_blocking("w").unwrap();
+                found.iter().zip(params).map(|(&after, before)| f64::from(before - after)).collect()
+            };
+            let uncorrected = moved(ENDLESS);
+            for t in STEPS {
+                let [c1, c2] = betas.map(|beta: f64| -(t as f64 * beta.ln()).exp_m1());
+                let root = c2.sqrt();
+                let second = betas[1].sqrt();
+                let expected = [root / c1 * (second + eps) / (second + eps * root), 1.0 / c1, root / c1];
+                let found = moved(t);
+                for (i, expected) in expected.into_iter().enumerate() {
+                    let error = (found[i] / uncorrected[i] / expected - 1.0).abs();
+                    assert!(error <= 1e-6, "{}: {betas:?}, step {t}, at {i}: off by {error:.1e}", gpu.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_count_of_steps_that_is_set_forgets_those_that_were_skipped() {
+    for gpu in gpus() {
+        let recipe: Recipe = "adamw-torch".parse().unwrap();
+        let groups = || ParamGroups::from(recipe).with_non_finite(NonFinite::Skip);
+        let (mut optimizer, mut other) = (build(&gpu, groups()), build(&gpu, groups()));
+        let mut poisoned = all_grads(1);
+        poisoned[0][3] = f32::NAN;
+        write_grads(&optimizer, &poisoned);
+        for _ in 0..3 {
+            optimizer.step().unwrap();
+        }
+        assert_eq!(optimizer.read_steps_blocking("a").unwrap(), 0);
+        for optimizer in [&mut optimizer, &mut other] {
+            optimizer.set_steps(5);
+            for (name, _) in SHAPES {
+                assert_eq!(optimizer.read_steps_blocking(name).unwrap(), 5, "{}: {name}", gpu.name);
+            }
+            write_grads(optimizer, &all_grads(2));
+            optimizer.step().unwrap();
+        }
+        assert!(everything(&optimizer) == everything(&other), "{}", gpu.name);
+        assert_eq!(optimizer.read_steps_blocking("d").unwrap(), 6);
+    }
+}
+
+#[test]
+fn a_gradient_that_only_its_factor_makes_infinite_skips_the_step() {
+    for gpu in gpus() {
+        let skip = || ParamGroups::from(Recipe::adamw(1e-2)).with_non_finite(NonFinite::Skip);
+        for groups in [skip(), skip().with_max_grad_value(1.0), skip().with_max_grad_norm(1.0)] {
+            let mut optimizer = build(&gpu, groups);
+            let mut grads = all_grads(1);
+            grads[3][68_999] = -1e10;
+            write_grads(&optimizer, &grads);
+            let before = everything(&optimizer);
+            optimizer.set_grad_scale(1e30).unwrap();
+            optimizer.step().unwrap();
+            let found = optimizer.read_guarded_blocking().unwrap();
+            assert!(found.skipped, "{}: {found:?}", gpu.name);
+            assert!(everything(&optimizer) == before, "{}", gpu.name);
+            optimizer.set_grad_scale(1.0).unwrap();
+            optimizer.step().unwrap();
+            let found = optimizer.read_guarded_blocking().unwrap();
+            assert!(!found.skipped && found.skipped_steps == 1, "{}: {found:?}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn the_scale_of_the_loss_stays_a_number_that_divides() {
+    for gpu in gpus() {
+        let scaler = GradScaler { init: 1e-29, growth: 2.0, backoff: 0.25, interval: 1000 };
+        let recipe = Recipe::adamw(1e-2);
+        let mut optimizer = build(&gpu, ParamGroups::from(recipe).with_grad_scaler(scaler));
+        let mut twins = twins(recipe);
+        let mut poisoned = all_grads(1);
+        poisoned[1][7] = f32::INFINITY;
+        write_grads(&optimizer, &poisoned);
+        for expected in [2.5e-30, 1e-30, 1e-30] {
+            optimizer.step().unwrap();
+            assert_eq!(optimizer.read_guarded_blocking().unwrap().loss_scale, expected, "{}", gpu.name);
+        }
+        let grads = all_grads(2);
+        let scaled: Vec<Vec<f32>> = grads.iter().map(|g| g.iter().map(|g| 1e-30 * g).collect()).collect();
+        write_grads(&optimizer, &scaled);
+        optimizer.step().unwrap();
+        assert!(!optimizer.read_guarded_blocking().unwrap().skipped, "{}", gpu.name);
+        twins.iter_mut().zip(&grads).for_each(|(twin, grad)| {
+            twin.step(grad);
+        });
+        assert_follows(&optimizer, &twins, &gpu.name);
+    }
+}
+
+#[test]
 fn a_skipped_step_is_an_error_once_where_it_is_to_be_one() {
     let gpu = &gpus()[0];
     let groups = ParamGroups::from(Recipe::adamw(1e-2)).with_non_finite(NonFinite::Error);
@@ -202,6 +326,8 @@ fn a_skipped_step_is_an_error_once_where_it_is_to_be_one() {
     let mut poisoned = grad(2, 1);
     poisoned[4321] = f32::NAN;
     optimizer.write_grad("c", &poisoned).unwrap();
+    // The error names the first of two.
+    optimizer.write_grad("d", &vec![f32::INFINITY; 70_000]).unwrap();
     let before = everything(&optimizer);
     for _ in 0..2 {
         optimizer.step().unwrap();
