@@ -465,6 +465,38 @@ fn message<T>(result: Result<T, Error>) -> String {
 }
 
 #[test]
+fn a_mask_with_few_scores_is_divided_by_no_less_than_a_thousandth() {
+    use wgpu_optim::base::Lion;
+    use wgpu_optim::policy::{Cautious, Normalizer, Policy};
+    // Without momentum the score of Lion is |g|: positive where there is a gradient.
+    let n = 5000;
+    for gpu in gpus() {
+        for (normalizer, positive, factor) in [
+            (Normalizer::Mean, 1, 1000.0),
+            (Normalizer::Mean, 4, 1000.0),
+            (Normalizer::Mean, 6, 5000.0 / 6.0),
+            (Normalizer::Count, 1, 5000.0 / 2.0),
+        ] {
+            let recipe = Recipe {
+                base: Base::Lion(Lion { lr: 1e-3, ..Lion::default() }),
+                policy: Policy::Cautious(Cautious { normalizer }),
+            };
+            let specs = [TensorSpec::new("w", [n])];
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            let mut grad = vec![0.0; n];
+            (0..positive).for_each(|i| grad[811 * i] = -1.0);
+            optimizer.write_grad("w", &grad).unwrap();
+            optimizer.step().unwrap();
+            let expected: Vec<f32> = grad.iter().map(|g| -1e-3 * factor * g).collect();
+            let found = optimizer.read_param_blocking("w").unwrap();
+            let (_, failure) = verify::compare(&found, &expected, None);
+            assert_eq!(failure, None, "{}: {normalizer:?}, {positive} of {n}", gpu.name);
+            assert_eq!(optimizer.read_selected_blocking("w").unwrap().count, positive as u64);
+        }
+    }
+}
+
+#[test]
 fn bad_specs_and_groups_are_refused_by_name() {
     let gpu = &gpus()[0];
     let recipe = Recipe::adamw(1e-3);
@@ -757,6 +789,18 @@ fn bad_slices_are_refused_and_nothing_is_recorded() {
         (Box::new(|b| at(b, 1).grad.size += 4), "gradient of tensor `b`: 16504 bytes given"),
         (Box::new(|b| at(b, 4).grad.offset += 256), "reach beyond the buffer's"),
         (Box::new(|b| at(b, 3).grad = at(b, 3).param), "overlaps the parameter of tensor `d`"),
+        (
+            Box::new(|b| at(b, 0).param.offset = at(b, 1).grad.offset + 256),
+            "parameter of tensor `a`: it overlaps the gradient of tensor `b`",
+        ),
+        (
+            // A gradient may lie in another, and ends before it does.
+            Box::new(|b| {
+                at(b, 0).grad.offset = at(b, 1).grad.offset + 256;
+                at(b, 2).param.offset = at(b, 1).grad.offset + 512;
+            }),
+            "parameter of tensor `c`: it overlaps the gradient of tensor `b`",
+        ),
         (Box::new(|b| at(b, 0).param = TensorSlice::whole(&no_storage)), "its buffer lacks STORAGE"),
         (Box::new(|b| at(b, 2).lr = Some(-1.0)), "`lr` is -1"),
         (
