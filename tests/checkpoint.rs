@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use common::{Gpu, gpus};
 use wgpu_optim::{
-    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, ParamGroups, Recipe,
+    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Recipe,
     TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
 };
 
@@ -110,6 +110,78 @@ fn going_on_from_a_file_equals_going_on_to_the_bit() {
                 assert!(everything(&again) == saved, "{}", gpu.name);
                 run(&mut again, at..40);
                 assert!(everything(&again) == expected, "{}: from {at}", gpu.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_scaler_goes_on_counting_and_skipped_steps_are_those_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    for gpu in gpus() {
+        let recipes = ["mgup-adamw", "adamw-torch", "cautious-lion"].map(|name| name.parse().unwrap());
+        let scaler = GradScaler { init: 64.0, interval: 3, ..GradScaler::default() };
+        let groups = || ParamGroups::from(recipes.to_vec()).with_grad_scaler(scaler);
+        let mut optimizer = build(&gpu, groups());
+        // Two of the three steps after which the scale grows.
+        run(&mut optimizer, 1..3);
+        optimizer.save(&path).unwrap();
+        let saved = everything(&optimizer);
+        let resumed = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();
+        let mut loaded = build(&gpu, groups());
+        // One step is skipped.
+        run(&mut loaded, 5..7);
+        assert_eq!(loaded.read_steps_blocking("scalar").unwrap(), 1);
+        loaded.load(&path).unwrap();
+        for mut again in [resumed, loaded] {
+            assert!(everything(&again) == saved, "{}", gpu.name);
+            assert_eq!(again.read_guarded_blocking().unwrap().loss_scale, 64.0, "{}", gpu.name);
+            run(&mut again, 3..4);
+            assert_eq!(again.read_guarded_blocking().unwrap().loss_scale, 128.0, "{}", gpu.name);
+        }
+    }
+}
+
+/// An optimizer that has skipped so many steps, and for which a skipped step is an error.
+fn failing(gpu: &Gpu, skipped: u64) -> GpuOptimizer {
+    let groups = ParamGroups::from(vec![Recipe::adamw(1e-2); 3]).with_non_finite(NonFinite::Error);
+    let mut optimizer = build(gpu, groups);
+    for _ in 0..skipped {
+        run(&mut optimizer, 5..6);
+    }
+    optimizer
+}
+
+fn skipped(error: Error) -> u64 {
+    match error {
+        Error::NonFinite { steps, .. } => steps,
+        other => panic!("another error: {other}"),
+    }
+}
+
+#[test]
+fn a_step_that_is_skipped_after_loading_is_an_error_whatever_was_reported_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    for gpu in gpus() {
+        failing(&gpu, 2).save(&path).unwrap();
+        // Fewer, as many, and more than the file has; reported, or not yet.
+        for before in [0, 2, 5] {
+            for reports in [false, true] {
+                let mut optimizer = failing(&gpu, before);
+                if reports && before > 0 {
+                    assert_eq!(skipped(optimizer.read_guarded_blocking().unwrap_err()), before);
+                }
+                optimizer.load(&path).unwrap();
+                assert_eq!(optimizer.read_guarded_blocking().unwrap().skipped_steps, 2);
+                run(&mut optimizer, 6..7);
+                assert_eq!(optimizer.read_guarded_blocking().unwrap().skipped_steps, 2);
+                run(&mut optimizer, 10..11);
+                let found = optimizer.read_guarded_blocking();
+                let what = format!("{}: {before} before, reported: {reports}", gpu.name);
+                assert_eq!(skipped(found.expect_err(&what)), 3, "{what}");
+                assert_eq!(optimizer.read_guarded_blocking().unwrap().skipped_steps, 3, "{what}");
             }
         }
     }
@@ -280,6 +352,25 @@ fn files_that_do_not_fit_are_refused_and_change_nothing() {
     let message = reason(optimizer.save(dir.path().join("nowhere").join("run.safetensors")));
     assert!(message.contains("nowhere"), "{message}");
     assert!(reason(optimizer.save("..")).contains("no file name"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_checkpoint_that_cannot_be_synced_is_refused_and_the_old_one_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let gpu = &gpus()[0];
+    let mut optimizer = failing(gpu, 0);
+    optimizer.save(&path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    run(&mut optimizer, 1..2);
+    // Linux writes to this file, and refuses to sync it.
+    std::os::unix::fs::symlink("/dev/null", dir.path().join("run.safetensors.partial")).unwrap();
+    let message = reason(optimizer.save(&path));
+    assert!(message.contains("Invalid argument"), "{message}");
+    assert!(std::fs::read(&path).unwrap() == before, "the old checkpoint has changed");
+    optimizer.save(&path).unwrap();
+    assert!(std::fs::read(&path).unwrap() != before);
 }
 
 #[test]
