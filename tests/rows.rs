@@ -4,7 +4,7 @@ mod common;
 
 use common::{Gpu, gpus};
 use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
-use wgpu_optim::{Base, GpuOptimizer, ParamGroups, Recipe, Rows, TensorSpec, reference, verify};
+use wgpu_optim::{Base, GpuOptimizer, NonFinite, ParamGroups, Recipe, Rows, TensorSpec, reference, verify};
 
 /// Short rows and long ones, that cross chunks; vectors, whose rows are coordinates; scalars.
 fn specs() -> Vec<TensorSpec> {
@@ -103,6 +103,24 @@ fn every_policy_follows_the_cpu() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_skipped_step_moves_no_row() {
+    for gpu in gpus() {
+        let groups = ParamGroups::from(recipe("adamw")).with_non_finite(NonFinite::Skip);
+        let mut optimizer = build(&gpu, groups);
+        run(&mut optimizer, 1..2);
+        let read = |optimizer: &GpuOptimizer| -> Vec<Vec<f32>> {
+            let specs = specs().into_iter();
+            specs.map(|spec| optimizer.read_state_blocking(&spec.name, "exp_avg_sq").unwrap()).collect()
+        };
+        let before = read(&optimizer);
+        optimizer.write_grad("scalar", &[f32::NAN]).unwrap();
+        optimizer.step().unwrap();
+        assert!(optimizer.read_guarded_blocking().unwrap().skipped);
+        assert!(read(&optimizer) == before, "{}", gpu.name);
     }
 }
 

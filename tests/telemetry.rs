@@ -192,6 +192,69 @@ fn tensors_that_a_step_leaves_out_are_left_out() {
 }
 
 #[test]
+fn what_lies_behind_a_tensor_is_counted_nowhere() {
+    // Whole vectors of the caller's: 3, 2 and 1 of the last four coordinates are nobody's.
+    let sizes = [5, 10, 11, 4097, 70_002, 70_003];
+    let specs = sizes.map(|n| TensorSpec::new(format!("t{n}"), [n]));
+    let recipes = ["adamw", "cautious-adamw", "mgup-adamw", "mgup-adamw-approximate", "mgup-lion"];
+    for gpu in gpus() {
+        let buffer = |mut values: Vec<f32>, behind: f32| {
+            values.resize(values.len().next_multiple_of(4), behind);
+            let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: 4 * values.len() as u64,
+                usage: wgpu::BufferUsages::STORAGE
+                    | wgpu::BufferUsages::COPY_DST
+                    | wgpu::BufferUsages::COPY_SRC,
+                mapped_at_creation: false,
+            });
+            gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
+            buffer
+        };
+        let groups = |name: &str| {
+            ParamGroups::from(name.parse::<Recipe>().unwrap())
+                .with_telemetry(1)
+                .with_non_finite(NonFinite::Skip)
+                .with_max_grad_norm(1.0)
+        };
+        // What these have compiled is compiled for all.
+        let compiled = [
+            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups("adamw")).unwrap(),
+            GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups("adamw")).unwrap(),
+        ];
+        for name in recipes {
+            for behind in [1e20, f32::NAN] {
+                let [mut arenas, mut optimizer] =
+                    compiled.each_ref().map(|one| one.sibling_blocking(&specs, groups(name)).unwrap());
+                let params = sizes.map(verify::params);
+                let grads = sizes.map(|n| verify::grads(n, n as u64));
+                for (spec, (param, grad)) in specs.iter().zip(params.iter().zip(&grads)) {
+                    arenas.write_param(&spec.name, param).unwrap();
+                    arenas.write_grad(&spec.name, grad).unwrap();
+                }
+                let params = params.map(|values| buffer(values, behind));
+                let grads = grads.map(|values| buffer(values, behind));
+                let pairs = params.iter().zip(&grads);
+                let slices: Vec<_> = pairs
+                    .map(|(p, g)| TensorBuffers::new(TensorSlice::whole(p), TensorSlice::whole(g)))
+                    .collect();
+                arenas.step().unwrap();
+                optimizer.step_with(&slices).unwrap();
+                let what = format!("{}: {name}, {behind} behind", gpu.name);
+                let [found, expected] = [&optimizer, &arenas].map(|optimizer| wait(&gpu, optimizer));
+                assert_eq!(found, expected, "{what}");
+                assert!(!found.guarded.unwrap().skipped, "{what}");
+                for (spec, param) in specs.iter().zip(&params) {
+                    let found: Vec<f32> = bytemuck::pod_collect_to_vec(&common::read(&gpu, param));
+                    let expected = arenas.read_param_blocking(&spec.name).unwrap();
+                    assert!(found[..expected.len()] == expected, "{what}: {}", spec.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn it_arrives_without_waiting() {
     let gpu = &gpus()[0];
     let mut optimizer = build(gpu, ParamGroups::from(Recipe::mgup_adamw(1e-3)).with_telemetry(1));
