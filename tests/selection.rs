@@ -165,7 +165,9 @@ fn momentum_that_is_not_finite_is_never_selected_and_spoils_no_neighbour() {
     let n = 20_000;
     let base = Base::Lion(Lion { lr: f64::from(LR), betas: [0.0, 0.99], ..Lion::default() });
     let recipe = Recipe { base, ..recipe(0.5, Selection::Exact) };
-    let scores = noise(n, 5);
+    // A gradient that a direction of −1 would give a high score.
+    let scores: Vec<f32> =
+        noise(n, 5).into_iter().enumerate().map(|(i, x)| if i % 7 == 0 { -x } else { x }).collect();
     let momentum: Vec<f32> = (0..n).map(|i| if i % 7 == 0 { f32::INFINITY } else { 0.0 }).collect();
     let expected: Vec<f32> =
         scores.iter().zip(&momentum).map(|(&s, m)| if m.is_finite() { s } else { f32::NAN }).collect();
@@ -176,6 +178,28 @@ fn momentum_that_is_not_finite_is_never_selected_and_spoils_no_neighbour() {
                 miss.into_iter().for_each(|miss| optimizer.force_miss(miss));
             });
             assert_top_k(&format!("{}: {miss:?}", gpu.name), &expected, n / 2, &found[0]);
+        }
+    }
+}
+
+#[test]
+fn coordinates_without_a_direction_stay_whether_selected_or_not() {
+    // Four fifths have neither momentum nor gradient, and the threshold lies among them.
+    let n = 20_000;
+    let moves = |i: usize| i.is_multiple_of(5);
+    let grad: Vec<f32> = (0..n).map(|i| if moves(i) { 1.0 } else { 0.0 }).collect();
+    for gpu in common::gpus() {
+        for miss in [None, Some(Miss::Above), Some(Miss::Below), Some(Miss::Overflow)] {
+            let scores = [("w".to_owned(), grad.clone())];
+            let found = phi_with(&gpu, recipe(0.5, Selection::Exact), &scores, |optimizer| {
+                optimizer.write_state("w", "exp_avg", &vec![0.0; n]).unwrap();
+                miss.into_iter().for_each(|miss| optimizer.force_miss(miss));
+            });
+            assert_eq!(found[0].selected.count as usize, n / 2, "{}: {miss:?}", gpu.name);
+            for (i, &phi) in found[0].phi.iter().enumerate() {
+                let expected = if moves(i) { 4.0 } else { 0.0 };
+                assert_eq!(phi, expected, "{}: {miss:?} at {i}", gpu.name);
+            }
         }
     }
 }
