@@ -98,6 +98,11 @@ fn adversaries() -> Vec<(String, Vec<f32>)> {
         );
         add("few values", random.iter().map(|&x| (x * 8.0).floor() / 8.0).collect());
         add("last bits", random.iter().map(|&x| f32::from_bits(0x3f00_0000 + (x * 4.0) as u32)).collect());
+        // The threshold at half of them is tied, and its ties are far from the ends of the bracket.
+        add(
+            "tie inside",
+            random.iter().enumerate().map(|(i, &x)| if i % 128 == 5 { 0.5 } else { x }).collect(),
+        );
         add("ascending", (0..n).map(|i| i as f32).collect());
         add("descending", (0..n).map(|i| (n - i) as f32).collect());
         add("periodic", (0..n).map(|i| (i % 8) as f32).collect());
