@@ -120,6 +120,23 @@ fn presets_follow_their_sources() {
 }
 
 #[test]
+fn the_table_of_presets_says_what_the_presets_do() {
+    let text = include_str!("../docs/presets.md");
+    let blocks: Vec<_> = text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 1);
+    let authors = Recipe::from_json(blocks[0]).unwrap();
+    assert_eq!((authors.name().as_str(), authors.policy.factors()), ("mgup-muon", (2.0, 0.1)));
+    // Backquoted words with a hyphen are presets.
+    let quoted = text.split('`').skip(1).step_by(2).filter(|word| word.contains('-') && !word.contains('"'));
+    let mut presets: Vec<_> = quoted.collect();
+    presets.retain(|word| word.chars().all(|c| c.is_ascii_lowercase() || c == '-'));
+    assert!(presets.len() > 5, "{presets:?}");
+    for preset in presets {
+        assert!(preset.parse::<Recipe>().is_ok(), "{preset}");
+    }
+}
+
+#[test]
 fn keys_are_unique_and_a_name_is_a_recipe() {
     for (json, key) in [
         (r#"{"base": {"type": "adamw", "lr": 1, "lr": 2}}"#, "`lr`"),
