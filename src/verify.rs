@@ -182,18 +182,29 @@ async fn follow(
     }
     let param = gpu.read_param(NAME)?;
     let is_matrix = case.recipe.base.newton_schulz().is_some();
-    let state = gpu.read_state(NAME, if is_matrix { "momentum_buffer" } else { "exp_avg" })?;
+    let mut states = Vec::new();
+    for name in gpu.state_names(NAME)? {
+        states.push((name, gpu.read_state(NAME, name)?));
+    }
     let count = gpu.read_selected(NAME)?;
     wait(device)?;
-    let (param, state, count) = (param.await?, state.await?, count.await?.count as usize);
+    let (param, count) = (param.await?, count.await?.count as usize);
 
     let uncertain_count = uncertain.iter().filter(|&&u| u).count();
     let tolerance = if is_matrix { MATRIX_TOLERANCE } else { TOLERANCE };
     let (mut max_error, mut failure) = compare_within(tolerance, &param, &cpu.param, Some(&uncertain));
-    let (state_error, state_failure) = compare(&state, &cpu.exp_avg, None);
-    max_error =
-        if max_error.is_nan() || state_error.is_nan() { f64::NAN } else { max_error.max(state_error) };
-    failure = failure.or(state_failure.map(|f| format!("exp_avg: {f}")));
+    for (name, state) in states {
+        let (expected, tolerance) = match name {
+            // Squares differ in size by far more than moments do.
+            "exp_avg_sq" => (&cpu.exp_avg_sq[..], (1e-30, TOLERANCE.1)),
+            // A sum over the matrix, in another order.
+            "accumulator" => (std::slice::from_ref(&cpu.accumulator), (0.0, 1e-4)),
+            _ => (&cpu.exp_avg[..], TOLERANCE),
+        };
+        let (error, wrong) = compare_within(tolerance, &state.await?, expected, None);
+        max_error = if max_error.is_nan() || error.is_nan() { f64::NAN } else { max_error.max(error) };
+        failure = failure.or(wrong.map(|f| format!("{name}: {f}")));
+    }
 
     let allowed = 8 + numel * case.steps as usize / 50_000;
     if failure.is_none() && uncertain_count > allowed {

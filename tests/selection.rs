@@ -394,3 +394,76 @@ fn a_tensor_of_more_than_2_27_coordinates_is_selected_exactly() {
         println!("{}: {:?}", gpu.name, found[0].selected);
     }
 }
+
+/// The gradient of a coordinate of a tensor that is larger than the host would hold twice.
+fn spread(i: u64) -> f32 {
+    let mut x = (i as u32).wrapping_mul(0x9e37_79b9) ^ (i >> 32) as u32;
+    x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+    x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+    // A third are zeros, and 24 bits have many ties among a billion.
+    let value = (x >> 8) as f32 / 16_777_216.0;
+    if value < 0.33 { 0.0 } else { value - 0.7 }
+}
+
+#[test]
+#[ignore = "takes minutes, and 13 bytes of memory per coordinate: COORDINATES=… cargo test --test selection -- --ignored"]
+fn a_tensor_as_large_as_memory_allows_is_selected_exactly() {
+    // More than had room for their candidates at WebGPU's bindings of 128 MiB before these were fitted.
+    let numel: u64 = std::env::var("COORDINATES").map_or(450_000_000, |text| text.parse().unwrap());
+    let limits = wgpu::Limits { max_buffer_size: (4 * numel).next_multiple_of(1024), ..wgpu::Limits::default() };
+    for gpu in common::gpus_with(limits) {
+        let spec = [TensorSpec::new("huge", [numel as usize])];
+        let recipe: Recipe = "mgup-lion".parse::<Recipe>().unwrap().with_lr(1.0);
+        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, recipe).unwrap();
+        const PART: u64 = 1 << 24;
+        let parts = || (0..numel).step_by(PART as usize).map(|first| first..numel.min(first + PART));
+        for part in parts() {
+            let grad = optimizer.grad("huge").unwrap();
+            let values: Vec<f32> = part.clone().map(spread).collect();
+            gpu.queue.write_buffer(grad.buffer, grad.offset + 4 * part.start, bytemuck::cast_slice(&values));
+            gpu.queue.submit([]);
+            gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        }
+        let begun = std::time::Instant::now();
+        optimizer.step().unwrap();
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        let seconds = begun.elapsed().as_secs_f64();
+        // The lowest selected score, and its last index; the highest other, and its first.
+        let (mut count, mut lowest, mut highest) = (0, (f32::INFINITY, 0), (f32::NEG_INFINITY, u64::MAX));
+        for part in parts() {
+            let param = optimizer.param("huge").unwrap();
+            let copy = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: None,
+                size: 4 * (part.end - part.start),
+                usage: wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            });
+            let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+            let from = param.offset + 4 * part.start;
+            encoder.copy_buffer_to_buffer(param.buffer, from, &copy, 0, copy.size());
+            gpu.queue.submit([encoder.finish()]);
+            let values: Vec<f32> = bytemuck::pod_collect_to_vec(&common::read(&gpu, &copy));
+            for (i, theta) in part.zip(values) {
+                let (score, moved) = (spread(i).abs(), theta.abs());
+                // A direction of 0 does not move, selected or not; its score is the lowest.
+                if score == 0.0 {
+                    assert_eq!(moved, 0.0, "{}: {i}", gpu.name);
+                } else if moved == 2.0 {
+                    count += 1;
+                    if score <= lowest.0 {
+                        lowest = (score, if score < lowest.0 { i } else { lowest.1.max(i) });
+                    }
+                } else {
+                    assert_eq!(moved, 0.5, "{}: {i}", gpu.name);
+                    if score > highest.0 {
+                        highest = (score, i);
+                    }
+                }
+            }
+        }
+        let found = optimizer.read_selected_blocking("huge").unwrap();
+        println!("{}: {numel} coordinates, {found:?}, {seconds:.1} s", gpu.name);
+        assert_eq!((found.count, count), (numel / 2, numel / 2), "{}", gpu.name);
+        assert!(lowest.0 > highest.0 || (lowest.0 == highest.0 && lowest.1 < highest.1), "{lowest:?} {highest:?}");
+    }
+}
