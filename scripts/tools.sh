@@ -71,6 +71,12 @@ ensure_cargo_fuzz() {
     cargo install --locked --quiet --debug cargo-fuzz@0.13.2
 }
 
+ensure_cargo_mutants() {
+    cargo mutants --version >/dev/null 2>&1 && return 0
+    echo "Installing cargo-mutants." >&2
+    cargo install --locked --quiet --debug cargo-mutants@27.1.0
+}
+
 ensure_wasm_target() {
     # Where Rust does not come from rustup, the target may be there all the same.
     [ -d "$(rustc --print sysroot)/lib/rustlib/wasm32-unknown-unknown" ] && return 0

@@ -16,14 +16,18 @@ fn overflows(bits: vec4<u32>) -> vec4<bool> {
     return (bits & vec4<u32>(MAGNITUDE)) > vec4<u32>(LARGEST);
 }
 
+// A vector of a chunk, 0 beyond its end.
+fn read_inside(chunk: Chunk, vector: u32) -> vec4<f32> {
+    let lanes = min(4u, chunk.len - 4u * vector);
+    let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
+    return select(vec4<f32>(), load_grad(chunk.grad / 4u + vector, lanes), inside);
+}
+
 // By one lane: it is rare.
 fn far_squares(chunk: Chunk, row: Row) -> f32 {
     var squares = vec4<f32>();
     for (var j = 0u; 4u * j < chunk.len; j += 1u) {
-        let lanes = min(4u, chunk.len - 4u * j);
-        let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
-        let read = select(vec4<f32>(), load_grad(chunk.grad / 4u + j, lanes), inside);
-        let g = FAR * clip(read, row);
+        let g = FAR * clip(read_inside(chunk, j), row);
         squares += g * g;
     }
     return (squares.x + squares.y) + (squares.z + squares.w);
@@ -46,9 +50,7 @@ fn norm(
         let row = rows[chunk.row];
         var found = vec4<bool>(false);
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
-            let lanes = min(4u, chunk.len - 4u * j);
-            let inside = vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes);
-            let read = select(vec4<f32>(), load_grad(chunk.grad / 4u + j, lanes), inside);
+            let read = read_inside(chunk, j);
             // As they are, and as they are scaled.
             found |= is_full(bitcast<vec4<u32>>(read)) | overflows(bitcast<vec4<u32>>(scaled(read, row)));
             let g = clip(read, row);

@@ -16,7 +16,8 @@ pub(crate) fn without_mark(text: &str) -> &str {
 ///
 /// # Errors
 /// Names the key, or says what is wrong with the text.
-pub fn check_keys(text: &[u8]) -> Result<(), serde_json::Error> {
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn check_keys(text: &[u8]) -> Result<(), serde_json::Error> {
     serde_json::from_slice::<Checked>(text).map(drop)
 }
 
@@ -29,8 +30,10 @@ impl<'de> Deserialize<'de> for Unique {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 struct Checked;
 
+#[cfg(not(target_arch = "wasm32"))]
 impl<'de> Deserialize<'de> for Checked {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Keep(false).deserialize(deserializer).map(|_| Self)

@@ -195,6 +195,14 @@ impl TryFrom<Unique> for Recipe {
     type Error = Error;
 
     fn try_from(Unique(value): Unique) -> Result<Self, Error> {
+        Self::try_from(value)
+    }
+}
+
+impl TryFrom<Value> for Recipe {
+    type Error = Error;
+
+    fn try_from(value: Value) -> Result<Self, Error> {
         if let Value::String(name) = value {
             return name.parse();
         }

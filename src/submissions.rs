@@ -72,7 +72,8 @@ impl Submissions {
     pub(crate) fn forget_sums(&mut self) {
         let mut seen = lock(&self.seen);
         seen.dropped.clear();
-        seen.void = vec![1..self.recorded + 1];
+        seen.void.clear();
+        seen.void.push(1..self.recorded + 1);
     }
 }
 

@@ -410,7 +410,8 @@ fn spread(i: u64) -> f32 {
 fn a_tensor_as_large_as_memory_allows_is_selected_exactly() {
     // More than had room for their candidates at WebGPU's bindings of 128 MiB before these were fitted.
     let numel: u64 = std::env::var("COORDINATES").map_or(450_000_000, |text| text.parse().unwrap());
-    let limits = wgpu::Limits { max_buffer_size: (4 * numel).next_multiple_of(1024), ..wgpu::Limits::default() };
+    let limits =
+        wgpu::Limits { max_buffer_size: (4 * numel).next_multiple_of(1024), ..wgpu::Limits::default() };
     for gpu in common::gpus_with(limits) {
         let spec = [TensorSpec::new("huge", [numel as usize])];
         let recipe: Recipe = "mgup-lion".parse::<Recipe>().unwrap().with_lr(1.0);
@@ -464,6 +465,9 @@ fn a_tensor_as_large_as_memory_allows_is_selected_exactly() {
         let found = optimizer.read_selected_blocking("huge").unwrap();
         println!("{}: {numel} coordinates, {found:?}, {seconds:.1} s", gpu.name);
         assert_eq!((found.count, count), (numel / 2, numel / 2), "{}", gpu.name);
-        assert!(lowest.0 > highest.0 || (lowest.0 == highest.0 && lowest.1 < highest.1), "{lowest:?} {highest:?}");
+        assert!(
+            lowest.0 > highest.0 || (lowest.0 == highest.0 && lowest.1 < highest.1),
+            "{lowest:?} {highest:?}"
+        );
     }
 }

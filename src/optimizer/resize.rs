@@ -93,7 +93,7 @@ impl GpuOptimizer {
                 self.carry(&mut new, &mut encoder, spec, chosen)?;
             }
             carried += 1;
-            if carried % COPIES == 0 || matches!(chosen, Rows::Gather(_)) {
+            if carried.is_multiple_of(COPIES) || matches!(chosen, Rows::Gather(_)) {
                 // A slot of the ring comes back when it was submitted.
                 let recorded = std::mem::replace(&mut encoder, self.encoder());
                 self.queue.submit([recorded.finish()]);
