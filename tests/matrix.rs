@@ -687,6 +687,30 @@ fn a_direction_whose_square_is_beyond_f32_is_orthogonalized_all_the_same() {
     }
 }
 
+#[test]
+fn adago_takes_no_step_smaller_than_its_least() {
+    let mut recipe = Recipe::adago(0.1);
+    let Base::Adago(base) = &mut recipe.base else { unreachable!() };
+    base.min_step = 0.05;
+    let spec = TensorSpec::new("w", [24, 20]);
+    for gpu in common::gpus() {
+        let specs = std::slice::from_ref(&spec);
+        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, specs, recipe).unwrap();
+        let mut twin = reference::Tensor::with_shape(recipe, &spec, vec![0.0; 480]).unwrap();
+        // The rate of the second step alone would be a millionth of that of the first.
+        for factor in [1.0, 1e-6] {
+            let grad: Vec<f32> = verify::grads(480, 1).iter().map(|g| factor * g).collect();
+            optimizer.write_grad("w", &grad).unwrap();
+            let before = twin.param.clone();
+            optimizer.step().unwrap();
+            twin.step(&grad);
+            let moved = twin.param.iter().zip(&before).map(|(after, before)| (after - before).abs());
+            assert!(moved.fold(0.0, f32::max) > 5e-3);
+            assert_follows(&gpu.name, &twin, &optimizer.read_param_blocking("w").unwrap());
+        }
+    }
+}
+
 fn message<T>(result: Result<T, Error>) -> String {
     result.err().expect("it is refused").to_string()
 }
