@@ -32,6 +32,8 @@ pub enum Base {
 /// decay = step·λ          or  lr·λ               see `decay_rate`
 /// ```
 ///
+/// In v, a larger |g| counts as 1.84e19, because the square of a larger one overflows f32: v stays finite and decays again.
+///
 /// The defaults follow the MGUP paper (Chang & Yuan, NeurIPS 2025). PyTorch's `AdamW` places ε after the bias
 /// correction, decays at the base rate and has `weight_decay` 1e-2: that is [`AdamW::torch`].
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
