@@ -173,8 +173,8 @@ fn words_between_the_callers_tensors_stay() {
     }
 }
 
-/// One coordinate has these gradients, its neighbours ones of 1; returns it after each step, and the last of its neighbours.
-fn follow(gpu: &Gpu, recipe: Recipe, shape: &[usize], grads: &[f32]) -> (Vec<f32>, f32) {
+/// The first coordinate and another have these gradients, the rest ones of 1; returns the first after each step, and the last.
+fn follow(gpu: &Gpu, recipe: Recipe, shape: &[usize], other: usize, grads: &[f32]) -> (Vec<f32>, f32) {
     let spec = TensorSpec::new("w", shape);
     let numel = spec.numel() as usize;
     let mut optimizer =
@@ -184,7 +184,7 @@ fn follow(gpu: &Gpu, recipe: Recipe, shape: &[usize], grads: &[f32]) -> (Vec<f32
     let mut found = Vec::new();
     for &g in grads {
         let mut grad = vec![1.0; numel];
-        grad[0] = g;
+        (grad[0], grad[other]) = (g, g);
         optimizer.write_grad("w", &grad).unwrap();
         optimizer.step().unwrap();
         twin.step(&grad);
@@ -213,16 +213,16 @@ fn a_gradient_whose_square_overflows_does_not_freeze_its_coordinate() {
         for g in [1.85e19, 1.0, 1.0, 1.0] {
             truth.step(&[g]);
         }
-        let (found, _) = follow(&gpu, adamw(false), &[5], &[1.85e19, 1.0, 1.0, 1.0]);
+        let (found, _) = follow(&gpu, adamw(false), &[5], 0, &[1.85e19, 1.0, 1.0, 1.0]);
         assert!((f64::from(found[3]) - truth.param[0]).abs() < 2e-3, "{}: {found:?}", gpu.name);
         for g in [f32::MAX, -1e30, 1.8e19] {
-            let (found, _) = follow(&gpu, adamw(false), &[5], &[g, 1.0, 1.0]);
+            let (found, _) = follow(&gpu, adamw(false), &[5], 0, &[g, 1.0, 1.0]);
             assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "{}: {g:e}: {found:?}", gpu.name);
         }
-        // A short row in a lane, a long one in all of them.
-        for shape in [[3, 7], [3, 301]] {
+        // A short row in a lane, a long one in all of them; with one such gradient, or with two, in one lane or in two.
+        for (shape, other) in [([3, 7], 0), ([3, 7], 6), ([3, 301], 0), ([3, 301], 1), ([3, 301], 300)] {
             for g in [f32::MAX, 2e19, 1e19] {
-                let (found, neighbour) = follow(&gpu, adamw(true), &shape, &[g, 1.0, 1.0]);
+                let (found, neighbour) = follow(&gpu, adamw(true), &shape, other, &[g, 1.0, 1.0]);
                 assert!(found.windows(2).all(|pair| pair[0] != pair[1]), "{}: {g:e}: {found:?}", gpu.name);
                 assert!(neighbour < 0.8, "another row is not held up");
             }
