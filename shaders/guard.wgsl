@@ -51,7 +51,7 @@ fn guard(@builtin(local_invocation_index) lane: u32) {
             let grows = since >= row.growth_interval && scale * row.growth <= 0x1p126f;
             let kept = select(scale, scale * row.growth, grows);
             // Not down to 0, which nothing could be divided by.
-            tensors.loss_scale = select(kept, max(scale * row.backoff, 1e-30), skip);
+            tensors.loss_scale = select(kept, max(scale * row.backoff, min(scale, 1e-30)), skip);
             tensors.grown = select(since, 0u, skip || since >= row.growth_interval);
         }
     }

@@ -3,8 +3,6 @@
 @group(1) @binding(3) var<storage, read_write> exp_avg_sq: array<f32>;
 
 const LONG: u32 = 128u;
-// A larger |g| counts as this, and a larger sum of squares as its square, so that v stays finite and decays again.
-const LARGEST: f32 = 1.84e19;
 
 var<workgroup> terms: array<f32, 32>;
 
@@ -41,9 +39,8 @@ fn sum_row(chunk: Chunk, start: u32, first: u32, stride: u32, row: Row) -> f32 {
         let vector = (chunk.grad - chunk.index) / 4u + j;
         let read = load_grad(vector, min(4u, numel - 4u * j));
         let inside = (index >= vec4<u32>(start)) & (index < vec4<u32>(end));
-        let g = clip(select(vec4<f32>(), read, inside), row);
-        let size = min(abs(g), vec4<f32>(LARGEST));
-        squares = add_squares(squares, size * size);
+        let g = within_squares(clip(select(vec4<f32>(), read, inside), row));
+        squares = add_squares(squares, g * g);
     }
     return total_of(squares);
 }

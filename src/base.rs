@@ -32,7 +32,7 @@ pub enum Base {
 /// decay = step·λ          or  lr·λ               see `decay_rate`
 /// ```
 ///
-/// In v, a larger |g| counts as 1.84e19, because the square of a larger one overflows f32: v stays finite and decays again.
+/// A larger |g| counts as 1.84e19, because the square of a larger one overflows f32: v stays finite, decays again and bounds the step.
 ///
 /// The defaults follow the MGUP paper (Chang & Yuan, NeurIPS 2025). PyTorch's `AdamW` places ε after the bias
 /// correction, decays at the base rate and has `weight_decay` 1e-2: that is [`AdamW::torch`].
@@ -43,7 +43,7 @@ pub struct AdamW {
     pub lr: f64,
     /// Decay of the first and second moment, each in [0, 1). Default (0.9, 0.999).
     pub betas: [f64; 2],
-    /// ε: 0, or at least 2⁻¹²⁶ and finite, and so ε √(1 − β2) where it is added after the bias correction. Default 1e-8. An ε of
+    /// ε: 0, or finite and at least 2⁻¹²⁶. With [`EpsPlacement::AfterBiasCorrection`], ε √(1 − β2) must be too. Default 1e-8. An ε of
     /// 0 divides 0 by 0 where a coordinate never had a gradient, and below about 1e-20 it no longer bounds steps whose g² f32
     /// rounds to 0; both are logged as warnings.
     pub eps: f64,
@@ -223,8 +223,7 @@ pub struct NewtonSchulz {
     pub coefficients: [f64; 3],
 }
 
-/// √v is 0 or larger than the root of the smallest f32: an ε below this does not matter where v is not 0, and does not bound the
-/// step where it is.
+/// Smallest ε that bounds the step where g² underflows to 0.
 const LEAST_EPS: f64 = 1e-20;
 
 /// The quintic coefficients of Jordan et al.

@@ -78,8 +78,7 @@ pub enum Error {
         /// How many steps may be in flight.
         slots: usize,
     },
-    /// An encoder with a micro-batch, or with the step that ends its micro-batches, was dropped: their sum lacks a part, or was not
-    /// cleared.
+    /// An encoder with a micro-batch, or with the step that ends a sum, was dropped. The accumulated gradients are incomplete or stale.
     #[error(
         "an encoder with a micro-batch was dropped instead of submitted, so the sum of the gradients is not that of the step; call \
          `forget_micro_batches`, and record the micro-batches of the step again"

@@ -143,7 +143,8 @@ impl ParamGroups {
     }
 
     /// Stores parameters and gradients in this format, those in the caller's buffers too. Below f32 it costs 4 bytes of memory a
-    /// parameter for masters, and a dispatch a page and 6 bytes of traffic a parameter to round them; reading gradients saves 2. Default
+    /// parameter for masters, and a dispatch a page and 6 bytes of traffic a parameter to round them; reading gradients saves 2. The caller's buffers take one more
+    /// dispatch, which does nothing once a master holds its values. Default
     /// [`Precision::F32`].
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }

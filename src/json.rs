@@ -96,6 +96,11 @@ impl<'de> Visitor<'de> for Keep {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
         let (mut seen, mut values) = (HashSet::new(), Map::new());
         while let Some(key) = map.next_key::<String>()? {
+            // How serde_json hands out numbers where a program has its feature `arbitrary_precision`.
+            if key == "$serde_json::private::Number" {
+                let number: String = map.next_value()?;
+                return serde_json::from_str(&number).map_err(de::Error::custom);
+            }
             if seen.contains(&key) {
                 return Err(de::Error::custom(format_args!("the key `{key}` is there twice")));
             }

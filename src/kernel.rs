@@ -144,7 +144,7 @@ pub(crate) struct TensorEntry {
 pub(crate) const ACCUMULATOR: u64 = 120;
 /// And the count of skipped steps.
 pub(crate) const SKIPPED: u64 = 124;
-/// And whether its master holds its values.
+/// Byte offset of `mastered` in a tensor's entry.
 pub(crate) const MASTERED: u64 = 136;
 
 /// What the kernels of a step know about all tensors, ahead of the entries in `Tensors`.
@@ -354,6 +354,7 @@ impl Kernel {
     /// Its WGSL: the files that it is put together from.
     pub fn source(self) -> String {
         let keys = shader!("lib/keys.wgsl");
+        let largest = shader!("lib/largest.wgsl");
         let cut = shader!("lib/cut.wgsl");
         let counters = shader!("lib/counters.wgsl");
         let bins = shader!("lib/bins.wgsl");
@@ -380,7 +381,7 @@ impl Kernel {
         // How it reads gradients, and whether it may be skipped.
         let reads = self.access().map_or(String::new(), |access| {
             let skip = skip(access.gradients.skips);
-            [half, grad(access), limit(access), clip(access), skip].join("\n")
+            [half, grad(access), limit(access), clip(access), largest, skip].join("\n")
         });
         let in_f16 = self.matmul() == Some(Matmul::TilesF16);
         let directives = if in_f16 { "enable f16;" } else { "" };

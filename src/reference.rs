@@ -155,7 +155,7 @@ impl<T: Float + Debug> Tensor<T> {
                 let moments = self.exp_avg.iter_mut().zip(grad).enumerate();
                 moments
                     .map(|(i, (m, &g))| {
-                        *m = beta1 * *m + rest1 * g;
+                        *m = beta1 * *m + rest1 * within_squares(g);
                         *m / (second(i) + eps)
                     })
                     .collect()
@@ -197,14 +197,19 @@ impl<T: Float + Debug> Tensor<T> {
     }
 }
 
-/// The sum of squares with one more, within f32's range where T is f32: a larger |g| counts as 1.84e19, and a larger sum as the
-/// square of that, so that a second moment stays finite and decays again.
+/// The largest |g| whose square f32 holds, if T is f32: a larger one counts as this under AdamW.
+fn largest<T: Float>() -> Option<T> {
+    T::from(1.84e19).filter(|_| T::max_value() <= real(f32::MAX.into()))
+}
+
+fn within_squares<T: Float>(g: T) -> T {
+    largest().filter(|&largest| g.abs() > largest).map_or(g, |largest| largest.copysign(g))
+}
+
+/// The sum of squares with one more, the square of the largest at most, so that a second moment stays finite and decays again.
 fn add_square<T: Float>(sum: T, g: T) -> T {
-    let Some(largest) = T::from(1.84e19).filter(|_| T::max_value() <= real(f32::MAX.into())) else {
-        return sum + g * g;
-    };
-    let size = g.abs().min(largest);
-    sum.min(largest * largest - size * size) + size * size
+    let square = within_squares(g).powi(2);
+    largest().map_or(sum, |largest: T| sum.min(largest * largest - square)) + square
 }
 
 /// AdaGO's step for a gradient of norm `n`, clipped already, and the sum of squares up to it.

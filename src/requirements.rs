@@ -31,8 +31,8 @@ pub struct Requirements {
 
 impl Requirements {
     /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB, a matrix of Muon or
-    /// AdaGO larger than 128 MiB with its padding, or more than 4,000 tensors of more than 4,096 parameters are stepped under exact
-    /// `mgup`.
+    /// AdaGO larger than 128 MiB with its padding, or more than 4,000 tensors of more than 4,096 parameters, or 1,600 of more than
+    /// 32,768, are stepped under exact `mgup`.
     ///
     /// # Errors
     /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.

@@ -31,6 +31,9 @@ pub(crate) struct Slot {
     free: Arc<Mutex<Vec<usize>>>,
 }
 
+/// Slots that one call may take: for the sums, for masters, for the step, and for rounding.
+const SLOTS_PER_STEP: u64 = 4;
+
 impl Ring {
     /// A ring whose slots hold up to `slot_bytes`; a binding of `tail` bytes may begin anywhere in the last of them.
     pub(crate) fn new(device: &wgpu::Device, slot_bytes: u64, tail: u64) -> Self {
@@ -59,19 +62,17 @@ impl Ring {
     /// are, in the buffer that they were taken from.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if one slot exceeds a buffer.
+    /// [`Error::Unsupported`] if the slots of one step exceed a buffer.
     pub(crate) fn fit(&mut self, device: &wgpu::Device, slot_bytes: u64) -> Result<bool, Error> {
         if slot_bytes <= self.slot_bytes {
             return Ok(false);
         }
-        within(
-            "max_buffer_size",
-            slot_bytes.next_multiple_of(STRIDE) + self.tail,
-            device.limits().max_buffer_size,
-        )?;
+        let most = device.limits().max_buffer_size;
+        let least = slot_bytes.next_multiple_of(STRIDE);
+        within("max_buffer_size", SLOTS_PER_STEP * least + self.tail, most)?;
         // Half as much again, so that a model that grows does not make a buffer for every step.
-        let room = device.limits().max_buffer_size - self.tail;
-        *self = Self::new(device, (slot_bytes + slot_bytes / 2).min(room / STRIDE * STRIDE), self.tail);
+        let room = (most - self.tail) / SLOTS_PER_STEP / STRIDE * STRIDE;
+        *self = Self::new(device, (slot_bytes + slot_bytes / 2).min(room), self.tail);
         Ok(true)
     }
 

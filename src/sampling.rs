@@ -86,7 +86,7 @@ impl Sampling {
         CANDIDATE * u64::from(self.capacity) + u64::from(self.boundary)
     }
 
-    /// As many candidates as it must have room for where memory is short.
+    /// Smallest capacity that it may be given.
     pub(crate) fn least_capacity(&self) -> u32 {
         self.capacity.min(LEAST_CAPACITY)
     }

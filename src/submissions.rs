@@ -16,9 +16,9 @@ pub(crate) struct Submissions {
 
 #[derive(Debug, Default)]
 struct Seen {
-    /// Those with a part of a sum whose encoder was dropped.
+    /// Numbers of dropped calls that were part of a sum of gradients.
     dropped: Vec<u64>,
-    /// Those that do not count.
+    /// Ranges of numbers whose dropping is ignored.
     void: Vec<Range<u64>>,
 }
 

@@ -388,8 +388,13 @@ fn values_that_no_optimizer_writes_are_refused_and_change_nothing() {
         assert!(message.contains(&format!("at {at}")), "{message}");
         assert_eq!(other.read_state_blocking("v", "exp_avg_sq").unwrap(), [0.0; 4], "{key}");
     }
-    std::fs::write(&path, good).unwrap();
+    std::fs::write(&path, &good).unwrap();
     make().load(&path).unwrap();
+    // Nor is such a file written over a good one.
+    optimizer.write_state("v", "exp_avg_sq", &[4.0, f32::NAN, 4.0, 4.0]).unwrap();
+    let message = optimizer.save(&path).unwrap_err().to_string();
+    assert!(message.contains("`state.v.exp_avg_sq` is NaN at 1"), "{message}");
+    assert_eq!(std::fs::read(&path).unwrap(), good);
 }
 
 #[test]
@@ -435,6 +440,20 @@ fn sums_are_in_a_file_only_where_there_are_any() {
     let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let sum: Vec<f32> = bytemuck::pod_collect_to_vec(file.tensor("state.a.grad_sum").unwrap().data());
     assert_eq!(sum, [1.0; 4]);
+
+    // In arenas, too, once the step has ended.
+    let arenas = |accumulation| {
+        let groups = ParamGroups::from(Recipe::lion(0.5)).with_accumulation(accumulation);
+        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap()
+    };
+    let mut optimizer = arenas(2);
+    optimizer.step().unwrap();
+    optimizer.save(&path).unwrap();
+    let mut again = arenas(2);
+    again.load(&path).unwrap();
+    again.step().unwrap();
+    again.save(&path).unwrap();
+    arenas(1).load(&path).unwrap();
 }
 
 #[cfg(unix)]
@@ -629,7 +648,7 @@ fn a_save_that_is_killed_leaves_a_whole_checkpoint() {
         child.wait().unwrap();
         assert!(saved(&path) >= 1.0);
         let left: Vec<_> = names(dir.path()).into_iter().filter(|name| name.ends_with(".partial")).collect();
-        assert!(left.iter().all(|name| name.starts_with(".run.safetensors.")), "{left:?}");
+        assert!(left.iter().all(|name| name.starts_with(".wgpu-optim-")), "{left:?}");
         interrupted = left.len();
     }
     println!("{interrupted} of 50 in the middle of a save");

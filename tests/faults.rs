@@ -204,6 +204,23 @@ fn masters_hold_their_values_whichever_encoder_is_submitted() {
             );
             optimizer.step_with(&whole(&param, &grad)).unwrap();
         }
+        // A step that wgpu refuses leaves no master behind.
+        let mapped = gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: None,
+            size: 4,
+            usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC,
+            mapped_at_creation: true,
+        });
+        mapped.get_mapped_range_mut(..).unwrap().copy_from_slice(bytemuck::bytes_of(&bf16(5.0)));
+        let grad = words(&gpu, &[bf16(1.0)]);
+        let mut optimizer = make();
+        assert!(matches!(optimizer.step_with(&whole(&mapped, &grad)), Err(Error::Gpu(_))), "{}", gpu.name);
+        mapped.unmap();
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        optimizer.step_with(&whole(&mapped, &grad)).unwrap();
+        let found = optimizer.read_state_blocking("w", "master").unwrap();
+        assert!(found.iter().all(|x| (x - 4.99).abs() < 1e-6), "{}: {found:?}", gpu.name);
+
         // From the parameters again, once these were changed.
         let (param, grad) = (words(&gpu, &[bf16(5.0)]), words(&gpu, &[bf16(1.0)]));
         let mut optimizer = make();
@@ -254,6 +271,15 @@ fn a_dropped_micro_batch_is_an_error_until_the_sum_begins_again() {
                     let error = record(&mut optimizer, &mut encoder(&gpu)).unwrap_err();
                     assert!(matches!(error, Error::MicroBatchDropped), "{}: {error}", gpu.name);
                 }
+                // Neither goes into a file or another optimizer.
+                let error = optimizer.save(std::env::temp_dir().join("never-written")).unwrap_err();
+                assert!(matches!(error, Error::MicroBatchDropped), "{}: {error}", gpu.name);
+                let error = optimizer.resized_blocking(&spec, &[]).unwrap_err();
+                assert!(matches!(error, Error::MicroBatchDropped), "{}: {error}", gpu.name);
+                // Clearing that is not submitted clears nothing.
+                optimizer.forget_micro_batches(&mut self::encoder(&gpu));
+                let error = record(&mut optimizer, &mut self::encoder(&gpu)).unwrap_err();
+                assert!(matches!(error, Error::MicroBatchDropped), "{}: {error}", gpu.name);
                 let mut encoder = encoder(&gpu);
                 optimizer.forget_micro_batches(&mut encoder);
                 gpu.queue.submit([encoder.finish()]);

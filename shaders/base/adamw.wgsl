@@ -22,12 +22,9 @@ struct Update {
     state: State,
 }
 
-// A larger |g| counts as this in v, whose square stays finite, so that v decays again.
-const LARGEST: f32 = 1.84e19;
-
-fn update(old: State, g: vec4<f32>, row: Row) -> Update {
+fn update(old: State, gradient: vec4<f32>, row: Row) -> Update {
+    let g = within_squares(gradient);
     let m = row.beta1 * old.exp_avg + row.one_minus_beta1 * g;
-    let size = min(abs(g), vec4<f32>(LARGEST));
-    let v = row.beta2 * old.exp_avg_sq + row.one_minus_beta2 * (size * size);
+    let v = row.beta2 * old.exp_avg_sq + row.one_minus_beta2 * (g * g);
     return Update(m / (sqrt(v) + row.eps), State(m, v));
 }

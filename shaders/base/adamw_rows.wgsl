@@ -26,6 +26,6 @@ struct Update {
 }
 
 fn update(old: State, g: vec4<f32>, row: Row) -> Update {
-    let m = row.beta1 * old.exp_avg + row.one_minus_beta1 * g;
+    let m = row.beta1 * old.exp_avg + row.one_minus_beta1 * within_squares(g);
     return Update(m / (sqrt(old.exp_avg_sq) + row.eps), State(m, old.exp_avg_sq));
 }

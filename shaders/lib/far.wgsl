@@ -15,9 +15,9 @@ fn near_sum(word: u32) -> f32 {
 }
 
 // The sum of a word of values multiplied by 2⁻⁹⁶. Their squares' 2⁻¹⁹² is taken from the exponent: f32 does not hold it, and a compiler
-// may multiply constants first. Sums below 2⁶⁶ do not matter beside one beyond 2¹²⁸.
+// may multiply constants first. Sums below 2⁶⁶ do not matter beside one beyond 2¹²⁸. NaN stays NaN.
 fn far_sum(word: u32) -> f32 {
     let near = word & ~PRESENT;
     let small = select(0u, near - (192u << 23u), near >= (193u << 23u));
-    return bitcast<f32>(select(small, word, is_far(word)));
+    return bitcast<f32>(select(small, word, is_far(word) || near > EXPONENT));
 }

@@ -114,7 +114,7 @@ struct Tensor {
     listed: atomic<u32>,
     selected: atomic<u32>,
     tall: u32,              // 1 for a matrix of more rows than columns
-    inverse_norm: f32,      // 1 / (‖d‖ + 1e-7)
+    inverse_norm: f32,      // 1 / (‖d‖ + 1e-7); negative, of 2⁻⁹⁶ d, where ‖d‖² is beyond f32
     rate: f32,              // of the orthogonalised direction
     accumulator: f32,       // Σ n² of AdaGO
     skipped: u32,           // steps that it was to take and did not

@@ -214,6 +214,9 @@ impl GpuOptimizer {
         self.micro_batches = 0;
         self.has_sum.fill(false);
         self.submissions.forget_sums();
+        // If this encoder is dropped, they are as they were.
+        let ticket = self.submissions.ticket(self.plan.accumulates);
+        encoder.on_submitted_work_done(move || ticket.done());
     }
 
     /// What the host counts, to be given back to [`rewind`](Self::rewind) if what was recorded since is not submitted.

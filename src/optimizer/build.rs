@@ -347,8 +347,6 @@ impl GpuOptimizer {
             buffers: buffers.into_inner(),
             probe,
             steps: vec![0; plan.tensors.len()],
-            masters_known: Arc::new(plan.tensors.iter().map(|_| 0.into()).collect()),
-            masters_generation: 1.into(),
             has_sum: vec![false; plan.tensors.len()],
             submissions: Submissions::default(),
             own_rows: None,
@@ -387,7 +385,7 @@ impl GpuOptimizer {
     }
 }
 
-/// The tables of the plan, and those of a step, whose chunks take so many bytes: in both, the rows are those of the ring.
+/// Bind groups of the tables: the plan's, and a step's with `table_bytes` of chunks. Both read their rows from the ring.
 fn bind_tables(
     device: &wgpu::Device,
     kernels: &Kernels,
@@ -420,7 +418,10 @@ impl GpuOptimizer {
     /// # Errors
     /// [`Error::Unsupported`] if they exceed a buffer.
     pub(super) fn fit_ring(&mut self, slot_bytes: u64) -> Result<(), Error> {
+        let old = self.ring.buffer.clone();
         if self.ring.fit(&self.device, slot_bytes)? {
+            // What was recorded keeps the old one until it is submitted.
+            self.buffers.retain(|buffer| *buffer != old);
             self.buffers.push(self.ring.buffer.clone());
             let buffers = [&self.grids, &self.chunks, &self.ring.buffer, &self.tensors, &self.rates];
             self.tables = bind_tables(&self.device, &self.kernels, buffers, self.table_bytes);

@@ -117,6 +117,14 @@ impl Entry<'_> {
         [MASTER, GRAD_SUM].contains(&self.what)
     }
 
+    /// The bytes, if a file may have them.
+    fn sound(&self, bytes: Vec<u8>) -> Result<Vec<u8>, Error> {
+        match self.fault(&bytes) {
+            None => Ok(bytes),
+            Some(reason) => Err(Error::Readback { what: self.key.clone(), reason }),
+        }
+    }
+
     /// What is wrong with a value that no optimizer writes, which would be found out later and elsewhere.
     fn fault(&self, bytes: &[u8]) -> Option<String> {
         let is_wrong = match self.what {
@@ -127,7 +135,7 @@ impl Entry<'_> {
         let values: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
         let at = values.iter().position(|&x| is_wrong(x))?;
         let (key, value) = (&self.key, values[at]);
-        Some(format!("`{key}` is {value:?} at {at}, expected a number that is not negative"))
+        Some(format!("`{key}` is {value:?} at {at}, and must be a number that is not negative"))
     }
 
     fn dtype(&self) -> Dtype {
@@ -247,13 +255,15 @@ impl Checkpoint {
 
 impl GpuOptimizer {
     /// Writes a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. It is written
-    /// beside `path` under a name of its own, synced and renamed, so that `path` is whole at every moment: the old checkpoint or a new
-    /// one, whoever else saves or reads. Where `path` is a link, the file that it names is replaced; permissions stay as they were. Host
+    /// beside `path` under a temporary name of its own, synced and renamed: `path` always holds a complete checkpoint, also while others
+    /// save to it or read it. Where `path` is a link, the file that it names is replaced; permissions stay as they were. Host
     /// memory stays a small multiple of the largest tensor. Waits for the GPU. Submit before what was recorded: it is counted already.
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the file cannot be written, or what it says besides tensors takes more than 100 MiB;
-    /// [`Error::Readback`] if the GPU cannot be read; the old file is then as it was. [`Error::Ownership`] if the caller holds the state.
+    /// [`Error::Readback`] if the GPU cannot be read; the old file is then as it was. So it is for a state that [`load`](Self::load)
+    /// refuses: a second moment that is NaN, after a gradient that was and was not skipped. [`Error::MicroBatchDropped`] as for
+    /// [`record`](Self::record). [`Error::Ownership`] if the caller holds the state.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         self.save_with(path, BTreeMap::new())
     }
@@ -279,6 +289,7 @@ impl GpuOptimizer {
         extra: BTreeMap<String, String>,
     ) -> Result<(), Error> {
         let path = path.as_ref();
+        self.check_submissions()?;
         let (header, counts) = self.read_counts()?;
         let mut entries = self.entries()?;
         entries.retain(|entry| match (entry.what, entry.tensor) {
@@ -327,15 +338,15 @@ impl GpuOptimizer {
             true => Vec::new(),
             false => readback::block_on(&self.device, self.fetch(&entries[0].key, &ranges)?)?,
         };
-        if let [Entry { content: Content::Words(_), .. }] = entries {
-            return Ok(read);
+        if let [entry @ Entry { content: Content::Words(_), .. }] = entries {
+            return entry.sound(read);
         }
         let (mut rest, mut bytes) = (&read[..], Vec::with_capacity(read.len()));
         for entry in entries {
             let (own, after) = rest.split_at(entry.range().map_or(0, |(.., size)| size as usize));
             rest = after;
             match entry.content {
-                Content::Words(_) => bytes.extend_from_slice(own),
+                Content::Words(_) => bytes.extend(entry.sound(own.to_vec())?),
                 Content::Halves(_, numel) => {
                     bytes.extend_from_slice(bytemuck::cast_slice(&self.plan.precision.decode(own, numel)));
                 }
@@ -354,7 +365,7 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Checkpoint`] if the file is no checkpoint, truncated, newer than this program, or of other tensors, shapes or
-    /// state: nothing is changed then.
+    /// state: nothing is changed then. If the disk fails while tensors are read, some are changed: load again, or another file.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<(), Error> {
         let mut file = Checkpoint::open(path)?;
         self.load_from(&mut file)
@@ -703,19 +714,19 @@ fn write_synced(
 ) -> Result<(), Error> {
     let failed = |e: std::io::Error| refusal(path, e.to_string());
     let target = target(path)?;
-    let Some(name) = target.file_name() else {
+    if target.file_name().is_none() {
         return Err(refusal(path, "it has no file name".to_owned()));
-    };
+    }
     let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A name that nobody knows, created by nobody else: an error removes it again.
     let mut builder = tempfile::Builder::new();
-    let prefix = format!(".{}.", name.to_string_lossy());
-    builder.prefix(&prefix).suffix(".partial");
+    builder.prefix(".wgpu-optim-").suffix(".partial");
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     let mut partial = builder.tempfile_in(directory).map_err(failed)?;
-    if let Ok(old) = fs::metadata(&target) {
-        partial.as_file().set_permissions(old.permissions()).map_err(failed)?;
+    let own = partial.as_file().metadata().map_err(failed)?.permissions();
+    if let Some(old) = fs::metadata(&target).map(|old| old.permissions()).ok().filter(|old| *old != own) {
+        partial.as_file().set_permissions(old).map_err(failed)?;
     }
     let mut file = BufWriter::with_capacity(1 << 20, partial.as_file_mut());
     file.write_all(&(head.len() as u64).to_le_bytes()).map_err(failed)?;

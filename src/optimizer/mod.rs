@@ -15,7 +15,7 @@ pub use resize::Rows;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::AtomicU32;
 
 use crate::adapter::Probe;
 use crate::error::Error;
@@ -88,11 +88,9 @@ pub struct GpuOptimizer {
     grad_scale: f64,
     /// Sums of gradients of each block, where a step has several micro-batches; and how many of them are recorded.
     sums: Vec<wgpu::Buffer>,
-    /// Parameters in f32 of each block, where they are stored in fewer bits. Whether a tensor's hold its values the GPU decides
-    /// (`mastered` of its entry); once that is certain, the generation of the masters is noted here.
+    /// Parameters in f32 of each block, where they are stored in fewer bits. The GPU decides whether a tensor's hold its values
+    /// (`mastered` of its entry).
     masters: Vec<wgpu::Buffer>,
-    masters_known: Arc<Vec<AtomicU64>>,
-    masters_generation: AtomicU64,
     micro_batches: u32,
     /// Whether gradients of a tensor are added up that no step has taken.
     has_sum: Vec<bool>,
@@ -380,13 +378,9 @@ impl GpuOptimizer {
         if self.masters.is_empty() {
             return;
         }
-        let generation = self.masters_generation.fetch_add(1, Ordering::Relaxed) + 1;
         for (tensor, is_mastered) in mastered {
             let word = u32::from(is_mastered);
             self.queue.write_buffer(&self.tensors, self.entry(tensor) + MASTERED, &word.to_le_bytes());
-            if is_mastered {
-                self.masters_known[tensor].store(generation, Ordering::Relaxed);
-            }
         }
     }
 

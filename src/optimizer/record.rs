@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::btree_map::{BTreeMap, Entry};
 use std::ops::Range;
-use std::sync::atomic::Ordering;
 
 use encase::ShaderType;
 
@@ -28,8 +27,9 @@ impl GpuOptimizer {
     ///
     /// One rule: submit each encoder once, in the order in which steps are recorded. The step's count t, its learning rate and its
     /// place among micro-batches are decided here, and nothing can tell later that steps changed places. A step counts from here on,
-    /// also if its encoder is dropped; a micro-batch whose encoder is dropped is an error of the next call. Only when all places for recorded steps are taken it waits for the GPU, and wgpu may then
-    /// call back what waits for finished work.
+    /// also if its encoder is dropped; a micro-batch whose encoder is dropped is an error of the next call. An encoder that wgpu refuses
+    /// at its submit counts as submitted. Recording blocks only when no slot is free; wgpu may then run `on_submitted_work_done`
+    /// callbacks.
     ///
     /// With [accumulation](ParamGroups::with_accumulation) this records a micro-batch, and with the last one of them the step.
     ///
@@ -87,6 +87,7 @@ impl GpuOptimizer {
         }
         self.record_own(encoder, &self.schedule.round);
         self.sums.iter().for_each(|sum| encoder.clear_buffer(sum, 0, None));
+        self.has_sum.fill(false);
         self.steps.iter_mut().for_each(|t| *t += 1);
         (self.micro_batches, self.recorded) = (0, self.recorded.saturating_add(1));
         encoder.on_submitted_work_done(move || {
@@ -98,7 +99,7 @@ impl GpuOptimizer {
 
     /// # Errors
     /// As for [`Submissions::check`](crate::submissions::Submissions::check); a lost device, which drops what was submitted, comes first.
-    fn check_submissions(&self) -> Result<(), Error> {
+    pub(super) fn check_submissions(&self) -> Result<(), Error> {
         self.submissions.check().or_else(|error| {
             self.probe.check()?;
             Err(error)
@@ -203,26 +204,13 @@ impl GpuOptimizer {
             true => Some(self.rows_of(buffers)?),
             false => None,
         };
-        // Parameters whose masters are not yet certain; the GPU decides.
-        let generation = self.masters_generation.load(Ordering::Relaxed);
-        let mut uncertain = Vec::new();
-        let fresh: Pairs<'_> = of_params
-            .iter()
-            .zip(&self.plan.order)
-            .map(|(pair, &tensor)| {
-                let is_known = || self.masters_known[tensor].load(Ordering::Relaxed) == generation;
-                let pair = pair.filter(|_| halves && !is_known())?;
-                uncertain.push(tensor);
-                Some(pair)
-            })
-            .collect();
-
         // What wgpu may refuse comes before anything is recorded.
         let [sums, widen, step, round] = scope::watch(&self.device, || {
             let converts = halves && rows.is_some();
             [
                 self.plan.accumulates.then(|| self.prepare_pairs(Transfer::Sums, &of_grads)),
-                converts.then(|| self.prepare_pairs(Transfer::Widen, &fresh)),
+                // Does nothing where a master holds its values, which only the GPU knows.
+                converts.then(|| self.prepare_pairs(Transfer::Widen, &of_params)),
                 rows.map(|rows| self.prepare_step(buffers, &stepped, rows)),
                 converts.then(|| self.prepare_pairs(Transfer::Round, &of_params)),
             ]
@@ -253,12 +241,6 @@ impl GpuOptimizer {
         self.record_step(encoder, buffers, step);
         if let Some(round) = round {
             self.record_pairs(encoder, round);
-            let known = self.masters_known.clone();
-            encoder.on_submitted_work_done(move || {
-                for tensor in uncertain {
-                    known[tensor].fetch_max(generation, Ordering::Relaxed);
-                }
-            });
         }
         let mut present: Vec<usize> = buffers
             .iter()
@@ -517,8 +499,8 @@ impl GpuOptimizer {
         TensorSlice { buffer: &self.tensors, offset, size: 4 }
     }
 
-    /// [`record`](Self::record) and submit. wgpu calls back what waits for finished work from within a submit, this one too: hold no
-    /// lock that such a callback takes. [`record`](Self::record) alone calls nothing back while it has room.
+    /// [`record`](Self::record) and submit. wgpu may run `on_submitted_work_done` callbacks inside this call: do not hold a lock
+    /// that such a callback takes. [`record`](Self::record) alone runs none while it has room.
     ///
     /// # Errors
     /// As for [`record`](Self::record); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed: nothing

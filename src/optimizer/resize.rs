@@ -55,11 +55,12 @@ impl GpuOptimizer {
     /// As for [`new`](Self::new). [`Error::Tensor`] if a row has another size than before, or another recipe's state;
     /// [`Error::Slice`] for an index that does not fit, [`Error::UnknownTensor`] for rows of a tensor that is not in both,
     /// [`Error::Unsupported`] for gathering in a tensor larger than a binding; [`Error::Plan`] where tensors in arenas have taken
-    /// different numbers of steps in more than 64 ways; on the web, [`Error::RingFull`] for gathering many tensors at once.
+    /// different numbers of steps in more than 64 ways; [`Error::MicroBatchDropped`] as for [`record`](Self::record); on the web, [`Error::RingFull`] for gathering many tensors at once.
     pub async fn resized(&self, specs: &[TensorSpec], rows: &[(&str, Rows<'_>)]) -> Result<Self, Error> {
         if self.plan.ownership == Ownership::Stateless {
             return Err(Error::Ownership("the caller holds the state of this optimizer"));
         }
+        self.check_submissions()?;
         let named: HashSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
         let mut chosen: HashMap<&str, Rows<'_>> = HashMap::new();
         for (name, rows) in rows {
