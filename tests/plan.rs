@@ -215,3 +215,22 @@ fn candidates_of_tensors_of_any_size_share_a_binding() {
     let too_many = TensorSpec::new("w", [most + 1]);
     assert!(plan(&[too_many], recipe, limits).unwrap_err().to_string().contains("more than 2^32"));
 }
+
+#[test]
+fn what_a_plan_says_of_itself_follows_from_its_shapes() {
+    // Padded to 128 coordinates each: two chunks, one, one.
+    let specs =
+        [TensorSpec::new("a", [64, 128]), TensorSpec::new("b", [128, 32]), TensorSpec::new("c", [33])];
+    let muon: Recipe = "mgup-muon".parse().unwrap();
+    let plan = |groups: ParamGroups| plan(&specs, groups, WEBGPU).unwrap();
+    let plain = plan(muon.into());
+    let rows: Vec<_> = ["a", "b", "c"].map(|name| plain.tensor(name).unwrap().row_count()).into();
+    assert_eq!(rows, [64, 128, 33]);
+    // Five iterations of 4 m² n + 2 m³.
+    let of = |m: f64, n: f64| 5.0 * (4.0 * m * m * n + 2.0 * m * m * m);
+    assert_eq!(plain.flops(), of(64.0, 128.0) + of(32.0, 128.0));
+    // A copy of the parameters, four words for each chunk and eight for each tensor.
+    let observed = plan(ParamGroups::from(muon).with_telemetry(10));
+    let coordinates = 64 * 128 + 128 * 32 + 128;
+    assert_eq!(observed.memory() - plain.memory(), 4 * coordinates + 16 * 4 + 32 * 3);
+}
