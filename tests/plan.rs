@@ -5,10 +5,11 @@ mod sound;
 
 use proptest::prelude::*;
 use sound::assert_sound;
+use wgpu_optim::base::{Base, SecondMoment};
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::passes::Schedule;
-use wgpu_optim::plan::{CHUNK, Ownership, Plan, PlanLimits, SMALL};
-use wgpu_optim::{Error, ParamGroups, Recipe, Requirements, TensorSpec};
+use wgpu_optim::plan::{CHUNK, Ownership, Plan, PlanLimits, ROWS, SMALL};
+use wgpu_optim::{Error, ParamGroups, Precision, Recipe, Requirements, TensorSpec};
 
 const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
 
@@ -233,4 +234,47 @@ fn what_a_plan_says_of_itself_follows_from_its_shapes() {
     let observed = plan(ParamGroups::from(muon).with_telemetry(10));
     let coordinates = 64 * 128 + 128 * 32 + 128;
     assert_eq!(observed.memory() - plain.memory(), 4 * coordinates + 16 * 4 + 32 * 3);
+}
+
+#[test]
+fn memory_is_counted_by_owner_precision_and_state() {
+    // Padded by 16 coordinates. Kernels of plain AdamW hand nothing to each other.
+    let specs = [TensorSpec::new("w", [127, 2064])];
+    let coordinates = 127 * 2064 + 16;
+    let bytes =
+        |groups: ParamGroups, ownership| Plan::new(&specs, &groups, ownership, WEBGPU).unwrap().memory();
+    let adamw = || ParamGroups::from(Recipe::adamw(1e-3));
+    let half = || adamw().with_precision(Precision::Bf16);
+    let by_row = || {
+        let mut recipe = Recipe::adamw(1e-3);
+        let Base::Adamw(base) = &mut recipe.base else { unreachable!() };
+        base.second_moment = SecondMoment::Row;
+        ParamGroups::from(recipe)
+    };
+    for (groups, ownership, expected) in [
+        (adamw(), Ownership::Arenas, 16 * coordinates),
+        (adamw(), Ownership::Caller, 8 * coordinates),
+        (adamw(), Ownership::Stateless, 0),
+        // A master in f32, and two bytes each for the parameter and its gradient.
+        (half(), Ownership::Arenas, 16 * coordinates),
+        (half(), Ownership::Caller, 12 * coordinates),
+        (adamw().with_accumulation(2), Ownership::Arenas, 20 * coordinates),
+        // Rows are padded like coordinates.
+        (by_row(), Ownership::Arenas, 12 * coordinates + 4 * 128),
+        (by_row(), Ownership::Caller, 4 * coordinates + 4 * 128),
+    ] {
+        let what = format!("{ownership:?} {:?}", groups.precision());
+        assert_eq!(bytes(groups, ownership), expected, "{what}");
+    }
+}
+
+#[test]
+fn groups_beyond_the_rows_of_a_dispatch_are_a_class_of_their_own() {
+    let specs: Vec<_> =
+        (0..ROWS + 2).map(|group| TensorSpec::new(format!("t{group}"), [5]).in_group(group)).collect();
+    let plan = plan(&specs, vec![Recipe::adamw(1e-3); ROWS + 2], WEBGPU).unwrap();
+    assert_sound(&plan, WEBGPU, 65_535);
+    let classes: Vec<_> = plan.classes.iter().map(|class| (class.first_row, class.tensors.len())).collect();
+    assert_eq!(classes, [(0, ROWS), (ROWS, 2)]);
+    assert!(plan.chunks.iter().all(|chunk| (chunk.row as usize) < ROWS));
 }
