@@ -236,6 +236,29 @@ fn what_a_plan_says_of_itself_follows_from_its_shapes() {
     assert_eq!(observed.memory() - plain.memory(), 4 * coordinates + 16 * 4 + 32 * 3);
 }
 
+/// AdamW with a second moment for each row.
+fn by_row() -> ParamGroups {
+    let mut recipe = Recipe::adamw(1e-3);
+    let Base::Adamw(base) = &mut recipe.base else { unreachable!() };
+    base.second_moment = SecondMoment::Row;
+    recipe.into()
+}
+
+#[test]
+fn tensors_with_a_moment_for_each_row_lie_in_one_page_or_are_refused() {
+    let limits = PlanLimits { binding: 1 << 20, ..WEBGPU };
+    // Two fill most of a page, and the third does not begin in what is left of it.
+    let specs = ["a", "b", "c"].map(|name| TensorSpec::new(name, [100, 1000]));
+    let found = plan(&specs, by_row(), limits).unwrap();
+    assert_sound(&found, limits, 65_535);
+    assert_eq!(found.pages.iter().map(|page| page.tensors.clone()).collect::<Vec<_>>(), [0..2, 2..3]);
+    for (shape, needed) in [([263, 1000], 4 * 263_040), ([262_400, 1], 4 * 262_400)] {
+        let error = plan(&[TensorSpec::new("w", shape)], by_row(), limits).unwrap_err().to_string();
+        let expected = format!("max_storage_buffer_binding_size needed {needed}, available 1048576");
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
 #[test]
 fn memory_is_counted_by_owner_precision_and_state() {
     // Padded by 16 coordinates. Kernels of plain AdamW hand nothing to each other.
@@ -245,12 +268,6 @@ fn memory_is_counted_by_owner_precision_and_state() {
         |groups: ParamGroups, ownership| Plan::new(&specs, &groups, ownership, WEBGPU).unwrap().memory();
     let adamw = || ParamGroups::from(Recipe::adamw(1e-3));
     let half = || adamw().with_precision(Precision::Bf16);
-    let by_row = || {
-        let mut recipe = Recipe::adamw(1e-3);
-        let Base::Adamw(base) = &mut recipe.base else { unreachable!() };
-        base.second_moment = SecondMoment::Row;
-        ParamGroups::from(recipe)
-    };
     for (groups, ownership, expected) in [
         (adamw(), Ownership::Arenas, 16 * coordinates),
         (adamw(), Ownership::Caller, 8 * coordinates),
