@@ -16,8 +16,7 @@ pub fn instance() -> wgpu::Instance {
 }
 
 /// The adapter that the environment chooses: of the backends in `WGPU_BACKEND`, the first whose name contains
-/// `WGPU_ADAPTER_NAME` (in any case), or wgpu's own choice where that is not set. Without `WGPU_BACKEND`, OpenGL is asked only where no
-/// other backend has such an adapter.
+/// `WGPU_ADAPTER_NAME` (in any case), or wgpu's own choice where that is not set.
 ///
 /// # Errors
 /// [`Error::NoAdapter`] says what was looked for and what there is, or that `WGPU_BACKEND` names no backend.
@@ -27,33 +26,25 @@ pub async fn from_env() -> Result<(wgpu::Instance, wgpu::Adapter), Error> {
                       or one of wgpu's own";
         return Err(Error::NoAdapter(reason.to_owned()));
     }
-    let name = std::env::var("WGPU_ADAPTER_NAME").ok().filter(|name| !name.is_empty());
-    let chosen = std::env::var_os("WGPU_BACKEND").map(|value| check_backends(&value.to_string_lossy()));
-    if chosen.transpose()?.is_none() {
-        // OpenGL's libraries may complain of a missing display where nobody asked for it.
-        let descriptor = wgpu::InstanceDescriptor {
-            backends: wgpu::Backends::PRIMARY,
-            ..wgpu::InstanceDescriptor::new_without_display_handle_from_env()
-        };
-        let instance = wgpu::Instance::new(descriptor);
-        if let Ok(adapter) = choose(&instance, name.as_deref()).await {
-            return Ok((instance, adapter));
-        }
+    if let Some(value) = std::env::var_os("WGPU_BACKEND") {
+        check_backends(&value.to_string_lossy())?;
     }
     let instance = instance();
-    let adapter = choose(&instance, name.as_deref()).await?;
-    Ok((instance, adapter))
-}
-
-async fn choose(instance: &wgpu::Instance, name: Option<&str>) -> Result<wgpu::Adapter, Error> {
-    if let Some(name) = name {
-        return by_name(instance, name).await;
-    }
-    let options = wgpu::RequestAdapterOptions {
-        power_preference: wgpu::PowerPreference::from_env().unwrap_or(wgpu::PowerPreference::HighPerformance),
-        ..Default::default()
+    let adapter = match std::env::var("WGPU_ADAPTER_NAME") {
+        Ok(name) if !name.is_empty() => by_name(&instance, &name).await?,
+        _ => {
+            let options = wgpu::RequestAdapterOptions {
+                power_preference: wgpu::PowerPreference::from_env()
+                    .unwrap_or(wgpu::PowerPreference::HighPerformance),
+                ..Default::default()
+            };
+            match instance.request_adapter(&options).await {
+                Ok(adapter) => adapter,
+                Err(_) => return Err(Error::NoAdapter(none_at_all())),
+            }
+        }
     };
-    instance.request_adapter(&options).await.map_err(|_| Error::NoAdapter(none_at_all()))
+    Ok((instance, adapter))
 }
 
 /// Refuses a value of `WGPU_BACKEND` of which wgpu would leave out a part, or all.

@@ -9,6 +9,7 @@ mod numbers;
 mod recipes;
 mod recording;
 mod replay;
+mod session;
 mod shapes;
 mod sweep;
 mod verify;
@@ -42,6 +43,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    session::ensure();
     // Drivers that cannot be used complain at every start; RUST_LOG brings their words back.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error,wgpu_hal=off")).init();
     let result = match Arguments::parse().command {

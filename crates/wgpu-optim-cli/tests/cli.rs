@@ -273,6 +273,13 @@ fn headers_are_checked_and_tensors_of_other_dtypes_ignored() {
 }
 
 #[test]
+fn a_machine_without_a_session_is_no_error() {
+    let result = tool().arg("adapters").env_remove("XDG_RUNTIME_DIR").output().unwrap();
+    assert!(result.status.success());
+    assert!(!text(&result.stderr).contains("XDG_RUNTIME_DIR"), "{}", text(&result.stderr));
+}
+
+#[test]
 fn a_recipe_is_a_preset_or_a_file() {
     let folder = TempDir::new().unwrap();
     let file = folder.path().join("mine.json");

@@ -17,6 +17,8 @@ mod numbers;
 #[path = "../../wgpu-optim-cli/src/recipes.rs"]
 mod recipes;
 mod report;
+#[path = "../../wgpu-optim-cli/src/session.rs"]
+mod session;
 mod train;
 
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ use train::{Files, Options, Progress};
 use wgpu_optim_burn::Gpu;
 
 fn main() -> ExitCode {
+    session::ensure();
     match run() {
         Ok(status) => status,
         Err(error) => {
