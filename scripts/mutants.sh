@@ -62,11 +62,11 @@ replaced() {
         END { exit found != 1 }' "$1"
 }
 
-# Runs tests of a target; their names follow it.
+# Runs tests of a binary; their names follow it.
 run_tests() {
-    local target=$1
+    local binary=$1
     shift
-    (cd "$tree" && timeout 600 cargo test -p wgpu-optim --test "$target" -- "$@") </dev/null >"$log" 2>&1
+    (cd "$tree" && timeout 600 cargo test -p wgpu-optim --test "$binary" -- "$@") </dev/null >"$log" 2>&1
 }
 
 broken() {
@@ -111,7 +111,7 @@ wgsl() {
     # Without a mistake the same tests pass, or none of what follows means anything.
     local line
     while IFS= read -r line; do
-        # shellcheck disable=SC2086 # a target and names
+        # shellcheck disable=SC2086 # a binary and names
         run_tests $line || broken "$line fails without a mutant:"
         grep -q 'test result: ok. [1-9]' "$log" || broken "$line runs no test:"
     done < <(printf '%s\n' "${tests[@]}" | sort -u)
@@ -123,7 +123,7 @@ wgsl() {
         begin=$SECONDS
         replaced "${files[i]}" "${texts[i]}" "${replacements[i]}" >"$file"
         status=0
-        # shellcheck disable=SC2086 # a target and names
+        # shellcheck disable=SC2086 # a binary and names
         run_tests ${tests[i]} || status=$?
         cat "${files[i]}" >"$file"
         if [ "$status" -eq 0 ]; then
@@ -142,7 +142,7 @@ wgsl() {
     done
 }
 
-# A file, and the tests that are about it: targets, and perhaps a word that their names contain.
+# A file, and the tests that are about it: targets, and perhaps words, of which their names contain one.
 rust_file() {
     local file=$1 name status=0 targets=()
     name=$(basename "$file" .rs)
@@ -154,7 +154,7 @@ rust_file() {
     done
     rm -rf "${out:?}/$name"
     (cd "$tree" && cargo mutants --in-place --package wgpu-optim --file "$file" --shard "$shard" --sharding round-robin \
-        --timeout 300 --output "$out/$name" --no-times --colors never "${targets[@]}" -- "$@") </dev/null >&2 || status=$?
+        --timeout 300 --output "$out/$name" --no-times --colors never "${targets[@]}" -- -- "$@") </dev/null >&2 || status=$?
     case $status in
     0 | 3) ;; # a test that never ends has noticed
     2)
@@ -171,12 +171,13 @@ rust_file() {
 rust() {
     shard=${1:-0/8}
     ensure_cargo_mutants
-    rust_file src/plan.rs --test=plan
-    rust_file src/sampling.rs --lib --test=plan --test=selection
+    rust_file src/plan.rs --test=cpu plan::
+    # The library's own tests have `tests::` in their names, no others do.
+    rust_file src/sampling.rs --lib --test=cpu --test=steps tests:: plan:: selection::
     rust_file src/schedule.rs --lib
-    rust_file src/groups.rs --test=plan --test=recipes --test=gradients
-    rust_file src/slices.rs --test=optimizer --test=hostile slices
-    rust_file src/optimizer/checkpoint.rs --test=checkpoint
+    rust_file src/groups.rs --test=cpu --test=steps plan:: recipes:: gradients::
+    rust_file src/slices.rs --test=steps --test=state optimizer::bad_slices hostile::any_slices
+    rust_file src/optimizer/checkpoint.rs --test=state checkpoint::
 }
 
 copy_tree

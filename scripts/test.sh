@@ -36,7 +36,7 @@ if [ ${#validation[@]} -gt 0 ] && [ "${WGPU_BACKEND:-vulkan}" = vulkan ]; then
     trap 'rm -r "$strict"' EXIT
     sed -e s/SYNCHRONIZATION_VALIDATION/BEST_PRACTICES/ -e s/validate_sync/validate_best_practices/ -e s/error,warn/error,warn,perf/ \
         scripts/validation/vk_layer_settings.txt >"$strict/vk_layer_settings.txt"
-    said=$(env "${validation[@]}" VK_LAYER_SETTINGS_PATH="$strict" cargo test "${packages[@]}" --test golden 2>&1) &&
+    said=$(env "${validation[@]}" VK_LAYER_SETTINGS_PATH="$strict" cargo test "${packages[@]}" --test steps golden:: 2>&1) &&
         { echo "A message of the validation layers did not end a test." >&2 && failed=1; }
     grep BestPractices <<<"$said" >/dev/null ||
         { echo "The validation layers were not loaded: $said" >&2 && failed=1; }
@@ -47,24 +47,24 @@ compilers=()
 if ensure_compilers; then compilers+=(spirv_val); else missing "spirv-val and glslangValidator; they did not see the shaders"; fi
 if ensure_dxc; then compilers+=(dxc); else missing "DirectX's shader compiler; it did not see the shaders"; fi
 if [ ${#compilers[@]} -gt 0 ]; then
-    said=$(cargo test "${packages[@]}" --test shaders -- --ignored "${compilers[@]}" 2>&1) || failed=1
+    said=$(cargo test "${packages[@]}" --test cpu -- --ignored "${compilers[@]}" 2>&1) || failed=1
     echo "$said"
     grep "${#compilers[@]} passed" <<<"$said" >/dev/null ||
         { echo "Not every compiler saw the shaders." >&2 && failed=1; }
 fi
 
-# Once more, on another driver; the same packages and features as above, so that nothing is built twice.
+# Some of the binaries and modules once more, on another driver; the same packages and features as above, so that nothing is
+# built twice.
 again() {
     env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND -u WGPU_ADAPTER_NAME RUNS=2 "$@" \
-        cargo test --no-fail-fast "${packages[@]}" --test golden --test matrix --test optimizer --test selection \
-        --test table --test gradients --test poison --test threads ${more[@]+"${more[@]}"} || failed=1
+        cargo test --no-fail-fast "${packages[@]}" "${tests[@]}" || failed=1
 }
 
 # SwiftShader, which browsers use, comes with Chromium.
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -e "$swiftshader" ]; then
     echo "The library's tests on SwiftShader:" >&2
-    more=(--test components --test faults --test precision --test resize --test rows --test telemetry)
+    tests=(--test steps --test state -- --skip checkpoint:: --skip hostile::)
     again ${validation[@]+"${validation[@]}"} VK_ADD_DRIVER_FILES="$swiftshader" WGPU_ADAPTER_NAME=SwiftShader
 else
     missing "the adapter SwiftShader (Debian: apt-get install chromium-common); its tests did not run"
@@ -74,7 +74,7 @@ fi
 if [ "$(uname -s)" = Linux ]; then
     if ensure_opengl; then
         echo "The library's tests on OpenGL:" >&2
-        more=()
+        tests=(--test steps -- --skip components:: --skip rows::)
         again WGPU_BACKEND=gl
     else
         missing "OpenGL (Debian: apt-get install libegl1 libgl1-mesa-dri); its tests did not run"

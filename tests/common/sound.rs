@@ -1,4 +1,4 @@
-//! What holds of every layout and its schedule; for `tests/plan.rs` and for `fuzz/`, which build the most different ones.
+//! What holds of every layout and its schedule; for `tests/cpu/plan.rs` and for `fuzz/`, which build the most different ones.
 
 use wgpu_optim::kernel::Kernel;
 use wgpu_optim::matrix::Matmul;

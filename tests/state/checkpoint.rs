@@ -1,14 +1,12 @@
 //! Checkpoints: to the bit, whole at every moment, and refused where they do not fit.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use common::{Gpu, gpus};
+use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
     Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Recipe,
     TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
@@ -634,7 +632,7 @@ fn a_save_that_is_killed_leaves_a_whole_checkpoint() {
     let mut interrupted = 0;
     for kill in 0..50 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "a_child_saves_until_it_is_killed", "--nocapture"])
+            .args(["--exact", "checkpoint::a_child_saves_until_it_is_killed", "--nocapture"])
             .env(CHILD, &path)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,7 +1,6 @@
 //! Every base × policy × size against the CPU twin, on every adapter.
 
-mod common;
-
+use crate::common;
 use wgpu_optim::base::{Base, SecondMoment};
 use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference, verify};
 

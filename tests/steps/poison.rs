@@ -1,9 +1,7 @@
 //! NaN, infinities, and the largest and smallest numbers in gradients, parameters and state: every recipe ends its steps, and
 //! what is documented to be touched is, nothing else.
 
-mod common;
-
-use common::{Gpu, gpus};
+use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
     GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
     reference, verify, wgpu,

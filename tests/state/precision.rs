@@ -1,8 +1,6 @@
 //! Parameters and gradients in two bytes: every rounding, the same mathematics, nothing else touched.
 
-mod common;
-
-use common::{Gpu, gpus};
+use crate::common::{self, Gpu, gpus};
 use half::{bf16, f16};
 use wgpu_optim::{
     GpuOptimizer, GradScaler, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice, TensorSpec,

@@ -1,8 +1,6 @@
 //! Learning rates of components, as splatting has them: one for positions, one for colours, in one tensor.
 
-mod common;
-
-use common::gpus;
+use crate::common::gpus;
 use wgpu_optim::{GpuOptimizer, Miss, ParamGroups, Recipe, TensorSpec, reference, verify, wgpu};
 
 fn specs() -> Vec<TensorSpec> {

@@ -1,8 +1,6 @@
 //! A second moment for each row: what splatting calls one per point.
 
-mod common;
-
-use common::{Gpu, gpus};
+use crate::common::{Gpu, gpus};
 use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
 use wgpu_optim::{Base, GpuOptimizer, NonFinite, ParamGroups, Recipe, Rows, TensorSpec, reference, verify};
 

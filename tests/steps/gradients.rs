@@ -1,8 +1,6 @@
 //! What happens to gradients before the step: clipping, scaling, micro-batches, and steps that are skipped.
 
-mod common;
-
-use common::{Gpu, gpus};
+use crate::common::{self, Gpu, gpus};
 use wgpu_optim::plan::PlanLimits;
 use wgpu_optim::{
     Error, GpuOptimizer, GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, TensorBuffers,

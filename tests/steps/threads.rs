@@ -1,8 +1,6 @@
 //! The same run gives the same bits, again and again, and beside others.
 
-mod common;
-
-use common::{Gpu, gpus};
+use crate::common::{Gpu, gpus};
 use wgpu_optim::adapter::Probe;
 use wgpu_optim::{
     Checkpoint, Error, GpuOptimizer, LrSchedule, ParamGroups, Recipe, Requirements, TensorSpec, reference,

@@ -1,12 +1,10 @@
 //! What can go wrong around a run: an error says what and where, and the last checkpoint goes on to the bit.
 
-mod common;
-
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::Command;
 
-use common::{Gpu, gpus};
+use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
     Checkpoint, Error, GpuOptimizer, LrSchedule, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
     adapter, verify, wgpu,
@@ -346,7 +344,7 @@ const CHILD: &str = "WGPU_OPTIM_TEST_CHILD";
 #[cfg(unix)]
 fn refusal(limits: &str, test: &str, value: &Path) -> String {
     let output = Command::new("bash")
-        .args(["-c", &format!("{limits}; exec \"$0\" --exact {test} --nocapture")])
+        .args(["-c", &format!("{limits}; exec \"$0\" --exact faults::{test} --nocapture")])
         .arg(std::env::current_exe().unwrap())
         .env(CHILD, value)
         .output()

@@ -1,11 +1,10 @@
 //! The recorded runs in `tests/golden`: the f64 reference, the f32 twin, and every adapter.
 
-mod common;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common;
 use safetensors::SafeTensors;
 use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference};
 

@@ -1,10 +1,8 @@
 //! Muon and AdaGO: what is orthogonalised and how well, what goes to the fallback, and what is refused.
 
-mod common;
-
 use std::cell::RefCell;
 
-use common::Gpu;
+use crate::common::{self, Gpu};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 use wgpu_optim::base::{AdaGo, AdamW, Base, Muon, NewtonSchulz, Scale};

@@ -1,8 +1,6 @@
 //! The optimizer as its users meet it: encoders, arenas, callers' buffers, resuming, and what it refuses.
 
-mod common;
-
-use common::{Gpu, gpus, read};
+use crate::common::{self, Gpu, gpus, read};
 use wgpu_optim::base::{AdamW, Base};
 use wgpu_optim::{
     Error, GpuOptimizer, Recipe, Requirements, TensorBuffers, TensorSlice, TensorSpec, reference, verify,
@@ -21,7 +19,7 @@ fn numel(shape: &[usize]) -> usize {
     shape.iter().product()
 }
 
-/// Every recipe that takes vectors, and some for matrices, whose pipelines take long to compile: tests/matrix.rs has more
+/// Every recipe that takes vectors, and some for matrices, whose pipelines take long to compile: matrix.rs has more
 /// about these.
 fn all_recipes() -> Vec<(String, Recipe)> {
     let matrix = |name: &str| matches!(name, "mgup-muon" | "cautious-adago");

@@ -1,10 +1,7 @@
 //! The layout: every coordinate in exactly one chunk, every page within a binding, whatever the limits.
 
-#[path = "common/sound.rs"]
-mod sound;
-
+use crate::sound::assert_sound;
 use proptest::prelude::*;
-use sound::assert_sound;
 use wgpu_optim::base::{Base, SecondMoment};
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::passes::Schedule;

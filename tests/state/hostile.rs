@@ -1,10 +1,8 @@
 //! Input that nobody meant: whatever is read ends in a value or an [`Error`], and what was refused has changed nothing.
 
-mod common;
-
 use std::path::Path;
 
-use common::gpus;
+use crate::common::{self, gpus};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;

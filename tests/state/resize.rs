@@ -1,8 +1,6 @@
 //! Tensors that grow, shrink and change their order keep what they are to keep.
 
-mod common;
-
-use common::{Gpu, gpus};
+use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
     GpuOptimizer, GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Rows, TensorSlice, TensorSpec,
     verify, wgpu,

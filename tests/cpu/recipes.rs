@@ -121,7 +121,7 @@ fn presets_follow_their_sources() {
 
 #[test]
 fn the_table_of_presets_says_what_the_presets_do() {
-    let text = include_str!("../docs/presets.md");
+    let text = include_str!("../../docs/presets.md");
     let blocks: Vec<_> =
         text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(blocks.len(), 1);

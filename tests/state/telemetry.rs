@@ -1,8 +1,6 @@
 //! What telemetry says about a step is what the step did.
 
-mod common;
-
-use common::{Gpu, gpus};
+use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
     Error, GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, Telemetry, TensorBuffers, TensorSlice,
     TensorSpec, reference, verify, wgpu,

@@ -3,9 +3,7 @@
 //! Lion makes scores exact. With m = 0.01 and a gradient g > −0.09 the direction is 1 and the score is g itself, so a
 //! gradient *is* the list of scores, and a parameter that starts at 0 ends at −lr·φ.
 
-mod common;
-
-use common::Gpu;
+use crate::common::{self, Gpu};
 use wgpu_optim::base::{Base, Lion};
 use wgpu_optim::policy::{Mgup, Policy, Selection};
 use wgpu_optim::{GpuOptimizer, Miss, Recipe, Selected, TensorSpec, reference, wgpu};
@@ -380,7 +378,7 @@ fn grids_of_two_dimensions_select_exactly() {
 }
 
 #[test]
-#[ignore = "takes minutes and 6 GB: cargo test --test selection -- --ignored"]
+#[ignore = "takes minutes and 6 GB: cargo test --test steps -- --ignored"]
 fn a_tensor_of_more_than_2_27_coordinates_is_selected_exactly() {
     let n = (1 << 27) + 4099;
     let random = noise(n, 11);
@@ -406,7 +404,7 @@ fn spread(i: u64) -> f32 {
 }
 
 #[test]
-#[ignore = "takes minutes, and 13 bytes of memory per coordinate: COORDINATES=… cargo test --test selection -- --ignored"]
+#[ignore = "takes minutes, and 13 bytes of memory per coordinate: COORDINATES=… cargo test --test steps -- --ignored"]
 fn a_tensor_as_large_as_memory_allows_is_selected_exactly() {
     // More than had room for their candidates at WebGPU's bindings of 128 MiB before these were fitted.
     let numel: u64 = std::env::var("COORDINATES").map_or(450_000_000, |text| text.parse().unwrap());

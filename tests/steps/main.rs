@@ -1,0 +1,15 @@
+//! What steps compute, on every adapter.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod components;
+mod golden;
+mod gradients;
+mod matrix;
+mod optimizer;
+mod poison;
+mod rows;
+mod selection;
+mod table;
+mod threads;
