@@ -6,11 +6,10 @@
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use wgpu_optim::{GpuOptimizer, Recipe, Requirements, TensorSpec, adapter, kernel, verify, wgpu};
+use wgpu_optim::{GpuOptimizer, Recipe, Requirements, TensorSpec, adapter, verify, wgpu};
 
 const SIZES: [usize; 2] = [1 << 20, 1 << 24];
-const RECIPES: [&str; 6] =
-    ["adamw", "cautious-adamw", "mgup-adamw", "mgup-adamw-approximate", "grams", "lion"];
+const RECIPES: [&str; 6] = ["adamw", "cautious-adamw", "mgup-adamw", "mgup-adamw-approximate", "grams", "lion"];
 
 fn wait(device: &wgpu::Device) {
     device.poll(wgpu::PollType::wait_indefinitely()).expect("the device works");
@@ -43,8 +42,7 @@ fn step(criterion: &mut Criterion) {
         for name in RECIPES {
             let recipe: Recipe = name.parse().expect("a preset");
             let spec = [TensorSpec::new("tensor", [numel])];
-            let mut optimizer =
-                GpuOptimizer::new_blocking(&device, &queue, &spec, recipe).expect("an optimizer");
+            let mut optimizer = GpuOptimizer::new_blocking(&device, &queue, &spec, recipe).expect("an optimizer");
             optimizer.write_param("tensor", &params).expect("a parameter");
             optimizer.write_grad("tensor", &grads).expect("a gradient");
             group.bench_function(BenchmarkId::new(name, numel), |bencher| {
@@ -75,7 +73,7 @@ impl Copy {
     fn new(device: &wgpu::Device, numel: usize) -> Self {
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: None,
-            source: wgpu::ShaderSource::Wgsl(kernel::COPY.into()),
+            source: wgpu::ShaderSource::Wgsl(wgpu_optim::COPY.into()),
         });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: None,

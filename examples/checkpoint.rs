@@ -53,8 +53,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         GpuOptimizer::resume(&device, &queue, &args.file)?
     } else {
         let recipe: Recipe = "adamw-torch".parse()?;
-        let groups = ParamGroups::from(recipe.with_lr(0.03))
-            .with_schedule(LrSchedule::stable(300, 100, 0.1).with_warmup(5));
+        let groups =
+            ParamGroups::from(recipe.with_lr(0.03)).with_schedule(LrSchedule::stable(300, 100, 0.1).with_warmup(5));
         let specs = [TensorSpec::new("weight", [OUT, IN]), TensorSpec::new("bias", [OUT])];
         GpuOptimizer::new_blocking(&device, &queue, &specs, groups)?
     };
@@ -62,8 +62,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("{} from step {first}", args.file.display());
     let mut loss = f32::NAN;
     for step in first + 1..=first + args.steps {
-        let (weight, bias) =
-            (optimizer.read_param_blocking("weight")?, optimizer.read_param_blocking("bias")?);
+        let (weight, bias) = (optimizer.read_param_blocking("weight")?, optimizer.read_param_blocking("bias")?);
         let (to_weight, to_bias, found) = gradients(&weight, &bias);
         loss = found;
         optimizer.write_grad("weight", &to_weight)?;

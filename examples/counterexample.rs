@@ -78,11 +78,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let m = mean(step - 1);
             let variance = runs.iter().map(|run| (run[step - 1] - m).powi(2)).sum::<f64>() / count;
             let near = runs.iter().filter(|run| (run[step - 1] - OPTIMUM).abs() < 0.1).count() as f64;
-            println!(
-                "{label:<20} {step:>6} {m:>10.3} {:>12.3} {:>11.0}%",
-                variance.sqrt(),
-                100.0 * near / count
-            );
+            println!("{label:<20} {step:>6} {m:>10.3} {:>12.3} {:>11.0}%", variance.sqrt(), 100.0 * near / count);
         }
         curves.push((0..steps).map(mean).collect::<Vec<f64>>());
     }

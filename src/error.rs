@@ -1,6 +1,6 @@
 //! Everything that can go wrong, with the data a caller needs to act on it.
 
-use std::fmt;
+pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +44,7 @@ pub enum Error {
     #[error("{0}")]
     Plan(String),
     /// The device lacks limits that the plan needs.
-    #[error("the device cannot serve this plan: {}", list(.0))]
+    #[error("the device cannot serve this plan: {}", .0.iter().map(Missing::to_string).collect::<Vec<_>>().join("; "))]
     Unsupported(Vec<Missing>),
     /// A slice of a caller's buffer cannot be used.
     #[error("{what} of tensor `{tensor}`: {reason}")]
@@ -137,20 +137,30 @@ pub enum Error {
 }
 
 impl Error {
-    /// The same about a field that lies elsewhere in a recipe.
-    pub(crate) fn moved(self, from: &str, to: &str) -> Self {
-        match self {
-            Error::Recipe { field, value, allowed } => {
-                let field = field.strip_prefix(from).map_or(field.clone(), |rest| format!("{to}{rest}"));
-                Error::Recipe { field, value, allowed }
-            }
-            other => other,
-        }
+    /// [`Error::Slice`] about a tensor.
+    pub(crate) fn slice(tensor: &str, what: &'static str, reason: String) -> Self {
+        Self::Slice { tensor: tensor.to_owned(), what, reason }
+    }
+
+    /// [`Error::Readback`] with the words of another error.
+    pub(crate) fn readback(what: &str, reason: impl ToString) -> Self {
+        Self::Readback { what: what.to_owned(), reason: reason.to_string() }
     }
 }
 
+/// Returns an error unless a condition holds.
+macro_rules! ensure {
+    ($holds:expr, $error:expr) => {
+        if !$holds {
+            return Err($error);
+        }
+    };
+}
+pub(crate) use ensure;
+
 /// A limit that a device lacks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{limit} needed {needed}, available {available}")]
 pub struct Missing {
     /// Name of the limit, as in `wgpu::Limits`.
     pub limit: String,
@@ -158,14 +168,4 @@ pub struct Missing {
     pub needed: u64,
     /// What the device has.
     pub available: u64,
-}
-
-impl fmt::Display for Missing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} needed {}, available {}", self.limit, self.needed, self.available)
-    }
-}
-
-fn list(missing: &[Missing]) -> String {
-    missing.iter().map(Missing::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -2,52 +2,38 @@
 #![warn(missing_docs)]
 #![doc = include_str!("../README.md")]
 
-pub mod adapter;
-pub mod base;
-mod batches;
 mod error;
-mod groups;
-pub mod guard;
-mod json;
+mod gpu;
+#[doc(hidden)]
 pub mod kernel;
-pub mod matrix;
-mod members;
-mod optimizer;
-pub mod passes;
+#[doc(hidden)]
 pub mod plan;
-pub mod policy;
-mod precision;
-mod ranges;
-mod readback;
 mod recipe;
 pub mod reference;
-mod requirements;
-mod ring;
-pub mod sampling;
-pub mod schedule;
-mod scope;
-mod slices;
-mod submissions;
-mod telemetry;
 pub mod verify;
 
-pub use base::Base;
 pub use error::{Error, Missing};
-pub use groups::ParamGroups;
-pub use guard::{GradScaler, Guarded, NonFinite};
-pub use matrix::MatrixLayout;
-pub use members::Members;
+pub use gpu::adapter;
 #[cfg(not(target_arch = "wasm32"))]
-pub use optimizer::{Checkpoint, FORMAT_VERSION};
+pub use gpu::{Checkpoint, FORMAT_VERSION};
 #[doc(hidden)]
-pub use optimizer::{Counts, Miss};
-pub use optimizer::{GpuOptimizer, Rows, Selected};
-pub use plan::TensorSpec;
-pub use policy::Policy;
-pub use precision::Precision;
+pub use gpu::{Counts, Miss};
+pub use gpu::{GpuOptimizer, Requirements, Rows, Selected, Telemetry, TensorBuffers, TensorSlice, TensorTelemetry};
+pub use plan::layout::PlanLimits;
+pub use plan::program::{self, Program};
 pub use recipe::Recipe;
-pub use requirements::Requirements;
-pub use schedule::LrSchedule;
-pub use slices::{TensorBuffers, TensorSlice};
-pub use telemetry::{Telemetry, TensorTelemetry};
+pub use recipe::base::{self, Base};
+pub use recipe::groups::ParamGroups;
+pub use recipe::guard::{self, GradScaler, Guarded, NonFinite};
+pub use recipe::matrix::{self, MatrixLayout};
+pub use recipe::members::Members;
+pub use recipe::policy::{self, Policy};
+pub use recipe::precision::Precision;
+pub use recipe::schedule::{self, LrSchedule};
+pub use recipe::spec::TensorSpec;
 pub use wgpu;
+
+/// WGSL of `p[i] = g[i]`, the yardstick of the benchmarks: 8 bytes per parameter. Its constant `RUN` is the number of vectors of four per
+/// workgroup.
+#[doc(hidden)]
+pub const COPY: &str = include_str!("../benches/copy.wgsl");

@@ -4,20 +4,20 @@
 //! implementations. Such coordinates are counted as *uncertain* and left out of the comparison; too many of them fail
 //! the case.
 
-use crate::base::Base;
-use crate::error::Error;
-use crate::groups::ParamGroups;
-use crate::optimizer::GpuOptimizer;
-use crate::plan::{SMALL, TensorSpec};
-use crate::policy::{Cautious, Normalizer, Policy, Selection};
+use crate::error::Result;
+use crate::gpu::{GpuOptimizer, readback};
 use crate::recipe::Recipe;
-use crate::reference;
-use crate::sampling::Sampling;
+use crate::recipe::base::{BaseKind, Per, StateRow};
+use crate::recipe::groups::ParamGroups;
+use crate::recipe::policy::{PolicyKind, Selects, sampled_cut};
+use crate::recipe::sampling::Sampling;
+use crate::recipe::spec::TensorSpec;
+use crate::reference::{Step, Tensor};
 
 /// Sizes of vectors around the edges of a vector of four, a workgroup, a chunk and a span.
 pub const SIZES: [usize; 10] = [1, 2, 3, 255, 256, 257, 4096, 4097, 65_537, 1_000_003];
 
-/// Shapes of matrices, for the bases that orthogonalise them: around the edges of a vector of four and of a block, wide and
+/// Shapes of matrices, for the bases that orthogonalize them: around the edges of a vector of four and of a block, wide and
 /// tall, with the three ways of selection.
 pub const SHAPES: [[usize; 2]; 12] = [
     [1, 1],
@@ -37,7 +37,7 @@ pub const SHAPES: [[usize; 2]; 12] = [
 /// Largest difference allowed: absolute, and relative to the reference.
 pub const TOLERANCE: (f64, f64) = (2e-6, 1e-5);
 
-/// The same for orthogonalised matrices: rounding grows with what Newton–Schulz amplifies.
+/// The same for orthogonalized matrices: rounding grows with what Newton–Schulz amplifies.
 pub const MATRIX_TOLERANCE: (f64, f64) = (2e-4, 2e-3);
 
 /// A recipe on a tensor of some shape.
@@ -69,19 +69,9 @@ pub struct Outcome {
 pub fn recipes() -> Vec<(String, Recipe)> {
     let mut recipes = Vec::new();
     for name in Recipe::presets() {
-        let mut recipe: Recipe = name.parse().expect("a preset parses");
-        match &mut recipe.base {
-            Base::Adamw(b) => (b.lr, b.weight_decay) = (1e-2, 1e-2),
-            Base::Lion(b) => (b.lr, b.weight_decay) = (1e-2, 1e-2),
-            Base::Muon(b) => (b.lr, b.weight_decay) = (1.0, 1e-2),
-            Base::Adago(b) => (b.lr, b.weight_decay, b.clip) = (1.0, 1e-2, 1.0),
-        }
-        if let Policy::Cautious(Cautious { normalizer }) = recipe.policy {
-            let (other, word) = match normalizer {
-                Normalizer::Mean => (Normalizer::Count, "count"),
-                Normalizer::Count => (Normalizer::Mean, "mean"),
-            };
-            let policy = Policy::Cautious(Cautious { normalizer: other });
+        let recipe: Recipe = name.parse().expect("a preset parses");
+        let recipe = Recipe { base: recipe.base.verified(), ..recipe };
+        if let Some((word, policy)) = recipe.policy.other_normalizer() {
             recipes.push((format!("{name} ({word})"), Recipe { policy, ..recipe }));
         }
         recipes.push((name, recipe));
@@ -136,95 +126,74 @@ impl Runner {
     ///
     /// # Errors
     /// If the optimizer cannot be made or read; a wrong result is an [`Outcome`].
-    pub async fn run(&mut self, case: &Case, groups: impl Into<ParamGroups>) -> Result<Outcome, Error> {
+    pub async fn run(&mut self, case: &Case, groups: impl Into<ParamGroups>) -> Result<Outcome> {
         let specs = [TensorSpec::new(NAME, case.shape.clone())];
         let made = match &self.last {
             Some(last) => last.sibling(&specs, groups).await?,
             None => GpuOptimizer::new(&self.device, &self.queue, &specs, groups).await?,
         };
-        if let Some(last) = self.last.take() {
-            last.destroy();
+        self.last.take().into_iter().for_each(GpuOptimizer::destroy);
+        let gpu = self.last.insert(made);
+        let numel = specs[0].numel() as usize;
+        let mut cpu = Tensor::with_shape(case.recipe, &specs[0], params(numel))?;
+        gpu.write_param(NAME, &cpu.param)?;
+        let mut uncertain = vec![false; numel];
+        let mut selected = 0;
+        for t in 1..=case.steps {
+            let grad = grads(numel, t);
+            gpu.write_grad(NAME, &grad)?;
+            gpu.poison_scratch();
+            gpu.step()?;
+            let before = cpu.clone();
+            let step = cpu.step(&grad);
+            mark_uncertain(&before, &grad, &step, &mut uncertain);
+            selected = step.selected;
         }
-        follow(&self.device, case, &specs[0], self.last.insert(made)).await
+        let param = gpu.read_param(NAME)?;
+        let rows = BaseKind::of(&cpu.recipe.base).row().states;
+        let states = rows.iter().map(|state| gpu.read_state(NAME, state.name)).collect::<Result<Vec<_>>>()?;
+        let count = gpu.read_selected(NAME)?;
+        readback::wait(&self.device)?;
+        let (param, count) = (param.await?, count.await?.count as usize);
+
+        let uncertain_count = uncertain.iter().filter(|&&u| u).count();
+        let is_matrix = case.recipe.base.newton_schulz().is_some();
+        let tolerance = if is_matrix { MATRIX_TOLERANCE } else { TOLERANCE };
+        let (mut max_error, mut failure) = compare_within(tolerance, &param, &cpu.param, Some(&uncertain));
+        for ((state, found), expected) in rows.iter().zip(states).zip(&cpu.states) {
+            let (error, wrong) = compare_within(state_tolerance(state), &found.await?, expected, None);
+            max_error = if max_error.is_nan() || error.is_nan() { f64::NAN } else { max_error.max(error) };
+            failure = failure.or(wrong.map(|f| format!("{}: {f}", state.name)));
+        }
+
+        let allowed = 8 + numel * case.steps as usize / 50_000;
+        let many = || format!("{uncertain_count} coordinates are uncertain, more than {allowed}");
+        failure = failure.or_else(|| (uncertain_count > allowed).then(many));
+        let selects = PolicyKind::of(&case.recipe.policy, numel as u64).selects();
+        let exact = matches!(selects, Selects::Exact | Selects::Small);
+        let off = count.abs_diff(selected) > if exact { 0 } else { uncertain_count };
+        failure = failure.or_else(|| off.then(|| format!("{count} coordinates were selected instead of {selected}")));
+        Ok(Outcome { max_error, uncertain: uncertain_count, failure })
     }
 }
 
 impl Drop for Runner {
     fn drop(&mut self) {
-        if let Some(last) = self.last.take() {
-            last.destroy();
-        }
+        self.last.take().into_iter().for_each(GpuOptimizer::destroy);
     }
 }
 
 const NAME: &str = "tensor";
 
-async fn follow(
-    device: &wgpu::Device,
-    case: &Case,
-    spec: &TensorSpec,
-    gpu: &mut GpuOptimizer,
-) -> Result<Outcome, Error> {
-    let numel = spec.numel() as usize;
-    let mut cpu = reference::Tensor::with_shape(case.recipe, spec, params(numel))?;
-    gpu.write_param(NAME, &cpu.param)?;
-    let mut uncertain = vec![false; numel];
-    let mut selected = 0;
-    for t in 1..=case.steps {
-        let grad = grads(numel, t);
-        gpu.write_grad(NAME, &grad)?;
-        gpu.poison_scratch();
-        gpu.step()?;
-        let before = cpu.clone();
-        let step = cpu.step(&grad);
-        mark_uncertain(&before, &grad, &step, &mut uncertain);
-        selected = step.selected;
+/// Largest difference of a state: absolute, and relative to the reference.
+pub fn state_tolerance(state: &StateRow) -> (f64, f64) {
+    match (state.squares, state.per) {
+        (false, _) => TOLERANCE,
+        // Squares differ in size by far more than moments do.
+        (true, Per::Coordinate | Per::Row) => (1e-30, TOLERANCE.1),
+        // A sum over the matrix, in another order.
+        (true, Per::Tensor) => (0.0, 1e-4),
     }
-    let param = gpu.read_param(NAME)?;
-    let is_matrix = case.recipe.base.newton_schulz().is_some();
-    let mut states = Vec::new();
-    for name in gpu.state_names(NAME)? {
-        states.push((name, gpu.read_state(NAME, name)?));
-    }
-    let count = gpu.read_selected(NAME)?;
-    wait(device)?;
-    let (param, count) = (param.await?, count.await?.count as usize);
-
-    let uncertain_count = uncertain.iter().filter(|&&u| u).count();
-    let tolerance = if is_matrix { MATRIX_TOLERANCE } else { TOLERANCE };
-    let (mut max_error, mut failure) = compare_within(tolerance, &param, &cpu.param, Some(&uncertain));
-    for (name, state) in states {
-        let (expected, tolerance) = match name {
-            // Squares differ in size by far more than moments do.
-            "exp_avg_sq" => (&cpu.exp_avg_sq[..], (1e-30, TOLERANCE.1)),
-            // A sum over the matrix, in another order.
-            "accumulator" => (std::slice::from_ref(&cpu.accumulator), (0.0, 1e-4)),
-            _ => (&cpu.exp_avg[..], TOLERANCE),
-        };
-        let (error, wrong) = compare_within(tolerance, &state.await?, expected, None);
-        max_error = if max_error.is_nan() || error.is_nan() { f64::NAN } else { max_error.max(error) };
-        failure = failure.or(wrong.map(|f| format!("{name}: {f}")));
-    }
-
-    let allowed = 8 + numel * case.steps as usize / 50_000;
-    if failure.is_none() && uncertain_count > allowed {
-        failure = Some(format!("{uncertain_count} coordinates are uncertain, more than {allowed}"));
-    }
-    let exact = matches!(case.recipe.policy, Policy::Mgup(m) if m.selection == Selection::Exact);
-    if failure.is_none() && count.abs_diff(selected) > if exact { 0 } else { uncertain_count } {
-        failure = Some(format!("{count} coordinates were selected instead of {selected}"));
-    }
-    Ok(Outcome { max_error, uncertain: uncertain_count, failure })
-}
-
-/// Until reads are ready; in a browser they get ready by themselves.
-#[cfg_attr(target_arch = "wasm32", allow(unused_variables))]
-fn wait(device: &wgpu::Device) -> Result<(), Error> {
-    #[cfg(not(target_arch = "wasm32"))]
-    device
-        .poll(wgpu::PollType::wait_indefinitely())
-        .map_err(|e| Error::Gpu(format!("waiting for the device: {e}")))?;
-    Ok(())
 }
 
 /// The largest difference, and what is wrong: NaN first, then the first value outside [`TOLERANCE`].
@@ -244,106 +213,72 @@ pub fn compare_within(
     }
     let mut max_error = 0.0f64;
     let mut failure = None;
-    for (i, (&a, &e)) in actual.iter().zip(expected).enumerate() {
-        if skip.is_some_and(|skip| skip[i]) {
-            continue;
-        }
+    let all = actual.iter().zip(expected).enumerate();
+    for (i, (&a, &e)) in all.filter(|(i, _)| skip.is_none_or(|skip| !skip[*i])) {
         let error = (f64::from(a) - f64::from(e)).abs();
+        let wrong = || format!("at {i}: {a} instead of {e}");
         if error.is_nan() {
-            return (f64::NAN, Some(format!("at {i}: {a} instead of {e}")));
+            return (f64::NAN, Some(wrong()));
         }
         max_error = max_error.max(error);
         let close = e.is_finite() && error <= tolerance.0 + tolerance.1 * f64::from(e).abs();
-        if !close && failure.is_none() {
-            failure = Some(format!("at {i}: {a} instead of {e}"));
-        }
+        failure = failure.or_else(|| (!close).then(wrong));
     }
     (max_error, failure)
 }
 
 /// Marks the coordinates of a step whose factor or direction hangs on rounding.
-fn mark_uncertain(
-    before: &reference::Tensor<f32>,
-    grad: &[f32],
-    step: &reference::Step<f32>,
-    uncertain: &mut [bool],
-) {
-    const EPS: f64 = f32::EPSILON as f64;
-    let scalars = before.recipe.base.scalars(before.steps + 1);
-    let [beta1, beta2] = scalars.betas;
-    // Error of each score: that of the direction, whose moment may have cancelled, times the gradient.
-    let mut flipped = Vec::new();
-    let error: Vec<f64> = (0..grad.len())
-        .map(|i| {
-            let (m, g, u) = (f64::from(before.exp_avg[i]), f64::from(grad[i]), f64::from(step.direction[i]));
-            let parts = (beta1 * m).abs() + ((1.0 - beta1) * g).abs();
-            let direction = match before.recipe.base {
-                Base::Adamw(_) => {
-                    let v = beta2 * f64::from(before.second_moment(i)) + (1.0 - beta2) * g * g;
-                    4.0 * EPS * (parts / (v.sqrt() + scalars.eps) + 2.0 * u.abs())
-                }
-                Base::Lion(_) => {
-                    let sum = beta1 * m + (1.0 - beta1) * g;
-                    let flip = parts > 0.0 && sum.abs() <= 4.0 * EPS * parts;
-                    uncertain[i] |= flip;
-                    flipped.extend(flip.then_some(i));
-                    0.0
-                }
-                Base::Muon(_) | Base::Adago(_) => 4.0 * EPS * (beta2 * parts + (1.0 - beta2) * g.abs()),
-            };
-            direction * g.abs()
-        })
-        .collect();
-    let Policy::Mgup(mgup) = before.recipe.policy else {
-        if before.recipe.base.newton_schulz().is_some() {
-            // The orthogonalised direction may be large where the direction is small.
-            let near = |i: usize| step.score[i] != 0.0 && f64::from(step.score[i]).abs() <= error[i];
-            (0..grad.len()).for_each(|i| uncertain[i] |= near(i));
-        }
-        // Where the sign of a score is uncertain, the direction is so small that its factor does not matter.
-        return;
+fn mark_uncertain(before: &Tensor<f32>, grad: &[f32], step: &Step<f32>, uncertain: &mut [bool]) {
+    let Recipe { base, policy } = before.recipe;
+    let (scalars, numel) = (base.scalars(before.steps + 1), grad.len() as u64);
+    let selects = PolicyKind::of(&policy, numel).selects();
+    let of = |i: usize| {
+        let states: Vec<f64> = before.states.iter().map(|state| state[i * state.len() / grad.len()].into()).collect();
+        base.direction_error(&scalars, &states, grad[i].into(), step.direction[i].into())
     };
-    let selection = if grad.len() as u64 <= SMALL { Selection::Exact } else { mgup.selection };
-    match selection {
-        Selection::Exact => {
-            let flips = flipped.len();
-            // A coordinate may change sides with the nearest one of the other side: the highest that is not selected,
-            // or the lowest that is. A flipped direction moves every rank behind it.
-            let k = step.selected;
+    let errors: Vec<_> = (0..grad.len()).map(of).collect();
+    let flipped: Vec<_> = (0..grad.len()).filter(|&i| errors[i].is_none()).collect();
+    flipped.iter().for_each(|&i| uncertain[i] = true);
+    // Error of each score: that of the direction, whose moment may have cancelled, times the gradient.
+    let error: Vec<f64> = errors.iter().zip(grad).map(|(e, g)| e.unwrap_or(0.0) * f64::from(g.abs())).collect();
+    let score = |i: usize| f64::from(step.score[i]);
+    match selects {
+        Selects::Exact | Selects::Small => {
+            // A coordinate may change sides with the nearest one of the other side: the highest that is not selected, or the lowest that
+            // is. A flipped direction moves every rank behind it.
+            let (k, flips) = (step.selected, flipped.len());
             let mut order: Vec<usize> = (0..grad.len()).filter(|&i| !step.score[i].is_nan()).collect();
-            let mut at = |rank: usize| {
-                let compare = |a: &usize, b: &usize| step.score[*b].total_cmp(&step.score[*a]).then(a.cmp(b));
-                (rank < order.len()).then(|| *order.select_nth_unstable_by(rank, compare).1)
-            };
-            let (Some(lowest), Some(highest)) = (k.checked_sub(flips + 1).and_then(&mut at), at(k + flips))
-            else {
-                return;
-            };
+            let compare = |a: &usize, b: &usize| step.score[*b].total_cmp(&step.score[*a]).then(a.cmp(b));
+            let ends = [k.checked_sub(flips + 1), Some(k + flips)].map(|rank| {
+                let rank = rank.filter(|&rank| rank < order.len())?;
+                Some(*order.select_nth_unstable_by(rank, compare).1)
+            });
+            let [Some(lowest), Some(highest)] = ends else { return };
             for i in 0..grad.len() {
                 let other = if step.phi[i] == step.phi[lowest] { highest } else { lowest };
-                let distance = (f64::from(step.score[i]) - f64::from(step.score[other])).abs();
-                let between = step.score[highest] <= step.score[i] && step.score[i] <= step.score[lowest];
-                uncertain[i] |=
-                    distance < error[i] + error[other] || (flips > 0 && between && grad[i] != 0.0);
+                let between = (score(highest)..=score(lowest)).contains(&score(i)) && grad[i] != 0.0;
+                uncertain[i] |= (score(i) - score(other)).abs() < error[i] + error[other] || (flips > 0 && between);
             }
         }
-        Selection::Approximate => {
-            // The threshold is a sampled score: its neighbours in the sample may take its place. A flipped direction moves
+        Selects::Sampled => {
+            // The threshold is a sampled score: its neighbors in the sample may take its place. A flipped direction moves
             // every rank behind it.
-            let k = mgup.k(grad.len()) as u64;
-            let sampling = Sampling::new(grad.len() as u64, k);
-            let sampled = sampling.indices(grad.len() as u64, before.steps + 1);
+            let sampling = Sampling::new(numel, policy.k(numel));
+            let sampled = sampling.indices(numel, before.steps + 1);
             let reach = sampled.filter(|i| flipped.binary_search(i).is_ok()).count() as isize;
-            let ends = [-reach, reach]
-                .map(|shift| reference::sampled_cut(&step.score, sampling, before.steps + 1, shift));
-            let [Some(highest), Some(lowest)] = ends else { return };
-            for i in 0..grad.len() {
-                let score = f64::from(step.score[i]);
-                uncertain[i] |= score <= f64::from(step.score[highest]) + error[i] + error[highest]
-                    && score >= f64::from(step.score[lowest]) - error[i] - error[lowest]
-                    && grad[i] != 0.0;
+            let ends = [reach, -reach].map(|shift| sampled_cut(&step.score, sampling, before.steps + 1, shift));
+            let [Some(lowest), Some(highest)] = ends else { return };
+            for i in (0..grad.len()).filter(|&i| grad[i] != 0.0) {
+                let [above, below] = [score(highest) + error[highest], score(lowest) - error[lowest]];
+                uncertain[i] |= score(i) <= above + error[i] && score(i) >= below - error[i];
             }
         }
+        // The orthogonalized direction may be large where the direction is small.
+        _ if base.newton_schulz().is_some() => {
+            (0..grad.len()).for_each(|i| uncertain[i] |= score(i) != 0.0 && score(i).abs() <= error[i]);
+        }
+        // Where the sign of a score is uncertain, the direction is so small that its factor does not matter.
+        _ => {}
     }
 }
 

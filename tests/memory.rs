@@ -27,8 +27,7 @@ fn a_checkpoint_takes_little_more_than_its_largest_tensor() {
     let gpu = &gpus()[0];
     // 48 tensors of 4 MiB, with two states each: 576 MiB in the file.
     let specs: Vec<_> = (0..48).map(|i| TensorSpec::new(format!("t{i}"), [1 << 20])).collect();
-    let mut optimizer =
-        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, Recipe::adamw(1e-3)).unwrap();
+    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, Recipe::adamw(1e-3)).unwrap();
     optimizer.step().unwrap();
     optimizer.read_param_blocking("t0").unwrap();
     let saving = growth(|| optimizer.save(&path).unwrap());

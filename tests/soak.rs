@@ -100,13 +100,9 @@ fn a_long_run_neither_drifts_nor_grows_nor_slows() {
         }
         // Other programs share the machine, so its speed is compared with that of a new one at the same time.
         let fresh_gpu = gpus().remove(0);
-        let mut fresh = GpuOptimizer::new_blocking(
-            &fresh_gpu.device,
-            &fresh_gpu.queue,
-            &specs(),
-            optimizer.groups().clone(),
-        )
-        .unwrap();
+        let mut fresh =
+            GpuOptimizer::new_blocking(&fresh_gpu.device, &fresh_gpu.queue, &specs(), optimizer.groups().clone())
+                .unwrap();
         let mut ratios: Vec<f64> = (0..21).map(|_| seconds(&mut optimizer) / seconds(&mut fresh)).collect();
         ratios.sort_by(f64::total_cmp);
         let slower = ratios[ratios.len() / 2];
@@ -117,10 +113,7 @@ fn a_long_run_neither_drifts_nor_grows_nor_slows() {
             steps(),
         );
         assert!(gpu_error <= 2.0 * cpu_error, "{name}: {gpu_error} from f64, the CPU {cpu_error}");
-        assert!(
-            grown < 4 << 20 && again < 1 << 20,
-            "{name}: {grown} bytes more, and {again} in as many steps again"
-        );
+        assert!(grown < 4 << 20 && again < 1 << 20, "{name}: {grown} bytes more, and {again} in as many steps again");
         assert!(slower < 1.5, "{name}: {slower} times the time of a new one; {ratios:.2?}");
     }
 }

@@ -61,12 +61,8 @@ impl Picture {
                 cache: None,
             })
         };
-        let fit =
-            module("fit", concat!(include_str!("shaders/picture.wgsl"), include_str!("shaders/fit.wgsl")));
-        let scene = module(
-            "scene",
-            concat!(include_str!("shaders/picture.wgsl"), include_str!("shaders/scene.wgsl")),
-        );
+        let fit = module("fit", concat!(include_str!("shaders/picture.wgsl"), include_str!("shaders/fit.wgsl")));
+        let scene = module("scene", concat!(include_str!("shaders/picture.wgsl"), include_str!("shaders/scene.wgsl")));
         let picture = Self {
             width,
             height,
@@ -104,17 +100,11 @@ impl Picture {
         let most = self.device.limits().max_storage_buffer_binding_size;
         if lists > most {
             let (n, [x, y]) = (self.gaussians, [self.width, self.height]);
-            return Err(format!(
-                "{n} Gaussians on {x} × {y} pixels need {lists} bytes, this GPU binds {most}"
-            )
-            .into());
+            return Err(format!("{n} Gaussians on {x} × {y} pixels need {lists} bytes, this GPU binds {most}").into());
         }
         let n = self.gaussians as usize;
-        let specs = [
-            TensorSpec::new("position", [n, 2]),
-            TensorSpec::new("shape", [n, 3]),
-            TensorSpec::new("colour", [n, 3]),
-        ];
+        let specs =
+            [TensorSpec::new("position", [n, 2]), TensorSpec::new("shape", [n, 3]), TensorSpec::new("colour", [n, 3])];
         let optimizer = GpuOptimizer::new_blocking(&self.device, &self.queue, &specs, recipe)?;
         let storage = wgpu::BufferUsages::STORAGE;
         let errors = buffer(&self.device, "errors", self.target.size(), storage);

@@ -112,8 +112,7 @@ impl Arguments {
         let mut recipes = self.optimizers.clone();
         for recipe in &mut recipes {
             let base = serde_json::to_value(recipe.base)?;
-            let own =
-                base["type"].as_str().and_then(|name| rates.get(name)).ok_or("a rate for every base")?;
+            let own = base["type"].as_str().and_then(|name| rates.get(name)).ok_or("a rate for every base")?;
             *recipe = recipe.with_lr(self.lr.unwrap_or(*own));
             if let Some(ratio) = self.ratio {
                 recipe.policy = match recipe.policy {

@@ -2,10 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
-use wgpu_optim::{
-    GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, Requirements, TensorSpec,
-};
+use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
+use wgpu_optim::{GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, Requirements, TensorSpec};
 
 fn seeds() -> impl Iterator<Item = Vec<u8>> {
     let two = || ParamGroups::from(vec![Recipe::mgup_adamw(1e-3), Recipe::muon(1e-2)]);

@@ -86,8 +86,8 @@ impl World {
         // Drivers compile at the first step, which is not to be an input's time.
         let at = |buffer, i: u64, numel| TensorSlice { buffer, offset: 256 * i, size: 4 * numel };
         let numels = specs().map(|spec| spec.numel());
-        let given = [0, 1]
-            .map(|i| TensorBuffers::new(at(&params, i as u64, numels[i]), at(&grads, i as u64, numels[i])));
+        let given =
+            [0, 1].map(|i| TensorBuffers::new(at(&params, i as u64, numels[i]), at(&grads, i as u64, numels[i])));
         optimizer.step_with(&given).unwrap();
         Self { params, grads, staging, device, queue, optimizer }
     }

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use sound::assert_sound;
-use wgpu_optim::plan::{CHUNK, Ownership, Plan, PlanLimits};
+use wgpu_optim::plan::layout::{CHUNK, Ownership, Plan, PlanLimits};
 use wgpu_optim::{MatrixLayout, ParamGroups, Recipe, Requirements, TensorSpec};
 
 #[derive(Debug, Arbitrary)]
@@ -74,8 +74,7 @@ fuzz_target!(|input: Input| {
     let given = PlanLimits { binding: input.binding.get(), buffer: input.buffer.get() };
     // What takes seconds and gigabytes to lay out is left out, unless it is refused at once.
     let numel = specs.iter().fold(0u64, |sum, spec| sum.saturating_add(spec.numel()));
-    let is_large =
-        |limits: PlanLimits| numel / CHUNK > 1 << 20 || numel / (limits.binding / 4).max(1) > 1 << 14;
+    let is_large = |limits: PlanLimits| numel / CHUNK > 1 << 20 || numel / (limits.binding / 4).max(1) > 1 << 14;
     let is_refused = numel > 1 << 36;
     for limits in [given, PlanLimits { binding: 128 << 20, buffer: 256 << 20 }] {
         if is_large(limits) && !is_refused {

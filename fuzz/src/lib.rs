@@ -9,8 +9,7 @@ pub fn seed(inputs: impl IntoIterator<Item = Vec<u8>>) {
     let corpus = std::env::args().skip(1).find(|arg| !arg.starts_with('-'));
     let Some(corpus) = corpus.filter(|corpus| Path::new(corpus).is_dir()) else { return };
     for (index, input) in inputs.into_iter().enumerate() {
-        std::fs::write(Path::new(&corpus).join(format!("seed-{index}")), input)
-            .expect("the corpus can be written");
+        std::fs::write(Path::new(&corpus).join(format!("seed-{index}")), input).expect("the corpus can be written");
     }
 }
 

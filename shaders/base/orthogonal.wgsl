@@ -1,23 +1,8 @@
-// u = O, the orthogonalised direction of a matrix, its rate included. The momentum has moved on already.
+// u = O, the orthogonalized direction of a matrix, its rate included. The momentum has moved on already.
 
-@group(1) @binding(2) var<storage, read_write> orthogonal: array<vec4<f32>>;
+import package::state::{State, Update};
+import package::tables::Scalars;
 
-struct State {
-    orthogonal: vec4<f32>,
-}
-
-fn load_state(chunk: Chunk, vector: u32) -> State {
-    return State(orthogonal[vector]);
-}
-
-fn store_state(vector: u32, state: State) {
-}
-
-struct Update {
-    direction: vec4<f32>,
-    state: State,
-}
-
-fn update(old: State, g: vec4<f32>, row: Row) -> Update {
+fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {
     return Update(old.orthogonal, old);
 }

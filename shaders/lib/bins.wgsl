@@ -1,5 +1,7 @@
 // A histogram of 2,048 bins in workgroup memory, added to the tensor's own bins at the end.
 
+import package::tables::{BINS, WORKGROUP, counters};
+
 var<workgroup> bins: array<atomic<u32>, 2048>;
 
 fn clear_bins(lane: u32) {
@@ -10,9 +12,14 @@ fn clear_bins(lane: u32) {
 }
 
 fn count(found: u32, shift: u32, wanted: bool) {
-    if wanted {
-        atomicAdd(&bins[(found >> shift) & (BINS - 1u)], 1u);
-    }
+    if wanted { atomicAdd(&bins[(found >> shift) & (BINS - 1u)], 1u); }
+}
+
+fn count_each(found: vec4<u32>, shift: u32, wanted: vec4<bool>) {
+    count(found.x, shift, wanted.x);
+    count(found.y, shift, wanted.y);
+    count(found.z, shift, wanted.z);
+    count(found.w, shift, wanted.w);
 }
 
 // To one histogram among the counters, or to two that follow each other.
@@ -22,9 +29,7 @@ fn flush_bins(lane: u32, histogram: u32, copies: u32) {
         let population = atomicLoad(&bins[bin]);
         if population > 0u {
             atomicAdd(&counters[histogram + bin], population);
-            if copies == 2u {
-                atomicAdd(&counters[histogram + BINS + bin], population);
-            }
+            if copies == 2u { atomicAdd(&counters[histogram + BINS + bin], population); }
         }
     }
 }

@@ -1,5 +1,7 @@
-// The coordinates between two cuts, and the 2,048 bins that they fall into: a higher bin is selected first. Ties at the
-// keys of the two cuts, zeros above all, fall into bins by index, 512 each; what lies between them into 1,024 bins by key.
+// The coordinates between two cuts, and the 2,048 bins that they fall into: a higher bin is selected first. Ties at the keys of the two
+// cuts, zeros above all, fall into bins by index, 512 each; what lies between them into 1,024 bins by key.
+
+import package::tables::{BINS, Cut, tensors};
 
 const TIED_BINS: u32 = 512u;
 
@@ -47,16 +49,12 @@ struct BinKeys {
 }
 
 fn keys_of(bracket: Bracket, bin: u32) -> BinKeys {
-    if bin < TIED_BINS {
-        return BinKeys(bracket.low.key, 0u);
-    }
-    if bin >= BINS - TIED_BINS {
-        return BinKeys(bracket.high.key, 0u);
-    }
+    if bin < TIED_BINS { return BinKeys(bracket.low.key, 0u); }
+    if bin >= BINS - TIED_BINS { return BinKeys(bracket.high.key, 0u); }
     return BinKeys(bracket.low.key + 1u + ((bin - TIED_BINS) << bracket.key_shift), bracket.key_shift);
 }
 
-// A candidate's key was between the cuts when the stream decided so, and may be a rounding off when computed anew.
+// A candidate's key was between the cuts when the stream decided so, and may be a rounding off when computed again.
 fn within(bracket: Bracket, found: u32) -> u32 {
     return clamp(found, bracket.low.key, bracket.high.key);
 }

@@ -1,5 +1,7 @@
 // Candidates: coordinates that a later kernel finishes, three words each among the counters.
 
+import package::tables::{Chunk, counters};
+
 struct Candidate {
     index: u32,         // in the tensor
     key: u32,           // of its score

@@ -1,5 +1,4 @@
-// Sums of squares beyond f32's range: of values multiplied by 2⁻⁹⁶. The word of such a sum lacks the sign bit that every other
-// has.
+// Sums of squares beyond f32's range: of values multiplied by 2⁻⁹⁶. The word of such a sum lacks the sign bit that every other has.
 
 const FAR: f32 = 0x1p-96f;
 const PRESENT: u32 = 0x80000000u;
@@ -14,8 +13,8 @@ fn near_sum(word: u32) -> f32 {
     return bitcast<f32>(select(word & ~PRESENT, EXPONENT, is_far(word)));
 }
 
-// The sum of a word of values multiplied by 2⁻⁹⁶. Their squares' 2⁻¹⁹² is taken from the exponent: f32 does not hold it, and a compiler
-// may multiply constants first. Sums below 2⁶⁶ do not matter beside one beyond 2¹²⁸. NaN stays NaN.
+// The sum of a word of values multiplied by 2⁻⁹⁶. Their squares' 2⁻¹⁹² is taken from the exponent: f32 does not hold it, and a compiler may
+// multiply constants first. Sums below 2⁶⁶ do not matter beside one beyond 2¹²⁸. NaN stays NaN.
 fn far_sum(word: u32) -> f32 {
     let near = word & ~PRESENT;
     let small = select(0u, near - (192u << 23u), near >= (193u << 23u));

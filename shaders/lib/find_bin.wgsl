@@ -1,5 +1,51 @@
-// Where the K-th largest lies: every lane brings a population, in descending order of the keys; the scan tells how
-// many lie before each lane.
+// Where the K-th largest lies: a histogram spread over the lanes, from the highest bin down, 8 bins each; prefix sums over the lanes tell
+// how many lie before each lane.
+
+import package::tables::{BINS, WORKGROUP, counters};
+
+const BINS_PER_LANE: u32 = 8u;
+
+fn highest_bin(lane: u32) -> u32 {
+    return BINS - 1u - BINS_PER_LANE * lane;
+}
+
+// Of a histogram among the counters, which it clears.
+fn take_populations(histogram: u32, lane: u32) -> array<u32, 8> {
+    var populations: array<u32, 8>;
+    for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
+        let at = histogram + highest_bin(lane) - b;
+        populations[b] = atomicLoad(&counters[at]);
+        atomicStore(&counters[at], 0u);
+    }
+    return populations;
+}
+
+fn population(populations: array<u32, 8>) -> u32 {
+    var all = populations;
+    var sum = 0u;
+    for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
+        sum += all[b];
+    }
+    return sum;
+}
+
+struct Found {
+    is_here: bool,      // in this lane
+    bin: u32,
+    before: u32,        // how many lie in higher bins
+    population: u32,
+}
+
+// The bin that holds the one of rank `wanted`; `through` is the prefix sum over the lanes.
+fn find_bin(lane: u32, counted: array<u32, 8>, through: u32, wanted: u32) -> Found {
+    var populations = counted;
+    let before = through - population(counted);
+    var found = Found(before < wanted && wanted <= through, highest_bin(lane), before, populations[0]);
+    for (var b = 1u; b < BINS_PER_LANE && found.before + found.population < wanted; b += 1u) {
+        found = Found(found.is_here, found.bin - 1u, found.before + found.population, populations[b]);
+    }
+    return found;
+}
 
 const SEGMENT: u32 = 16u;
 

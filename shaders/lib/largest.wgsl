@@ -1,5 +1,5 @@
-// A larger |g| counts as this under AdamW: its square is an f32, so that the second moment stays finite, decays again, and bounds the
-// step. NaN stays NaN.
+// A larger |g| counts as this under AdamW: its square is an f32, so that the second moment stays finite, decays again, and bounds the step.
+// NaN stays NaN.
 
 const LARGEST: f32 = 1.84e19;
 

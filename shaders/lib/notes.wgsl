@@ -1,5 +1,7 @@
-// What the stream decided about each coordinate, or what leads there again: 2 bits, 8 a vector, 4 vectors in a word, laid
-// out so that a lane of the stream writes whole words.
+// What the stream decided about each coordinate, or what leads there again: 2 bits, 8 per vector, 4 vectors in a word, laid out so that a
+// lane of the stream writes whole words.
+
+import package::tables::{Chunk, LANES};
 
 const REFUSED: u32 = 0u;
 const SELECTED: u32 = 1u;
@@ -13,7 +15,7 @@ fn note_shift(vector: u32) -> u32 {
     return 8u * (vector / LANES % 4u);
 }
 
-// Two flags a coordinate.
+// Two flags per coordinate.
 fn pack_notes(one: vec4<bool>, two: vec4<bool>) -> u32 {
     let bits = select(vec4<u32>(0u), vec4<u32>(1u, 4u, 16u, 64u), one) | select(vec4<u32>(0u), vec4<u32>(2u, 8u, 32u, 128u), two);
     return (bits.x | bits.y) | (bits.z | bits.w);

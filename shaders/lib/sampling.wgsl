@@ -1,4 +1,6 @@
-// Which coordinates of a tensor are sampled in a step; `src/sampling.rs` says why, and is the same on the CPU.
+// Which coordinates of a tensor are sampled in a step; `src/recipe/sampling.rs` says why, and is the same on the CPU.
+
+import package::tables::tensors;
 
 const SECTOR: u32 = 4u;     // consecutive coordinates that are sampled together
 const STRATA: u32 = 512u;   // that one workgroup samples

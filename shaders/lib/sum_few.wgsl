@@ -1,5 +1,7 @@
 // Σ over few lanes, in a fixed order: the same values give the same bits. One barrier, because every lane waits at each.
 
+import package::tables::LANES;
+
 var<workgroup> terms: array<f32, 32>;
 
 // Valid in the first lane.

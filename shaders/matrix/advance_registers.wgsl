@@ -1,62 +1,36 @@
-// X ← B X for a symmetric B, a block an invocation.
+// X ← B X for a symmetric B, one block per invocation.
 
-fn four_of_right(first: u32, stride: u32) -> mat4x4<f32> {
-    return mat4x4<f32>(
-        right[first],
-        right[first + stride],
-        right[first + 2u * stride],
-        right[first + 3u * stride],
-    );
-}
+import package::{matrix::products::{four, four_of_right, store_4}, matrix::registers::{REGISTER_LANES, gain}};
+import package::tables::{EACH, Invocation, chunks, grid, linear_block, opaque};
 
 @compute @workgroup_size(8)
-fn advance(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let matrix = chunks[grid.first + workgroup.y];
+fn advance(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    let matrix = chunks[grid.first + in.workgroup.y];
     let rows = (grid.m + 3u) / 4u;
     let columns = (grid.n + 3u) / 4u;
     let stride = grid.left_stride;
     let base = matrix.part * grid.left_slot;
     let down = (rows + 3u) / 4u;
     let across = (columns + 3u) / 4u;
-    // Not the uniform itself: some drivers compile a kernel anew for each value that bounds a loop.
-    let depth = select(0u, 4u * rows, lane < REGISTER_LANES);
+    let depth = opaque(4u * rows, lane < REGISTER_LANES);
     let blocks = down * across;
-    let b = linear_block(workgroup, workgroups) * REGISTER_LANES + lane;
+    let b = linear_block(in) * REGISTER_LANES + lane;
     if b < blocks {
         let i = 4u * (b / across);
         let j = 4u * (b % across);
-        var at_i = matrix.part * grid.gram_slot + min(vec4<u32>(i) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(rows - 1u));
-        var at_j = base + min(vec4<u32>(j) + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(columns - 1u));
-        var c00 = mat4x4<f32>();
-        var c01 = mat4x4<f32>();
-        var c02 = mat4x4<f32>();
-        var c03 = mat4x4<f32>();
-        var c10 = mat4x4<f32>();
-        var c11 = mat4x4<f32>();
-        var c12 = mat4x4<f32>();
-        var c13 = mat4x4<f32>();
-        var c20 = mat4x4<f32>();
-        var c21 = mat4x4<f32>();
-        var c22 = mat4x4<f32>();
-        var c23 = mat4x4<f32>();
-        var c30 = mat4x4<f32>();
-        var c31 = mat4x4<f32>();
-        var c32 = mat4x4<f32>();
-        var c33 = mat4x4<f32>();
+        var at_i = matrix.part * grid.gram_slot + min(vec4<u32>(i) + EACH, vec4<u32>(rows - 1u));
+        var at_j = base + min(vec4<u32>(j) + EACH, vec4<u32>(columns - 1u));
+        var c00 = mat4x4<f32>(); var c01 = mat4x4<f32>(); var c02 = mat4x4<f32>(); var c03 = mat4x4<f32>();
+        var c10 = mat4x4<f32>(); var c11 = mat4x4<f32>(); var c12 = mat4x4<f32>(); var c13 = mat4x4<f32>();
+        var c20 = mat4x4<f32>(); var c21 = mat4x4<f32>(); var c22 = mat4x4<f32>(); var c23 = mat4x4<f32>();
+        var c30 = mat4x4<f32>(); var c31 = mat4x4<f32>(); var c32 = mat4x4<f32>(); var c33 = mat4x4<f32>();
         for (var k = 0u; k < depth; k += 4u) {
             let b0 = transpose(four_of_right(at_i[0], grid.gram_stride));
             let b1 = transpose(four_of_right(at_i[1], grid.gram_stride));
             let b2 = transpose(four_of_right(at_i[2], grid.gram_stride));
             let b3 = transpose(four_of_right(at_i[3], grid.gram_stride));
             let x0 = four(at_j[0], stride);
-            c00 = gain(c00, x0, b0);
-            c10 = gain(c10, x0, b1);
-            c20 = gain(c20, x0, b2);
-            c30 = gain(c30, x0, b3);
+            c00 = gain(c00, x0, b0); c10 = gain(c10, x0, b1); c20 = gain(c20, x0, b2); c30 = gain(c30, x0, b3);
             let x1 = four(at_j[1], stride);
             c01 = gain(c01, x1, b0);
             c11 = gain(c11, x1, b1);
@@ -76,21 +50,9 @@ fn advance(
             at_j += vec4<u32>(4u * stride);
         }
         let to = matrix.part * grid.result_slot;
-        store(to, stride, 4u * i + 0u, j + 0u, 4u * rows, columns, c00);
-        store(to, stride, 4u * i + 0u, j + 1u, 4u * rows, columns, c01);
-        store(to, stride, 4u * i + 0u, j + 2u, 4u * rows, columns, c02);
-        store(to, stride, 4u * i + 0u, j + 3u, 4u * rows, columns, c03);
-        store(to, stride, 4u * i + 4u, j + 0u, 4u * rows, columns, c10);
-        store(to, stride, 4u * i + 4u, j + 1u, 4u * rows, columns, c11);
-        store(to, stride, 4u * i + 4u, j + 2u, 4u * rows, columns, c12);
-        store(to, stride, 4u * i + 4u, j + 3u, 4u * rows, columns, c13);
-        store(to, stride, 4u * i + 8u, j + 0u, 4u * rows, columns, c20);
-        store(to, stride, 4u * i + 8u, j + 1u, 4u * rows, columns, c21);
-        store(to, stride, 4u * i + 8u, j + 2u, 4u * rows, columns, c22);
-        store(to, stride, 4u * i + 8u, j + 3u, 4u * rows, columns, c23);
-        store(to, stride, 4u * i + 12u, j + 0u, 4u * rows, columns, c30);
-        store(to, stride, 4u * i + 12u, j + 1u, 4u * rows, columns, c31);
-        store(to, stride, 4u * i + 12u, j + 2u, 4u * rows, columns, c32);
-        store(to, stride, 4u * i + 12u, j + 3u, 4u * rows, columns, c33);
+        store_4(to, stride, 4u * i, j, 4u * rows, columns, c00, c01, c02, c03);
+        store_4(to, stride, 4u * i + 4u, j, 4u * rows, columns, c10, c11, c12, c13);
+        store_4(to, stride, 4u * i + 8u, j, 4u * rows, columns, c20, c21, c22, c23);
+        store_4(to, stride, 4u * i + 12u, j, 4u * rows, columns, c30, c31, c32, c33);
     }
 }

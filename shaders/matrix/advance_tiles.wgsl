@@ -1,25 +1,23 @@
-// X ← B X for a symmetric B, a block a workgroup.
+// X ← B X for a symmetric B, one block per workgroup.
+
+import package::{matrix::products::{left, right}, matrix::staged::Staged};
+import package::matrix::tiles::{DEPTH, Product, across_tile, add_tiles, down_tile, steps, store_product};
+import package::tables::{Invocation, chunks, grid, linear_block};
 
 @compute @workgroup_size(64)
-fn advance(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let matrix = chunks[grid.first + workgroup.y];
+fn advance(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    let matrix = chunks[grid.first + in.workgroup.y];
     let rows = (grid.m + 3u) / 4u;                  // vectors
     let columns = (grid.n + 3u) / 4u;
     let across = (columns + 15u) / 16u;
-    let b = linear_block(workgroup, workgroups);
+    let b = linear_block(in);
     if b < (rows + 15u) / 16u * across {
         let i = 16u * (b / across);
         let j = 16u * (b % across);
         let at_b = matrix.part * grid.gram_slot + min(i + lane % 16u, rows - 1u);
         let at_x = matrix.part * grid.left_slot + min(j + lane % 16u, columns - 1u);
-        if lane == 0u {
-            steps = (4u * rows + DEPTH - 1u) / DEPTH;
-        }
-        // Not the uniform itself: some drivers compile a kernel anew for each value that bounds a loop.
+        if lane == 0u { steps = (4u * rows + DEPTH - 1u) / DEPTH; }
+        // Not the uniform itself: some drivers compile a kernel again for each value that bounds a loop.
         let end = workgroupUniformLoad(&steps);
         var product: Product;
         for (var step = 0u; step < end; step += 1u) {

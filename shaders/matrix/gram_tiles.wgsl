@@ -1,17 +1,17 @@
-// The lower blocks of L Rᵀ, a workgroup each. `mirror.wgsl` makes the rest of them.
+// The lower blocks of L Rᵀ, one per workgroup. `mirror.wgsl` makes the rest of them.
+
+import package::{matrix::products::{four, four_across, lower}, matrix::staged::Staged};
+import package::matrix::tiles::{BLOCK, Product, across_tile, add_tiles, down_tile, steps, store_product};
+import package::tables::{Invocation, chunks, grid, linear_block};
 
 @compute @workgroup_size(64)
-fn gram(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let matrix = chunks[grid.first + workgroup.y];
+fn gram(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    let matrix = chunks[grid.first + in.workgroup.y];
     let rows = 4u * ((grid.m + 3u) / 4u);
     let stride = grid.left_stride;
     let base = matrix.part * grid.left_slot;
     let down = (rows + BLOCK - 1u) / BLOCK;
-    let b = linear_block(workgroup, workgroups);
+    let b = linear_block(in);
     if b < down * (down + 1u) / 2u {
         let block = BLOCK * lower(b, down);
         // An invocation stages four rows of four columns of each factor.
@@ -19,10 +19,8 @@ fn gram(
         let group = lane / 4u;
         let at_down = base + min(block.x + 4u * group, rows - 4u) * stride;
         let at_across = matrix.part * grid.right_slot + min(block.y + 4u * group, rows - 4u) * stride;
-        if lane == 0u {
-            steps = (grid.depth + 3u) / 4u;
-        }
-        // Not the uniform itself: some drivers compile a kernel anew for each value that bounds a loop.
+        if lane == 0u { steps = (grid.depth + 3u) / 4u; }
+        // Not the uniform itself: some drivers compile a kernel again for each value that bounds a loop.
         let end = workgroupUniformLoad(&steps);
         var product: Product;
         for (var step = 0u; step < end; step += 1u) {

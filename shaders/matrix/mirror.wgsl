@@ -1,20 +1,19 @@
-// S ← a I + b L + c S below the diagonal, and its mirror image above it; S as it is where it is no polynomial yet. An invocation
-// has four rows and columns, and those they mirror.
+// S ← a I + b L + c S below the diagonal, and its mirror image above it; S as it is where it is not a polynomial yet. An invocation has four
+// rows and columns, and those they mirror.
+
+import package::matrix::products::{four, lower, result, store};
+import package::tables::{EACH, Invocation, chunks, grid, linear_block, scalars};
 
 fn four_of_result(first: u32, stride: u32) -> mat4x4<f32> {
     return mat4x4<f32>(result[first], result[first + stride], result[first + 2u * stride], result[first + 3u * stride]);
 }
 
 @compute @workgroup_size(64)
-fn mirror(
-    @builtin(workgroup_id) workgroup: vec3<u32>,
-    @builtin(num_workgroups) workgroups: vec3<u32>,
-    @builtin(local_invocation_index) lane: u32,
-) {
-    let matrix = chunks[grid.first + workgroup.y];
-    let row = rows[matrix.row];
+fn mirror(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    let matrix = chunks[grid.first + in.workgroup.y];
+    let s = scalars[matrix.scalars];
     let down = (grid.m + 3u) / 4u;
-    let b = linear_block(workgroup, workgroups) * 64u + lane;
+    let b = linear_block(in) * 64u + lane;
     if b < down * (down + 1u) / 2u {
         let block = lower(b, down);
         let stride = grid.gram_stride;
@@ -23,11 +22,11 @@ fn mirror(
         var tile = four_of_result(at, stride);
         if grid.polynomial == 1u {
             let linear = four(matrix.part * grid.left_slot + 4u * block.x * stride + block.y, stride);
-            tile = row.ns_b * linear + row.ns_c * tile;
+            tile = s.ns_b * linear + s.ns_c * tile;
             if block.x == block.y {
-                let i = 4u * block.x + vec4<u32>(0u, 1u, 2u, 3u);
+                let i = 4u * block.x + EACH;
                 // Not in the padding, which stays zero.
-                let a = select(vec4<f32>(), vec4<f32>(row.ns_a), i < vec4<u32>(grid.m));
+                let a = select(vec4<f32>(), vec4<f32>(s.ns_a), i < vec4<u32>(grid.m));
                 tile += mat4x4<f32>(
                     vec4<f32>(a.x, 0.0, 0.0, 0.0),
                     vec4<f32>(0.0, a.y, 0.0, 0.0),

@@ -1,5 +1,5 @@
-// For adapters that are CPUs: an invocation holds a block of the product in registers, 16 matrices of 4 × 4, and adds products
-// of four columns with four rows.
+// For adapters that are CPUs: an invocation holds a block of the product in registers, 16 matrices of 4 × 4, and adds products of four
+// columns with four rows.
 
 const BLOCK: u32 = 16u;
 const REGISTER_LANES: u32 = 8u;

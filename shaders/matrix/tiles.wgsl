@@ -1,6 +1,8 @@
-// For GPUs: a workgroup of 8 × 8 invocations has a block of 64 × 64 of the product, and stages 16 columns of its factors at a
-// time in workgroup memory. An invocation holds four matrices of 4 × 4, which lie 32 rows and columns apart, so that
-// neighbours read neighbouring vectors.
+// For GPUs: a workgroup of 8 × 8 invocations has a block of 64 × 64 of the product, and stages 16 columns of its factors at a time in
+// workgroup memory. An invocation holds four matrices of 4 × 4, which lie 32 rows and columns apart, so that neighbors read neighboring
+// vectors.
+
+import package::{matrix::products::store, matrix::staged::Staged};
 
 const BLOCK: u32 = 64u;
 const DEPTH: u32 = 16u;

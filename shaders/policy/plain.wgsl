@@ -1,16 +1,11 @@
 // φ = 1
 
-struct Context {
-    unused: u32,
+import package::tables::{Chunk, Scalars};
+
+fn factors(chunk: Chunk, s: Scalars) -> vec2<f32> {
+    return vec2<f32>(1.0);
 }
 
-fn context(chunk: Chunk, row: Row) -> Context {
-    return Context(0u);
-}
-
-fn phi(context: Context, score: vec4<f32>, chunk: Chunk, vector: u32, row: Row) -> vec4<f32> {
+fn phi(factors: vec2<f32>, selected: vec4<bool>, score: vec4<f32>) -> vec4<f32> {
     return vec4<f32>(1.0);
-}
-
-fn conclude(chunk: Chunk, lane: u32) {
 }

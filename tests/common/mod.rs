@@ -37,10 +37,7 @@ pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
             Gpu { name, instance: instance.clone(), device, queue }
         })
         .collect();
-    assert!(
-        !gpus.is_empty(),
-        "no adapter named `{chosen}` has the limits; scripts/test.sh installs a software one"
-    );
+    assert!(!gpus.is_empty(), "no adapter named `{chosen}` has the limits; scripts/test.sh installs a software one");
     gpus
 }
 

@@ -1,13 +1,13 @@
 //! What holds of every layout and its schedule; for `tests/cpu/plan.rs` and for `fuzz/`, which build the most different ones.
 
-use wgpu_optim::kernel::Kernel;
+use wgpu_optim::Program;
+use wgpu_optim::kernel::tables::Chunk;
 use wgpu_optim::matrix::Matmul;
-use wgpu_optim::passes::Schedule;
-use wgpu_optim::plan::{CHUNK, Chunk, Plan, PlanLimits};
+use wgpu_optim::plan::layout::{CHUNK, Plan, PlanLimits};
 
 /// Panics unless every coordinate is in exactly one chunk, everything is within the limits and every dispatch covers its grid.
 pub fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
-    let schedule = Schedule::new(plan, workgroups, Matmul::Tiles);
+    let program = Program::of(plan, limits.binding, workgroups, Matmul::Tiles);
     let mut covered = vec![0; plan.tensors.len()];
     let mut next_chunk = 0;
     for page in &plan.pages {
@@ -48,11 +48,14 @@ pub fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
     for &(block, _, end) in &places {
         assert!(end <= plan.blocks[block].len, "a tensor lies in its block");
     }
-    for dispatch in &schedule.dispatches {
+    for dispatch in &program.dispatches {
         let [x, y, _] = dispatch.workgroups;
         assert!(x >= 1 && y >= 1 && x <= workgroups && y <= workgroups);
-        let grid = schedule.grids[dispatch.grid];
-        let lanes = if dispatch.kernel == Kernel::Prepare { 256 } else { 1 };
-        assert!(u64::from(x) * u64::from(y) * lanes >= u64::from(grid.count), "enough workgroups");
+        let lanes = if dispatch.entry_point == "prepare" { 256 } else { 1 };
+        assert!(u64::from(x) * u64::from(y) * lanes >= u64::from(dispatch.count), "enough workgroups");
+        for bound in &dispatch.bindings {
+            let size = program.buffers[bound.buffer].size;
+            assert!(bound.offset + bound.size <= size, "{bound:?} of {size}");
+        }
     }
 }

@@ -1,8 +1,9 @@
-//! What needs no device: recipes, the layout, the reference and the shaders' translations.
+//! What needs no device: recipes, the layout, the reference, the shaders' translations, and the page about the architecture.
 
 #[path = "../common/sound.rs"]
 mod sound;
 
+mod architecture;
 mod plan;
 mod recipes;
 mod reference;

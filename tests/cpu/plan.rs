@@ -4,11 +4,11 @@ use crate::sound::assert_sound;
 use proptest::prelude::*;
 use wgpu_optim::base::{Base, SecondMoment};
 use wgpu_optim::matrix::Matmul;
-use wgpu_optim::passes::Schedule;
-use wgpu_optim::plan::{CHUNK, Ownership, Plan, PlanLimits, ROWS, SMALL};
-use wgpu_optim::{Error, ParamGroups, Precision, Recipe, Requirements, TensorSpec};
+use wgpu_optim::plan::layout::{CHUNK, Ownership, Plan, PlanLimits, ROWS};
+use wgpu_optim::policy::SMALL;
+use wgpu_optim::{Error, ParamGroups, Precision, Program, Recipe, Requirements, TensorSpec};
 
-const WEBGPU: PlanLimits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
+const WEBGPU: PlanLimits = PlanLimits::WEBGPU;
 
 fn plan(specs: &[TensorSpec], groups: impl Into<ParamGroups>, limits: PlanLimits) -> Result<Plan, Error> {
     Plan::new(specs, &groups.into(), Ownership::Arenas, limits)
@@ -56,8 +56,7 @@ fn a_page_has_room_for_a_chunk_or_is_refused() {
 
 #[test]
 fn places_in_a_page_fit_into_32_bits_whatever_can_be_bound() {
-    let specs =
-        [TensorSpec::new("a", [1 << 31]), TensorSpec::new("b", [1 << 31]), TensorSpec::new("c", [5000])];
+    let specs = [TensorSpec::new("a", [1 << 31]), TensorSpec::new("b", [1 << 31]), TensorSpec::new("c", [5000])];
     let endless = PlanLimits { binding: u64::MAX, buffer: u64::MAX };
     let plan = plan(&specs, Recipe::adamw(1e-3), endless).unwrap();
     assert_eq!(plan.blocks.len(), 1);
@@ -66,8 +65,7 @@ fn places_in_a_page_fit_into_32_bits_whatever_can_be_bound() {
 
 #[test]
 fn a_model_of_more_than_any_device_holds_is_refused_before_it_is_laid_out() {
-    let specs: Vec<_> =
-        (0..400).map(|i| TensorSpec::new(format!("t{i}"), [u32::MAX as usize - 4096])).collect();
+    let specs: Vec<_> = (0..400).map(|i| TensorSpec::new(format!("t{i}"), [u32::MAX as usize - 4096])).collect();
     for recipe in [Recipe::adamw(1e-3), Recipe::mgup_adamw(1e-3)] {
         let refused = Requirements::new(&specs, recipe).unwrap_err();
         assert!(refused.to_string().contains("2^36"), "{refused}");
@@ -92,8 +90,8 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
     let specs = [TensorSpec::new("w", [1 << 24])];
     let of = |name: &str| {
         let plan = plan(&specs, name.parse::<Recipe>().unwrap(), WEBGPU).unwrap();
-        let schedule = Schedule::new(&plan, 65_535, Matmul::Tiles);
-        (schedule.dispatches.len(), schedule.bytes() as f64 / f64::from(1 << 24))
+        let program = Program::of(&plan, WEBGPU.binding, 65_535, Matmul::Tiles);
+        (program.step().count(), program.bytes() as f64 / f64::from(1 << 24))
     };
     assert_eq!(of("adamw"), (1, 28.0));
     assert_eq!(of("grams"), (1, 28.0));
@@ -128,18 +126,14 @@ fn selection_needs_little_memory_and_small_tensors_none() {
 
 #[test]
 fn a_step_has_as_many_dispatches_for_many_tensors_as_for_two() {
-    for (name, expected) in
-        [("adamw", 1), ("cautious-lion", 3), ("mgup-adamw", 20), ("mgup-lion-approximate", 4)]
-    {
+    for (name, expected) in [("adamw", 1), ("cautious-lion", 3), ("mgup-adamw", 20), ("mgup-lion-approximate", 4)] {
         for count in [1, 100] {
             let specs: Vec<_> = (0..count)
-                .flat_map(|i| {
-                    [TensorSpec::new(format!("w{i}"), [70, 80]), TensorSpec::new(format!("b{i}"), [80])]
-                })
+                .flat_map(|i| [TensorSpec::new(format!("w{i}"), [70, 80]), TensorSpec::new(format!("b{i}"), [80])])
                 .collect();
             let plan = plan(&specs, name.parse::<Recipe>().unwrap(), WEBGPU).unwrap();
             assert_eq!(
-                Schedule::new(&plan, 65_535, Matmul::Tiles).dispatches.len(),
+                Program::of(&plan, WEBGPU.binding, 65_535, Matmul::Tiles).step().count(),
                 expected,
                 "{name}, {count}"
             );
@@ -154,8 +148,8 @@ fn clipping_costs_one_pass_over_the_gradients_and_two_dispatches() {
         let groups = ParamGroups::from(name.parse::<Recipe>().unwrap());
         let [off, on] = [groups.clone(), groups.with_max_grad_norm(1.0)].map(|groups| {
             let plan = plan(&specs, groups, WEBGPU).unwrap();
-            let schedule = Schedule::new(&plan, 65_535, Matmul::Tiles);
-            (schedule.dispatches.len(), schedule.bytes() as f64 / plan.numel() as f64, plan.memory())
+            let program = Program::of(&plan, WEBGPU.binding, 65_535, Matmul::Tiles);
+            (program.step().count(), program.bytes() as f64 / plan.numel() as f64, plan.memory())
         });
         // One for each kind of recipe, and one more.
         assert_eq!(on.0 - off.0, if name == "mgup-lion" { 3 } else { 2 });
@@ -217,8 +211,7 @@ fn candidates_of_tensors_of_any_size_share_a_binding() {
 #[test]
 fn what_a_plan_says_of_itself_follows_from_its_shapes() {
     // Padded to 128 coordinates each: two chunks, one, one.
-    let specs =
-        [TensorSpec::new("a", [64, 128]), TensorSpec::new("b", [128, 32]), TensorSpec::new("c", [33])];
+    let specs = [TensorSpec::new("a", [64, 128]), TensorSpec::new("b", [128, 32]), TensorSpec::new("c", [33])];
     let muon: Recipe = "mgup-muon".parse().unwrap();
     let plan = |groups: ParamGroups| plan(&specs, groups, WEBGPU).unwrap();
     let plain = plan(muon.into());
@@ -257,12 +250,21 @@ fn tensors_with_a_moment_for_each_row_lie_in_one_page_or_are_refused() {
 }
 
 #[test]
+fn a_matrix_lies_in_one_page_whatever_its_size() {
+    let specs = [TensorSpec::new("w", [1 << 24, 100])];
+    let endless = PlanLimits { binding: u64::MAX, buffer: u64::MAX };
+    for recipe in [Recipe::muon(1e-2), Recipe::mgup_muon(1e-2)] {
+        assert_eq!(plan(&specs, recipe, endless).unwrap().pages.len(), 1);
+        assert!(matches!(plan(&specs, recipe, PlanLimits::LARGE), Err(Error::Unsupported(_))));
+    }
+}
+
+#[test]
 fn memory_is_counted_by_owner_precision_and_state() {
     // Padded by 16 coordinates. Kernels of plain AdamW hand nothing to each other.
     let specs = [TensorSpec::new("w", [127, 2064])];
     let coordinates = 127 * 2064 + 16;
-    let bytes =
-        |groups: ParamGroups, ownership| Plan::new(&specs, &groups, ownership, WEBGPU).unwrap().memory();
+    let bytes = |groups: ParamGroups, ownership| Plan::new(&specs, &groups, ownership, WEBGPU).unwrap().memory();
     let adamw = || ParamGroups::from(Recipe::adamw(1e-3));
     let half = || adamw().with_precision(Precision::Bf16);
     for (groups, ownership, expected) in [
@@ -284,11 +286,10 @@ fn memory_is_counted_by_owner_precision_and_state() {
 
 #[test]
 fn groups_beyond_the_rows_of_a_dispatch_are_a_class_of_their_own() {
-    let specs: Vec<_> =
-        (0..ROWS + 2).map(|group| TensorSpec::new(format!("t{group}"), [5]).in_group(group)).collect();
+    let specs: Vec<_> = (0..ROWS + 2).map(|group| TensorSpec::new(format!("t{group}"), [5]).in_group(group)).collect();
     let plan = plan(&specs, vec![Recipe::adamw(1e-3); ROWS + 2], WEBGPU).unwrap();
     assert_sound(&plan, WEBGPU, 65_535);
-    let classes: Vec<_> = plan.classes.iter().map(|class| (class.first_row, class.tensors.len())).collect();
-    assert_eq!(classes, [(0, ROWS), (ROWS, 2)]);
-    assert!(plan.chunks.iter().all(|chunk| (chunk.row as usize) < ROWS));
+    let classes: Vec<_> = plan.classes.iter().map(|class| class.tensors.len()).collect();
+    assert_eq!(classes, [ROWS, 2]);
+    assert!(plan.chunks.iter().all(|chunk| (chunk.scalars as usize) < ROWS));
 }

@@ -36,9 +36,7 @@ fn the_defaults_are_those_of_the_papers() {
 
 #[test]
 fn unknown_names_list_the_known() {
-    for name in
-        ["", "adam", "mgup", "approximate", "mgup-", "adamw-approximate", "grams-approximate", "MGUP-ADAMW"]
-    {
+    for name in ["", "adam", "mgup", "approximate", "mgup-", "adamw-approximate", "grams-approximate", "MGUP-ADAMW"] {
         let error = name.parse::<Recipe>().unwrap_err().to_string();
         assert!(error.contains(&format!("`{name}`")) && error.contains("mgup-adamw"), "{error}");
     }
@@ -47,14 +45,8 @@ fn unknown_names_list_the_known() {
 #[test]
 fn bad_json_names_the_field_the_value_and_what_is_allowed() {
     let refused = [
-        (
-            r#"{"base": {"type": "adamw", "lr": -0.1}}"#,
-            "`base.lr` is -0.1, but must be finite in f32 and not negative",
-        ),
-        (
-            r#"{"base": {"type": "adamw", "betas": [0.9, 1.0]}}"#,
-            "`base.betas[1]` is 1, but must be in [0, 1)",
-        ),
+        (r#"{"base": {"type": "adamw", "lr": -0.1}}"#, "`base.lr` is -0.1, but must be finite in f32 and not negative"),
+        (r#"{"base": {"type": "adamw", "betas": [0.9, 1.0]}}"#, "`base.betas[1]` is 1, but must be in [0, 1)"),
         (r#"{"base": {"type": "adamw", "betas": [-0.1, 0.9]}}"#, "`base.betas[0]` is -0.1"),
         (r#"{"base": {"type": "adamw", "betas": [0.9]}}"#, "base.betas"),
         (r#"{"base": {"type": "adamw", "eps": -1e-8}}"#, "`base.eps`"),
@@ -77,26 +69,17 @@ fn bad_json_names_the_field_the_value_and_what_is_allowed() {
         ),
         (r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "ratio": 0}}"#, "`policy.ratio` is 0"),
         (r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "alpha": -2}}"#, "`policy.alpha` is -2"),
-        (
-            r#"{"base": {"type": "adamw"}, "policy": {"type": "cautious_mgup", "gamma": -2}}"#,
-            "`policy.gamma` is -2",
-        ),
+        (r#"{"base": {"type": "adamw"}, "policy": {"type": "cautious_mgup", "gamma": -2}}"#, "`policy.gamma` is -2"),
         (
             r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "selection": "fast"}}"#,
             "expected `exact` or `approximate`",
         ),
-        (
-            r#"{"base": {"type": "adamw"}, "policy": {"type": "plain", "ratio": 0.5}}"#,
-            "unknown field `ratio`",
-        ),
+        (r#"{"base": {"type": "adamw"}, "policy": {"type": "plain", "ratio": 0.5}}"#, "unknown field `ratio`"),
         (r#"{"base": {"type": "adamw"}, "policy": {"type": "max"}}"#, "`policy.type` is `max`"),
         (r#"{"base": {"type": "adamw"}"#, "json: EOF"),
         ("", "json: EOF"),
         (r#"{"base": {"type": "adamw", "lr": 1e300}}"#, "`base.lr` is 1e300, but"),
-        (
-            r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "ratio": 1e-100}}"#,
-            "`policy.alpha` is 1e100, but",
-        ),
+        (r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "ratio": 1e-100}}"#, "`policy.alpha` is 1e100, but"),
         (r#"{"base": {"type": "adamw"}, "policy": null}"#, "policy: must be an object"),
     ];
     for (json, expected) in refused {
@@ -122,8 +105,7 @@ fn presets_follow_their_sources() {
 #[test]
 fn the_table_of_presets_says_what_the_presets_do() {
     let text = include_str!("../../docs/presets.md");
-    let blocks: Vec<_> =
-        text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let blocks: Vec<_> = text.split("```json\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert_eq!(blocks.len(), 1);
     let authors = Recipe::from_json(blocks[0]).unwrap();
     assert_eq!((authors.name().as_str(), authors.policy.factors()), ("mgup-muon", (2.0, 0.1)));
@@ -221,9 +203,7 @@ fn the_smallest_step_of_adago_follows_the_learning_rate() {
 #[test]
 fn recipes_from_code_are_checked_too() {
     for lr in [f64::NAN, f64::INFINITY, -1.0] {
-        assert!(
-            matches!(Recipe::adamw(lr).validate(), Err(Error::Recipe { field, .. }) if field == "base.lr")
-        );
+        assert!(matches!(Recipe::adamw(lr).validate(), Err(Error::Recipe { field, .. }) if field == "base.lr"));
     }
     assert!(Recipe::adamw(0.0).validate().is_ok());
 }
@@ -244,11 +224,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
         factors().prop_map(|(ratio, alpha, gamma)| {
             Policy::Mgup(Mgup { ratio, alpha, gamma, selection: Selection::Approximate })
         }),
-        factors().prop_map(|(ratio, alpha, gamma)| Policy::CautiousMgup(CautiousMgup {
-            ratio,
-            alpha,
-            gamma
-        })),
+        factors().prop_map(|(ratio, alpha, gamma)| Policy::CautiousMgup(CautiousMgup { ratio, alpha, gamma })),
     ];
     (prop_oneof![adamw, lion], policy).prop_map(|(base, policy)| Recipe { base, policy })
 }

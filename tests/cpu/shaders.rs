@@ -2,10 +2,14 @@
 
 use std::process::Command;
 
+use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use wgpu_optim::kernel::{Kernel, all_kernels};
+use wgpu_optim::base::{Base, SecondMoment};
+use wgpu_optim::kernel::catalog::Kernel;
 use wgpu_optim::matrix::Matmul;
+use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
+use wgpu_optim::{NonFinite, ParamGroups, Precision, Program, TensorSpec, verify};
 
 /// A kernel for every platform that has what it needs.
 struct Translated {
@@ -15,39 +19,87 @@ struct Translated {
     glsl: Option<String>,
 }
 
-fn translate(kernel: Kernel) -> Translated {
-    let source = kernel.source();
-    let module = naga::front::wgsl::parse_str(&source)
-        .unwrap_or_else(|e| panic!("{kernel:?}:\n{}", e.emit_to_string(&source)));
+/// Every kernel: all recipes of the table of kinds, with every setting that kernels know, for all ways to multiply matrices.
+fn all_kernels() -> Vec<Kernel> {
+    let mut kernels: Vec<Kernel> = Vec::new();
+    let mut add = |groups: ParamGroups, matmul: Matmul| {
+        let specs = [
+            TensorSpec::new("large", [130, 40]).with_components(40),
+            TensorSpec::new("wide", [64, 160]),
+            TensorSpec::new("small", [30, 40]),
+            TensorSpec::new("vector", [5001]), // one coordinate at a time
+        ];
+        for specs in [&specs[..], &specs[1..]] {
+            let plan = Plan::new(specs, &groups, Ownership::Caller, PlanLimits::WEBGPU).unwrap();
+            for kernel in Program::all_kernels(&plan, matmul) {
+                if !kernels.contains(&kernel) {
+                    kernels.push(kernel);
+                }
+            }
+        }
+    };
+    for (name, mut recipe) in verify::recipes() {
+        let plain = ParamGroups::from(recipe);
+        add(plain.clone(), Matmul::Tiles);
+        if let Base::Adamw(adamw) = &mut recipe.base {
+            adamw.second_moment = SecondMoment::Row;
+            add(recipe.into(), Matmul::Tiles);
+        }
+        // Settings concern what all policies share: those with the most kernels tell.
+        if ["cautious-lion", "mgup-adamw", "mgup-adago", "mgup-lion-approximate"].contains(&name.as_str()) {
+            let clipped = plain.clone().with_max_grad_norm(1.0).with_max_grad_value(1.0);
+            let skipping = clipped.clone().with_non_finite(NonFinite::Skip).with_telemetry(1);
+            let settings = [
+                skipping.clone(),
+                skipping.with_precision(Precision::F16),
+                clipped.with_precision(Precision::Bf16),
+                plain.clone().with_precision(Precision::Bf16).with_accumulation(2),
+            ];
+            settings.into_iter().for_each(|groups| add(groups, Matmul::Tiles));
+            if recipe.base.newton_schulz().is_some() {
+                Matmul::ALL.into_iter().for_each(|matmul| add(plain.clone(), matmul));
+            }
+        }
+    }
+    kernels
+}
+
+/// Whether a kernel is one of those that multiply matrices in a way that needs a feature.
+fn needs(kernel: &Kernel, word: &str) -> bool {
+    kernel.source.contains(word)
+}
+
+fn translate(kernel: &Kernel) -> Translated {
+    let (source, name) = (&kernel.source, &kernel.name);
+    let module =
+        naga::front::wgsl::parse_str(source).unwrap_or_else(|e| panic!("{name}:\n{}", e.emit_to_string(source)));
     // No capabilities: nothing beyond WebGPU's core, but where subgroups were asked for, on Vulkan.
-    let subgroups = kernel.matmul() == Some(Matmul::Subgroups);
-    let halves = kernel.matmul() == Some(Matmul::TilesF16);
+    let (subgroups, halves) = (needs(kernel, "subgroupBroadcast"), needs(kernel, "enable f16;"));
     let capabilities = match (subgroups, halves) {
         (true, _) => Capabilities::SUBGROUP,
         (_, true) => Capabilities::SHADER_FLOAT16,
         _ => Capabilities::empty(),
     };
-    let info = Validator::new(ValidationFlags::all(), capabilities)
-        .validate(&module)
-        .unwrap_or_else(|e| panic!("{kernel:?}:\n{}", e.emit_to_string(&source)));
+    let mut validator = Validator::new(ValidationFlags::all(), capabilities);
+    let info = validator.validate(&module).unwrap_or_else(|e| panic!("{name}:\n{}", e.emit_to_string(source)));
+    let constants = kernel.constants.iter().map(|(name, value)| (name.clone(), *value)).collect();
+    let (module, info) = process_overrides(&module, &info, None, &constants).unwrap();
     let entry_points: Vec<&str> = module.entry_points.iter().map(|e| e.name.as_str()).collect();
-    assert_eq!(entry_points, [kernel.entry_point()], "{kernel:?}");
+    assert_eq!(entry_points, [kernel.entry_point.as_str()], "{name}");
 
-    let options =
-        spv::Options { lang_version: if subgroups { (1, 3) } else { (1, 1) }, ..Default::default() };
-    let spirv = spv::write_vec(&module, &info, &options, None)
-        .unwrap_or_else(|e| panic!("{kernel:?} as SPIR-V: {e}"));
+    let options = spv::Options { lang_version: if subgroups { (1, 3) } else { (1, 1) }, ..Default::default() };
+    let spirv = spv::write_vec(&module, &info, &options, None).unwrap_or_else(|e| panic!("{name} as SPIR-V: {e}"));
     if subgroups {
         return Translated { spirv, hlsl: None, glsl: None };
     }
     let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
     msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())
-        .unwrap_or_else(|e| panic!("{kernel:?} as MSL: {e}"));
+        .unwrap_or_else(|e| panic!("{name} as MSL: {e}"));
     let mut text = String::new();
     let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_2, ..Default::default() };
     let written = hlsl::Writer::new(&mut text, &options, &hlsl::PipelineOptions::default())
         .write(&module, &info, None)
-        .unwrap_or_else(|e| panic!("{kernel:?} as HLSL: {e}"));
+        .unwrap_or_else(|e| panic!("{name} as HLSL: {e}"));
     let entry_point = written.entry_point_names[0].as_ref().unwrap().clone();
     let hlsl = Some((text, entry_point));
     if halves {
@@ -55,27 +107,26 @@ fn translate(kernel: Kernel) -> Translated {
         return Translated { spirv, hlsl, glsl: None };
     }
     let mut text = String::new();
-    let options = glsl::Options {
-        version: glsl::Version::Embedded { version: 310, is_webgl: false },
-        ..Default::default()
-    };
+    let options =
+        glsl::Options { version: glsl::Version::Embedded { version: 310, is_webgl: false }, ..Default::default() };
     let pipeline = glsl::PipelineOptions {
         shader_stage: naga::ShaderStage::Compute,
-        entry_point: kernel.entry_point().to_owned(),
+        entry_point: kernel.entry_point.clone(),
         multiview: None,
     };
     let policies = naga::proc::BoundsCheckPolicies::default();
     glsl::Writer::new(&mut text, &module, &info, &options, &pipeline, policies)
         .and_then(|mut writer| writer.write())
-        .unwrap_or_else(|e| panic!("{kernel:?} as GLSL: {e}"));
+        .unwrap_or_else(|e| panic!("{name} as GLSL: {e}"));
     Translated { spirv, hlsl, glsl: Some(text) }
 }
 
 #[test]
 fn every_kernel_translates_to_every_platform() {
     let kernels = all_kernels();
-    assert!(kernels.len() >= 67, "{} kernels", kernels.len());
-    kernels.into_iter().for_each(|kernel| drop(translate(kernel)));
+    println!("{} kernels", kernels.len());
+    assert!(kernels.len() >= 150, "{} kernels", kernels.len());
+    kernels.iter().for_each(|kernel| drop(translate(kernel)));
 }
 
 /// What a compiler says against its input, if anything.
@@ -101,13 +152,13 @@ fn spirv_val_and_glslang_accept_every_kernel() {
     let folder = tempfile::tempdir().unwrap();
     let (mut spirv, mut glsl) = (0, Vec::new());
     for kernel in all_kernels() {
-        let translated = translate(kernel);
+        let (translated, name) = (translate(&kernel), &kernel.name);
         let path = written(&folder, "kernel.spv", bytemuck::cast_slice(&translated.spirv));
         let said = complaint("spirv-val", &["--target-env", "vulkan1.1", &path]);
-        assert_eq!(said, None, "{kernel:?} as SPIR-V");
+        assert_eq!(said, None, "{name} as SPIR-V");
         spirv += 1;
         if let Some(text) = translated.glsl {
-            let text = format!("{text}\n// {kernel:?}\n");
+            let text = format!("{text}\n// {name}\n");
             glsl.push(written(&folder, &format!("{spirv}.comp"), text.as_bytes()));
         }
     }
@@ -133,8 +184,9 @@ fn dxc_compiles_every_kernel() {
     let folder = tempfile::tempdir().unwrap();
     let mut hlsl = Vec::new();
     for kernel in all_kernels() {
-        if let Some((text, entry_point)) = translate(kernel).hlsl {
-            let text = format!("{text}\n// {kernel:?}\n");
+        let name = &kernel.name;
+        if let Some((text, entry_point)) = translate(&kernel).hlsl {
+            let text = format!("{text}\n// {name}\n");
             hlsl.extend([written(&folder, &format!("{}.hlsl", hlsl.len()), text.as_bytes()), entry_point]);
         }
     }
@@ -156,8 +208,8 @@ fn dxc_compiles_every_kernel() {
 fn every_file_opens_with_what_it_computes() {
     let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
     let mut files = 0;
-    for folder in ["", "lib", "base", "matrix", "policy"] {
-        for entry in std::fs::read_dir(root.join(folder)).unwrap() {
+    for folder in std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        for entry in std::fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_file() {
                 let text = std::fs::read_to_string(&path).unwrap();

@@ -101,10 +101,7 @@ fn going_on_from_a_file_equals_going_on_to_the_bit() {
             run(&mut loaded, 3..4);
             loaded.load(&path).unwrap();
             for mut again in [resumed, loaded] {
-                assert_eq!(
-                    again.lr(0).unwrap(),
-                    again.groups().schedules()[0].factor(again.recorded_steps()) * 3e-3
-                );
+                assert_eq!(again.lr(0).unwrap(), again.groups().schedules()[0].factor(again.recorded_steps()) * 3e-3);
                 assert!(everything(&again) == saved, "{}", gpu.name);
                 run(&mut again, at..40);
                 assert!(everything(&again) == expected, "{}: from {at}", gpu.name);
@@ -155,6 +152,21 @@ fn skipped(error: Error) -> u64 {
     match error {
         Error::NonFinite { steps, .. } => steps,
         other => panic!("another error: {other}"),
+    }
+}
+
+#[test]
+fn a_read_that_began_before_loading_does_not_hide_what_is_skipped_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    for gpu in gpus() {
+        failing(&gpu, 2).save(&path).unwrap();
+        let mut optimizer = failing(&gpu, 5);
+        let before = optimizer.read_guarded().unwrap();
+        optimizer.load(&path).unwrap();
+        assert_eq!(skipped(pollster::block_on(before).unwrap_err()), 5, "{}", gpu.name);
+        run(&mut optimizer, 10..11);
+        assert_eq!(skipped(optimizer.read_guarded_blocking().expect_err(&gpu.name)), 3);
     }
 }
 
@@ -227,8 +239,7 @@ fn what_pytorch_saves_goes_on_as_in_pytorch() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/pytorch");
     let bytes = std::fs::read(folder.join("continued.safetensors")).unwrap();
     let recorded = safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    let values =
-        |key: String| -> Vec<f32> { bytemuck::pod_collect_to_vec(recorded.tensor(&key).unwrap().data()) };
+    let values = |key: String| -> Vec<f32> { bytemuck::pod_collect_to_vec(recorded.tensor(&key).unwrap().data()) };
     for gpu in gpus() {
         let file = folder.join("checkpoint.safetensors");
         let mut optimizer = GpuOptimizer::resume(&gpu.device, &gpu.queue, file).unwrap();
@@ -315,10 +326,7 @@ fn files_that_do_not_fit_are_refused_and_change_nothing() {
     for (mut other, words) in [
         (other(&specs(), vec![lion; 3].into()), "which this optimizer does not"),
         (other(&fewer, groups()), "`params.embedding`"),
-        (
-            other(&specs(), vec![Recipe::adamw(1e-3), Recipe::adago(1e-3), lion, lion].into()),
-            "3 parameter groups",
-        ),
+        (other(&specs(), vec![Recipe::adamw(1e-3), Recipe::adago(1e-3), lion, lion].into()), "3 parameter groups"),
     ] {
         let message = reason(other.load(&path));
         assert!(message.contains(words), "{message}");
@@ -534,8 +542,7 @@ fn the_callers_parameters_stay_the_callers() {
     let path = dir.path().join("state.safetensors");
     let gpu = &gpus()[0];
     let specs = [TensorSpec::new("w", [5])];
-    let make =
-        || GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, Recipe::lion(0.1)).unwrap();
+    let make = || GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, Recipe::lion(0.1)).unwrap();
     let mut optimizer = make();
     optimizer.write_state("w", "exp_avg", &[1.0, 2.0, 3.0, 4.0, 5.0]).unwrap();
     optimizer.set_steps(7);
@@ -669,8 +676,7 @@ fn thousands_of_small_tensors_take_seconds() {
         mapped_at_creation: false,
     });
     let slice = |i: u64| TensorSlice { buffer: &buffer, offset: stride * i, size: 40 };
-    let given: Vec<_> =
-        (0..count).map(|i| Some(TensorBuffers::new(slice(i), slice(count + i)).with_lr(0.1))).collect();
+    let given: Vec<_> = (0..count).map(|i| Some(TensorBuffers::new(slice(i), slice(count + i)).with_lr(0.1))).collect();
     let begun = std::time::Instant::now();
     let lap = |what: &str| println!("{what}: {:.1} s", begun.elapsed().as_secs_f64());
     let groups = || ParamGroups::from(Recipe::lion(0.1)).with_accumulation(2);
@@ -682,8 +688,7 @@ fn thousands_of_small_tensors_take_seconds() {
     }
     gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
     lap("stepped");
-    let params: Vec<_> =
-        specs.iter().zip(0..).map(|(s, i)| (s.name.as_str(), &s.shape[..], slice(i))).collect();
+    let params: Vec<_> = specs.iter().zip(0..).map(|(s, i)| (s.name.as_str(), &s.shape[..], slice(i))).collect();
     optimizer.save_params(&path, &params, BTreeMap::new()).unwrap();
     lap("saved");
     let mut again = make();

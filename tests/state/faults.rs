@@ -6,8 +6,8 @@ use std::process::Command;
 
 use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
-    Checkpoint, Error, GpuOptimizer, LrSchedule, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
-    adapter, verify, wgpu,
+    Checkpoint, Error, GpuOptimizer, LrSchedule, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec, adapter,
+    verify, wgpu,
 };
 
 fn specs() -> Vec<TensorSpec> {
@@ -43,8 +43,7 @@ fn a_lost_device_is_an_error_and_the_last_checkpoint_goes_on_to_the_bit() {
     let path = dir.path().join("run.safetensors");
     for gpu in gpus() {
         let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe()).unwrap();
-        let mut other =
-            GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs()[1..], recipe()).unwrap();
+        let mut other = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs()[1..], recipe()).unwrap();
         run(&mut optimizer, 0..5);
         optimizer.save(&path).unwrap();
         run(&mut optimizer, 5..7);
@@ -122,8 +121,7 @@ fn a_destroyed_buffer_is_an_error_and_nothing_is_counted() {
             let groups = change(ParamGroups::from(Recipe::lion(0.5)));
             let len = if groups.precision() == wgpu_optim::Precision::F32 { 4 } else { 2 };
             let micro_batches = groups.accumulation();
-            let mut optimizer =
-                GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
+            let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
             let [param, grad, gone] = [(); 3].map(|()| words(&gpu, &vec![1.0; len]));
             gone.destroy();
             for _ in 0..2 {
@@ -150,15 +148,11 @@ fn a_destroyed_buffer_is_an_error_and_nothing_is_counted() {
         let state = [TensorSlice::whole(&momentum), TensorSlice::whole(&accumulator)];
         optimizer.step_with(&whole(&param, &grad).map(|given| given.with_state(&state))).unwrap();
         accumulator.destroy();
-        refused(
-            "an accumulator",
-            optimizer.step_with(&whole(&param, &grad).map(|g| g.with_state(&state))).err(),
-        );
+        refused("an accumulator", optimizer.step_with(&whole(&param, &grad).map(|g| g.with_state(&state))).err());
         assert_eq!(optimizer.steps("w").unwrap(), 1);
 
         // The optimizer's own.
-        let mut optimizer =
-            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, Recipe::lion(0.1)).unwrap();
+        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, Recipe::lion(0.1)).unwrap();
         optimizer.step().unwrap();
         optimizer.grad("w").unwrap().buffer.destroy();
         refused("a write", optimizer.write_grad("w", &[1.0; 4]).err());
@@ -176,9 +170,7 @@ fn masters_hold_their_values_whichever_encoder_is_submitted() {
         let spec = [TensorSpec::new("w", [2])];
         let make = || GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &spec, groups()).unwrap();
         let bf16 = |x: f32| {
-            f32::from_bits(
-                u32::from((x.to_bits() >> 16) as u16) << 16 | u32::from((x.to_bits() >> 16) as u16),
-            )
+            f32::from_bits(u32::from((x.to_bits() >> 16) as u16) << 16 | u32::from((x.to_bits() >> 16) as u16))
         };
         for order in ["dropped", "swapped"] {
             let (param, grad) = (words(&gpu, &[bf16(5.0)]), words(&gpu, &[bf16(1.0)]));
@@ -195,11 +187,7 @@ fn masters_hold_their_values_whichever_encoder_is_submitted() {
                 2.0
             };
             let found = optimizer.read_state_blocking("w", "master").unwrap();
-            assert!(
-                found.iter().all(|x| (x - (5.0 - 0.01 * steps)).abs() < 1e-6),
-                "{}: {order}: {found:?}",
-                gpu.name
-            );
+            assert!(found.iter().all(|x| (x - (5.0 - 0.01 * steps)).abs() < 1e-6), "{}: {order}: {found:?}", gpu.name);
             optimizer.step_with(&whole(&param, &grad)).unwrap();
         }
         // A step that wgpu refuses leaves no master behind.
@@ -349,8 +337,7 @@ fn refusal(limits: &str, test: &str, value: &Path) -> String {
         .env(CHILD, value)
         .output()
         .unwrap();
-    let said =
-        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
     assert!(output.status.success(), "{said}");
     let refusal = said.lines().find_map(|line| line.split_once("refused: ").map(|(_, error)| error));
     refusal.unwrap_or_else(|| panic!("{said}")).to_owned()
@@ -362,8 +349,7 @@ fn a_child_saves_to_a_full_disk() {
     let Ok(path) = std::env::var(CHILD) else { return };
     let (_instance, adapter) = pollster::block_on(adapter::from_env()).unwrap();
     // The memory of software adapters may be a file, too: little of that, and a checkpoint that is large by what else is in it.
-    let descriptor =
-        wgpu::DeviceDescriptor { memory_hints: wgpu::MemoryHints::MemoryUsage, ..Default::default() };
+    let descriptor = wgpu::DeviceDescriptor { memory_hints: wgpu::MemoryHints::MemoryUsage, ..Default::default() };
     let (device, queue) = pollster::block_on(adapter.request_device(&descriptor)).unwrap();
     let optimizer = GpuOptimizer::new_blocking(&device, &queue, &specs(), recipe()).unwrap();
     let extra = [("large".to_owned(), "x".repeat(80 << 20))];
@@ -384,8 +370,7 @@ fn a_full_disk_is_an_error_and_the_old_checkpoint_stays() {
     let said = refusal("trap '' XFSZ; ulimit -f 65536", "a_child_saves_to_a_full_disk", &path);
     assert!(said.contains("run.safetensors") && said.contains("File too large"), "{said}");
     assert!(std::fs::read(&path).unwrap() == before, "the old checkpoint has changed");
-    let left: Vec<_> =
-        std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, [Path::new("run.safetensors").as_os_str()], "what is left beside it");
     Checkpoint::open(&path).unwrap();
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Map, Value};
-use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
+use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::{
     Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, ParamGroups, Recipe, Requirements,
     TensorBuffers, TensorSlice, TensorSpec, reference, wgpu,
@@ -21,8 +21,7 @@ fn config(cases: u32) -> ProptestConfig {
 
 /// Numbers at every edge.
 fn numbers() -> impl Strategy<Value = f64> {
-    let edges =
-        [0.0, -0.0, 1.0, -1.0, 0.5, 1e-320, 1e-46, 1e-38, 3.5e38, 1e300, f64::MAX, f64::MIN, 4_294_967_296.0];
+    let edges = [0.0, -0.0, 1.0, -1.0, 0.5, 1e-320, 1e-46, 1e-38, 3.5e38, 1e300, f64::MAX, f64::MIN, 4_294_967_296.0];
     prop_oneof![proptest::sample::select(edges.to_vec()), any::<f64>(), -2.0..2.0f64]
 }
 
@@ -144,12 +143,10 @@ fn spec() -> impl Strategy<Value = TensorSpec> {
     ]);
     let components = prop_oneof![4 => Just(0usize), 1 => 0..9usize, 1 => Just(usize::MAX)];
     let shape = proptest::collection::vec(size, 0..4);
-    ("[a-c]{0,2}", shape, layout, components, 0..2usize).prop_map(
-        |(name, shape, layout, components, group)| {
-            let group = if group == 1 { usize::MAX } else { 0 };
-            TensorSpec::new(name, shape).with_layout(layout).with_components(components).in_group(group)
-        },
-    )
+    ("[a-c]{0,2}", shape, layout, components, 0..2usize).prop_map(|(name, shape, layout, components, group)| {
+        let group = if group == 1 { usize::MAX } else { 0 };
+        TensorSpec::new(name, shape).with_layout(layout).with_components(components).in_group(group)
+    })
 }
 
 /// Runs a test on values of a strategy, one after the other.
@@ -245,8 +242,7 @@ fn small_specs() -> Vec<TensorSpec> {
 }
 
 fn small_optimizer(gpu: &common::Gpu) -> GpuOptimizer {
-    let groups =
-        ParamGroups::from(vec![Recipe::mgup_muon(1e-2), Recipe::adamw(1e-2)]).with_max_grad_norm(1.0);
+    let groups = ParamGroups::from(vec![Recipe::mgup_muon(1e-2), Recipe::adamw(1e-2)]).with_max_grad_norm(1.0);
     let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &small_specs(), groups).unwrap();
     for spec in small_specs() {
         let n = spec.numel() as usize;
@@ -260,8 +256,7 @@ fn small_optimizer(gpu: &common::Gpu) -> GpuOptimizer {
 fn bits(optimizer: &GpuOptimizer) -> Vec<Vec<u32>> {
     let mut all = Vec::new();
     for TensorSpec { name, .. } in small_specs() {
-        let states =
-            optimizer.state_names(&name).unwrap().map(|s| optimizer.read_state_blocking(&name, s).unwrap());
+        let states = optimizer.state_names(&name).unwrap().map(|s| optimizer.read_state_blocking(&name, s).unwrap());
         all.extend(states.chain([optimizer.read_param_blocking(&name).unwrap()]));
     }
     all.into_iter().map(|values| values.into_iter().map(f32::to_bits).collect()).collect()
@@ -388,10 +383,10 @@ fn any_slices_are_stepped_or_refused_and_words_between_them_stay() {
     let (params, grads) = (buffer(storage), buffer(storage));
     let groups = ParamGroups::from(vec![Recipe::mgup_adamw(1e-2), Recipe::lion(1e-2)]);
     let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
-    let offsets =
-        || prop_oneof![4 => (0..16u64).prop_map(|i| 256 * i), 1 => 0..5000u64, 1 => Just(u64::MAX - 3)];
+    let offsets = || prop_oneof![4 => (0..16u64).prop_map(|i| 256 * i), 1 => 0..5000u64, 1 => Just(u64::MAX - 3)];
     // Of each tensor: mostly its own, which rounded up to vectors may be 32 for the second.
-    let sizes = |own: [u64; 2]| prop_oneof![8 => proptest::sample::select(own.to_vec()), 1 => 0..200u64, 1 => Just(u64::MAX)];
+    let sizes =
+        |own: [u64; 2]| prop_oneof![8 => proptest::sample::select(own.to_vec()), 1 => 0..200u64, 1 => Just(u64::MAX)];
     let slices = [[96, 96], [20, 32]].map(|own| (offsets(), sizes(own), offsets(), sizes(own)));
     let (mut stepped, mut refused) = (0, 0);
     each(slices, 3000, |slices| {

@@ -3,8 +3,8 @@
 use crate::common::{self, Gpu, gpus};
 use half::{bf16, f16};
 use wgpu_optim::{
-    GpuOptimizer, GradScaler, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice, TensorSpec,
-    reference, verify, wgpu,
+    GpuOptimizer, GradScaler, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice, TensorSpec, reference,
+    verify, wgpu,
 };
 
 const HALVES: [Precision; 2] = [Precision::F16, Precision::Bf16];
@@ -96,18 +96,7 @@ fn rounding_is_to_nearest_ties_to_even() {
                     values.extend([middle, middle.next_up(), middle.next_down()]);
                 }
             }
-            values.extend([
-                65_504.0,
-                65_519.99,
-                65_520.0,
-                -65_520.0,
-                1e30,
-                f32::MAX,
-                -f32::MAX,
-                -0.0,
-                1e-8,
-                -3e-8,
-            ]);
+            values.extend([65_504.0, 65_519.99, 65_520.0, -65_520.0, 1e30, f32::MAX, -f32::MAX, -0.0, 1e-8, -3e-8]);
             values.extend(verify::grads(50_000, 3));
             values.retain(|value| value.is_finite() && (value.is_normal() || *value == 0.0));
             let found = round_trip(&gpu, precision, &values);
@@ -124,9 +113,7 @@ fn rounding_is_to_nearest_ties_to_even() {
 fn steps_follow_the_cpu_with_rounded_gradients() {
     for gpu in gpus() {
         for precision in HALVES {
-            for name in
-                ["adamw", "cautious-adamw", "mgup-adamw", "mgup-adamw-approximate", "lion", "mgup-adago"]
-            {
+            for name in ["adamw", "cautious-adamw", "mgup-adamw", "mgup-adamw-approximate", "lion", "mgup-adago"] {
                 let (_, recipe) = verify::recipes().into_iter().find(|(known, _)| known == name).unwrap();
                 let scaler = GradScaler { init: 16.0, ..GradScaler::default() };
                 let groups = ParamGroups::from(recipe)
@@ -193,12 +180,8 @@ impl Own {
         let params = SIZES.iter().map(|&n| places(n)).collect();
         let grads = SIZES.iter().map(|&n| places(n)).collect();
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
-        let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: None,
-            size,
-            usage,
-            mapped_at_creation: false,
-        });
+        let buffer =
+            gpu.device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false });
         gpu.queue.write_buffer(&buffer, 0, &vec![0xa5; size as usize]);
         let own = Self { buffer, params, grads, size };
         (0..SIZES.len()).for_each(|i| own.fill(gpu, own.params[i].0, precision, &verify::params(SIZES[i])));
@@ -311,13 +294,10 @@ fn nan_is_rounded_to_nan_whatever_its_bits() {
     // that a file brings, so none of these becomes another NaN before it is rounded.
     let bits = [0x7f80_0001u32, 0x7f80_7fff, 0x7f80_ffff, 0x7fbf_ffff, 0x7fc0_0000, 0x7fff_8000, 0x7fff_ffff];
     let signs = [0, 1 << 31];
-    let values: Vec<f32> =
-        signs.iter().flat_map(|sign| bits.map(|bits| f32::from_bits(bits | sign))).collect();
+    let values: Vec<f32> = signs.iter().flat_map(|sign| bits.map(|bits| f32::from_bits(bits | sign))).collect();
     let specs = [TensorSpec::new("w", [values.len()])];
     for gpu in gpus() {
-        let new = |groups: ParamGroups| {
-            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap()
-        };
+        let new = |groups: ParamGroups| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
         let full = new(Recipe::lion(0.0).into());
         full.write_param("w", &values).unwrap();
         full.save(&path).unwrap();
@@ -337,8 +317,7 @@ fn slices_of_another_precision_are_refused() {
     let gpu = &gpus()[0];
     let own = Own::new(gpu, Precision::F32);
     let groups = ParamGroups::from(Recipe::adamw(1e-2)).with_precision(Precision::F16);
-    let mut optimizer =
-        GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups.clone()).unwrap();
+    let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups.clone()).unwrap();
     let message = optimizer.step_with(&own.slices()).unwrap_err().to_string();
     assert!(message.contains("of f16"), "{message}");
     let stateless = GpuOptimizer::stateless_blocking(&gpu.device, &gpu.queue, &specs(), groups);
@@ -350,8 +329,7 @@ fn a_first_step_that_is_dropped_takes_no_masters() {
     let gpu = &gpus()[0];
     let own = Own::new(gpu, Precision::F16);
     let groups = ParamGroups::from(Recipe::lion(0.0)).with_precision(Precision::F16);
-    let mut optimizer =
-        GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+    let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
     let before = common::read(gpu, &own.buffer);
     let mut encoder = gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     optimizer.record_with(&mut encoder, &own.slices()).unwrap();

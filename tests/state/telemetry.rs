@@ -2,8 +2,8 @@
 
 use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
-    Error, GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, Telemetry, TensorBuffers, TensorSlice,
-    TensorSpec, reference, verify, wgpu,
+    Error, GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, Telemetry, TensorBuffers, TensorSlice, TensorSpec,
+    reference, verify, wgpu,
 };
 
 const SHAPES: [(&str, &[usize]); 4] = [("a", &[11]), ("b", &[24, 20]), ("c", &[5000]), ("d", &[70_001])];
@@ -64,8 +64,7 @@ fn it_says_what_the_step_did() {
                 .map(|(i, spec)| reference::Tensor::with_shape(recipe, spec, param(i)).unwrap())
                 .collect();
             for t in 1..=3 {
-                let before: Vec<_> =
-                    SHAPES.map(|(name, _)| optimizer.read_param_blocking(name).unwrap()).into();
+                let before: Vec<_> = SHAPES.map(|(name, _)| optimizer.read_param_blocking(name).unwrap()).into();
                 write_grads(&optimizer, t);
                 optimizer.step().unwrap();
                 let factor = reference::clip_factor(optimizer.read_grad_norm_blocking().unwrap(), 1e-3);
@@ -100,10 +99,8 @@ fn it_says_what_the_step_did() {
                     if let Some(threshold) = tensor.threshold {
                         let alpha = recipe.policy.factors().0 as f32;
                         let scores = || steps[i].score.iter().zip(&steps[i].phi);
-                        let lowest =
-                            scores().filter(|(_, phi)| **phi == alpha).fold(f32::MAX, |x, (s, _)| x.min(*s));
-                        let highest =
-                            scores().filter(|(_, phi)| **phi != alpha).fold(f32::MIN, |x, (s, _)| x.max(*s));
+                        let lowest = scores().filter(|(_, phi)| **phi == alpha).fold(f32::MAX, |x, (s, _)| x.min(*s));
+                        let highest = scores().filter(|(_, phi)| **phi != alpha).fold(f32::MIN, |x, (s, _)| x.max(*s));
                         let near = 1e-4 * threshold.abs() + 1e-12;
                         assert!(
                             highest - near <= threshold && threshold <= lowest + near,
@@ -120,8 +117,7 @@ fn it_says_what_the_step_did() {
 fn it_counts_what_is_not_finite_and_names_what_was_skipped() {
     for gpu in gpus() {
         for policy in [NonFinite::Propagate, NonFinite::Skip, NonFinite::Error] {
-            let groups =
-                ParamGroups::from(Recipe::mgup_adamw(1e-2)).with_telemetry(1).with_non_finite(policy);
+            let groups = ParamGroups::from(Recipe::mgup_adamw(1e-2)).with_telemetry(1).with_non_finite(policy);
             let mut optimizer = build(&gpu, groups);
             write_grads(&optimizer, 1);
             let mut poisoned = grad(3, 1);
@@ -156,8 +152,7 @@ fn tensors_that_a_step_leaves_out_are_left_out() {
             .with_telemetry(1)
             .with_accumulation(2)
             .with_grad_scaler(GradScaler { init: 4.0, ..GradScaler::default() });
-        let mut optimizer =
-            GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+        let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
         let own = |values: Vec<f32>| {
             let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
@@ -201,9 +196,7 @@ fn what_lies_behind_a_tensor_is_counted_nowhere() {
             let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
                 label: None,
                 size: 4 * values.len() as u64,
-                usage: wgpu::BufferUsages::STORAGE
-                    | wgpu::BufferUsages::COPY_DST
-                    | wgpu::BufferUsages::COPY_SRC,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC,
                 mapped_at_creation: false,
             });
             gpu.queue.write_buffer(&buffer, 0, bytemuck::cast_slice(&values));
@@ -233,9 +226,8 @@ fn what_lies_behind_a_tensor_is_counted_nowhere() {
                 let params = params.map(|values| buffer(values, behind));
                 let grads = grads.map(|values| buffer(values, behind));
                 let pairs = params.iter().zip(&grads);
-                let slices: Vec<_> = pairs
-                    .map(|(p, g)| TensorBuffers::new(TensorSlice::whole(p), TensorSlice::whole(g)))
-                    .collect();
+                let slices: Vec<_> =
+                    pairs.map(|(p, g)| TensorBuffers::new(TensorSlice::whole(p), TensorSlice::whole(g))).collect();
                 arenas.step().unwrap();
                 optimizer.step_with(&slices).unwrap();
                 let what = format!("{}: {name}, {behind} behind", gpu.name);

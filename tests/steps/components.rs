@@ -30,8 +30,7 @@ fn every_component_has_its_own_rate() {
             ("mgup-adago", false),
         ] {
             let (_, recipe) = verify::recipes().into_iter().find(|(known, _)| known == name).unwrap();
-            let mut optimizer =
-                GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
             let mut twins: Vec<_> = specs()
                 .iter()
                 .map(|spec| {
@@ -78,8 +77,7 @@ fn rates_are_written_on_the_gpu_and_kept_in_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.safetensors");
     let gpu = &gpus()[0];
-    let mut optimizer =
-        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::lion(0.5)).unwrap();
+    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::lion(0.5)).unwrap();
     let own = gpu.device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: 12,
@@ -112,8 +110,7 @@ fn rates_that_do_not_fit_are_refused() {
     assert!(message.contains("4 components do not divide"), "{message}");
     let message = refused(TensorSpec::new("w", [5000]).with_components(5000));
     assert!(message.contains("there are 4096"), "{message}");
-    let optimizer =
-        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
+    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
     for (result, words) in [
         (optimizer.write_rates("plain", &[1.0]), "no components"),
         (optimizer.write_rates("points", &[1.0]), "1 values given, 3 needed"),

@@ -111,10 +111,8 @@ fn the_preset_grams_is_that_of_its_article() {
 fn every_adapter_follows_the_recordings() {
     for gpu in common::gpus() {
         for case in cases() {
-            let specs: Vec<_> =
-                case.tensors.iter().map(|(name, t)| TensorSpec::new(name, t.shape.clone())).collect();
-            let mut optimizer =
-                GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, case.recipe).unwrap();
+            let specs: Vec<_> = case.tensors.iter().map(|(name, t)| TensorSpec::new(name, t.shape.clone())).collect();
+            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, case.recipe).unwrap();
             for (name, tensor) in &case.tensors {
                 optimizer.write_param(name, &tensor.param).unwrap();
             }

@@ -1,10 +1,9 @@
 //! What happens to gradients before the step: clipping, scaling, micro-batches, and steps that are skipped.
 
 use crate::common::{self, Gpu, gpus};
-use wgpu_optim::plan::PlanLimits;
 use wgpu_optim::{
-    Error, GpuOptimizer, GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, TensorBuffers,
-    TensorSlice, TensorSpec, reference, verify, wgpu,
+    Error, GpuOptimizer, GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice,
+    TensorSpec, reference, verify, wgpu,
 };
 
 const SHAPES: [(&str, &[usize]); 4] = [("a", &[10]), ("b", &[24, 20]), ("c", &[5000]), ("d", &[70_000])];
@@ -209,8 +208,7 @@ fn bias_corrections_on_the_gpu_are_exact_after_any_number_of_steps() {
                 decay_rate: DecayRate::BiasCorrected,
                 ..AdamW::default()
             });
-            let groups =
-                ParamGroups::from(Recipe { base, ..Recipe::adamw(1.0) }).with_non_finite(NonFinite::Skip);
+            let groups = ParamGroups::from(Recipe { base, ..Recipe::adamw(1.0) }).with_non_finite(NonFinite::Skip);
             let specs = [TensorSpec::new("w", [3])];
             let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
             let mut moved = |t: u64| -> Vec<f64> {
@@ -343,11 +341,9 @@ fn a_skipped_step_is_an_error_once_where_it_is_to_be_one() {
 fn tensors_count_the_skipped_steps_that_they_were_part_of() {
     for gpu in gpus() {
         let groups = ParamGroups::from(Recipe::adamw(1e-2)).with_non_finite(NonFinite::Skip);
-        let mut optimizer =
-            GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+        let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
         let mut twins = twins(Recipe::adamw(1e-2));
-        let buffers: Vec<[wgpu::Buffer; 2]> =
-            (0..SHAPES.len()).map(|i| [0, 1].map(|_| own(&gpu, i))).collect();
+        let buffers: Vec<[wgpu::Buffer; 2]> = (0..SHAPES.len()).map(|i| [0, 1].map(|_| own(&gpu, i))).collect();
         (0..SHAPES.len()).for_each(|i| fill(&gpu, &buffers[i][0], &param(i)));
         // (left out, whether it overflows)
         let run = [(0, false), (1, true), (2, false), (9, true), (3, true), (9, false)];
@@ -362,8 +358,7 @@ fn tensors_count_the_skipped_steps_that_they_were_part_of() {
             }
             let given = |i: usize| {
                 let [param, grad] = &buffers[i];
-                (i != without)
-                    .then(|| TensorBuffers::new(TensorSlice::whole(param), TensorSlice::whole(grad)))
+                (i != without).then(|| TensorBuffers::new(TensorSlice::whole(param), TensorSlice::whole(grad)))
             };
             optimizer.step_with(&(0..SHAPES.len()).map(given).collect::<Vec<_>>()).unwrap();
             assert_eq!(optimizer.read_guarded_blocking().unwrap().skipped, overflows);
@@ -405,8 +400,7 @@ fn the_scaler_follows_its_rules() {
             assert_eq!(optimizer.read_guarded_blocking().unwrap().loss_scale, scale, "{}: {t}", gpu.name);
             let grads = all_grads(t);
             let overflows = matches!(t, 2 | 9 | 10);
-            let mut scaled: Vec<Vec<f32>> =
-                grads.iter().map(|g| g.iter().map(|g| scale * g).collect()).collect();
+            let mut scaled: Vec<Vec<f32>> = grads.iter().map(|g| g.iter().map(|g| scale * g).collect()).collect();
             if overflows {
                 scaled[1][3] = f32::NEG_INFINITY;
                 (scale, since) = (scale * 0.25, 0);
@@ -458,10 +452,8 @@ fn values_are_limited_before_the_norm_is_taken() {
                     let grads = all_grads(t);
                     write_grads(&optimizer, &grads);
                     optimizer.step().unwrap();
-                    let limited: Vec<Vec<f32>> = grads
-                        .iter()
-                        .map(|grad| grad.iter().map(|g| (0.25 * g).clamp(-1e-2, 1e-2)).collect())
-                        .collect();
+                    let limited: Vec<Vec<f32>> =
+                        grads.iter().map(|grad| grad.iter().map(|g| (0.25 * g).clamp(-1e-2, 1e-2)).collect()).collect();
                     let norm = norm(&limited);
                     let factor = max_norm.map_or(1.0, |max_norm| {
                         let found = optimizer.read_grad_norm_blocking().unwrap();
@@ -483,8 +475,7 @@ fn values_are_limited_before_the_norm_is_taken() {
 fn micro_batches_equal_a_step_with_their_mean() {
     for gpu in gpus() {
         for (name, recipe) in recipes().into_iter().filter(|(_, r)| r.base.newton_schulz().is_none()) {
-            let groups =
-                ParamGroups::from(recipe).with_accumulation(3).with_schedule(LrSchedule::linear(4, 0.5));
+            let groups = ParamGroups::from(recipe).with_accumulation(3).with_schedule(LrSchedule::linear(4, 0.5));
             let mut optimizer = build(&gpu, groups);
             let mut twins = twins(recipe);
             for step in 0..2u64 {
@@ -519,19 +510,15 @@ fn micro_batches_of_callers_buffers_equal_those_of_arenas() {
     for gpu in gpus() {
         let groups = ParamGroups::from(Recipe::mgup_adamw(1e-2)).with_accumulation(2);
         let mut arenas = build(&gpu, groups.clone());
-        let mut optimizer =
-            GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
-        let buffers: Vec<[wgpu::Buffer; 2]> =
-            (0..SHAPES.len()).map(|i| [0, 1].map(|_| own(&gpu, i))).collect();
+        let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+        let buffers: Vec<[wgpu::Buffer; 2]> = (0..SHAPES.len()).map(|i| [0, 1].map(|_| own(&gpu, i))).collect();
         (0..SHAPES.len()).for_each(|i| fill(&gpu, &buffers[i][0], &param(i)));
         for t in 1..=4 {
             (0..SHAPES.len()).for_each(|i| fill(&gpu, &buffers[i][1], &grad(i, t)));
             let given = |[param, grad]: &'_ [wgpu::Buffer; 2]| [param.clone(), grad.clone()];
             let own: Vec<_> = buffers.iter().map(given).collect();
-            let slices: Vec<_> = own
-                .iter()
-                .map(|[p, g]| TensorBuffers::new(TensorSlice::whole(p), TensorSlice::whole(g)))
-                .collect();
+            let slices: Vec<_> =
+                own.iter().map(|[p, g]| TensorBuffers::new(TensorSlice::whole(p), TensorSlice::whole(g))).collect();
             optimizer.step_with(&slices).unwrap();
             write_grads(&arenas, &all_grads(t));
             arenas.step().unwrap();
@@ -566,15 +553,11 @@ fn a_schedule_equals_rates_set_by_hand() {
         ];
         let recipes = vec![Recipe::adamw(1e-2), Recipe::mgup_adamw(1e-2), Recipe::lion(1e-2)];
         let specs: Vec<_> = specs().into_iter().enumerate().map(|(i, spec)| spec.in_group(i % 3)).collect();
-        let scheduled = (0..3).fold(ParamGroups::from(recipes.clone()), |groups, g| {
-            groups.with_group_schedule(g, schedules[g].clone())
-        });
+        let scheduled = (0..3)
+            .fold(ParamGroups::from(recipes.clone()), |groups, g| groups.with_group_schedule(g, schedules[g].clone()));
         let make = |groups: ParamGroups| {
             let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
-            SHAPES
-                .iter()
-                .enumerate()
-                .for_each(|(i, (name, _))| optimizer.write_param(name, &param(i)).unwrap());
+            SHAPES.iter().enumerate().for_each(|(i, (name, _))| optimizer.write_param(name, &param(i)).unwrap());
             optimizer
         };
         let (mut by_schedule, mut by_hand) = (make(scheduled), make(recipes.into()));
@@ -602,14 +585,8 @@ fn bad_settings_are_refused_by_name() {
     for (groups, words) in [
         (plain().with_max_grad_value(0.0), "`max_grad_value` is 0"),
         (plain().with_accumulation(0), "`accumulation` is 0"),
-        (
-            plain().with_grad_scaler(GradScaler { init: 0.0, ..GradScaler::default() }),
-            "`grad_scaler.init` is 0",
-        ),
-        (
-            plain().with_grad_scaler(GradScaler { interval: 0, ..GradScaler::default() }),
-            "`grad_scaler.interval`",
-        ),
+        (plain().with_grad_scaler(GradScaler { init: 0.0, ..GradScaler::default() }), "`grad_scaler.init` is 0"),
+        (plain().with_grad_scaler(GradScaler { interval: 0, ..GradScaler::default() }), "`grad_scaler.interval`"),
         (
             plain().with_grad_scaler(GradScaler::default()).with_non_finite(NonFinite::Propagate),
             "`non_finite` is propagate",
@@ -636,15 +613,15 @@ fn bad_settings_are_refused_by_name() {
 
 /// (dispatches, bytes a parameter, bytes of memory a parameter)
 fn cost(groups: ParamGroups) -> (usize, f64, f64) {
+    use wgpu_optim::Program;
     use wgpu_optim::matrix::Matmul;
-    use wgpu_optim::passes::Schedule;
-    use wgpu_optim::plan::{Ownership, Plan};
-    let limits = PlanLimits { binding: 128 << 20, buffer: 256 << 20 };
+    use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
+    let limits = PlanLimits::WEBGPU;
     let specs = [TensorSpec::new("w", [1 << 24]), TensorSpec::new("v", [5 << 20])];
     let plan = Plan::new(&specs, &groups, Ownership::Arenas, limits).unwrap();
-    let schedule = Schedule::new(&plan, 65_535, Matmul::Tiles);
+    let program = Program::of(&plan, limits.binding, 65_535, Matmul::Tiles);
     let numel = plan.numel() as f64;
-    (schedule.dispatches.len(), schedule.bytes() as f64 / numel, plan.memory() as f64 / numel)
+    (program.step().count(), program.bytes() as f64 / numel, plan.memory() as f64 / numel)
 }
 
 #[test]

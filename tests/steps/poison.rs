@@ -3,12 +3,11 @@
 
 use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
-    GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec,
-    reference, verify, wgpu,
+    GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, TensorBuffers, TensorSlice, TensorSpec, reference,
+    verify, wgpu,
 };
 
-const POISON: [f32; 9] =
-    [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-40, -1e-40, 0.0, -0.0];
+const POISON: [f32; 9] = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 1e-40, -1e-40, 0.0, -0.0];
 
 /// Where it lies in the tensor in the middle, whose other coordinates and whose neighbours are looked at.
 fn places(numel: usize) -> impl Iterator<Item = (usize, f32)> {
@@ -97,15 +96,10 @@ fn poison_stays_where_it_is() {
                     let is_matrix = recipe.base.newton_schulz().is_some() && into != Into::Parameter;
                     if touched && !is_matrix {
                         let places: Vec<usize> = places(found[i].len()).map(|(place, _)| place).collect();
-                        let spoilt =
-                            (0..found[i].len()).find(|at| !found[i][*at].is_finite() && !places.contains(at));
+                        let spoilt = (0..found[i].len()).find(|at| !found[i][*at].is_finite() && !places.contains(at));
                         assert_eq!(spoilt, None, "{what}: coordinate of `{}`", spec.name);
                     }
-                    assert!(
-                        touched || found[i].iter().all(|value| value.is_finite()),
-                        "{what}: `{}`",
-                        spec.name
-                    );
+                    assert!(touched || found[i].iter().all(|value| value.is_finite()), "{what}: `{}`", spec.name);
                 }
             }
         }
@@ -139,8 +133,7 @@ fn words_between_the_callers_tensors_stay() {
     let specs = ["a", "b", "c"].map(|name| TensorSpec::new(name, [n]));
     for gpu in gpus() {
         let mut compiled: Option<GpuOptimizer> = None;
-        for (name, recipe) in
-            verify::recipes().into_iter().filter(|(_, recipe)| recipe.base.newton_schulz().is_none())
+        for (name, recipe) in verify::recipes().into_iter().filter(|(_, recipe)| recipe.base.newton_schulz().is_none())
         {
             let made = match &compiled {
                 Some(compiled) => compiled.sibling_blocking(&specs, recipe),
@@ -154,14 +147,12 @@ fn words_between_the_callers_tensors_stay() {
             let (params, offsets) = guarded(&gpu, [&param; 3]);
             let (grads, _) = guarded(&gpu, [&clean, &poisoned, &clean]);
             let slice = |buffer, offset| TensorSlice { buffer, offset, size: 4 * n as u64 };
-            let given =
-                offsets.map(|offset| TensorBuffers::new(slice(&params, offset), slice(&grads, offset)));
+            let given = offsets.map(|offset| TensorBuffers::new(slice(&params, offset), slice(&grads, offset)));
             for _ in 0..3 {
                 optimizer.step_with(&given).unwrap();
             }
             let words: Vec<u32> = bytemuck::pod_collect_to_vec(&common::read(&gpu, &params));
-            let own =
-                |i: usize| offsets.iter().any(|&at| (at as usize / 4..at as usize / 4 + n).contains(&i));
+            let own = |i: usize| offsets.iter().any(|&at| (at as usize / 4..at as usize / 4 + n).contains(&i));
             let changed = (0..words.len()).find(|&i| !own(i) && words[i] != GUARD);
             assert_eq!(changed, None, "{}: {name}: a word of nobody's", gpu.name);
             let of = |tensor: usize| &words[offsets[tensor] as usize / 4..][..n];
@@ -188,11 +179,7 @@ fn follow(gpu: &Gpu, recipe: Recipe, shape: &[usize], other: usize, grads: &[f32
         twin.step(&grad);
         let param = optimizer.read_param_blocking("w").unwrap();
         for (i, (found, twin)) in param.iter().zip(&twin.param).enumerate() {
-            assert!(
-                (found - twin).abs() <= 2e-5,
-                "{}: {shape:?} at {i}: {found} instead of {twin}",
-                gpu.name
-            );
+            assert!((found - twin).abs() <= 2e-5, "{}: {shape:?} at {i}: {found} instead of {twin}", gpu.name);
         }
         found.push(param[0]);
     }
@@ -248,10 +235,7 @@ fn a_gradient_that_overflows_when_the_loss_scale_is_undone_skips_the_step() {
                 let what = format!("{}: {g:e} by {init:e}, times {grad_scale:e}", gpu.name);
                 assert_eq!(optimizer.read_guarded_blocking().unwrap().skipped, skips, "{what}");
                 let after = optimizer.read_param_blocking("w").unwrap();
-                assert!(
-                    after.iter().all(|x| x.is_finite()) && (before == after) == skips,
-                    "{what}: {after:?}"
-                );
+                assert!(after.iter().all(|x| x.is_finite()) && (before == after) == skips, "{what}: {after:?}");
             }
         }
     }
@@ -262,8 +246,7 @@ fn a_norm_that_overflows_counts_gradients_as_zero_and_the_momentum_goes_on() {
     for gpu in gpus() {
         let spec = [TensorSpec::new("w", [2])];
         for policy in [NonFinite::Propagate, NonFinite::Skip] {
-            let groups =
-                ParamGroups::from(Recipe::adamw(0.1)).with_max_grad_norm(1.0).with_non_finite(policy);
+            let groups = ParamGroups::from(Recipe::adamw(0.1)).with_max_grad_norm(1.0).with_non_finite(policy);
             let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
             let mut twin = reference::Tensor::new(Recipe::adamw(0.1), vec![0.0f32; 2]).unwrap();
             for (grad, clipped) in [([0.6, 0.8], [0.6, 0.8]), ([1e30, 1e30], [0.0, 0.0])] {
@@ -285,12 +268,10 @@ fn a_norm_that_overflows_counts_gradients_as_zero_and_the_momentum_goes_on() {
 fn the_largest_counts_of_steps_correct_no_bias() {
     for gpu in gpus() {
         let spec = [TensorSpec::new("w", [3])];
-        for steps in [u64::from(u32::MAX) - 1, u64::from(u32::MAX), 1 << 32, (1 << 32) + 1, 1 << 40, u64::MAX]
-        {
+        for steps in [u64::from(u32::MAX) - 1, u64::from(u32::MAX), 1 << 32, (1 << 32) + 1, 1 << 40, u64::MAX] {
             let groups = ParamGroups::from("adamw-torch".parse::<Recipe>().unwrap());
             let [plain, skipping] = [groups.clone(), groups.with_non_finite(NonFinite::Skip)].map(|groups| {
-                let mut optimizer =
-                    GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
+                let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
                 optimizer.set_steps(steps);
                 for _ in 0..2 {
                     optimizer.write_grad("w", &[f32::INFINITY, 1.0, 1.0]).unwrap();

@@ -1,7 +1,7 @@
 //! A second moment for each row: what splatting calls one per point.
 
 use crate::common::{Gpu, gpus};
-use wgpu_optim::plan::{Ownership, Plan, PlanLimits};
+use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::{Base, GpuOptimizer, NonFinite, ParamGroups, Recipe, Rows, TensorSpec, reference, verify};
 
 /// Short rows and long ones, that cross chunks; vectors, whose rows are coordinates; scalars.
@@ -87,7 +87,8 @@ fn every_policy_follows_the_cpu() {
                     let what = format!("{}: {name}, {max_norm:?}, {}", gpu.name, spec.name);
                     let moments = optimizer.read_state_blocking(&spec.name, "exp_avg_sq").unwrap();
                     assert_eq!(moments.len(), spec.shape.first().copied().unwrap_or(1), "{what}");
-                    let (_, failure) = verify::compare_within((1e-9, 1e-5), &moments, &twin.exp_avg_sq, None);
+                    let (_, failure) =
+                        verify::compare_within((1e-9, 1e-5), &moments, twin.state("exp_avg_sq").unwrap(), None);
                     assert_eq!(failure, None, "{what}: moments");
                     let found = optimizer.read_param_blocking(&spec.name).unwrap();
                     let wrong = found.iter().zip(&twin.param).filter(|(found, expected)| {
@@ -140,8 +141,7 @@ fn it_goes_through_files_and_other_sizes() {
         let mut larger = specs();
         larger[0].shape[0] = 7000;
         let grown = again.resized_blocking(&larger, &[("splats", Rows::Keep)]).unwrap();
-        let [before, after] =
-            [&again, &grown].map(|o| o.read_state_blocking("splats", "exp_avg_sq").unwrap());
+        let [before, after] = [&again, &grown].map(|o| o.read_state_blocking("splats", "exp_avg_sq").unwrap());
         assert!(after[..6000] == before && after[6000..].iter().all(|&v| v == 0.0));
     }
 }
@@ -150,8 +150,7 @@ fn it_goes_through_files_and_other_sizes() {
 fn it_saves_memory_and_refuses_what_does_not_fit() {
     let limits = PlanLimits { binding: 64 << 20, buffer: 256 << 20 };
     let specs = [TensorSpec::new("splats", [1 << 20, 14])];
-    let plan =
-        |specs: &[TensorSpec], recipe: Recipe, ownership| Plan::new(specs, &recipe.into(), ownership, limits);
+    let plan = |specs: &[TensorSpec], recipe: Recipe, ownership| Plan::new(specs, &recipe.into(), ownership, limits);
     let per_coordinate = plan(&specs, Recipe::adamw(1e-3), Ownership::Arenas).unwrap().memory();
     let per_row = plan(&specs, recipe("adamw"), Ownership::Arenas).unwrap().memory();
     let saved = (per_coordinate - per_row) as f64 / (14 << 20) as f64;

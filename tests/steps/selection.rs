@@ -90,17 +90,11 @@ fn adversaries() -> Vec<(String, Vec<f32>)> {
         add("signed zeros", random.iter().map(|&x| if x < 0.5 { -0.0 } else { 0.0 }).collect());
         add("all equal", vec![0.125; n]);
         add("all equal and negative", vec![-0.0625; n]);
-        add(
-            "nine tenths zero",
-            random.iter().map(|&x| if x < 0.9 { 0.0 } else { 0.1 * x - 0.095 }).collect(),
-        );
+        add("nine tenths zero", random.iter().map(|&x| if x < 0.9 { 0.0 } else { 0.1 * x - 0.095 }).collect());
         add("few values", random.iter().map(|&x| (x * 8.0).floor() / 8.0).collect());
         add("last bits", random.iter().map(|&x| f32::from_bits(0x3f00_0000 + (x * 4.0) as u32)).collect());
         // The threshold at half of them is tied, and its ties are far from the ends of the bracket.
-        add(
-            "tie inside",
-            random.iter().enumerate().map(|(i, &x)| if i % 128 == 5 { 0.5 } else { x }).collect(),
-        );
+        add("tie inside", random.iter().enumerate().map(|(i, &x)| if i % 128 == 5 { 0.5 } else { x }).collect());
         add("ascending", (0..n).map(|i| i as f32).collect());
         add("descending", (0..n).map(|i| (n - i) as f32).collect());
         add("periodic", (0..n).map(|i| (i % 8) as f32).collect());
@@ -116,11 +110,7 @@ fn adversaries() -> Vec<(String, Vec<f32>)> {
     all
 }
 
-fn assert_selects_exactly(
-    gpu: &Gpu,
-    ratio: f64,
-    prepare: impl Fn(&mut GpuOptimizer),
-) -> Vec<(String, Found)> {
+fn assert_selects_exactly(gpu: &Gpu, ratio: f64, prepare: impl Fn(&mut GpuOptimizer)) -> Vec<(String, Found)> {
     let scores = adversaries();
     let recipe = recipe(ratio, Selection::Exact);
     let Policy::Mgup(mgup) = recipe.policy else { unreachable!() };
@@ -169,8 +159,7 @@ fn momentum_that_is_not_finite_is_never_selected_and_spoils_no_neighbour() {
     let base = Base::Lion(Lion { lr: f64::from(LR), betas: [0.0, 0.99], ..Lion::default() });
     let recipe = Recipe { base, ..recipe(0.5, Selection::Exact) };
     // A gradient that a direction of −1 would give a high score.
-    let scores: Vec<f32> =
-        noise(n, 5).into_iter().enumerate().map(|(i, x)| if i % 7 == 0 { -x } else { x }).collect();
+    let scores: Vec<f32> = noise(n, 5).into_iter().enumerate().map(|(i, x)| if i % 7 == 0 { -x } else { x }).collect();
     let momentum: Vec<f32> = (0..n).map(|i| if i % 7 == 0 { f32::INFINITY } else { 0.0 }).collect();
     let expected: Vec<f32> =
         scores.iter().zip(&momentum).map(|(&s, m)| if m.is_finite() { s } else { f32::NAN }).collect();
@@ -210,19 +199,15 @@ fn coordinates_without_a_direction_stay_whether_selected_or_not() {
 #[test]
 fn exact_selection_counts_across_pages() {
     // Bindings of 4 MiB and buffers of 16: each tensor spans two pages, all of them two blocks.
-    let limits = wgpu::Limits {
-        max_storage_buffer_binding_size: 4 << 20,
-        max_buffer_size: 16 << 20,
-        ..wgpu::Limits::default()
-    };
+    let limits =
+        wgpu::Limits { max_storage_buffer_binding_size: 4 << 20, max_buffer_size: 16 << 20, ..wgpu::Limits::default() };
     for gpu in common::gpus_with(limits) {
         let scores: Vec<_> = (0..4u32)
             .map(|i| {
                 let random = noise(1_300_001, i + 7);
                 // Zeros in the middle of the order, and above them, and none.
                 let zeros = [0.9, 0.45, 0.0, 0.55][i as usize];
-                let scores =
-                    random.iter().map(|&x| if x < zeros { 0.0 } else { 0.09 * (x - 0.93) }).collect();
+                let scores = random.iter().map(|&x| if x < zeros { 0.0 } else { 0.09 * (x - 0.93) }).collect();
                 (format!("tensor {i}"), scores)
             })
             .collect();
@@ -236,11 +221,8 @@ fn exact_selection_counts_across_pages() {
 #[test]
 fn a_missed_bracket_costs_nothing_else_across_pages() {
     // Bindings of 1 MiB: each tensor spans three pages, and the threshold lies among ties of the second.
-    let limits = wgpu::Limits {
-        max_storage_buffer_binding_size: 1 << 20,
-        max_buffer_size: 4 << 20,
-        ..wgpu::Limits::default()
-    };
+    let limits =
+        wgpu::Limits { max_storage_buffer_binding_size: 1 << 20, max_buffer_size: 4 << 20, ..wgpu::Limits::default() };
     let n = 600_001;
     let few = noise(n, 17).iter().map(|&x| (x * 8.0).floor() / 8.0).collect();
     let scores = [("all equal".to_owned(), vec![0.125; n]), ("few values".to_owned(), few)];
@@ -270,12 +252,7 @@ fn a_bracket_that_ends_at_nan_holds_where_fewer_scores_than_k_are_numbers() {
         let found = &phi(&gpu, recipe(0.5, Selection::Exact), &scores)[0];
         assert_top_k(&gpu.name, &scores[0].1, k, found);
         assert_eq!(found.selected.count as usize, numbers, "{}", gpu.name);
-        assert!(
-            !found.selected.missed && found.selected.candidates > 0,
-            "{}: {:?}",
-            gpu.name,
-            found.selected
-        );
+        assert!(!found.selected.missed && found.selected.candidates > 0, "{}: {:?}", gpu.name, found.selected);
     }
 }
 
@@ -318,9 +295,8 @@ fn selection_is_exact_on_the_scores_of_adamw() {
     for gpu in common::gpus() {
         let recipe = Recipe::mgup_adamw(1e-2);
         let eps = recipe.base.scalars(1).eps as f32;
-        let build = |recipe| {
-            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &[TensorSpec::new("w", [n])], recipe).unwrap()
-        };
+        let build =
+            |recipe| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &[TensorSpec::new("w", [n])], recipe).unwrap();
         for miss in [None, Some(Miss::Overflow), Some(Miss::Above)] {
             let (mut mgup, mut plain) = (build(recipe), build(Recipe::adamw(1e-2)));
             if let Some(miss) = miss {
@@ -335,8 +311,7 @@ fn selection_is_exact_on_the_scores_of_adamw() {
                 }
                 let m = mgup.read_state_blocking("w", "exp_avg").unwrap();
                 let v = mgup.read_state_blocking("w", "exp_avg_sq").unwrap();
-                let keys: Vec<u32> =
-                    (0..n).map(|i| reference::key(m[i] / (v[i].sqrt() + eps) * grad[i])).collect();
+                let keys: Vec<u32> = (0..n).map(|i| reference::key(m[i] / (v[i].sqrt() + eps) * grad[i])).collect();
                 let mut sorted = keys.clone();
                 let threshold = *sorted.select_nth_unstable_by(n / 2 - 1, |a, b| b.cmp(a)).1;
                 let params = [&mgup, &plain].map(|o| o.read_param_blocking("w").unwrap());
@@ -408,8 +383,7 @@ fn spread(i: u64) -> f32 {
 fn a_tensor_as_large_as_memory_allows_is_selected_exactly() {
     // More than had room for their candidates at WebGPU's bindings of 128 MiB before these were fitted.
     let numel: u64 = std::env::var("COORDINATES").map_or(450_000_000, |text| text.parse().unwrap());
-    let limits =
-        wgpu::Limits { max_buffer_size: (4 * numel).next_multiple_of(1024), ..wgpu::Limits::default() };
+    let limits = wgpu::Limits { max_buffer_size: (4 * numel).next_multiple_of(1024), ..wgpu::Limits::default() };
     for gpu in common::gpus_with(limits) {
         let spec = [TensorSpec::new("huge", [numel as usize])];
         let recipe: Recipe = "mgup-lion".parse::<Recipe>().unwrap().with_lr(1.0);
@@ -463,9 +437,6 @@ fn a_tensor_as_large_as_memory_allows_is_selected_exactly() {
         let found = optimizer.read_selected_blocking("huge").unwrap();
         println!("{}: {numel} coordinates, {found:?}, {seconds:.1} s", gpu.name);
         assert_eq!((found.count, count), (numel / 2, numel / 2), "{}", gpu.name);
-        assert!(
-            lowest.0 > highest.0 || (lowest.0 == highest.0 && lowest.1 < highest.1),
-            "{lowest:?} {highest:?}"
-        );
+        assert!(lowest.0 > highest.0 || (lowest.0 == highest.0 && lowest.1 < highest.1), "{lowest:?} {highest:?}");
     }
 }

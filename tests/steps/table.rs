@@ -1,7 +1,7 @@
 //! Every base × policy × size against the CPU twin, on every adapter.
 
 use crate::common;
-use wgpu_optim::base::{Base, SecondMoment};
+use wgpu_optim::base::{Base, BaseKind, SecondMoment};
 use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference, verify};
 
 #[test]
@@ -40,14 +40,11 @@ fn the_comparison_notices_what_differs() {
 /// A state on the CPU, and how far the GPU may be from it: no state depends on what is selected, and few roundings lie
 /// between the two.
 fn expected<'a>(twin: &'a reference::Tensor<f32>, state: &str) -> (&'a [f32], (f64, f64)) {
-    match state {
-        // Moments cancel.
-        "exp_avg" | "momentum_buffer" => (&twin.exp_avg, (2e-7, 1e-5)),
-        "exp_avg_sq" => (&twin.exp_avg_sq, (1e-30, 1e-5)),
-        // A sum over the matrix, in another order.
-        "accumulator" => (std::slice::from_ref(&twin.accumulator), (0.0, 1e-4)),
-        other => panic!("state `{other}` is compared with nothing"),
-    }
+    let mut rows = BaseKind::of(&twin.recipe.base).row().states.iter();
+    let row = rows.find(|row| row.name == state).expect(state);
+    // Moments cancel.
+    let tolerance = if row.squares { verify::state_tolerance(row) } else { (2e-7, 1e-5) };
+    (twin.state(state).unwrap(), tolerance)
 }
 
 /// What is wrong with the state of a tensor, if something is.

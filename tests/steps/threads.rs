@@ -3,8 +3,7 @@
 use crate::common::{Gpu, gpus};
 use wgpu_optim::adapter::Probe;
 use wgpu_optim::{
-    Checkpoint, Error, GpuOptimizer, LrSchedule, ParamGroups, Recipe, Requirements, TensorSpec, reference,
-    verify,
+    Checkpoint, Error, GpuOptimizer, LrSchedule, ParamGroups, Recipe, Requirements, TensorSpec, reference, verify,
 };
 
 /// What the documentation says of threads: everything may be sent and shared.
@@ -31,8 +30,7 @@ fn futures_may_be_sent() {
     is_sent(GpuOptimizer::new(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)));
     is_sent(GpuOptimizer::for_buffers(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)));
     is_sent(GpuOptimizer::stateless(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)));
-    let optimizer =
-        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
+    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
     is_sent(optimizer.sibling(&specs(), Recipe::adamw(1e-3)));
     is_sent(optimizer.resized(&specs(), &[]));
     is_sent(optimizer.read_param("small"));
@@ -44,11 +42,7 @@ fn futures_may_be_sent() {
 }
 
 fn specs() -> Vec<TensorSpec> {
-    vec![
-        TensorSpec::new("large", [90, 700]),
-        TensorSpec::new("small", [33]),
-        TensorSpec::new("matrix", [40, 24]),
-    ]
+    vec![TensorSpec::new("large", [90, 700]), TensorSpec::new("small", [33]), TensorSpec::new("matrix", [40, 24])]
 }
 
 fn groups(recipe: Recipe) -> ParamGroups {
@@ -57,8 +51,7 @@ fn groups(recipe: Recipe) -> ParamGroups {
 
 /// An optimizer of each recipe, whose pipelines the runs share.
 fn compiled(gpu: &Gpu) -> [GpuOptimizer; 4] {
-    recipes()
-        .map(|recipe| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups(recipe)).unwrap())
+    recipes().map(|recipe| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups(recipe)).unwrap())
 }
 
 /// Five steps from the same start.

@@ -68,9 +68,7 @@ impl Tensors {
         let width = 288;
         let mut shapes = vec![vec![2048, width], vec![64, width], vec![width], vec![width]];
         for _ in 0..12 {
-            for [inputs, outputs] in
-                [[width, 3 * width], [width, width], [width, 4 * width], [4 * width, width]]
-            {
+            for [inputs, outputs] in [[width, 3 * width], [width, width], [width, 4 * width], [4 * width, width]] {
                 shapes.extend([vec![inputs, outputs], vec![outputs]]);
             }
             shapes.extend([(); 4].map(|()| vec![width]));
@@ -89,8 +87,7 @@ fn gradients(model: &Tensors, device: &Device) -> GradientsParams {
     impl ModuleVisitor for Fill {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let value = param.val();
-            let grad =
-                Tensor::<D>::random(value.shape(), Distribution::Uniform(-1.0, 1.0), &value.device().inner());
+            let grad = Tensor::<D>::random(value.shape(), Distribution::Uniform(-1.0, 1.0), &value.device().inner());
             self.0.register(param.id, grad);
         }
     }
@@ -219,10 +216,7 @@ fn report(title: &str, model: &Tensors, [ours, theirs]: &[Outcome; 2], names: [&
     let tensors = model.vectors.len() + model.matrices.len();
     let ms = |d: &Duration| d.as_secs_f64() * 1e3;
     println!("\n{title}: {tensors} tensors, {} parameters", model.num_params());
-    println!(
-        "  {:32} {:>10} {:>10} {:>16} {:>14}",
-        "", "ms a step", "ns/param", "host µs/tensor", "first two, ms"
-    );
+    println!("  {:32} {:>10} {:>10} {:>16} {:>14}", "", "ms a step", "ns/param", "host µs/tensor", "first two, ms");
     for (name, outcome) in names.iter().zip([ours, theirs]) {
         let step = median(outcome.steps.iter().map(ms).collect());
         println!(
@@ -301,9 +295,7 @@ fn bench_muon(arguments: &Arguments, device: &Device, ours: Ours<'_>) {
         // Of five steps of Newton–Schulz, the products counted in full.
         let [m, n] = shape.map(|size| size as f64);
         let flops = count as f64 * 5.0 * (4.0 * m * m * n + 2.0 * m * m * m);
-        let rate = |outcome: &Outcome| {
-            flops / median(outcome.steps.iter().map(Duration::as_secs_f64).collect()) / 1e9
-        };
+        let rate = |outcome: &Outcome| flops / median(outcome.steps.iter().map(Duration::as_secs_f64).collect()) / 1e9;
         println!("  {:.0} GFLOP/s, Burn {:.0}", rate(&outcome[0]), rate(&outcome[1]));
     }
 }

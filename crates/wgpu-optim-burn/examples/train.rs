@@ -54,10 +54,7 @@ fn spiral(n: usize, device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
     };
     let points: Vec<f32> = (0..n).flat_map(point).collect();
     let arms: Vec<i64> = (0..n).map(|i| (i % 2) as i64).collect();
-    (
-        Tensor::from_data(TensorData::new(points, [n, 2]), device),
-        Tensor::from_data(TensorData::new(arms, [n]), device),
-    )
+    (Tensor::from_data(TensorData::new(points, [n, 2]), device), Tensor::from_data(TensorData::new(arms, [n]), device))
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

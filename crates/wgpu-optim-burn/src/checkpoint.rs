@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use burn::backend::wgpu::CubeTensor;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
 use wgpu_optim::{Checkpoint, Precision, TensorSlice, wgpu};
@@ -14,8 +14,9 @@ use wgpu_optim::{Checkpoint, Precision, TensorSlice, wgpu};
 use crate::context::Context;
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::module::{GpuModuleOptimizer, Known, Names};
-use crate::record::Places;
+use crate::module::GpuModuleOptimizer;
+use crate::state::{Known, Names, Places};
+use crate::survey::{Survey, Visit};
 use crate::tensor::{self, Range};
 
 /// The key of `extra` that holds the [`Notes`].
@@ -107,8 +108,7 @@ impl GpuModuleOptimizer {
                 (None, None) => unreachable!("what cannot be stepped is copied"),
             });
         }
-        let params: Vec<_> =
-            params.iter().map(|(name, shape, slice)| (&name[..], &shape[..], *slice)).collect();
+        let params: Vec<_> = params.iter().map(|(name, shape, slice)| (&name[..], &shape[..], *slice)).collect();
         if notes != Notes::default() {
             let notes = serde_json::to_string(&notes).expect("nothing that JSON cannot hold");
             extra.insert(NOTES.to_owned(), notes);
@@ -147,9 +147,8 @@ impl GpuModuleOptimizer {
         let mut file = Checkpoint::open(path)?;
         let mut extra = file.extra().clone();
         let notes: Notes = match extra.remove(NOTES) {
-            Some(text) => serde_json::from_str(&text).map_err(|e| {
-                refusal(path, format!("its key `{NOTES}`: {e}; was it written by a newer version?"))
-            })?,
+            Some(text) => serde_json::from_str(&text)
+                .map_err(|e| refusal(path, format!("its key `{NOTES}`: {e}; was it written by a newer version?")))?,
             None => Notes::default(),
         };
         let found = self.survey(module, false)?;
@@ -162,18 +161,8 @@ impl GpuModuleOptimizer {
         core.optimizer.load_from(&mut file)?;
         let index = found.iter().enumerate().map(|(i, found)| (&found.path[..], i)).collect();
         let tensors = found.iter().map(|_| None).collect();
-        let mut read = Read {
-            file: &mut file,
-            notes: &notes,
-            index,
-            sources: &sources,
-            tensors,
-            path: Vec::new(),
-            result: Ok(()),
-        };
-        module.visit(&mut read);
-        let Read { tensors, result, .. } = read;
-        result?;
+        let read = Read { file: &mut file, notes: &notes, index, sources: &sources, tensors };
+        let Read { tensors, .. } = Survey::of(module, read)?;
 
         let paths = found.into_iter().map(|found| found.path);
         let mut fill = Fill { tensors: paths.zip(tensors).collect(), path: Vec::new() };
@@ -185,10 +174,7 @@ impl GpuModuleOptimizer {
     }
 
     fn survey<M: Module>(&self, module: &M, copies: bool) -> Result<Vec<Found>, Error> {
-        let mut survey = Survey::new(self, copies);
-        module.visit(&mut survey);
-        survey.result?;
-        Ok(survey.found)
+        Ok(Survey::of(module, Parameters::new(self, copies))?.found)
     }
 
     /// The parameters with state that a checkpoint of a module has, or none if they are those of the optimizer below.
@@ -238,8 +224,7 @@ impl GpuModuleOptimizer {
                 return Err(Error::parameter(&spec.name, "the checkpoint has it, and the model does not"));
             };
             if let Some(other) = ids.insert(own.id, &own.path) {
-                let reason =
-                    format!("it has the id of `{other}`, and the checkpoint has state of both; untie them");
+                let reason = format!("it has the id of `{other}`, and the checkpoint has state of both; untie them");
                 return Err(Error::parameter(&own.path, reason));
             }
             let known = self.known(own.id, &own.path, &own.shape, spec.name.clone());
@@ -446,47 +431,38 @@ impl Copied {
 }
 
 /// Finds all parameters of a module that have coordinates.
-struct Survey<'a> {
+struct Parameters<'a> {
     gpu: &'a Gpu,
     /// What the optimizer steps.
     dtype: DType,
     /// The precision of copies, if parameters that cannot be stepped are copied.
     copies: Option<Precision>,
-    path: Vec<String>,
     paths: HashSet<String>,
     firsts: HashMap<ParamId, usize>,
     found: Vec<Found>,
-    result: Result<(), Error>,
 }
 
-impl<'a> Survey<'a> {
+impl<'a> Parameters<'a> {
     fn new(optimizer: &'a GpuModuleOptimizer, copies: bool) -> Self {
         Self {
             gpu: &optimizer.gpu,
             dtype: optimizer.dtype(),
             copies: copies.then(|| optimizer.precision()),
-            path: Vec::new(),
             paths: HashSet::new(),
             firsts: HashMap::new(),
             found: Vec::new(),
-            result: Ok(()),
         }
     }
+}
 
-    fn found<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<(), Error> {
-        let (path, shape) = (self.path.join("."), param.lazy_shape().to_vec());
-        if shape.contains(&0) {
-            return Ok(());
-        }
+impl Visit for Parameters<'_> {
+    fn visit<const D: usize>(&mut self, param: &Param<Tensor<D>>, path: &[String]) -> Result<(), Error> {
+        let (path, shape) = (path.join("."), param.lazy_shape().to_vec());
         if !self.paths.insert(path.clone()) {
-            return Err(Error::parameter(
-                &path,
-                "two parameters have this path; a checkpoint knows them by it",
-            ));
+            return Err(Error::parameter(&path, "two parameters have this path; a checkpoint knows them by it"));
         }
         let tensor = param.base();
-        let (dtype, device, require_grad) =
-            (tensor.dtype(), tensor.device().inner(), tensor.is_require_grad());
+        let (dtype, device, require_grad) = (tensor.dtype(), tensor.device().inner(), tensor.is_require_grad());
         let steps = tensor::check(&tensor, &self.gpu.device, self.dtype).is_ok();
         let is_here = device == self.gpu.device && dtype.is_float();
         let storage = is_here.then(|| tensor::storage(tensor.clone().inner()));
@@ -509,22 +485,6 @@ impl<'a> Survey<'a> {
     }
 }
 
-impl ModuleVisitor for Survey<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.result.is_ok() {
-            self.result = self.found(param);
-        }
-    }
-}
-
 /// Reads the values of every parameter from a file.
 struct Read<'a> {
     file: &'a mut Checkpoint,
@@ -534,13 +494,12 @@ struct Read<'a> {
     sources: &'a [Source],
     /// A `Tensor<D>` for each parameter.
     tensors: Vec<Option<Box<dyn Any>>>,
-    path: Vec<String>,
-    result: Result<(), Error>,
 }
 
-impl Read<'_> {
-    fn read<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<(), Error> {
-        let Some(&at) = self.index.get(&self.path.join(".")[..]) else { return Ok(()) };
+impl Visit for Read<'_> {
+    fn visit<const D: usize>(&mut self, param: &Param<Tensor<D>>, path: &[String]) -> Result<(), Error> {
+        let path = path.join(".");
+        let Some(&at) = self.index.get(&path[..]) else { return Ok(()) };
         let Source { name, tied } = &self.sources[at];
         let first = tied.and_then(|first| self.tensors[first].as_ref()?.downcast_ref::<Tensor<D>>());
         let old = param.base();
@@ -555,31 +514,14 @@ impl Read<'_> {
                     TensorData::try_from_bytes_vec(numbers.iter().map(|&x| x as u8).collect(), shape, dtype)
                 } else {
                     let values = Bytes::from_elems(self.file.read_param(name)?);
-                    TensorData::try_from_bytes(values, shape, DType::F32)
-                        .and_then(|data| data.try_cast(dtype))
+                    TensorData::try_from_bytes(values, shape, DType::F32).and_then(|data| data.try_cast(dtype))
                 };
-                let data = data.map_err(|e| Error::parameter(&self.path.join("."), e.to_string()))?;
+                let data = data.map_err(|e| Error::parameter(&path, e.to_string()))?;
                 context.restore(Tensor::from_data(data, (&device, dtype)), param.id)
             }
         };
         self.tensors[at] = Some(Box::new(tensor));
         Ok(())
-    }
-}
-
-impl ModuleVisitor for Read<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.result.is_ok() {
-            self.result = self.read(param);
-        }
     }
 }
 
@@ -640,11 +582,8 @@ mod tests {
         let optim = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-3));
         let start = Instant::now();
         let mut given = Names::of(&[]);
-        let known: Vec<_> = found
-            .iter()
-            .step_by(2)
-            .map(|f| optim.known(f.id, &f.path, &f.shape, given.add(f.id, &f.path)))
-            .collect();
+        let known: Vec<_> =
+            found.iter().step_by(2).map(|f| optim.known(f.id, &f.path, &f.shape, given.add(f.id, &f.path))).collect();
         let names = names_of(&found, &known);
         assert!(names.chunks(2).zip(&known).all(|(two, known)| two[0] == known.name && two[1] == known.name));
         let paths = found.iter().zip(&names).filter(|(found, name)| found.path != **name);
@@ -662,9 +601,9 @@ mod tests {
         let param = || Param::from_tensor(Tensor::<1>::ones([4], &gpu().device));
         // A tuple gives its members paths of their own.
         assert_eq!(optim.survey(&(param(), param()), false).unwrap().len(), 2);
-        let mut survey = Survey::new(&optim, false);
-        survey.visit_float(&param());
-        survey.visit_float(&param());
-        assert!(survey.result.unwrap_err().to_string().contains("two parameters have this path"));
+        let mut parameters = Parameters::new(&optim, false);
+        parameters.visit(&param(), &[]).unwrap();
+        let error = parameters.visit(&param(), &[]).unwrap_err();
+        assert!(error.to_string().contains("two parameters have this path"));
     }
 }

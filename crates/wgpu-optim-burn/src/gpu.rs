@@ -95,8 +95,7 @@ impl Gpu {
     /// Runs what uses the device, and turns what wgpu reports meanwhile into an error.
     pub(crate) fn guarded<T>(&self, work: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-        let scopes =
-            [Validation, OutOfMemory, Internal].map(|filter| self.wgpu_device.push_error_scope(filter));
+        let scopes = [Validation, OutOfMemory, Internal].map(|filter| self.wgpu_device.push_error_scope(filter));
         let result = work();
         let reports: Vec<_> = scopes.into_iter().rev().map(wgpu::ErrorScopeGuard::pop).collect();
         let reported = reports.into_iter().find_map(pollster::block_on);

@@ -13,6 +13,8 @@ mod groups;
 mod module;
 mod optimizer;
 mod record;
+mod state;
+mod survey;
 mod tensor;
 
 pub use error::{Error, StepError};

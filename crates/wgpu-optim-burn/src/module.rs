@@ -5,18 +5,17 @@ use std::collections::{HashMap, HashSet};
 
 use burn::backend::wgpu::CubeTensor;
 use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
-use wgpu_optim::{
-    GpuOptimizer, MatrixLayout, ParamGroups, Precision, Recipe, Selected, TensorBuffers, TensorSpec,
-};
+use wgpu_optim::{GpuOptimizer, MatrixLayout, ParamGroups, Precision, Recipe, Selected, TensorBuffers, TensorSpec};
 
 use crate::context::Context;
 use crate::error::{Error, StepError};
 use crate::gpu::Gpu;
 use crate::groups::Select;
-use crate::record::{Loaded, Places};
+use crate::state::{Known, Loaded, Names, Places};
+use crate::survey::{Survey, Visit};
 use crate::tensor::{self, Range};
 
 /// Steps a whole Burn module: every parameter and gradient is bound where Burn keeps it, and all of them go into one
@@ -61,25 +60,6 @@ pub(crate) struct Core {
     pub optimizer: GpuOptimizer,
     pub params: Vec<Known>,
     pub index: HashMap<ParamId, usize>,
-}
-
-/// A parameter that has state.
-#[derive(Clone)]
-pub(crate) struct Known {
-    pub id: ParamId,
-    pub path: String,
-    /// In the optimizer below; see [`Names::add`].
-    pub name: String,
-    pub shape: Vec<usize>,
-    pub group: usize,
-    pub layout: MatrixLayout,
-}
-
-impl Known {
-    /// Why a parameter of this id and another shape is refused.
-    pub(crate) fn reshaped(&self, path: &str, shape: &[usize]) -> Error {
-        Error::parameter(path, format!("its shape was {:?} and is {shape:?}", self.shape))
-    }
 }
 
 /// A parameter with a gradient in this step.
@@ -165,10 +145,7 @@ impl GpuModuleOptimizer {
     ///
     /// # Panics
     /// After the first step.
-    pub fn with_settings(
-        mut self,
-        settings: impl Fn(ParamGroups) -> ParamGroups + Send + Sync + 'static,
-    ) -> Self {
+    pub fn with_settings(mut self, settings: impl Fn(ParamGroups) -> ParamGroups + Send + Sync + 'static) -> Self {
         assert!(self.core.is_none(), "settings are chosen before the first step");
         self.settings.push(Box::new(settings));
         self
@@ -208,8 +185,7 @@ impl GpuModuleOptimizer {
             let scale = scaler.map_or(1.0, |scaler| scaler.init as f32);
             return Ok(Tensor::from_data([scale], (&self.gpu.device, DType::F32)));
         };
-        let tensor =
-            tensor::exclusive(tensor::storage(Tensor::<1>::zeros([1], (&self.gpu.device, DType::F32))));
+        let tensor = tensor::exclusive(tensor::storage(Tensor::<1>::zeros([1], (&self.gpu.device, DType::F32))));
         self.gpu.guarded(|| {
             let place = Range::of(&tensor).map_err(Error::Device)?;
             let scale = core.optimizer.loss_scale();
@@ -226,12 +202,7 @@ impl GpuModuleOptimizer {
     ///
     /// # Panics
     /// With the error's message, where [`try_step`](Self::try_step) returns it.
-    pub fn step<M: Module>(
-        &mut self,
-        lr: impl Into<ModuleLearningRate>,
-        module: M,
-        grads: GradientsParams,
-    ) -> M {
+    pub fn step<M: Module>(&mut self, lr: impl Into<ModuleLearningRate>, module: M, grads: GradientsParams) -> M {
         self.try_step(lr, module, grads).unwrap_or_else(|refused| panic!("{}", refused.error))
     }
 
@@ -251,11 +222,10 @@ impl GpuModuleOptimizer {
             return Err(refused((module, error)));
         }
         let dtype = self.dtype();
-        let mut survey = Survey { gpu: &self.gpu, dtype, grads, path: Vec::new(), found: Ok(Vec::new()) };
-        module.visit(&mut survey);
-        let found = match survey.found {
-            Ok(found) if found.is_empty() => return Ok(module),
-            Ok(found) => found,
+        let gradients = Gradients { gpu: &self.gpu, dtype, grads, found: Vec::new() };
+        let found = match Survey::of(&module, gradients) {
+            Ok(Gradients { found, .. }) if found.is_empty() => return Ok(module),
+            Ok(Gradients { found, .. }) => found,
             Err(error) => return Err(refused((module, error))),
         };
         if let Err(error) = self.know(&found) {
@@ -288,8 +258,7 @@ impl GpuModuleOptimizer {
     /// If it cannot be read.
     pub fn selected(&self) -> Result<Vec<(String, Selected)>, Error> {
         let Some(core) = &self.core else { return Ok(Vec::new()) };
-        let read =
-            |known: &Known| Ok((known.path.clone(), core.optimizer.read_selected_blocking(&known.name)?));
+        let read = |known: &Known| Ok((known.path.clone(), core.optimizer.read_selected_blocking(&known.name)?));
         core.params.iter().map(read).collect()
     }
 
@@ -332,8 +301,7 @@ impl GpuModuleOptimizer {
         let groups: Vec<_> = self.groups.iter().map(|group| group.1).collect();
         // Parameters join as they get gradients, matrices perhaps later than others.
         let groups = self.settings(ParamGroups::from(groups).allow_no_matrices());
-        let spec =
-            |p: &Known| TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group).with_layout(p.layout);
+        let spec = |p: &Known| TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group).with_layout(p.layout);
         let specs: Vec<_> = params.iter().map(spec).collect();
         let mut optimizer = match before {
             // With all that it knows already.
@@ -390,10 +358,8 @@ impl GpuModuleOptimizer {
         let core = self.core.as_mut().expect("`know` comes first");
         let before = core.optimizer.counts();
         let result = self.gpu.guarded(|| {
-            let tensors: Vec<_> =
-                found.iter().flat_map(|found| [&moving[&found.id].target, &found.grad]).collect();
-            let places =
-                Range::all(&tensors).map_err(|(at, reason)| Error::parameter(&found[at / 2].path, reason))?;
+            let tensors: Vec<_> = found.iter().flat_map(|found| [&moving[&found.id].target, &found.grad]).collect();
+            let places = Range::all(&tensors).map_err(|(at, reason)| Error::parameter(&found[at / 2].path, reason))?;
             let mut buffers = vec![None; core.params.len()];
             for (found, places) in found.iter().zip(places.chunks_exact(2)) {
                 let lr = lr.lr_from_param(found.id, Some(&found.path));
@@ -413,27 +379,6 @@ impl GpuModuleOptimizer {
     }
 }
 
-/// Names of parameters, each of which is given once.
-pub(crate) struct Names(HashSet<String>);
-
-impl Names {
-    pub(crate) fn of(params: &[Known]) -> Self {
-        Self(params.iter().map(|known| known.name.clone()).collect())
-    }
-
-    /// A name for a parameter: its path, or path and id should another have that name.
-    pub(crate) fn add(&mut self, id: ParamId, path: &str) -> String {
-        let mut name = path.to_owned();
-        if self.0.contains(&name) {
-            name = format!("{path}#{id}");
-        }
-        while !self.0.insert(name.clone()) {
-            name.push('#');
-        }
-        name
-    }
-}
-
 impl Moving {
     /// Whether `tensor` lay where this parameter lay before the step.
     fn shares(&self, tensor: &CubeTensor) -> bool {
@@ -442,48 +387,27 @@ impl Moving {
 }
 
 /// Finds the parameters that have a gradient, and brings the gradients into row-major order.
-struct Survey<'a> {
+struct Gradients<'a> {
     gpu: &'a Gpu,
     dtype: DType,
     grads: GradientsParams,
-    path: Vec<String>,
-    found: Result<Vec<Found>, Error>,
+    found: Vec<Found>,
 }
 
-impl ModuleVisitor for Survey<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Ok(found) = &mut self.found else { return };
-        // A tied parameter's second visit finds none: the first has taken it.
-        let Some(grad) = self.grads.remove::<D>(param.id) else { return };
-        let path = self.path.join(".");
-        let shape = param.lazy_shape();
-        if shape.num_elements() == 0 {
-            return;
-        }
+impl Visit for Gradients<'_> {
+    fn visit<const D: usize>(&mut self, param: &Param<Tensor<D>>, path: &[String]) -> Result<(), Error> {
+        // The second visit to a tied parameter finds no gradient: the first has taken it.
+        let Some(grad) = self.grads.remove::<D>(param.id) else { return Ok(()) };
+        let (path, shape) = (path.join("."), param.lazy_shape());
         let grad = if grad.shape() == shape {
             tensor::check(&param.base(), &self.gpu.device, self.dtype)
                 .and_then(|()| tensor::resolve(grad.inner(), &self.gpu.device, self.dtype))
         } else {
-            Err(format!(
-                "its shape is {:?}, but its gradient's is {:?}",
-                shape.to_vec(),
-                grad.shape().to_vec()
-            ))
+            Err(format!("its shape is {:?}, but its gradient's is {:?}", shape.to_vec(), grad.shape().to_vec()))
         };
-        match grad {
-            Ok(grad) => {
-                found.push(Found { id: param.id, path, shape: shape.to_vec(), grad: tensor::dense(grad) })
-            }
-            Err(reason) => self.found = Err(Error::parameter(&path, reason)),
-        }
+        let grad = tensor::dense(grad.map_err(|reason| Error::parameter(&path, reason))?);
+        self.found.push(Found { id: param.id, path, shape: shape.to_vec(), grad });
+        Ok(())
     }
 }
 
@@ -497,9 +421,7 @@ struct Exchange<'a> {
 
 impl ModuleMapper for Exchange<'_> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        if !self.wanted.contains(&param.id)
-            || tensor::check(&param.base(), &self.gpu.device, self.dtype).is_err()
-        {
+        if !self.wanted.contains(&param.id) || tensor::check(&param.base(), &self.gpu.device, self.dtype).is_err() {
             return param;
         }
         let (id, tensor, mapper) = param.consume();
@@ -581,16 +503,6 @@ pub(crate) mod tests {
             assert_eq!(model.places() == before, !keep);
             drop(clone);
         }
-    }
-
-    #[test]
-    fn names_are_given_once() {
-        let (first, second) = (ParamId::new(), ParamId::new());
-        let optim = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-3));
-        let mut names = Names::of(&[optim.known(first, "b", &[4], "a".to_owned())]);
-        assert_eq!(names.add(second, "b"), "b");
-        assert_eq!(names.add(second, "a"), format!("a#{second}"));
-        assert_eq!(names.add(second, "a"), format!("a#{second}#"));
     }
 
     #[test]

@@ -1,18 +1,19 @@
 //! [`RecipeOptimizer`]: a recipe as one of Burn's own optimizers, a parameter at a time.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::optim::{
-    AdamWState, AdaptiveMomentumState, LearningRate, LionState, Optimizer, RecordState, StateSink,
-    StateSource,
+    AdamWState, AdaptiveMomentumState, LearningRate, LionState, Optimizer, RecordState, StateSink, StateSource,
 };
 use burn::tensor::DType;
 use burn::tensor::{Device, Tensor};
+use wgpu_optim::base::BaseKind;
 use wgpu_optim::{Base, GpuOptimizer, MatrixLayout, Recipe, TensorBuffers, TensorSlice, TensorSpec};
 
 use crate::error::Error;
 use crate::gpu::Gpu;
+use crate::state::is_of_burn;
 use crate::tensor::{self, Range};
 
 /// A recipe behind Burn's [`Optimizer`], for what steps a parameter at a time: `ModuleOptimizer` with its groups and
@@ -43,7 +44,7 @@ pub struct RecipeOptimizer {
     layout: MatrixLayout,
 }
 
-/// The state of one parameter: that of Burn's optimizer of the same base.
+/// The state of one parameter. AdamW and Lion have the state of Burn's optimizers.
 #[derive(Clone)]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant)] // Burn boxes it
@@ -52,8 +53,8 @@ pub enum RecipeState<const D: usize> {
     AdamW(AdamWState<D>),
     /// m, and the number of steps, which Burn's own does not count.
     Lion(LionState<D>, usize),
-    /// The momentum of Muon or AdaGO, the accumulator of AdaGO, and the number of steps.
-    Matrix(Tensor<D>, Option<Tensor<1>>, usize),
+    /// The states of another base in the order of its row, first those per coordinate, then those per tensor, and the number of steps.
+    Other(BaseKind, Vec<Tensor<D>>, Vec<Tensor<1>>, usize),
 }
 
 impl<const D: usize> RecordState for RecipeState<D> {
@@ -64,10 +65,10 @@ impl<const D: usize> RecordState for RecipeState<D> {
                 state.state_flatten(prefix, out);
                 out.push_scalar(prefix, "step", (*steps).into());
             }
-            Self::Matrix(momentum, accumulator, steps) => {
-                out.push_tensor(prefix, "momentum_buffer", momentum.to_data());
-                if let Some(accumulator) = accumulator {
-                    out.push_tensor(prefix, "accumulator", accumulator.to_data());
+            Self::Other(base, states, scalars, steps) => {
+                let states = states.iter().map(Tensor::to_data).chain(scalars.iter().map(Tensor::to_data));
+                for (row, data) in base.row().states.iter().zip(states) {
+                    out.push_tensor(prefix, row.name, data);
                 }
                 out.push_scalar(prefix, "step", (*steps).into());
             }
@@ -79,10 +80,17 @@ impl<const D: usize> RecordState for RecipeState<D> {
             return AdamWState::state_unflatten(prefix, src, device).map(Self::AdamW);
         }
         let steps = src.take_scalar(prefix, "step").and_then(|steps| usize::try_from(steps).ok());
-        if let Some(momentum) = src.take_tensor(prefix, "momentum_buffer") {
-            let accumulator = src.take_tensor(prefix, "accumulator");
-            let accumulator = accumulator.map(|data| Tensor::from_data(data, device));
-            return Some(Self::Matrix(Tensor::from_data(momentum, device), accumulator, steps?));
+        let bases = || BaseKind::all().filter(|base| !is_of_burn(*base));
+        let names = bases().flat_map(|base| base.row().states).map(|row| row.name);
+        let mut found: BTreeMap<_, _> = names.filter_map(|name| Some((name, src.take_tensor(prefix, name)?))).collect();
+        if !found.is_empty() {
+            let has_all = |base: &BaseKind| base.row().states.iter().all(|row| found.contains_key(row.name));
+            let base = bases().filter(has_all).max_by_key(|base| base.row().states.len())?;
+            let mut take = |name| found.remove(name);
+            let states = base.state_names().map(|name| Some(Tensor::from_data(take(name)?, device)));
+            let states = states.collect::<Option<_>>()?;
+            let scalars = base.scalar_names().map(|name| Some(Tensor::from_data(take(name)?, device)));
+            return Some(Self::Other(base, states, scalars.collect::<Option<_>>()?, steps?));
         }
         LionState::state_unflatten(prefix, src, device).map(|state| Self::Lion(state, steps.unwrap_or(1)))
     }
@@ -124,7 +132,7 @@ impl RecipeOptimizer {
             (Some(_), Some(_)) => (recipe, spec),
             (fallback, _) => (fallback.unwrap_or(recipe), TensorSpec::new("parameter", [numel])),
         };
-        let (steps, moments, accumulator) = moments(&recipe.base, state, &param).map_err(failed)?;
+        let (steps, moments, scalars) = moments(&recipe.base, state, &param).map_err(failed)?;
         let all = [vec![param.clone(), grad], moments].concat();
         drop(param);
         let mut storage = Vec::new();
@@ -132,7 +140,8 @@ impl RecipeOptimizer {
             storage.push(tensor::resolve(tensor, &self.gpu.device, DType::F32).map_err(failed)?);
         }
         let grad = tensor::dense(storage.remove(1));
-        if let Some(tensor) = accumulator {
+        let scalar_count = scalars.len();
+        for tensor in scalars {
             storage.push(tensor::resolve(tensor, &self.gpu.device, DType::F32).map_err(failed)?);
         }
         let targets: Vec<_> = storage.into_iter().map(tensor::exclusive).collect();
@@ -141,13 +150,11 @@ impl RecipeOptimizer {
         let mut places = Range::all(&all).map_err(|(_, reason)| failed(reason))?;
         let grad = places.pop().expect("a range for each tensor");
         let mut slices: Vec<_> = places[1..].iter().map(Range::slice).collect();
-        if matches!(recipe.base, Base::Adago(_)) {
-            // One number; what lies behind it in its storage is not asked for.
-            let last = slices.pop().expect("the accumulator");
-            slices.push(TensorSlice { size: 4, ..last });
+        // States per tensor are one number, at the beginning of their storage.
+        for slice in slices.iter_mut().rev().take(scalar_count) {
+            *slice = TensorSlice { size: 4, ..*slice };
         }
-        let buffers =
-            TensorBuffers::new(places[0].slice(), grad.slice()).with_state(&slices).with_lr(recipe.lr());
+        let buffers = TensorBuffers::new(places[0].slice(), grad.slice()).with_state(&slices).with_lr(recipe.lr());
 
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
         let shape = spec.shape.clone();
@@ -176,19 +183,20 @@ impl RecipeOptimizer {
                 let (m, v) = (tensor::wrap(next()), tensor::wrap(next()));
                 RecipeState::AdamW(AdamWState::new(AdaptiveMomentumState::new(steps, m, v)))
             }
-            Base::Adago(_) => {
-                let momentum = tensor::wrap(next());
-                RecipeState::Matrix(momentum, Some(tensor::wrap(next())), steps)
+            Base::Lion(_) => RecipeState::Lion(LionState::new(tensor::wrap(next())), steps),
+            base => {
+                let base = BaseKind::of(&base);
+                let states = base.state_names().map(|_| tensor::wrap(next())).collect();
+                let scalars = base.scalar_names().map(|_| tensor::wrap(next())).collect();
+                RecipeState::Other(base, states, scalars, steps)
             }
-            Base::Muon(_) => RecipeState::Matrix(tensor::wrap(next()), None, steps),
-            _ => RecipeState::Lion(LionState::new(tensor::wrap(next())), steps),
         };
         Ok((param, Some(state)))
     }
 }
 
-/// The steps that the state has seen, its tensors (zeros before the first step), and AdaGO's accumulator.
-type Moments<const D: usize> = (usize, Vec<Tensor<D>>, Option<Tensor<1>>);
+/// The steps that the state has seen, its tensors, and its states per tensor. Zeros before the first step.
+type Moments<const D: usize> = (usize, Vec<Tensor<D>>, Vec<Tensor<1>>);
 
 fn moments<const D: usize>(
     base: &Base,
@@ -196,43 +204,28 @@ fn moments<const D: usize>(
     param: &Tensor<D>,
 ) -> Result<Moments<D>, String> {
     let device = param.device();
-    let zeros = || Tensor::zeros(param.shape(), &device);
-    let none = || Tensor::zeros([1], &device);
-    let (steps, moments, accumulator) = match (base, state) {
-        (Base::Adamw(_), None) => (0, vec![zeros(), zeros()], None),
-        (Base::Lion(_) | Base::Muon(_), None) => (0, vec![zeros()], None),
-        (Base::Adago(_), None) => (0, vec![zeros()], Some(none())),
+    let kind = BaseKind::of(base);
+    let (steps, moments, scalars) = match (base, state) {
+        (_, None) => {
+            let states = kind.state_names().map(|_| Tensor::zeros(param.shape(), &device));
+            (0, states.collect(), kind.scalar_names().map(|_| Tensor::zeros([1], &device)).collect())
+        }
         (Base::Adamw(_), Some(RecipeState::AdamW(AdamWState { momentum }))) => {
             if momentum.max_moment_2.is_some() {
                 return Err("its record is of AMSGrad, which no recipe has".to_owned());
             }
-            (momentum.time, vec![momentum.moment_1, momentum.moment_2], None)
+            (momentum.time, vec![momentum.moment_1, momentum.moment_2], Vec::new())
         }
-        (Base::Lion(_), Some(RecipeState::Lion(LionState { momentum }, steps))) => {
-            (steps, vec![momentum], None)
+        (Base::Lion(_), Some(RecipeState::Lion(LionState { momentum }, steps))) => (steps, vec![momentum], Vec::new()),
+        (_, Some(RecipeState::Other(base, states, scalars, steps))) if base == kind => (steps, states, scalars),
+        (_, Some(state)) => {
+            let recipe = kind.row().name;
+            return Err(format!("its record is of {}, but the recipe is of {recipe}", state.base()));
         }
-        (Base::Muon(_), Some(RecipeState::Matrix(momentum, None, steps))) => (steps, vec![momentum], None),
-        (Base::Adago(_), Some(RecipeState::Matrix(momentum, Some(accumulator), steps))) => {
-            (steps, vec![momentum], Some(accumulator))
-        }
-        (base, Some(state)) => {
-            return Err(format!("its record is of {}, but the recipe is of {}", state.base(), name(base)));
-        }
-        (base, None) => return Err(format!("no state of Burn's serves {base:?}")),
     };
     match moments.iter().find(|moment| moment.shape() != param.shape()) {
         Some(moment) => Err(format!("its state has shape {:?}", moment.dims())),
-        None => Ok((steps, moments, accumulator)),
-    }
-}
-
-fn name(base: &Base) -> &'static str {
-    match base {
-        Base::Adamw(_) => "AdamW",
-        Base::Lion(_) => "Lion",
-        Base::Muon(_) => "Muon",
-        Base::Adago(_) => "AdaGO",
-        _ => "another optimizer",
+        None => Ok((steps, moments, scalars)),
     }
 }
 
@@ -240,10 +233,9 @@ impl<const D: usize> RecipeState<D> {
     /// The base that it is of.
     fn base(&self) -> &'static str {
         match self {
-            Self::AdamW(_) => "AdamW",
-            Self::Lion(..) => "Lion",
-            Self::Matrix(_, None, _) => "Muon",
-            Self::Matrix(_, Some(_), _) => "AdaGO",
+            Self::AdamW(_) => "adamw",
+            Self::Lion(..) => "lion",
+            Self::Other(base, ..) => base.row().name,
         }
     }
 }
@@ -271,9 +263,10 @@ impl Optimizer for RecipeOptimizer {
                 state.momentum = state.momentum.to_device(device);
                 RecipeState::Lion(state, steps)
             }
-            RecipeState::Matrix(momentum, accumulator, steps) => RecipeState::Matrix(
-                momentum.to_device(device),
-                accumulator.map(|accumulator| accumulator.to_device(device)),
+            RecipeState::Other(base, states, scalars, steps) => RecipeState::Other(
+                base,
+                states.into_iter().map(|state| state.to_device(device)).collect(),
+                scalars.into_iter().map(|scalar| scalar.to_device(device)).collect(),
                 steps,
             ),
         }

@@ -4,105 +4,17 @@
 //! AdamW, `{id}.momentum` for Lion. Ours adds `{id}.step`, which Burn passes over. `{id}.momentum_buffer` of Muon and AdaGO, an
 //! average where Burn's Muon keeps a sum, and `{id}.accumulator` of AdaGO are ours alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::ParamId;
 use burn::optim::OptimizerRecord;
 use burn::tensor::Bytes;
 use burn_pack::{DType, Reader, Scalar, Tensor, Writer};
-use wgpu_optim::GpuOptimizer;
-use wgpu_optim::plan::BaseKind;
 
 use crate::error::Error;
-use crate::module::{GpuModuleOptimizer, Known};
-
-/// A record's names of a base's state, and ours, in the order of the former.
-fn leaves(base: BaseKind) -> &'static [(&'static str, &'static str)] {
-    match base {
-        BaseKind::Adamw => &[("momentum.moment_1", "exp_avg"), ("momentum.moment_2", "exp_avg_sq")],
-        BaseKind::AdamwRows => &[("exp_avg", "exp_avg"), ("exp_avg_sq", "exp_avg_sq")],
-        BaseKind::Lion => &[("momentum", "exp_avg")],
-        BaseKind::Muon => &[("momentum_buffer", "momentum_buffer")],
-        BaseKind::Adago => &[("accumulator", "accumulator"), ("momentum_buffer", "momentum_buffer")],
-    }
-}
-
-fn base_of(optimizer: &GpuOptimizer, known: &Known) -> Result<BaseKind, Error> {
-    Ok(optimizer.plan().base_of(optimizer.plan().tensor(&known.name)?))
-}
-
-/// The shape of a state.
-fn shape_of(base: BaseKind, name: &str, known: &Known) -> Vec<usize> {
-    match (base, name) {
-        (_, "accumulator") => vec![1],
-        (BaseKind::AdamwRows, "exp_avg_sq") => vec![known.shape.first().copied().unwrap_or(1)],
-        _ => known.shape.clone(),
-    }
-}
-
-/// Where the states of a record are.
-pub(crate) struct Places<'a> {
-    by_id: HashMap<ParamId, usize>,
-    by_path: HashMap<&'a str, usize>,
-}
-
-impl<'a> Places<'a> {
-    pub(crate) fn of(all: &'a [Loaded]) -> Self {
-        let (mut by_id, mut by_path) = (HashMap::new(), HashMap::new());
-        for (at, loaded) in all.iter().enumerate() {
-            by_id.entry(loaded.id).or_insert(at);
-            if let Some(path) = &loaded.path {
-                by_path.entry(&path[..]).or_insert(at);
-            }
-        }
-        Self { by_id, by_path }
-    }
-
-    /// The state of a parameter: found by its id, or by its path where the model is a new one with other ids.
-    pub(crate) fn find(&self, id: ParamId, path: &str) -> Option<usize> {
-        self.by_id.get(&id).or_else(|| self.by_path.get(path)).copied()
-    }
-}
-
-/// State of one parameter from a record.
-pub(crate) struct Loaded {
-    id: ParamId,
-    path: Option<String>,
-    steps: Option<u64>,
-    state: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
-}
-
-impl Loaded {
-    pub(crate) fn apply(&self, optimizer: &mut GpuOptimizer, known: &Known) -> Result<(), Error> {
-        let base = base_of(optimizer, known)?;
-        let wanted: Vec<_> = leaves(base).iter().map(|(leaf, _)| *leaf).collect();
-        let found: Vec<_> = self.state.keys().map(String::as_str).collect();
-        if found != wanted {
-            return Err(Error::Record(format!(
-                "parameter `{}` has the state {}, but its recipe needs {}",
-                known.path,
-                found.join(", "),
-                wanted.join(", ")
-            )));
-        }
-        for (leaf, name) in leaves(base) {
-            let (shape, values) = &self.state[*leaf];
-            if *shape != shape_of(base, name, known) {
-                return Err(Error::Record(format!(
-                    "`{leaf}` of parameter `{}` has shape {shape:?}, but the parameter {:?}",
-                    known.path, known.shape
-                )));
-            }
-            optimizer.write_state(&known.name, name, values)?;
-        }
-        let steps = self.steps.or((base == BaseKind::Lion).then_some(1));
-        let steps = steps.ok_or_else(|| {
-            Error::Record(format!("parameter `{}` lacks `momentum.time`, its number of steps", known.path))
-        })?;
-        Ok(optimizer.set_tensor_steps(&known.name, steps)?)
-    }
-}
+use crate::module::GpuModuleOptimizer;
+use crate::state::{Loaded, base_of, leaves, shape_of};
 
 impl GpuModuleOptimizer {
     /// The state as a record of Burn's; `AdamW` and `Lion` of Burn load it too.
@@ -160,10 +72,10 @@ impl GpuModuleOptimizer {
         let mut all = Vec::new();
         if let Some(core) = &self.core {
             for known in &core.params {
-                let base = base_of(&core.optimizer, known)?;
-                let state = leaves(base).iter().map(|(leaf, name)| {
-                    let values = core.optimizer.read_state_blocking(&known.name, name)?;
-                    Ok(((*leaf).to_owned(), (shape_of(base, name, known), values)))
+                let leaves = leaves(base_of(&core.optimizer, known)?);
+                let state = leaves.into_iter().map(|(leaf, state)| {
+                    let values = core.optimizer.read_state_blocking(&known.name, state.name)?;
+                    Ok((leaf.to_owned(), (shape_of(state, known), values)))
                 });
                 all.push(Loaded {
                     id: known.id,
@@ -188,9 +100,7 @@ impl GpuModuleOptimizer {
             scalars.push((format!("{id}.__rank"), rank as u64));
             for leaf in ["step", "momentum.time"] {
                 // Only AdamW has the latter.
-                if let Some(steps) =
-                    steps.filter(|_| leaf == "step" || state.contains_key("momentum.moment_1"))
-                {
+                if let Some(steps) = steps.filter(|_| leaf == "step" || state.contains_key("momentum.moment_1")) {
                     scalars.push((format!("{id}.{leaf}"), steps));
                 }
             }
@@ -199,9 +109,8 @@ impl GpuModuleOptimizer {
             }
         }
         let writer = Writer::new(tensors);
-        let writer = scalars
-            .iter()
-            .fold(writer, |writer, (name, value)| writer.with_scalar(name, Scalar::from(*value)));
+        let writer =
+            scalars.iter().fold(writer, |writer, (name, value)| writer.with_scalar(name, Scalar::from(*value)));
         Ok(paths.iter().fold(writer, |writer, (id, path)| writer.with_metadata(id, path)))
     }
 
@@ -209,8 +118,7 @@ impl GpuModuleOptimizer {
         let (scalars, paths) = (reader.scalars().clone(), reader.metadata().clone());
         let mut loaded: BTreeMap<u64, Loaded> = BTreeMap::new();
         for tensor in reader.into_tensors().map_err(|e| Error::Record(e.to_string()))? {
-            let (name, dtype, shape, _, bytes) =
-                tensor.into_parts().map_err(|e| Error::Record(e.to_string()))?;
+            let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(|e| Error::Record(e.to_string()))?;
             let parts = name.split_once('.').and_then(|(id, leaf)| Some((id.parse::<u64>().ok()?, leaf)));
             let Some((id, leaf)) = parts else {
                 return Err(Error::Record(format!("`{name}` is no state of a parameter")));
@@ -220,8 +128,7 @@ impl GpuModuleOptimizer {
             }
             let values: Vec<f32> =
                 bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-            let scalar =
-                |leaf: &str| scalars.get(&format!("{id}.{leaf}")).and_then(|s| u64::try_from(*s).ok());
+            let scalar = |leaf: &str| scalars.get(&format!("{id}.{leaf}")).and_then(|s| u64::try_from(*s).ok());
             let entry = loaded.entry(id).or_insert_with(|| Loaded {
                 id: ParamId::from(id),
                 path: paths.get(&id.to_string()).cloned(),
@@ -233,27 +140,5 @@ impl GpuModuleOptimizer {
         self.core = None;
         self.loaded = loaded.into_values().collect();
         Ok(self)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn state_is_found_by_id_before_path_and_in_linear_time() {
-        let ids: Vec<_> = (0..100_000).map(|_| ParamId::new()).collect();
-        let path = |i: usize| format!("layers.{i}.weight");
-        let loaded = |(i, &id)| Loaded { id, path: Some(path(i)), steps: None, state: BTreeMap::new() };
-        let all: Vec<_> = ids.iter().enumerate().map(loaded).collect();
-        let start = std::time::Instant::now();
-        let places = Places::of(&all);
-        for (i, &id) in ids.iter().enumerate() {
-            assert_eq!(places.find(id, &path((i + 1) % ids.len())), Some(i));
-            assert_eq!(places.find(ParamId::new(), &path(i)), Some(i));
-        }
-        assert_eq!(places.find(ParamId::new(), "another"), None);
-        // In quadratic time it takes minutes.
-        assert!(start.elapsed().as_secs() < 10);
     }
 }

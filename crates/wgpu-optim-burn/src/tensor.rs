@@ -84,11 +84,7 @@ pub(crate) fn storage<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
 }
 
 /// [`check`], then [`storage`].
-pub(crate) fn resolve<const D: usize>(
-    tensor: Tensor<D>,
-    on: &Device,
-    dtype: DType,
-) -> Result<CubeTensor, String> {
+pub(crate) fn resolve<const D: usize>(tensor: Tensor<D>, on: &Device, dtype: DType) -> Result<CubeTensor, String> {
     check(&tensor, on, dtype)?;
     Ok(storage(tensor))
 }
@@ -150,10 +146,7 @@ impl Range {
             let ranges = tensors.iter().enumerate();
             ranges.map(|(i, tensor)| Self::of(tensor).map_err(|reason| (i, reason))).collect()
         };
-        first
-            .client
-            .exclusive(find)
-            .unwrap_or_else(|e| Err((0, format!("its storage cannot be reached: {e}"))))
+        first.client.exclusive(find).unwrap_or_else(|e| Err((0, format!("its storage cannot be reached: {e}"))))
     }
 
     pub(crate) fn slice(&self) -> TensorSlice<'_> {

@@ -8,15 +8,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
-use serde::Serialize;
 use wgpu_optim::matrix::Matmul;
-use wgpu_optim::{
-    Error, GpuOptimizer, GradScaler, NonFinite, ParamGroups, Precision, Recipe, Requirements, TensorSpec,
-    kernel, verify, wgpu,
-};
+use wgpu_optim::{GpuOptimizer, ParamGroups, Requirements, TensorSpec, verify, wgpu};
 
 use crate::adapters::{open_chosen, wait};
 use crate::numbers::whole;
+use crate::report::{self, Copy, Report, Row};
+use crate::settings;
 use crate::shapes::Shapes;
 use crate::sweep;
 
@@ -35,7 +33,7 @@ pub struct Arguments {
     #[arg(
         long,
         value_delimiter = ',',
-        value_parser = named,
+        value_parser = settings::named,
         default_value = "adamw,cautious-adamw,mgup-adamw,mgup-adamw-approximate,cautious-mgup-adamw,grams,lion,cautious-lion,mgup-lion"
     )]
     recipes: Vec<(String, ParamGroups)>,
@@ -54,7 +52,7 @@ pub struct Arguments {
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Products {
+pub enum Products {
     Registers,
     Subgroups,
     Tiles,
@@ -70,41 +68,6 @@ impl From<Products> for Matmul {
             Products::TilesF16 => Self::TilesF16,
         }
     }
-}
-
-#[derive(Serialize)]
-pub struct Report {
-    pub adapter: String,
-    pub tensors: usize,
-    pub params: u64,
-    pub copy: Copy,
-    pub recipes: Vec<Row>,
-}
-
-#[derive(Serialize)]
-pub struct Copy {
-    pub ns_per_param: f64,
-    params_per_workgroup: u64,
-}
-
-#[derive(Serialize)]
-pub struct Row {
-    pub name: String,
-    pub ns_per_param: f64,
-    dispatches: usize,
-    bytes_per_param: f64,
-    ratio_to_copy: f64,
-    /// To the first recipe.
-    ratio_to_first: f64,
-    /// To the same number of parameters in one tensor, where there are several.
-    ratio_to_one_tensor: Option<f64>,
-    /// Billions of operations a second in the products of a matrix base, counted in full, over the whole step.
-    gflops: Option<f64>,
-    /// Share of the parameters that had to be ranked in the last step, of exact `mgup`.
-    candidates: f64,
-    /// Tensors whose bracket missed, and how many could have, over the steps that were looked at.
-    missed: u64,
-    looked_at: u64,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -143,41 +106,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             reports => println!("{}", serde_json::to_string_pretty(reports)?),
         }
     } else {
-        reports.iter().for_each(print);
+        reports.iter().for_each(report::print);
     }
     Ok(())
 }
 
-/// A preset with settings after its name, and that whole name.
-fn named(name: &str) -> Result<(String, ParamGroups), String> {
-    let mut parts = name.split('+');
-    let recipe: Recipe = parts.next().unwrap_or_default().parse().map_err(|e: Error| e.to_string())?;
-    let groups = parts.try_fold(ParamGroups::from(recipe), |groups, setting| {
-        Ok(match setting {
-            "clip" => groups.with_max_grad_norm(1.0),
-            "limit" => groups.with_max_grad_value(1.0),
-            "skip" => groups.with_non_finite(NonFinite::Skip),
-            "scaler" => groups.with_grad_scaler(GradScaler { interval: 1 << 20, ..GradScaler::default() }),
-            "accumulate" => groups.with_accumulation(2),
-            "f16" => groups.with_precision(Precision::F16),
-            "bf16" => groups.with_precision(Precision::Bf16),
-            other if other.starts_with("observe") => {
-                let every = &other["observe".len()..];
-                let number = || whole(1..=u32::MAX.into())(every).map_err(|e| format!("`{other}`: {e} after `observe`"));
-                groups.with_telemetry(if every.is_empty() { 1 } else { number()? })
-            }
-            other => {
-                return Err(format!(
-                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, f16 and bf16"
-                ));
-            }
-        })
-    })?;
-    groups.validate().map_err(|e| e.to_string())?;
-    Ok((name.to_owned(), groups))
-}
-
-fn specs(shapes: &[Vec<usize>]) -> Vec<TensorSpec> {
+pub fn specs(shapes: &[Vec<usize>]) -> Vec<TensorSpec> {
     shapes.iter().enumerate().map(|(i, shape)| TensorSpec::new(i.to_string(), shape.clone())).collect()
 }
 
@@ -227,8 +161,7 @@ impl Bench {
             progress.set_message(name.clone());
             let mut optimizer = build(specs, groups)?;
             // For a matrix base there is no such thing.
-            let one_tensor =
-                (specs.len() > 1 && groups.recipes()[0].fallback().is_none()).then_some(&one_tensor);
+            let one_tensor = (specs.len() > 1 && groups.recipes()[0].fallback().is_none()).then_some(&one_tensor);
             let mut one = one_tensor.map(|one| build(one, groups)).transpose()?;
             if let Some(one) = &mut one {
                 sample(device, 2, &mut || Ok(one.step().map(drop)?))?;
@@ -241,8 +174,7 @@ impl Bench {
             let (mut candidates, mut missed, mut looked_at) = (0, 0, 0);
             for _ in 0..self.samples {
                 let copied = sample(device, copy.repeat, &mut || copy.submit(device, queue))? / copy.params;
-                let stepped =
-                    sample(device, repeat, &mut || Ok(optimizer.step().map(drop)?))? / params as f64;
+                let stepped = sample(device, repeat, &mut || Ok(optimizer.step().map(drop)?))? / params as f64;
                 copies.push(copied);
                 steps.push(stepped);
                 ratios.push(stepped / copied);
@@ -265,8 +197,8 @@ impl Bench {
             rows.push(Row {
                 name: name.clone(),
                 ns_per_param,
-                dispatches: optimizer.schedule().dispatches.len() + optimizer.schedule().round.len(),
-                bytes_per_param: optimizer.schedule().bytes() as f64 / params as f64,
+                dispatches: optimizer.dispatches(),
+                bytes_per_param: optimizer.bytes() as f64 / params as f64,
                 ratio_to_copy: median(ratios),
                 ratio_to_first: median(ratios_to_first),
                 ratio_to_one_tensor: one.is_some().then(|| median(ratios_to_one)),
@@ -284,51 +216,6 @@ impl Bench {
             copy: Copy { ns_per_param: median(copies), params_per_workgroup: 4 * u64::from(copy.run) },
             recipes: rows,
         })
-    }
-}
-
-fn print(report: &Report) {
-    let several = report.tensors > 1;
-    let tensors = if several { format!(" in {} tensors", report.tensors) } else { String::new() };
-    println!("{}, {} parameters{tensors}", report.adapter, report.params);
-    let first = &report.recipes[0].name;
-    let width = first.chars().count().max(5) + 2;
-    print!(
-        "{:<26} {:>9} {:>10} {:>11} {:>8} {:>width$}",
-        "",
-        "ns/param",
-        "dispatches",
-        "bytes/param",
-        "× copy",
-        format!("× {first}")
-    );
-    println!("{}  candidates    missed", if several { format!(" {:>8}", "× one") } else { String::new() });
-    println!("{:<26} {:>9.3} {:>10} {:>11.2} {:>8.2}", "copy", report.copy.ns_per_param, 1, 8.0, 1.0);
-    for row in &report.recipes {
-        print!(
-            "{:<26} {:>9.3} {:>10} {:>11.2} {:>8.2} {:>width$.2}",
-            row.name,
-            row.ns_per_param,
-            row.dispatches,
-            row.bytes_per_param,
-            row.ratio_to_copy,
-            row.ratio_to_first
-        );
-        if let Some(ratio) = row.ratio_to_one_tensor {
-            print!(" {ratio:>8.2}");
-        }
-        if row.candidates > 0.0 {
-            print!("{:>11.2}%{:>10}", 100.0 * row.candidates, format!("{}/{}", row.missed, row.looked_at));
-        }
-        println!();
-    }
-    for row in &report.recipes {
-        if let Some(gflops) = row.gflops {
-            println!(
-                "{}: {gflops:.1} GFLOP/s in the products of Newton–Schulz, over the whole step",
-                row.name
-            );
-        }
     }
 }
 
@@ -359,7 +246,7 @@ impl CopyKernel {
         });
         let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
             label: Some("wgpu-optim.bench.copy"),
-            source: wgpu::ShaderSource::Wgsl(kernel::COPY.into()),
+            source: wgpu::ShaderSource::Wgsl(wgpu_optim::COPY.into()),
         });
         let mut best: Option<(f64, Self)> = None;
         for run in [256u32, 512, 1024, 2048, 4096, 16384] {

@@ -4,12 +4,15 @@
 
 mod adapters;
 mod bench;
+mod explain;
 mod files;
 mod numbers;
 mod recipes;
 mod recording;
 mod replay;
+mod report;
 mod session;
+mod settings;
 mod shapes;
 mod sweep;
 mod verify;
@@ -40,6 +43,7 @@ enum Command {
     Verify(verify::Arguments),
     Replay(replay::Arguments),
     Bench(bench::Arguments),
+    Explain(explain::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -51,6 +55,7 @@ fn main() -> ExitCode {
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

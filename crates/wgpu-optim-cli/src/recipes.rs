@@ -52,11 +52,9 @@ mod tests {
     #[test]
     fn what_is_neither_is_refused_as_both() {
         let error = named("no/such/recipe.json".as_ref()).unwrap_err();
-        for word in [
-            "neither a preset nor a JSON recipe file: No such file",
-            "presets adamw, cautious-adamw",
-            "mgup-muon",
-        ] {
+        for word in
+            ["neither a preset nor a JSON recipe file: No such file", "presets adamw, cautious-adamw", "mgup-muon"]
+        {
             assert!(cfg!(windows) || error.contains(word), "{word}: {error}");
         }
         let folder = tempfile::tempdir().unwrap();

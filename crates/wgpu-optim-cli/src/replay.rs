@@ -41,13 +41,10 @@ pub struct Arguments {
 
 pub fn run(arguments: &Arguments) -> Result<()> {
     let recipe = arguments.recipe;
-    let bytes =
-        fs::read(&arguments.input).with_context(|| format!("reading {}", arguments.input.display()))?;
+    let bytes = fs::read(&arguments.input).with_context(|| format!("reading {}", arguments.input.display()))?;
     let recordings = recording::parse(&bytes).with_context(|| arguments.input.display().to_string())?;
-    let params =
-        if arguments.reference { on_cpu(recipe, &recordings)? } else { on_gpu(recipe, &recordings)? };
-    save(&arguments.output, &recordings, &params)
-        .with_context(|| format!("writing {}", arguments.output.display()))
+    let params = if arguments.reference { on_cpu(recipe, &recordings)? } else { on_gpu(recipe, &recordings)? };
+    save(&arguments.output, &recordings, &params).with_context(|| format!("writing {}", arguments.output.display()))
 }
 
 fn on_cpu(recipe: Recipe, recordings: &BTreeMap<String, Recording>) -> Result<Vec<Vec<f32>>> {

@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-use crate::bench::Report;
 use crate::files;
+use crate::report::Report;
 
 /// 1, 3, 10, … thousand parameters up to `most`.
 pub fn sizes(most: u64) -> Vec<u64> {
@@ -22,8 +22,7 @@ pub fn draw(file: &Path, reports: &[Report]) -> Result<()> {
     curves.extend(reports[0].recipes.iter().map(|row| (row.name.clone(), Vec::new())));
     for report in reports {
         let size = report.params as f64;
-        let values =
-            std::iter::once(report.copy.ns_per_param).chain(report.recipes.iter().map(|r| r.ns_per_param));
+        let values = std::iter::once(report.copy.ns_per_param).chain(report.recipes.iter().map(|r| r.ns_per_param));
         for ((_, points), value) in curves.iter_mut().zip(values) {
             points.push((size, value));
         }

@@ -100,11 +100,8 @@ fn verify_adapter(found: &wgpu::Adapter, report: &mut Report) -> Result<usize> {
             spinner.set_message(format!("{name} at {:?}", case.shape));
             let outcome = pollster::block_on(runner.run(&case, case.recipe))?;
             // f64::max would drop a NaN.
-            largest = if largest < outcome.max_error || outcome.max_error.is_nan() {
-                outcome.max_error
-            } else {
-                largest
-            };
+            largest =
+                if largest < outcome.max_error || outcome.max_error.is_nan() { outcome.max_error } else { largest };
             uncertain += outcome.uncertain;
             failures.extend(outcome.failure.map(|f| format!("    shape {:?}: {f}", case.shape)));
         }

@@ -57,10 +57,8 @@ fn verify_prints_a_row_for_every_recipe_and_holds() {
     let version = format!("| wgpu-optim | {} |", env!("CARGO_PKG_VERSION"));
     let chosen = format!("| `WGPU_ADAPTER_NAME` | `{name}` |");
     let adapter = format!("## {name}");
-    let versions =
-        [&version, "| wgpu (Cargo.lock) | 30.", "| naga (Cargo.lock) | 30.", "| compiler | rustc "];
-    for part in [&chosen, &adapter, "driver `", "Features: ", "max_buffer_size: "].into_iter().chain(versions)
-    {
+    let versions = [&version, "| wgpu (Cargo.lock) | 30.", "| naga (Cargo.lock) | 30.", "| compiler | rustc "];
+    for part in [&chosen, &adapter, "driver `", "Features: ", "max_buffer_size: "].into_iter().chain(versions) {
         assert!(report.contains(part), "{part}: {report}");
     }
     let rows = report.lines().filter(|line| line.ends_with("| ok |")).count();
@@ -114,8 +112,7 @@ fn replay_follows_the_recordings_on_gpu_and_cpu() {
             assert!(!found.is_empty());
             for (key, values) in found {
                 let name = key.strip_prefix("param.").unwrap();
-                let last =
-                    (0..).take_while(|k| recorded.contains_key(&format!("expected.{k}.{name}"))).count();
+                let last = (0..).take_while(|k| recorded.contains_key(&format!("expected.{k}.{name}"))).count();
                 let expected = &recorded[&format!("expected.{}.{name}", last - 1)];
                 for (i, (a, e)) in values.iter().zip(expected).enumerate() {
                     assert!((a - e).abs() <= tolerance.0 + tolerance.1 * e.abs(), "{case} {name} at {i}");
@@ -244,18 +241,10 @@ fn headers_are_checked_and_tensors_of_other_dtypes_ignored() {
         ),
         (format!("{good},{}", entry("x", "F128", 16, 49)), 48, "tensor `x`: its data are bytes 16 to 49"),
         (format!("{good},{}", entry("x", "F128", 16, 15)), 16, "tensor `x`: its data are bytes 16 to 15"),
-        (
-            format!("{good},{}", entry("x", "F32", 16, 25)),
-            25,
-            "tensor `x`: 9 bytes are not those of F32 of shape [2]",
-        ),
+        (format!("{good},{}", entry("x", "F32", 16, 25)), 25, "tensor `x`: 9 bytes are not those of F32 of shape [2]"),
         (format!("{good},{huge}"), 16, "tensor `other`: 0 bytes are not those of F32"),
         (good.clone(), 17, "its tensors have 16 bytes of data, and the file has 17"),
-        (
-            format!(r#"{good},"x":{{"dtype":"F32","shape":[2]}}"#),
-            16,
-            "tensor `x`: missing field `data_offsets`",
-        ),
+        (format!(r#"{good},"x":{{"dtype":"F32","shape":[2]}}"#), 16, "tensor `x`: missing field `data_offsets`"),
     ] {
         let result = replay(&format!("{{{entries}}}"), size);
         let said = text(&result.stderr);
@@ -264,11 +253,7 @@ fn headers_are_checked_and_tensors_of_other_dtypes_ignored() {
     }
     fs::write(&input, u64::MAX.to_le_bytes()).unwrap();
     let mut command = tool();
-    command
-        .args(["replay", "--recipe", "lion", "--reference", "--input"])
-        .arg(&input)
-        .arg("--output")
-        .arg(&output);
+    command.args(["replay", "--recipe", "lion", "--reference", "--input"]).arg(&input).arg("--output").arg(&output);
     assert!(text(&command.output().unwrap().stderr).contains("its header does not fit into its 8 bytes"));
 }
 
@@ -314,9 +299,7 @@ fn the_output_is_replaced_with_its_permissions_and_nothing_beside_it_is_touched(
     symlink("there/out", at("link")).unwrap();
     let replay = |output: &str| {
         let mut command = tool();
-        command
-            .args(["replay", "--recipe", "lion", "--reference", "--input"])
-            .arg(golden("lion.safetensors"));
+        command.args(["replay", "--recipe", "lion", "--reference", "--input"]).arg(golden("lion.safetensors"));
         let result = command.arg("--output").arg(at(output)).output().unwrap();
         assert!(result.status.success(), "{}", text(&result.stderr));
     };
@@ -350,8 +333,7 @@ fn bench_reports_in_json_what_its_users_read() {
         assert!(row["ns_per_param"].as_f64().is_some_and(|ns| ns > 0.0));
         assert!(row["dispatches"].as_u64().is_some_and(|d| d > 0));
     }
-    let bytes =
-        |name: &str| rows.iter().find(|r| r["name"] == name).unwrap()["bytes_per_param"].as_f64().unwrap();
+    let bytes = |name: &str| rows.iter().find(|r| r["name"] == name).unwrap()["bytes_per_param"].as_f64().unwrap();
     assert_eq!((bytes("adamw"), bytes("lion"), bytes("grams")), (28.0, 20.0, 28.0));
     assert!(bytes("mgup-adamw") > bytes("mgup-adamw-approximate"));
 }
@@ -388,19 +370,13 @@ fn bad_arguments_are_refused() {
         (&["bench", "--matmul", "fast"], "--matmul"),
         (&["bench", "--params", "0"], "'--params <PARAMS>': expected a whole number from 1 to 4294901760"),
         (&["bench", "--params", "-1"], "invalid value '-1' for '--params <PARAMS>': expected a whole number"),
-        (&["bench", "--recipes", "adam"], "unknown optimizer `adam`"),
+        (&["bench", "--recipes", "adam"], "neither a preset nor a JSON recipe file"),
         (&["bench", "--recipes", "adamw+fast"], "unknown setting `fast`"),
         (&["bench", "--recipes", "adamw,adamw+observe0"], "`observe0`: expected a whole number from 1"),
         (&["bench", "--recipes", "adamw+observe-1"], "`observe-1`: expected a whole number from 1"),
         (&["bench", "--samples", "0"], "'--samples <SAMPLES>': expected a whole number from 1"),
-        (
-            &["bench", "--samples", "-1"],
-            "invalid value '-1' for '--samples <SAMPLES>': expected a whole number",
-        ),
-        (
-            &["bench", "--tensors", "-1"],
-            "invalid value '-1' for '--tensors <TENSORS>': `-1` is not a whole number",
-        ),
+        (&["bench", "--samples", "-1"], "invalid value '-1' for '--samples <SAMPLES>': expected a whole number"),
+        (&["bench", "--tensors", "-1"], "invalid value '-1' for '--tensors <TENSORS>': `-1` is not a whole number"),
         (&["bench", "--tensors", "-1x2,3"], "`-1` is not a whole number of at least 1"),
         (&["bench", "--tensors", "4000000000x4000000000"], "adamw cannot step these --tensors: "),
         (&["replay"], "--recipe"),
@@ -410,5 +386,74 @@ fn bad_arguments_are_refused() {
         let output = tool().args(arguments).env("WGPU_ADAPTER_NAME", "nonsense").output().unwrap();
         assert!(!output.status.success());
         assert!(text(&output.stderr).contains(expected), "{arguments:?}: {}", text(&output.stderr));
+    }
+}
+
+/// `explain` needs no adapter: this one does not exist.
+fn explain(arguments: &[&str]) -> Output {
+    tool().arg("explain").args(arguments).env("WGPU_ADAPTER_NAME", "none of them").output().unwrap()
+}
+
+#[test]
+fn explain_prints_every_dispatch_with_what_it_reads_and_writes() {
+    let output = explain(&["mgup-adamw", "--params", "16777216"]);
+    let printed = text(&output.stdout);
+    assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+    let row = printed.lines().find(|line| line.contains("step/stream_exact")).unwrap();
+    for word in [" 4096 ", " 32 ", "grad", "exp_avg_sq", "→", "notes"] {
+        assert!(row.contains(word), "{word}: {row}");
+    }
+    assert_eq!(printed.matches("only after a miss").count(), 13 + 1, "{printed}");
+    assert!(printed.contains("A step has 19 dispatches, 13 of them only after a miss."), "{printed}");
+
+    let output = explain(&["cautious-lion+skip+observe", "--tensors", "gpt", "--limits", "webgpu"]);
+    let printed = text(&output.stdout);
+    assert!(printed.starts_with("cautious-lion+skip+observe: 148 tensors, 12597696 parameters"), "{printed}");
+    for word in ["guard/guard", "step/score_mask", "in observed steps"] {
+        assert!(printed.contains(word), "{word}: {printed}");
+    }
+}
+
+#[test]
+fn explain_prints_json_that_a_host_of_webgpu_can_follow() {
+    let folder = TempDir::new().unwrap();
+    let specs = folder.path().join("specs.json");
+    fs::write(&specs, r#"[{"name": "w", "shape": [128, 512]}, {"name": "b", "shape": [9]}]"#).unwrap();
+    let output = explain(&["mgup-muon", "--specs", specs.to_str().unwrap(), "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let (buffers, kernels) = (json["buffers"].as_array().unwrap(), json["kernels"].as_array().unwrap());
+    let dispatches = json["dispatches"].as_array().unwrap();
+    assert!(dispatches.len() > 40, "{}", dispatches.len());
+    for dispatch in dispatches {
+        let kernel = &kernels[dispatch["kernel"].as_u64().unwrap() as usize];
+        assert_eq!((&dispatch["entry_point"], &dispatch["lanes"]), (&kernel["entry_point"], &kernel["lanes"]));
+        assert!(kernel["source"].as_str().unwrap().contains(kernel["entry_point"].as_str().unwrap()));
+        assert!(dispatch["serial_rounds"].as_u64() > Some(0), "{dispatch}");
+        assert!(dispatch["bytes"].is_u64() && dispatch["indirect"].is_boolean(), "{dispatch}");
+        assert_eq!(dispatch["workgroups"].as_array().unwrap().len(), 3, "{dispatch}");
+        assert!(!dispatch["writes"].as_array().unwrap().is_empty(), "{dispatch}");
+        for bound in dispatch["bindings"].as_array().unwrap() {
+            let size = buffers[bound["buffer"].as_u64().unwrap() as usize]["size"].as_u64().unwrap();
+            assert!(bound["offset"].as_u64().unwrap() + bound["size"].as_u64().unwrap() <= size, "{bound}");
+        }
+    }
+}
+
+#[test]
+fn explain_prints_the_wgsl_of_a_kernel_and_refuses_what_there_is_not() {
+    let output = explain(&["lion", "--wgsl", "step/stream"]);
+    let printed = text(&output.stdout);
+    assert!(printed.contains("fn stream(in: Invocation,") && printed.contains("sign(interpolated)"), "{printed}");
+    for (arguments, words) in [
+        (&["lion", "--wgsl", "select/prove"][..], "no kernel `select/prove` in this step; it has step/stream"),
+        (&["adamw", "--params", "100000000", "--limits", "webgpu"], "max_buffer_size needed 400000000"),
+        (&["adam"], "neither a preset nor a JSON recipe file"),
+        (&["adamw+clop"], "unknown setting `clop`"),
+        (&["adamw", "--specs", "no/such.json"], "no/such.json"),
+        (&["adamw", "--params", "0"], "--params"),
+    ] {
+        let output = explain(arguments);
+        let error = text(&output.stderr);
+        assert!(!output.status.success() && error.contains(words), "{arguments:?}: {error}");
     }
 }

@@ -204,10 +204,7 @@ impl Args {
         };
         for (index, optimizer) in chosen.iter().enumerate() {
             if chosen[..index].iter().any(|o| o.name == optimizer.name) {
-                return Err(format!(
-                    "--compare names '{}' twice; each optimizer is trained once",
-                    optimizer.name
-                ));
+                return Err(format!("--compare names '{}' twice; each optimizer is trained once", optimizer.name));
             }
         }
         if let Some(lr) = self.lr {

@@ -43,8 +43,7 @@ fn draw_telemetry(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<
     type Of = fn(&TensorTelemetry) -> f32;
     let norms: [(&str, Of); 2] = [("gradient", |t| t.grad_norm), ("update", |t| t.update_norm)];
     let curve = |run: &Run, of: Of| -> Vec<(f64, f64)> {
-        let norm =
-            |found: &Telemetry| found.tensors.iter().map(|t| f64::from(of(t)).powi(2)).sum::<f64>().sqrt();
+        let norm = |found: &Telemetry| found.tensors.iter().map(|t| f64::from(of(t)).powi(2)).sum::<f64>().sqrt();
         let points = run.telemetry.iter().map(|found| (found.step as f64, norm(found)));
         points.filter(|(_, norm)| norm.is_finite() && *norm > 0.0).collect()
     };
@@ -55,8 +54,7 @@ fn draw_telemetry(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<
     let steps = all.iter().map(|point| point.0).fold(2.0, f64::max);
     let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
-    let mut chart =
-        frame(&root, &format!("Norms, {data}"), "norm over all tensors (log scale)", steps, (low, high))?;
+    let mut chart = frame(&root, &format!("Norms, {data}"), "norm over all tensors (log scale)", steps, (low, high))?;
     for (index, run) in runs.iter().enumerate() {
         for (which, (name, of)) in norms.iter().enumerate() {
             // Gradients thin, updates thick.
@@ -82,13 +80,8 @@ fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::e
     let steps = runs.iter().map(|r| r.losses.len()).max().unwrap_or(0);
     let window = (steps / 25).max(1);
     let (low, high) = limits(runs);
-    let mut chart = frame(
-        &root,
-        &format!("Training loss, {data}"),
-        "cross-entropy (log scale)",
-        steps.max(2) as f64,
-        (low, high),
-    )?;
+    let mut chart =
+        frame(&root, &format!("Training loss, {data}"), "cross-entropy (log scale)", steps.max(2) as f64, (low, high))?;
     for (index, run) in runs.iter().enumerate() {
         let losses: Vec<f64> = run.losses.iter().map(|&l| f64::from(l).clamp(low, high)).collect();
         let color = COLORS[index % COLORS.len()];
@@ -167,8 +160,7 @@ fn legend<'a, 'b: 'a>(
 /// The range of the loss axis: all losses but the lowest hundredth, which a log axis would give half the
 /// picture.
 fn limits(runs: &[Run]) -> (f64, f64) {
-    let mut all: Vec<f64> =
-        runs.iter().flat_map(|r| &r.losses).map(|&l| f64::from(l)).filter(|&l| l > 0.0).collect();
+    let mut all: Vec<f64> = runs.iter().flat_map(|r| &r.losses).map(|&l| f64::from(l)).filter(|&l| l > 0.0).collect();
     all.sort_by(f64::total_cmp);
     match (all.get(all.len() / 100), all.last()) {
         (Some(low), Some(high)) => (low / 1.2, high * 1.2),

@@ -30,10 +30,7 @@ impl Split {
     }
 
     fn named(name: &str) -> Result<&'static Self> {
-        SPLITS
-            .iter()
-            .find(|split| split.name == name)
-            .with_context(|| format!("--split {name} does not exist"))
+        SPLITS.iter().find(|split| split.name == name).with_context(|| format!("--split {name} does not exist"))
     }
 
     /// Whether a file of EMNIST is of this split, by its name after `emnist-`.
@@ -171,8 +168,7 @@ impl Dataset {
                 let mut word = [0; 8];
                 word[..chunk.len()].copy_from_slice(chunk);
                 // A hash against accidents: each word goes through the whole state.
-                digest =
-                    (digest.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                digest = (digest.rotate_left(23) ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             }
         }
         format!(
@@ -237,8 +233,7 @@ impl Dataset {
 /// The names in a directory, in order.
 fn list(dir: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    let listing =
-        fs::read_dir(dir).with_context(|| format!("cannot read the data directory {}", dir.display()))?;
+    let listing = fs::read_dir(dir).with_context(|| format!("cannot read the data directory {}", dir.display()))?;
     for entry in listing {
         let entry = entry.with_context(|| format!("cannot read the directory {}", dir.display()))?;
         names.push(entry.file_name().to_string_lossy().into_owned());
@@ -265,8 +260,7 @@ impl Contents {
     fn of(dir: &Path, names: &[String]) -> Self {
         let has = |name: &str| names.iter().any(|n| n == name);
         let idx: Vec<_> = names.iter().filter(|n| n.contains("-ubyte")).collect();
-        let of_split =
-            |name: &str, split: &Split| name.strip_prefix("emnist-").is_some_and(|rest| split.owns(rest));
+        let of_split = |name: &str, split: &Split| name.strip_prefix("emnist-").is_some_and(|rest| split.owns(rest));
         let batches = names.iter().filter(|n| n.starts_with("data_batch_") && n.ends_with(".bin"));
         let batches: Vec<_> = batches.map(|n| dir.join(n)).collect();
         let cifar = !batches.is_empty() || has("test_batch.bin");
@@ -451,8 +445,7 @@ fn read_idx_pair(dir: &Path, part: &str, split: Option<&Split>) -> Result<(Pictu
         labels_path.display(),
         label_dims[0]
     );
-    let (first, last) =
-        split.map_or((0, CLASSES as u8 - 1), |split| (split.first, split.first + split.classes - 1));
+    let (first, last) = split.map_or((0, CLASSES as u8 - 1), |split| (split.first, split.first + split.classes - 1));
     if let Some(at) = labels.iter().position(|label| !(first..=last).contains(label)) {
         let hint = match split {
             Some(_) => "",
@@ -460,11 +453,7 @@ fn read_idx_pair(dir: &Path, part: &str, split: Option<&Split>) -> Result<(Pictu
                 "; the splits of EMNIST are known by their own file names, as in emnist-letters-train-labels-idx1-ubyte"
             }
         };
-        bail!(
-            "{}: label {} at index {at}; expected {first} to {last}{hint}",
-            labels_path.display(),
-            labels[at]
-        );
+        bail!("{}: label {} at index {at}; expected {first} to {last}{hint}", labels_path.display(), labels[at]);
     }
     labels.iter_mut().for_each(|label| *label -= first);
     Ok((Pictures { pixels, labels }, [dims[1], dims[2]]))
@@ -490,11 +479,7 @@ fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>
         if rank == 1 { "" } else { "s" }
     );
     let dims: Vec<u32> = words.collect();
-    ensure!(
-        dims.iter().all(|&d| d > 0),
-        "{}: empty: sizes {dims:?}, expected at least 1 of each",
-        path.display()
-    );
+    ensure!(dims.iter().all(|&d| d > 0), "{}: empty: sizes {dims:?}, expected at least 1 of each", path.display());
     let size = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d.into())).filter(|&n| n <= LARGEST);
     let size = size.with_context(|| {
         format!("{}: the sizes {dims:?} are of more than the {LARGEST} bytes that are read", path.display())
@@ -660,8 +645,7 @@ mod tests {
             fs::remove_file(dir.path().join(old)).unwrap();
             fs::write(dir.path().join(new), gz(&bytes)).unwrap();
         }
-        fs::rename(dir.path().join("t10k-images-idx3-ubyte"), dir.path().join("t10k-images.idx3-ubyte"))
-            .unwrap();
+        fs::rename(dir.path().join("t10k-images-idx3-ubyte"), dir.path().join("t10k-images.idx3-ubyte")).unwrap();
         let data = Dataset::from_dir(dir.path(), None).unwrap();
         assert_eq!(data.train, plain.train);
         assert_eq!(data.test, plain.test);
@@ -677,11 +661,7 @@ mod tests {
             ),
             ("train-images-idx3-ubyte", idx(IDX_IMAGES, &[3, 2, 3], &[0; 19]), &["too long", "expected 34"]),
             ("train-labels-idx1-ubyte", vec![0, 0, 8], &["truncated", "3 bytes", "header of 8"]),
-            (
-                "train-images-idx3-ubyte",
-                idx(IDX_LABELS, &[3, 2, 3], &[0; 18]),
-                &["0x00000801", "expected 0x00000803"],
-            ),
+            ("train-images-idx3-ubyte", idx(IDX_LABELS, &[3, 2, 3], &[0; 18]), &["0x00000801", "expected 0x00000803"]),
             (
                 "train-images-idx3-ubyte",
                 idx(IDX_IMAGES, &[u32::MAX, u32::MAX, u32::MAX], &[0; 18]),
@@ -795,12 +775,9 @@ mod tests {
 
     #[test]
     fn missing_and_broken_files_are_named() {
-        for name in [
-            "train-images-idx3-ubyte",
-            "train-labels-idx1-ubyte",
-            "t10k-images-idx3-ubyte",
-            "t10k-labels-idx1-ubyte",
-        ] {
+        for name in
+            ["train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"]
+        {
             let dir = mnist();
             fs::remove_file(dir.path().join(name)).unwrap();
             refused(dir.path(), &[name, "is missing"]);
@@ -822,8 +799,7 @@ mod tests {
     fn contents_tell_whether_a_file_is_gzipped() {
         let dir = mnist();
         let plain = Dataset::from_dir(dir.path(), None).unwrap();
-        let (images, labels) =
-            (dir.path().join("train-images-idx3-ubyte"), dir.path().join("t10k-labels-idx1-ubyte"));
+        let (images, labels) = (dir.path().join("train-images-idx3-ubyte"), dir.path().join("t10k-labels-idx1-ubyte"));
         fs::write(&images, gz(&fs::read(&images).unwrap())).unwrap();
         fs::rename(&labels, labels.with_extension("gz")).unwrap();
         let data = Dataset::from_dir(dir.path(), None).unwrap();
@@ -869,9 +845,7 @@ mod tests {
 
     #[test]
     fn splits_of_emnist_are_read_by_their_names() {
-        for (split, first, last) in
-            [("balanced", 0, 46), ("byclass", 0, 61), ("letters", 1, 26), ("mnist", 0, 9)]
-        {
+        for (split, first, last) in [("balanced", 0, 46), ("byclass", 0, 61), ("letters", 1, 26), ("mnist", 0, 9)] {
             let dir = tempdir().unwrap();
             emnist(dir.path(), split, [first, last]);
             let data = Dataset::from_dir(dir.path(), None).unwrap();

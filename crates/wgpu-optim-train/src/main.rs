@@ -55,12 +55,12 @@ fn run() -> Result<ExitCode> {
     let log = env_logger::Env::default().default_filter_or("error,wgpu_hal=off");
     env_logger::Builder::from_env(log).init();
     let args = Args::parse();
-    let optimizers = args.optimizers().unwrap_or_else(|message| {
-        Args::command().error(clap::error::ErrorKind::ValueValidation, message).exit()
-    });
-    let schedule = args.lr_schedule().unwrap_or_else(|message| {
-        Args::command().error(clap::error::ErrorKind::ValueValidation, message).exit()
-    });
+    let optimizers = args
+        .optimizers()
+        .unwrap_or_else(|message| Args::command().error(clap::error::ErrorKind::ValueValidation, message).exit());
+    let schedule = args
+        .lr_schedule()
+        .unwrap_or_else(|message| Args::command().error(clap::error::ErrorKind::ValueValidation, message).exit());
     let data = match &args.data {
         Some(dir) => Dataset::from_dir(dir, args.split.as_deref())?,
         None => Dataset::digits()?,
@@ -88,8 +88,7 @@ fn run() -> Result<ExitCode> {
     let mut resumed = Vec::new();
     for optimizer in &optimizers {
         let checkpoint = report::checkpoint_file(&args.out, &optimizer.name);
-        let progress =
-            if args.resume { Progress::of(&checkpoint, &options, &optimizer.recipe)? } else { None };
+        let progress = if args.resume { Progress::of(&checkpoint, &options, &optimizer.recipe)? } else { None };
         resumed.push((checkpoint, progress));
     }
 
@@ -117,10 +116,8 @@ fn run() -> Result<ExitCode> {
     spinner.finish_and_clear();
 
     let width = optimizers.iter().map(|o| o.name.len()).max().unwrap_or(0);
-    let style = ProgressStyle::with_template(
-        "{prefix} [{bar:36.cyan/blue}] {pos}/{len} steps, loss {msg}, {elapsed}",
-    )?
-    .progress_chars("━╸─");
+    let style = ProgressStyle::with_template("{prefix} [{bar:36.cyan/blue}] {pos}/{len} steps, loss {msg}, {elapsed}")?
+        .progress_chars("━╸─");
     // The first Ctrl-C ends the run after its step, with a checkpoint; the second ends the program.
     let stop = Arc::new(AtomicBool::new(false));
     let asked = stop.clone();

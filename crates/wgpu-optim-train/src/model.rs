@@ -46,8 +46,7 @@ impl Mlp {
                 let last = index + 2 == widths.len();
                 let gain: f32 = if last { 1.0 } else { 2.0 };
                 let bound = (3.0 * gain / inputs as f32).sqrt();
-                let weight: Vec<f32> =
-                    (0..outputs * inputs).map(|_| rng.random_range(-bound..bound)).collect();
+                let weight: Vec<f32> = (0..outputs * inputs).map(|_| rng.random_range(-bound..bound)).collect();
                 let weight = TensorData::new(weight, [outputs, inputs]);
                 let bias = TensorData::new(vec![0f32; outputs], [outputs]);
                 Dense {

@@ -50,8 +50,7 @@ impl Output {
             .iter()
             .map(|w| {
                 let bytes = bytemuck::cast_slice(&w.values);
-                let view =
-                    TensorView::new(Dtype::F32, w.shape.clone(), bytes).with_context(|| w.name.clone())?;
+                let view = TensorView::new(Dtype::F32, w.shape.clone(), bytes).with_context(|| w.name.clone())?;
                 Ok((w.name.as_str(), view))
             })
             .collect::<Result<Vec<_>>>()?;
@@ -165,11 +164,7 @@ fn telemetry(runs: &[Run]) -> String {
 
 /// A CSV field: recipe files may have any name.
 fn quoted(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) {
-        format!("\"{}\"", text.replace('"', "\"\""))
-    } else {
-        text.into()
-    }
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.into() }
 }
 
 /// The closing table.

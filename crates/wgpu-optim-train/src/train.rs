@@ -188,7 +188,9 @@ impl Progress {
         let file = Checkpoint::open(checkpoint)?;
         let found = file.extra().get(PROGRESS).context("it has no entry of this program");
         let progress: Self = found.and_then(|text| Ok(serde_json::from_str(text)?)).with_context(|| {
-            format!("cannot go on from {path}, which another program or version wrote; leave out --resume to start over")
+            format!(
+                "cannot go on from {path}, which another program or version wrote; leave out --resume to start over"
+            )
         })?;
         if let Some((there, here)) = differences(&progress.choices, &options.choices(recipe)) {
             let may_grow = match here.contains("--steps") {
@@ -218,8 +220,7 @@ impl Progress {
 /// The options that two runs do not share, in the words of the one and of the other.
 fn differences(there: &Choices, here: &Choices) -> Option<(String, String)> {
     let differs = |option: &str| there.get(option) != here.get(option);
-    let mut options: Vec<&String> =
-        there.keys().chain(here.keys()).filter(|option| differs(option)).collect();
+    let mut options: Vec<&String> = there.keys().chain(here.keys()).filter(|option| differs(option)).collect();
     options.sort_unstable();
     options.dedup();
     // What follows from another option is not named.
@@ -428,11 +429,7 @@ fn accuracy(model: &Mlp, data: &Dataset, options: &Options, device: &Device) -> 
         let logits = model.forward(pictures).cast(DType::F32);
         let answers: Tensor<1, Int> = logits.argmax(1).squeeze_dim(1);
         let answers: Vec<i64> = answers.try_into_vec_as().context("cannot read the answers")?;
-        right += rows
-            .iter()
-            .zip(answers)
-            .filter(|&(&row, answer)| answer == i64::from(data.test.labels[row]))
-            .count();
+        right += rows.iter().zip(answers).filter(|&(&row, answer)| answer == i64::from(data.test.labels[row])).count();
     }
     Ok(right as f64 / data.test.len() as f64)
 }
@@ -579,16 +576,14 @@ mod tests {
     fn runs_differ_in_the_options_that_decide_their_result() {
         let recipe: Recipe = "mgup-muon".parse().unwrap();
         let base = Options { steps: 600, ..options(64, 0) };
-        let compare = |other: &Options, recipe_there: Recipe| {
-            differences(&base.choices(&recipe_there), &other.choices(&recipe))
-        };
+        let compare =
+            |other: &Options, recipe_there: Recipe| differences(&base.choices(&recipe_there), &other.choices(&recipe));
         let told = |there: &str, here: &str| Some((there.to_owned(), here.to_owned()));
         // Neither these, nor the steps of a constant rate.
         let same = Options { steps: 800, selection: true, telemetry: Some(3), save_every: 7, ..base.clone() };
         assert_eq!(compare(&same, recipe), None);
         let warm = LrSchedule::constant().with_warmup(50);
-        let [first, longer] =
-            [600, 800].map(|steps| Options { steps, schedule: warm.clone(), ..base.clone() });
+        let [first, longer] = [600, 800].map(|steps| Options { steps, schedule: warm.clone(), ..base.clone() });
         assert_eq!(differences(&first.choices(&recipe), &longer.choices(&recipe)), None);
         assert_eq!(compare(&first, recipe), told("--warmup 0", "--warmup 50"));
 

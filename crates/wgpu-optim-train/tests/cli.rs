@@ -314,9 +314,7 @@ fn an_output_that_cannot_be_written_is_an_error() {
 fn help_shows_defaults_and_examples() {
     let output = Command::new(env!("CARGO_BIN_EXE_wgpu-optim-train")).arg("--help").output().unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
-    for word in
-        ["adamw,mgup-adamw,mgup-muon", "runs/digits", "Examples:", "WGPU_ADAPTER_NAME", "--data", "--split"]
-    {
+    for word in ["adamw,mgup-adamw,mgup-muon", "runs/digits", "Examples:", "WGPU_ADAPTER_NAME", "--data", "--split"] {
         assert!(help.contains(word), "--help lacks '{word}'");
     }
 }
@@ -333,11 +331,9 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
     let dir = tempdir().unwrap();
     let (cut, whole) = (dir.path().join("cut"), dir.path().join("whole"));
     let settings = ["--optimizer", "mgup-adamw", "--accumulate", "2", "--clip", "1", "--hidden", "32"];
-    let with = |more: &[&str]| -> Vec<String> {
-        settings.iter().chain(more).map(|argument| argument.to_string()).collect()
-    };
-    let borrowed =
-        |arguments: &[String]| command(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &cut);
+    let with =
+        |more: &[&str]| -> Vec<String> { settings.iter().chain(more).map(|argument| argument.to_string()).collect() };
+    let borrowed = |arguments: &[String]| command(&arguments.iter().map(String::as_str).collect::<Vec<_>>(), &cut);
     let endless = with(&["--steps", "1000000", "--save-every", "5"]);
     let mut child = borrowed(&endless).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let kept = cut.join("mgup-adamw.checkpoint.safetensors");
@@ -418,8 +414,7 @@ fn nothing_beside_the_results_is_touched() {
     let (out, other) = (dir.path().join("out"), dir.path().join("other"));
     fs::write(&other, "other").unwrap();
     fs::create_dir(&out).unwrap();
-    let planted =
-        [".write-test", "summary.json.part", "metrics.csv.part", "loss.svg.part", "lion.safetensors.part"];
+    let planted = [".write-test", "summary.json.part", "metrics.csv.part", "loss.svg.part", "lion.safetensors.part"];
     planted.iter().for_each(|name| symlink(&other, out.join(name)).unwrap());
     symlink(dir.path().join("kept.json"), out.join("summary.json")).unwrap();
     succeeds(&["--optimizer", "lion", "--steps", "1", "--hidden", "8", "--save-every", "0"], &out);

@@ -8,7 +8,6 @@ use wgpu_optim::verify::Runner;
 use wgpu_optim::{Requirements, wgpu};
 
 use crate::js;
-use crate::optimizer::GpuOptimizer;
 use crate::options::{self, GpuOptions, VerifyOptions};
 
 /// A GPU of this machine: its device is made here, with the limits that optimizers need, and handed out to the page.
@@ -48,8 +47,7 @@ impl Gpu {
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
                 label: Some("wgpu-optim"),
-                required_features: Requirements::optional_features(adapter.features())
-                    | options.features()?,
+                required_features: Requirements::optional_features(adapter.features()) | options.features()?,
                 required_limits: options.raise(Requirements::webgpu().device_limits(&has)?)?,
                 ..wgpu::DeviceDescriptor::default()
             })
@@ -72,17 +70,6 @@ impl Gpu {
     #[wasm_bindgen(getter)]
     pub fn lost(&self) -> Option<String> {
         self.lost.get().cloned()
-    }
-
-    /// Makes an optimizer on this device.
-    ///
-    /// @throws As for `GpuOptimizer.create`.
-    #[wasm_bindgen(js_name = createOptimizer)]
-    pub async fn create_optimizer(
-        &self,
-        #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: JsValue,
-    ) -> Result<GpuOptimizer, JsError> {
-        GpuOptimizer::on(self.clone(), &options).await
     }
 
     /// Takes recipes through steps on this GPU, beside a CPU reference in this module, and says how far they lie apart.

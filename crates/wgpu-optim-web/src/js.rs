@@ -21,17 +21,11 @@ pub(crate) fn array(items: impl IntoIterator<Item = JsValue>) -> JsValue {
 /// A GPU's buffer as the browser knows it, and the range of a tensor in it: what `createBindGroup` takes for a resource.
 pub(crate) fn slice(slice: TensorSlice<'_>) -> JsValue {
     let buffer = slice.buffer.as_webgpu().expect("the backend is WebGPU");
-    object([
-        ("buffer", buffer.into()),
-        ("offset", (slice.offset as f64).into()),
-        ("size", (slice.size as f64).into()),
-    ])
+    object([("buffer", buffer.into()), ("offset", (slice.offset as f64).into()), ("size", (slice.size as f64).into())])
 }
 
 /// What is read, as an array of its own.
-pub(crate) async fn floats(
-    read: impl Future<Output = Result<Vec<f32>, Error>>,
-) -> Result<Float32Array, Error> {
+pub(crate) async fn floats(read: impl Future<Output = Result<Vec<f32>, Error>>) -> Result<Float32Array, Error> {
     Ok(Float32Array::from(read.await?.as_slice()))
 }
 

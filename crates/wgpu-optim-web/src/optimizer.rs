@@ -28,6 +28,20 @@ struct Held {
 }
 
 #[wasm_bindgen]
+impl Gpu {
+    /// Makes an optimizer on this device.
+    ///
+    /// @throws As for `GpuOptimizer.create`.
+    #[wasm_bindgen(js_name = createOptimizer)]
+    pub async fn create_optimizer(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: JsValue,
+    ) -> Result<GpuOptimizer, JsError> {
+        GpuOptimizer::on(self.clone(), &options).await
+    }
+}
+
+#[wasm_bindgen]
 impl GpuOptimizer {
     /// Opens a GPU and makes an optimizer on it. For more than one on a device, see `Gpu`.
     ///
@@ -42,10 +56,7 @@ impl GpuOptimizer {
     ///
     /// @throws As for `create`.
     #[wasm_bindgen(unchecked_return_type = "Promise<GpuOptimizer>")]
-    pub fn sibling(
-        &self,
-        #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: &JsValue,
-    ) -> Promise {
+    pub fn sibling(&self, #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: &JsValue) -> Promise {
         let gpu = self.gpu.clone();
         let begun = options::parse("options", options).and_then(|options: OptimizerOptions| {
             let groups = options.groups()?;
@@ -270,10 +281,7 @@ impl GpuOptimizer {
     #[wasm_bindgen(getter, unchecked_return_type = "Cost")]
     pub fn cost(&self) -> Result<JsValue, JsError> {
         self.with(|core| {
-            Ok(js::object([
-                ("bytes", (core.plan().memory() as f64).into()),
-                ("dispatches", core.schedule().dispatches.len().into()),
-            ]))
+            Ok(js::object([("bytes", (core.memory() as f64).into()), ("dispatches", core.dispatches().into())]))
         })
     }
 
@@ -284,7 +292,7 @@ impl GpuOptimizer {
 }
 
 impl GpuOptimizer {
-    pub(crate) async fn on(gpu: Gpu, options: &JsValue) -> Result<Self, JsError> {
+    async fn on(gpu: Gpu, options: &JsValue) -> Result<Self, JsError> {
         gpu.check()?;
         let options: OptimizerOptions = options::parse("options", options)?;
         let core = Core::new(&gpu.device, &gpu.queue, &options.specs(), options.groups()?).await?;

@@ -9,9 +9,7 @@ use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
 use wgpu_optim::schedule::Shape;
 use wgpu_optim::verify::{self, Case};
-use wgpu_optim::{
-    GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, wgpu,
-};
+use wgpu_optim::{GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, wgpu};
 
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
@@ -110,9 +108,7 @@ fn json(what: &str, object: &JsValue) -> Result<Value, JsError> {
     let value = serde_json::from_str(&text)?;
     match nothing(&value, what) {
         // JSON says null for NaN and infinities: no setting may vanish for that.
-        Some(path) => {
-            Err(JsError::new(&format!("{path}: null, NaN or infinite; leave it out for its default")))
-        }
+        Some(path) => Err(JsError::new(&format!("{path}: null, NaN or infinite; leave it out for its default"))),
         None => Ok(value),
     }
 }
@@ -121,12 +117,8 @@ fn json(what: &str, object: &JsValue) -> Result<Value, JsError> {
 fn nothing(value: &Value, path: &str) -> Option<String> {
     match value {
         Value::Null => Some(path.to_owned()),
-        Value::Array(items) => {
-            items.iter().enumerate().find_map(|(i, item)| nothing(item, &format!("{path}[{i}]")))
-        }
-        Value::Object(fields) => {
-            fields.iter().find_map(|(name, field)| nothing(field, &format!("{path}.{name}")))
-        }
+        Value::Array(items) => items.iter().enumerate().find_map(|(i, item)| nothing(item, &format!("{path}[{i}]"))),
+        Value::Object(fields) => fields.iter().find_map(|(name, field)| nothing(field, &format!("{path}.{name}"))),
         _ => None,
     }
 }
@@ -193,11 +185,11 @@ impl GpuOptions {
     }
 
     pub(crate) fn features(&self) -> Result<wgpu::Features, JsError> {
-        self.required_features.iter().try_fold(wgpu::Features::empty(), |features, name| match name
-            .parse::<wgpu::Features>(
-        ) {
-            Ok(feature) => Ok(features | feature),
-            Err(_) => Err(JsError::new(&format!("requiredFeatures: no feature is named `{name}`"))),
+        self.required_features.iter().try_fold(wgpu::Features::empty(), |features, name| {
+            match name.parse::<wgpu::Features>() {
+                Ok(feature) => Ok(features | feature),
+                Err(_) => Err(JsError::new(&format!("requiredFeatures: no feature is named `{name}`"))),
+            }
         })
     }
 

@@ -21,8 +21,7 @@ fn none() -> BTreeMap<String, String> {
 
 /// Names of the parameters in a file.
 fn names(path: &Path) -> Vec<String> {
-    let mut names: Vec<_> =
-        Checkpoint::open(path).unwrap().params().into_iter().map(|(name, _)| name).collect();
+    let mut names: Vec<_> = Checkpoint::open(path).unwrap().params().into_iter().map(|(name, _)| name).collect();
     names.sort();
     names
 }
@@ -188,9 +187,8 @@ impl Mixed {
             let tensor = Tensor::<1>::from_data(data.convert_dtype(dtype), (device, dtype));
             Param::from_tensor(tensor.autodiff())
         };
-        let frozen = |data: TensorData, device: &Device, dtype: DType| {
-            param(data, device, dtype).set_require_grad(false)
-        };
+        let frozen =
+            |data: TensorData, device: &Device, dtype: DType| param(data, device, dtype).set_require_grad(false);
         let half = frozen(values(5, seed), here, DType::F16);
         let third = TensorData::new(vec![1.0 / (3.0 + seed as f64), f64::MIN_POSITIVE, -0.0], [3]);
         Self {
@@ -237,10 +235,7 @@ fn parameters_that_do_not_step_are_saved_with_the_others() {
         model = model.step(&mut optim, 2);
         optim.save_checkpoint(&path, &model, none()).unwrap();
         let saved = names(&path);
-        assert!(
-            saved.contains(&"stepped".to_owned()) && saved.contains(&"double#bytes".to_owned()),
-            "{saved:?}"
-        );
+        assert!(saved.contains(&"stepped".to_owned()) && saved.contains(&"double#bytes".to_owned()), "{saved:?}");
         // Values are values wherever they can be.
         assert_eq!(saved.contains(&"single".to_owned()), precision == Precision::F32, "{saved:?}");
         assert_eq!(saved.contains(&"half".to_owned()), precision != Precision::Bf16, "{saved:?}");
@@ -346,10 +341,7 @@ fn a_load_that_fails_changes_nothing() {
     let faults = [
         (file[..file.len() / 2].to_vec(), "cut short"),
         (patched(&file, "\"params.0.first.bias\"", "\"params.0.first.bios\""), "does not have it"),
-        (
-            patched(&file, "\"state.2.step\":{\"dtype\":\"I64\"", "\"state.2.step\":{\"dtype\":\"U64\""),
-            "instead of",
-        ),
+        (patched(&file, "\"state.2.step\":{\"dtype\":\"I64\"", "\"state.2.step\":{\"dtype\":\"U64\""), "instead of"),
         (patched(&file, "\"params.2\":{\"dtype\":\"F32\"", "\"params.2\":{\"dtype\":\"I32\""), "in F32"),
     ];
     let untouched = |optim: &GpuModuleOptimizer, model: &Model| {

@@ -72,12 +72,7 @@ impl ModuleVisitor for Read {
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let values = param.val().inner().try_into_vec_as().unwrap();
-        self.found.push(Values {
-            path: self.path.join("."),
-            id: param.id,
-            shape: param.shape().to_vec(),
-            values,
-        });
+        self.found.push(Values { path: self.path.join("."), id: param.id, shape: param.shape().to_vec(), values });
     }
 }
 
@@ -227,8 +222,7 @@ fn seeded<M: Module>(model: M) -> M {
             param.map(|old| {
                 let shape = old.shape();
                 let numel = shape.num_elements();
-                let values: Vec<f32> =
-                    verify::params(numel + seed)[seed..].iter().map(|x| 0.1 * x.sin()).collect();
+                let values: Vec<f32> = verify::params(numel + seed)[seed..].iter().map(|x| 0.1 * x.sin()).collect();
                 Tensor::<D>::from_data(TensorData::new(values, shape), &old.device()).require_grad()
             })
         }

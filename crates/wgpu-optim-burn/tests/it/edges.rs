@@ -24,8 +24,7 @@ struct Tied {
 #[test]
 fn tied_weights_move_together() {
     let shape = [12, 7];
-    let new =
-        || Tensor::<2>::from_data(burn::tensor::TensorData::new(verify::params(84), shape), &autodiff());
+    let new = || Tensor::<2>::from_data(burn::tensor::TensorData::new(verify::params(84), shape), &autodiff());
     let embedding = Param::from_tensor(new());
     let mut model = Tied { head: embedding.clone(), embedding };
     let recipe = Recipe::mgup_adamw(1e-2);
@@ -131,10 +130,7 @@ fn half_precision_is_refused() {
     let mut optim = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2));
     let refused = optim.try_step(1e-2, model, grads).unwrap_err();
     let error = refused.error.to_string();
-    assert!(
-        error.starts_with("parameter `second.weight`: it is F16, but the optimizer steps F32"),
-        "{error}"
-    );
+    assert!(error.starts_with("parameter `second.weight`: it is F16, but the optimizer steps F32"), "{error}");
 }
 
 #[test]
@@ -163,10 +159,7 @@ fn a_shape_that_changes_is_refused() {
 fn settings_out_of_range_are_refused() {
     for (optim, expected) in [
         (GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2)), "`lr` is NaN"),
-        (
-            GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2)).with_max_grad_norm(-1.0),
-            "`max_grad_norm` is -1",
-        ),
+        (GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2)).with_max_grad_norm(-1.0), "`max_grad_norm` is -1"),
     ] {
         let mut optim = optim;
         let model = Mlp::new(&autodiff());

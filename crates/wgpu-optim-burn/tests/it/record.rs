@@ -41,8 +41,7 @@ fn a_model_built_anew_finds_its_state_by_path() {
     let recipe = Recipe::mgup_adamw(1e-2);
     let mut straight = GpuModuleOptimizer::new(gpu(), recipe);
     let model = run(&mut straight, Mlp::new(&autodiff()), 1..4);
-    let mut resumed =
-        GpuModuleOptimizer::new(gpu(), recipe).from_bytes(straight.into_bytes().unwrap()).unwrap();
+    let mut resumed = GpuModuleOptimizer::new(gpu(), recipe).from_bytes(straight.into_bytes().unwrap()).unwrap();
     // The same values under ids of their own.
     let mut other = Mlp::new(&autodiff());
     let values: Vec<_> = read(&model);

@@ -127,15 +127,12 @@ fn parameters_of_two_bytes_learn_through_their_masters() {
     let device = autodiff();
     let mut model = Mlp::new(&device).map(&mut Cast(DType::F16));
     let mut optim = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-4)).with_settings(|groups| {
-        groups
-            .with_precision(Precision::F16)
-            .with_grad_scaler(GradScaler { init: 128.0, ..Default::default() })
+        groups.with_precision(Precision::F16).with_grad_scaler(GradScaler { init: 128.0, ..Default::default() })
     });
     let before = read(&model.clone().map(&mut Cast(DType::F32)));
     let mut losses = Vec::new();
     for _ in 0..30 {
-        let input =
-            Tensor::<2>::random([16, 33], Distribution::Default, (&device, DType::F32)).cast(DType::F16);
+        let input = Tensor::<2>::random([16, 33], Distribution::Default, (&device, DType::F32)).cast(DType::F16);
         let loss = model.forward(input).cast(DType::F32).powi_scalar(2).mean();
         losses.push(loss.clone().into_scalar::<f32>());
         let scale = Tensor::from_inner(optim.loss_scale().unwrap());

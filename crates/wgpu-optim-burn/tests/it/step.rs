@@ -204,8 +204,7 @@ fn clipping_is_global() {
     for t in 1..4 {
         let grads = gradients(&model, t, &[]);
         model = optim.step(1e-2, model, grads);
-        let grads: Vec<_> =
-            twins.iter().enumerate().map(|(i, twin)| gradient(twin.param.len(), i, t)).collect();
+        let grads: Vec<_> = twins.iter().enumerate().map(|(i, twin)| gradient(twin.param.len(), i, t)).collect();
         let norm = reference::grad_norm(grads.iter().map(|g| &g[..]));
         let found = optim.grad_norm().unwrap();
         assert!((norm - found).abs() <= 1e-5 * norm, "{norm}, {found}");

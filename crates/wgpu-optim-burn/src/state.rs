@@ -1,0 +1,186 @@
+//! Parameters that have state: their names, and their state from a record.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use burn::module::ParamId;
+use wgpu_optim::base::{BaseKind, Per, StateRow};
+use wgpu_optim::{GpuOptimizer, MatrixLayout};
+
+use crate::error::Error;
+
+/// A parameter that has state.
+#[derive(Clone)]
+pub(crate) struct Known {
+    pub id: ParamId,
+    pub path: String,
+    /// In the optimizer below; see [`Names::add`].
+    pub name: String,
+    pub shape: Vec<usize>,
+    pub group: usize,
+    pub layout: MatrixLayout,
+}
+
+impl Known {
+    /// Why a parameter of this id and another shape is refused.
+    pub(crate) fn reshaped(&self, path: &str, shape: &[usize]) -> Error {
+        Error::parameter(path, format!("its shape was {:?} and is {shape:?}", self.shape))
+    }
+}
+
+/// Names of parameters, all different.
+pub(crate) struct Names(HashSet<String>);
+
+impl Names {
+    /// Those that these parameters have.
+    pub(crate) fn of(params: &[Known]) -> Self {
+        Self(params.iter().map(|known| known.name.clone()).collect())
+    }
+
+    /// A name for a parameter: its path, or path and id should another have that name.
+    pub(crate) fn add(&mut self, id: ParamId, path: &str) -> String {
+        let mut name = path.to_owned();
+        if self.0.contains(&name) {
+            name = format!("{path}#{id}");
+        }
+        while !self.0.insert(name.clone()) {
+            name.push('#');
+        }
+        name
+    }
+}
+
+/// States of Burn's own optimizers: the base, our name, the name in a record. Other states have our name in records too.
+const BURN: [(&str, &str, &str); 3] = [
+    ("adamw", "exp_avg", "momentum.moment_1"),
+    ("adamw", "exp_avg_sq", "momentum.moment_2"),
+    ("lion", "exp_avg", "momentum"),
+];
+
+/// Whether `RecipeOptimizer` never has our own state of this base: Burn has a state for it, or states per row rule it out.
+pub(crate) fn is_of_burn(base: BaseKind) -> bool {
+    base.has_rows() || BURN.iter().any(|(name, ..)| *name == base.row().name)
+}
+
+/// The states of a base by their name in a record.
+pub(crate) fn leaves(base: BaseKind) -> BTreeMap<&'static str, &'static StateRow> {
+    let leaf = |state: &'static StateRow| {
+        let of_burn = BURN.iter().find(|(of, name, _)| (*of, *name) == (base.row().name, state.name));
+        (of_burn.map_or(state.name, |(_, _, leaf)| *leaf), state)
+    };
+    base.row().states.iter().map(leaf).collect()
+}
+
+/// The base that steps a parameter.
+pub(crate) fn base_of(optimizer: &GpuOptimizer, known: &Known) -> Result<BaseKind, Error> {
+    Ok(optimizer.plan().base_of(optimizer.plan().tensor(&known.name)?))
+}
+
+/// The shape of a state.
+pub(crate) fn shape_of(state: &StateRow, known: &Known) -> Vec<usize> {
+    match state.per {
+        Per::Coordinate => known.shape.clone(),
+        Per::Row => vec![known.shape.first().copied().unwrap_or(1)],
+        Per::Tensor => vec![1],
+    }
+}
+
+/// Where the states of a record are.
+pub(crate) struct Places<'a> {
+    by_id: HashMap<ParamId, usize>,
+    by_path: HashMap<&'a str, usize>,
+}
+
+impl<'a> Places<'a> {
+    pub(crate) fn of(all: &'a [Loaded]) -> Self {
+        let (mut by_id, mut by_path) = (HashMap::new(), HashMap::new());
+        for (at, loaded) in all.iter().enumerate() {
+            by_id.entry(loaded.id).or_insert(at);
+            if let Some(path) = &loaded.path {
+                by_path.entry(&path[..]).or_insert(at);
+            }
+        }
+        Self { by_id, by_path }
+    }
+
+    /// The state of a parameter: found by its id, or by its path where the model is a new one with other ids.
+    pub(crate) fn find(&self, id: ParamId, path: &str) -> Option<usize> {
+        self.by_id.get(&id).or_else(|| self.by_path.get(path)).copied()
+    }
+}
+
+/// State of one parameter from a record.
+pub(crate) struct Loaded {
+    pub id: ParamId,
+    pub path: Option<String>,
+    pub steps: Option<u64>,
+    pub state: BTreeMap<String, (Vec<usize>, Vec<f32>)>,
+}
+
+impl Loaded {
+    /// Writes the state to the optimizer.
+    ///
+    /// # Errors
+    /// If the parameter's recipe needs other state, or state of another shape.
+    pub(crate) fn apply(&self, optimizer: &mut GpuOptimizer, known: &Known) -> Result<(), Error> {
+        let base = base_of(optimizer, known)?;
+        let leaves = leaves(base);
+        let wanted: Vec<_> = leaves.keys().copied().collect();
+        let found: Vec<_> = self.state.keys().map(String::as_str).collect();
+        if found != wanted {
+            return Err(Error::Record(format!(
+                "parameter `{}` has the state {}, but its recipe needs {}",
+                known.path,
+                found.join(", "),
+                wanted.join(", ")
+            )));
+        }
+        for (leaf, state) in leaves {
+            let (shape, values) = &self.state[leaf];
+            if *shape != shape_of(state, known) {
+                return Err(Error::Record(format!(
+                    "`{leaf}` of parameter `{}` has shape {shape:?}, but the parameter {:?}",
+                    known.path, known.shape
+                )));
+            }
+            optimizer.write_state(&known.name, state.name, values)?;
+        }
+        // Burn's Lion does not count its steps.
+        let steps = self.steps.or((base.row().name == "lion").then_some(1));
+        let steps = steps.ok_or_else(|| {
+            Error::Record(format!("parameter `{}` lacks `momentum.time`, its number of steps", known.path))
+        })?;
+        Ok(optimizer.set_tensor_steps(&known.name, steps)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_found_by_id_before_path_and_in_linear_time() {
+        let ids: Vec<_> = (0..100_000).map(|_| ParamId::new()).collect();
+        let path = |i: usize| format!("layers.{i}.weight");
+        let loaded = |(i, &id)| Loaded { id, path: Some(path(i)), steps: None, state: BTreeMap::new() };
+        let all: Vec<_> = ids.iter().enumerate().map(loaded).collect();
+        let start = std::time::Instant::now();
+        let places = Places::of(&all);
+        for (i, &id) in ids.iter().enumerate() {
+            assert_eq!(places.find(id, &path((i + 1) % ids.len())), Some(i));
+            assert_eq!(places.find(ParamId::new(), &path(i)), Some(i));
+        }
+        assert_eq!(places.find(ParamId::new(), "another"), None);
+        // In quadratic time it takes minutes.
+        assert!(start.elapsed().as_secs() < 10);
+    }
+
+    #[test]
+    fn names_are_given_once() {
+        let (first, second) = (ParamId::new(), ParamId::new());
+        let (path, name, layout) = ("b".to_owned(), "a".to_owned(), MatrixLayout::InOut);
+        let mut names = Names::of(&[Known { id: first, path, name, shape: vec![4], group: 0, layout }]);
+        assert_eq!(names.add(second, "b"), "b");
+        assert_eq!(names.add(second, "a"), format!("a#{second}"));
+        assert_eq!(names.add(second, "a"), format!("a#{second}#"));
+    }
+}

@@ -1,0 +1,197 @@
+//! `wgpu-optim explain`: what a step does on the GPU, dispatch by dispatch. It opens no device.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+use wgpu_optim::program::{Binding, Bound, Dispatch, Program, When};
+use wgpu_optim::{ParamGroups, PlanLimits, TensorSpec};
+
+use crate::bench::{Products, specs};
+use crate::numbers::whole;
+use crate::settings;
+use crate::shapes::Shapes;
+
+/// Print what a step does: each dispatch with what it reads and writes, and what it costs.
+///
+/// Opens no device. A line for each dispatch: its kernel in shaders/, its workgroups and their lanes, the largest number of rounds of memory
+/// accesses that one lane makes one after the other, the bytes that it moves (with as many candidates as are expected), and the buffers that
+/// it reads and writes. Tables of the dispatches themselves are left out.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A preset's name or a JSON recipe file; settings may follow, as in mgup-adamw+clip+skip: see `bench --help`.
+    #[arg(value_parser = settings::named)]
+    recipe: (String, ParamGroups),
+    /// Parameters, in one tensor.
+    #[arg(long, default_value_t = 1 << 24, allow_negative_numbers = true, value_parser = whole::<u64>(1..=0xffff_0000))]
+    params: u64,
+    /// A model instead: `gpt` (148 tensors, 12.6 million parameters), or shapes with how often they occur, as in 288x864*12,288*25.
+    #[arg(long, allow_hyphen_values = true, conflicts_with = "params")]
+    tensors: Option<Shapes>,
+    /// A model as a JSON file: a list of tensors, each with a `name`, a `shape` and, where they differ from their defaults, `layout` and
+    /// `components`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["params", "tensors"])]
+    specs: Option<PathBuf>,
+    /// The device that stands for one: with WebGPU's default limits (bindings of 128 MiB), or with those of most GPUs (2 GiB).
+    #[arg(long, value_enum, default_value_t = Limits::Large)]
+    limits: Limits,
+    /// How the matrix products of Muon and AdaGO are computed.
+    #[arg(long, value_enum, default_value_t = Products::Tiles)]
+    matmul: Products,
+    /// Print the WGSL of a kernel of this step instead, by the name that the table gives it.
+    #[arg(long, value_name = "KERNEL", conflicts_with = "json")]
+    wgsl: Option<String>,
+    /// Print JSON instead of a table: buffers, kernels with their WGSL, dispatches.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Limits {
+    Webgpu,
+    Large,
+}
+
+/// A dispatch with the names of what it reads and writes.
+#[derive(Serialize)]
+struct Explained<'a> {
+    #[serde(flatten)]
+    dispatch: &'a Dispatch,
+    name: &'a str,
+    reads: Vec<&'a str>,
+    writes: Vec<&'a str>,
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let specs = match (&arguments.specs, &arguments.tensors) {
+        (Some(file), _) => {
+            let text = fs::read_to_string(file).with_context(|| format!("{}", file.display()))?;
+            serde_json::from_str::<Vec<TensorSpec>>(&text).with_context(|| format!("{}", file.display()))?
+        }
+        (None, Some(shapes)) => specs(&shapes.0),
+        (None, None) => specs(&[vec![arguments.params as usize]]),
+    };
+    let limits = match arguments.limits {
+        Limits::Webgpu => PlanLimits::WEBGPU,
+        Limits::Large => PlanLimits::LARGE,
+    };
+    let (name, groups) = &arguments.recipe;
+    let mut program = Program::new(&specs, groups.clone(), limits, arguments.matmul.into())?;
+    if let Some(wanted) = &arguments.wgsl {
+        let Some(kernel) = program.kernels.iter().find(|kernel| kernel.name == *wanted) else {
+            let known: BTreeSet<_> = program.kernels.iter().map(|kernel| kernel.name.as_str()).collect();
+            bail!("no kernel `{wanted}` in this step; it has {}", Vec::from_iter(known).join(", "));
+        };
+        return put(&kernel.source);
+    }
+    // Tables are as long as the model is large.
+    program.buffers.iter_mut().for_each(|buffer| buffer.contents = Vec::new());
+    if arguments.json {
+        let mut json = serde_json::to_value(&program)?;
+        json["dispatches"] = serde_json::to_value(explained(&program))?;
+        put(&format!("{}\n", serde_json::to_string_pretty(&json)?))
+    } else {
+        put(&table(name, &specs, &program)?)
+    }
+}
+
+/// Prints a text, of which a reader may want the beginning only.
+fn put(text: &str) -> Result<()> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn explained(program: &Program) -> Vec<Explained<'_>> {
+    program.dispatches.iter().map(|dispatch| explain(program, dispatch)).collect()
+}
+
+fn explain<'a>(program: &'a Program, dispatch: &'a Dispatch) -> Explained<'a> {
+    let kernel = &program.kernels[dispatch.kernel];
+    let is_rated = kernel.constants.get("RATED") == Some(&1.0);
+    let names = |wanted: fn(&Bound) -> bool| {
+        let bound = dispatch.bindings.iter().zip(&kernel.bindings).filter(|(bound, _)| wanted(bound));
+        // What lies in scratch, the kernel's variable says.
+        let name = |(bound, binding): (&Bound, &'a Binding)| {
+            let label = program.buffers[bound.buffer].label.rsplit('.').next().unwrap_or_default();
+            if label == "scratch" { binding.name.as_str() } else { label }
+        };
+        let mut names: Vec<_> = bound.map(name).collect();
+        names.retain(|name| !["grids", "scalars", "chunks"].contains(name) && (is_rated || *name != "rates"));
+        names
+    };
+    let (reads, writes) = (names(|bound| bound.reads), names(|bound| bound.writes));
+    Explained { dispatch, name: &kernel.name, reads, writes }
+}
+
+fn table(name: &str, specs: &[TensorSpec], program: &Program) -> Result<String> {
+    let mut text = String::new();
+    let all = explained(program);
+    let tensors = if specs.len() == 1 { "1 tensor".to_owned() } else { format!("{} tensors", specs.len()) };
+    writeln!(text, "{name}: {tensors}, {} parameters", program.parameters)?;
+    let width = all.iter().map(|one| one.dispatch.purpose.len()).max().unwrap_or(0);
+    let names = all.iter().map(|one| one.name.len()).max().unwrap_or(0);
+    writeln!(
+        text,
+        "{:>4}  {:width$}  {:names$}  {:>14}  {:>5}  {:>6}  {:>10}  reads → writes",
+        "", "purpose", "kernel", "workgroups", "lanes", "rounds", "bytes"
+    )?;
+    for (number, one) in (1..).zip(&all) {
+        let dispatch = one.dispatch;
+        let [x, y, z] = dispatch.workgroups;
+        let workgroups = match (y, z) {
+            (1, 1) => x.to_string(),
+            (_, 1) => format!("{x}×{y}"),
+            _ => format!("{x}×{y}×{z}"),
+        };
+        let when = match dispatch.when {
+            When::Step if dispatch.indirect => "  only after a miss",
+            When::Step => "",
+            When::MicroBatch => "  for each micro-batch",
+            When::Masters => "  when masters are read again",
+            When::Observed => "  in observed steps",
+            When::Round => "  at the end of a step",
+        };
+        writeln!(
+            text,
+            "{number:>4}  {:width$}  {:names$}  {workgroups:>14}  {:>5}  {:>6}  {:>10}  {} → {}{when}",
+            dispatch.purpose,
+            one.name,
+            dispatch.lanes,
+            dispatch.serial_rounds,
+            bytes(dispatch.bytes),
+            one.reads.join(", "),
+            one.writes.join(", "),
+        )?;
+    }
+    let step: Vec<_> = program.step().collect();
+    let missed = step.iter().filter(|dispatch| dispatch.indirect).count();
+    let memory: u64 = program.buffers.iter().map(|buffer| buffer.size).sum();
+    let per_parameter = |bytes: u64| bytes as f64 / program.parameters as f64;
+    writeln!(
+        text,
+        "A step has {} dispatches{}. It moves {} ({:.2} bytes per parameter). The buffers take {} ({:.2} bytes per parameter).",
+        step.len(),
+        if missed > 0 { format!(", {missed} of them only after a miss") } else { String::new() },
+        bytes(program.bytes()),
+        per_parameter(program.bytes()),
+        bytes(memory),
+        per_parameter(memory),
+    )?;
+    Ok(text)
+}
+
+/// Bytes for people.
+fn bytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        1_000_000..1_000_000_000 => format!("{:.1} MB", bytes as f64 / 1e6),
+        _ => format!("{:.2} GB", bytes as f64 / 1e9),
+    }
+}

@@ -1,0 +1,41 @@
+//! Recipes with settings on the command line, as in `mgup-adamw+clip+skip`.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use wgpu_optim::{GradScaler, NonFinite, ParamGroups, Precision};
+
+use crate::numbers::whole;
+use crate::recipes;
+
+/// Reads a preset or a recipe file, with settings after its name. Returns the groups with that whole name.
+pub fn named(text: &str) -> Result<(String, ParamGroups), String> {
+    // A file's name may have a plus sign.
+    let whole_text = Path::new(text).is_file();
+    let mut parts = text.split(|c| c == '+' && !whole_text);
+    let (_, recipe) = recipes::named(OsStr::new(parts.next().unwrap_or_default()))?;
+    let groups = parts.try_fold(ParamGroups::from(recipe), |groups, setting| {
+        Ok(match setting {
+            "clip" => groups.with_max_grad_norm(1.0),
+            "limit" => groups.with_max_grad_value(1.0),
+            "skip" => groups.with_non_finite(NonFinite::Skip),
+            "scaler" => groups.with_grad_scaler(GradScaler { interval: 1 << 20, ..GradScaler::default() }),
+            "accumulate" => groups.with_accumulation(2),
+            "f16" => groups.with_precision(Precision::F16),
+            "bf16" => groups.with_precision(Precision::Bf16),
+            other if other.starts_with("observe") => {
+                let every = &other["observe".len()..];
+                let number =
+                    || whole(1..=u32::MAX.into())(every).map_err(|e| format!("`{other}`: {e} after `observe`"));
+                groups.with_telemetry(if every.is_empty() { 1 } else { number()? })
+            }
+            other => {
+                return Err(format!(
+                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, f16 and bf16"
+                ));
+            }
+        })
+    })?;
+    groups.validate().map_err(|e| e.to_string())?;
+    Ok((text.to_owned(), groups))
+}

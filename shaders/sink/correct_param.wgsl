@@ -1,0 +1,17 @@
+// Corrects what the stream decided wrongly about a vector of a chunk; `at` is its place among the parameters.
+
+import package::{access::param::{load_param, store_param}, policy::{factors, phi}};
+import package::lib::{notes::{SELECTED, UNDECIDED}, rates::rates_of, step::step};
+import package::tables::{Chunk, Scalars};
+
+fn correct(chunk: Chunk, vector: u32, at: u32, s: Scalars, direction: vec4<f32>, was: vec4<u32>, selected: vec4<bool>) {
+    let lanes = min(4u, chunk.len - 4u * vector);
+    let factor = phi(factors(chunk, s), selected, vec4<f32>());
+    let taken = phi(factors(chunk, s), was == vec4<u32>(SELECTED), vec4<f32>());
+    let theta = load_param(at, lanes);
+    let rate = rates_of(chunk, vector);
+    let moved = step(theta, factor, direction, rate, s);
+    let corrected = theta + rate * (s.step * ((taken - factor) * direction));
+    let decided = select(moved, corrected, was != vec4<u32>(UNDECIDED));
+    store_param(at, lanes, select(decided, theta, (was != vec4<u32>(UNDECIDED)) & (taken == factor)));
+}

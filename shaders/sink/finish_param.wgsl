@@ -1,0 +1,15 @@
+// The step of single coordinates that the stream left as they were. Parameters are reached one at a time, because their neighbors in a
+// vector may be another lane's.
+
+import package::policy::{factors, phi};
+import package::lib::{candidates::Candidate, rates::rate_of, step::step};
+import package::tables::{Chunk, Scalars};
+
+@group(1) @binding(0) var<storage, read_write> param: array<f32>;
+
+fn finish(piece: Chunk, s: Scalars, candidate: Candidate, selected: bool) {
+    let factor = phi(factors(piece, s), vec4<bool>(selected), vec4<f32>());
+    let at = piece.param + (candidate.index - piece.index);
+    let rate = vec4<f32>(rate_of(piece.tensor, candidate.index));
+    param[at] = step(vec4<f32>(param[at]), factor, vec4<f32>(candidate.direction), rate, s).x;
+}

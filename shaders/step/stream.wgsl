@@ -1,0 +1,29 @@
+// The state moves on, and u = direction, s = u ⊙ g, φ = phi(s) go into a sink: a step of the parameters, or, before a matrix is
+// orthogonalized, the direction and a mask. One pass over the tensors, one chunk per workgroup.
+
+import package::{base::update, policy::{factors, phi}, selection::{begin_selection, end_selection, selects}, sink::{emit, end_sink}};
+import package::state::{load_state, store_state};
+import package::lib::{gradients::read_grad, skip::{chunk_at, scalars_of}};
+import package::tables::{Invocation, LANES, grid, linear};
+
+@compute @workgroup_size(32)
+fn stream(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    let at = linear(in);
+    if at < grid.count {
+        let chunk = chunk_at(grid.first + at);
+        let s = scalars_of(chunk);
+        let own = factors(chunk, s);
+        begin_selection(chunk);
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+            let vector = chunk.offset / 4u + j;
+            let g = read_grad(chunk, j, s);
+            let next = update(load_state(chunk, vector), g, s);
+            let score = next.direction * g;
+            let selected = selects(score, chunk, j);
+            store_state(vector, next.state);
+            emit(chunk, j, s, phi(own, selected, score), next.direction, selected, vec4<bool>(false));
+        }
+        end_selection(chunk, lane);
+        end_sink(chunk, lane);
+    }
+}

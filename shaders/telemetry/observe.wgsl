@@ -1,0 +1,52 @@
+// What a step is about to do, of every chunk: Σ g² of the finite gradients, how many are not finite, how many scores are positive; and a
+// copy of the parameters. Reads the state and leaves it as it is.
+
+import package::{access::grad::load_grad, access::param::load_param, base::update, state::load_state};
+import package::lib::{flags::ones, gradients::{clip, scaled}, observations::{observations, snapshot}, order::{ZERO_KEY, key}};
+import package::lib::{skip::scalars_of, sum_few::sum_over_lanes};
+import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, grid, linear, tensors};
+
+var<workgroup> positive: atomic<u32>;
+var<workgroup> broken: atomic<u32>;
+
+@compute @workgroup_size(32)
+fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    if lane == 0u {
+        atomicStore(&positive, 0u);
+        atomicStore(&broken, 0u);
+    }
+    workgroupBarrier();
+    let at = linear(in);
+    var squares = vec4<f32>();
+    if at < grid.count {
+        // Also where the step is skipped.
+        let chunk = chunks[grid.first + at];
+        let s = scalars_of(chunk);
+        var agree = 0u;
+        var lost = 0u;
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            let vector = chunk.offset / 4u + j;
+            let inside = EACH < vec4<u32>(lanes);
+            let read = load_grad(chunk.grad / 4u + j, lanes);
+            let finite = (bitcast<vec4<u32>>(read) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u);
+            let raw = scaled(select(vec4<f32>(), read, finite & inside), s);
+            squares += raw * raw;
+            let g = clip(read, s);
+            let score = update(load_state(chunk, vector), g, s).direction * g;
+            agree += ones((key(score) > vec4<u32>(ZERO_KEY)) & inside);
+            lost += ones(!finite & inside);
+            snapshot[vector] = load_param(chunk.param / 4u + j, lanes);
+        }
+        atomicAdd(&positive, agree);
+        atomicAdd(&broken, lost);
+    }
+    let total = sum_over_lanes(lane, (squares.x + squares.y) + (squares.z + squares.w));
+    if lane == 0u && at < grid.count {
+        let chunk = chunks[grid.first + at];
+        let place = 4u * (tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK);
+        atomicStore(&observations[place], bitcast<u32>(total));
+        atomicStore(&observations[place + 2u], atomicLoad(&positive));
+        atomicStore(&observations[place + 3u], atomicLoad(&broken));
+    }
+}

@@ -1,0 +1,490 @@
+//! Reading and writing parameters, gradients, state, and what a step found.
+
+use std::mem::offset_of;
+use std::sync::atomic::Ordering;
+
+use super::optimizer::{Counts, GpuOptimizer, Miss, Selected};
+use super::slices::TensorSlice;
+use super::{readback, scope};
+use crate::error::{Error, Result, ensure};
+use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
+use crate::plan::layout::{self, Ownership};
+use crate::plan::storage::BlockBuffers;
+use crate::recipe::base::Per;
+use crate::recipe::guard::{Guarded, NonFinite};
+use crate::recipe::policy::Selects;
+use crate::recipe::precision::Precision;
+use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, check};
+
+pub(super) const PARAM: &str = "params";
+/// The name of masters among the state.
+pub(super) const MASTER: &str = "master";
+pub(super) const ACCUMULATOR: &str = "accumulator";
+pub(super) const GRAD_SUM: &str = "grad_sum";
+pub(super) const RATES: &str = "rates";
+
+/// What the optimizer holds of a tensor in one place.
+pub(super) struct Held<'a> {
+    /// [`PARAM`], the name of a state, [`GRAD_SUM`] or [`RATES`].
+    pub what: &'static str,
+    pub shape: &'a [usize],
+    pub slice: TensorSlice<'a>,
+}
+
+impl From<Header> for Guarded {
+    fn from(Header { grad_norm, loss_scale, skip, skipped, .. }: Header) -> Self {
+        Self { grad_norm, loss_scale, skipped: skip == 1, skipped_steps: skipped.into() }
+    }
+}
+
+impl GpuOptimizer {
+    /// Where a parameter lies in the optimizer's arena: bind it, or copy to and from it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`]; [`Error::Ownership`] if the caller holds the parameters.
+    pub fn param(&self, name: &str) -> Result<TensorSlice<'_>> {
+        self.arena(name, |block| block.param)
+    }
+
+    /// Where a gradient lies in the optimizer's arena: write it there with a kernel of your own.
+    ///
+    /// # Errors
+    /// As for [`param`](Self::param).
+    pub fn grad(&self, name: &str) -> Result<TensorSlice<'_>> {
+        self.arena(name, |block| block.grad)
+    }
+
+    fn arena(&self, name: &str, which: fn(&BlockBuffers) -> usize) -> Result<TensorSlice<'_>> {
+        let tensor = self.plan.tensor(name)?;
+        self.has_arenas(true, "this optimizer was made for the caller's buffers and holds no parameters or gradients")?;
+        Ok(self.range_of(tensor, which(&self.storage.blocks[tensor.block]), self.plan.precision))
+    }
+
+    /// A tensor's range of a buffer.
+    fn range_of(&self, tensor: &layout::Tensor, buffer: usize, format: Precision) -> TensorSlice<'_> {
+        let [offset, size] = [tensor.offset, tensor.numel].map(|count| format.bytes() * count);
+        TensorSlice { buffer: &self.buffers[buffer], offset, size: size.next_multiple_of(4) }
+    }
+
+    /// What the optimizer holds of a tensor from step to step, all of it f32: where an arena stores parameters in two bytes, their
+    /// masters stand for them.
+    pub(super) fn held(&self, index: usize) -> Vec<Held<'_>> {
+        let tensor = &self.plan.tensors[index];
+        let (spec, block) = (&tensor.spec, &self.storage.blocks[tensor.block]);
+        let words = |buffer: usize| self.range_of(tensor, buffer, Precision::F32);
+        let master = self.master(index);
+        let mut all = Vec::new();
+        let mut add = |what, shape, slice| all.push(Held { what, shape, slice });
+        if self.plan.ownership == Ownership::Arenas {
+            add(PARAM, &spec.shape[..], master.unwrap_or_else(|| words(block.param)));
+        }
+        let is_given = self.plan.ownership == Ownership::Stateless;
+        let states = if is_given { &[] } else { self.plan.base_of(tensor).row().states };
+        for (at, state) in states.iter().enumerate() {
+            let (offset, size) = (4 * tensor.rows, 4 * tensor.row_count());
+            match state.per {
+                Per::Coordinate => add(state.name, &spec.shape, words(block.states[at])),
+                Per::Row => {
+                    let shape = if tensor.row_len == 1 { &spec.shape[..] } else { &spec.shape[..1] };
+                    add(state.name, shape, TensorSlice { offset, size, ..words(block.states[at]) });
+                }
+                Per::Tensor => add(state.name, &[], self.entry(index, offset_of!(Tensor, accumulator), 4)),
+            }
+        }
+        if let (Some(master), Ownership::Caller) = (master, self.plan.ownership) {
+            add(MASTER, &spec.shape, master);
+        }
+        if self.plan.accumulates {
+            add(GRAD_SUM, &spec.shape, words(block.sum));
+        }
+        if spec.components > 0 {
+            let (offset, size) = (4 * u64::from(tensor.entry.rates), 4 * spec.components as u64);
+            let slice = TensorSlice { buffer: &self.buffers[self.storage.rates], offset, size };
+            add(RATES, std::slice::from_ref(&spec.components), slice);
+        }
+        all
+    }
+
+    /// Where one of these lies.
+    pub(super) fn find(&self, index: usize, what: &str) -> Option<TensorSlice<'_>> {
+        self.held(index).into_iter().find(|held| held.what == what).map(|held| held.slice)
+    }
+
+    /// Where a tensor's master lies, if it has one.
+    pub(super) fn master(&self, index: usize) -> Option<TensorSlice<'_>> {
+        let tensor = &self.plan.tensors[index];
+        let buffer = self.storage.blocks[tensor.block].master;
+        self.has_masters().then(|| self.range_of(tensor, buffer, Precision::F32))
+    }
+
+    /// The names of a tensor's state.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`].
+    pub fn state_names(&self, name: &str) -> Result<impl Iterator<Item = &'static str> + use<>> {
+        let states = self.plan.base_of(self.plan.tensor(name)?).row().states.iter();
+        Ok(states.map(|state| state.name).chain(self.has_masters().then_some(MASTER)))
+    }
+
+    /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW (the latter one number a row under
+    /// [`SecondMoment::Row`](crate::base::SecondMoment::Row)), `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
+    /// `accumulator` of AdaGO, one number, which can be copied but lies too close to others to be bound; and `master`, the
+    /// parameter in f32, where it is stored in two bytes.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if the caller holds the state.
+    pub fn state(&self, name: &str, state: &str) -> Result<TensorSlice<'_>> {
+        let index = self.plan.tensor_index(name)?;
+        self.has_state()?;
+        let is_state = self.state_names(name)?.any(|known| known == state);
+        let found = if state == MASTER { self.master(index) } else { self.find(index, state) };
+        found.filter(|_| is_state).ok_or_else(|| {
+            let known = self.state_names(name).map(Iterator::collect::<Vec<_>>).unwrap_or_default().join(", ");
+            Error::UnknownState { name: state.to_owned(), known }
+        })
+    }
+
+    /// Writes a parameter from the host, rounded where it is stored in two bytes, and its master. It lands before the next
+    /// submit.
+    ///
+    /// # Errors
+    /// As for [`param`](Self::param); [`Error::Slice`] if the length is not the tensor's.
+    pub fn write_param(&self, name: &str, data: &[f32]) -> Result<()> {
+        let param = self.param(name)?;
+        self.write(name, "parameter", param, self.plan.precision, data)?;
+        let master = self.master(self.plan.tensor_index(name)?);
+        master.map_or(Ok(()), |master| self.write(name, "parameter", master, Precision::F32, data))
+    }
+
+    /// Writes a gradient from the host, rounded where it is stored in two bytes. It lands before the next submit.
+    ///
+    /// # Errors
+    /// As for [`write_param`](Self::write_param).
+    pub fn write_grad(&self, name: &str, data: &[f32]) -> Result<()> {
+        self.write(name, "gradient", self.grad(name)?, self.plan.precision, data)
+    }
+
+    /// Writes a state from the host, as when resuming; see also [`set_steps`](Self::set_steps). It lands before the next
+    /// submit.
+    ///
+    /// # Errors
+    /// As for [`state`](Self::state); [`Error::Slice`] if the length is not the tensor's.
+    pub fn write_state(&self, name: &str, state: &str, data: &[f32]) -> Result<()> {
+        self.write(name, "state", self.state(name, state)?, Precision::F32, data)?;
+        if state == MASTER {
+            self.set_mastered(std::iter::once((self.plan.tensor_index(name)?, true)));
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        name: &str,
+        what: &'static str,
+        to: TensorSlice<'_>,
+        format: Precision,
+        data: &[f32],
+    ) -> Result<()> {
+        let given = data.len() as u64;
+        // Two bytes may have padding.
+        let numel = if format == Precision::F32 { to.size / 4 } else { self.plan.tensor(name)?.numel };
+        ensure!(numel == given, Error::slice(name, what, format!("{given} values given, {numel} needed")));
+        let bytes = format.encode(data);
+        scope::watch(&self.device, || self.queue.write_buffer(to.buffer, to.offset, &bytes))
+    }
+
+    /// Where the factors of a tensor's components lie: f32s that multiply its learning rate, and the weight decay with it. Write them
+    /// there on the GPU, or bind them.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`]; [`Error::Tensor`] if its spec has no [`components`](crate::TensorSpec::with_components).
+    pub fn rates(&self, name: &str) -> Result<TensorSlice<'_>> {
+        let reason = "its spec has no components with learning rates of their own".to_owned();
+        let none = Error::Tensor { tensor: name.to_owned(), reason };
+        self.find(self.plan.tensor_index(name)?, RATES).ok_or(none)
+    }
+
+    /// Writes the factors of a tensor's components, each finite and not negative. They land before the next submit.
+    ///
+    /// # Errors
+    /// As for [`rates`](Self::rates); [`Error::Slice`] if there are more or fewer; [`Error::Recipe`] for a factor out of range.
+    pub fn write_rates(&self, name: &str, factors: &[f32]) -> Result<()> {
+        let slice = self.rates(name)?;
+        for (i, &factor) in factors.iter().enumerate() {
+            check(&format!("rates[{i}]"), factor.into(), NOT_NEGATIVE)?;
+        }
+        self.write(name, "rates", slice, Precision::F32, factors)
+    }
+
+    /// Records the clearing of all gradients in the optimizer's arena; not of what micro-batches have added up.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] if the caller holds the gradients.
+    pub fn zero_grad(&self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.has_arenas(true, "the caller holds the gradients of this optimizer")?;
+        for block in &self.storage.blocks {
+            encoder.clear_buffer(&self.buffers[block.grad], 0, None);
+        }
+        Ok(())
+    }
+
+    /// Forgets the micro-batches that were recorded since the last step, and records the clearing of what they have added up.
+    pub fn forget_micro_batches(&mut self, encoder: &mut wgpu::CommandEncoder) {
+        self.clear_sums_of(encoder, &(0..self.plan.tensors.len()).collect::<Vec<_>>());
+        self.counts.micro_batches = 0;
+        self.counts.has_sum.fill(false);
+        self.submissions.forget_sums();
+        // If this encoder is dropped, they are as they were.
+        let ticket = self.submissions.ticket(self.plan.accumulates);
+        encoder.on_submitted_work_done(move || ticket.done());
+    }
+
+    /// What the host counts, to be given back to [`rewind`](Self::rewind) if what was recorded since is not submitted.
+    #[doc(hidden)]
+    pub fn counts(&self) -> Counts {
+        Counts { submissions: self.submissions.recorded, ..self.counts.clone() }
+    }
+
+    /// Counts as before.
+    #[doc(hidden)]
+    pub fn rewind(&mut self, counts: Counts) {
+        self.submissions.rewind(counts.submissions);
+        self.counts = counts;
+    }
+
+    /// Steps that a tensor was part of: t of the bias corrections, but for those that the GPU skipped
+    /// ([`read_steps`](Self::read_steps)).
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`].
+    pub fn steps(&self, name: &str) -> Result<u64> {
+        Ok(self.counts.steps[self.plan.tensor_index(name)?])
+    }
+
+    /// Reads the steps that a tensor has taken: t of the bias corrections. Off the web, poll the device until the future is ready.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`], and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
+    pub fn read_steps(&self, name: &str) -> Result<impl Future<Output = Result<u64>> + use<>> {
+        let recorded = self.steps(name)?;
+        let skipped = self.entry(self.plan.tensor_index(name)?, offset_of!(Tensor, skipped), 4);
+        self.read(name, &[skipped], move |bytes| {
+            let skipped: u32 = bytemuck::pod_read_unaligned(&bytes);
+            Ok(recorded.saturating_sub(skipped.into()))
+        })
+    }
+
+    /// Sets the number of steps that every tensor has taken, as when resuming; at most 2⁶³ − 1, as a checkpoint has it.
+    pub fn set_steps(&mut self, steps: u64) {
+        (0..self.counts.steps.len()).for_each(|tensor| self.set_steps_of(tensor, steps));
+    }
+
+    pub(super) fn set_steps_of(&mut self, tensor: usize, steps: u64) {
+        self.counts.steps[tensor] = steps.min(i64::MAX as u64);
+        if self.plan.gradients.skips {
+            self.write_entry(tensor, offset_of!(Tensor, skipped), &[0]);
+        }
+    }
+
+    /// Sets the number of steps that one tensor has taken, as when resuming tensors that have not always stepped together.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`]; [`Error::Ownership`] for an optimizer with arenas, where all tensors step together.
+    pub fn set_tensor_steps(&mut self, name: &str, steps: u64) -> Result<()> {
+        self.has_arenas(false, "in arenas all tensors step together: use `set_steps`")?;
+        self.set_steps_of(self.plan.tensor_index(name)?, steps);
+        Ok(())
+    }
+
+    /// Reads a parameter, its master where it is stored in two bytes. Off the web, poll the device until the future is ready.
+    ///
+    /// # Errors
+    /// As for [`param`](Self::param), and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
+    pub fn read_param(&self, name: &str) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
+        let param = self.param(name)?;
+        self.read(name, &[self.master(self.plan.tensor_index(name)?).unwrap_or(param)], floats)
+    }
+
+    /// Reads a state. Off the web, poll the device until the future is ready.
+    ///
+    /// # Errors
+    /// As for [`state`](Self::state), and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
+    pub fn read_state(&self, name: &str, state: &str) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
+        self.read(name, &[self.state(name, state)?], floats)
+    }
+
+    /// Reads what selection did to a tensor in the last step that ran. For a tensor that was left out of that step, it means
+    /// nothing. Off the web, poll the device until the future is ready.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`], and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
+    pub fn read_selected(&self, name: &str) -> Result<impl Future<Output = Result<Selected>> + use<>> {
+        let counts = self.plan.policy_of(self.plan.tensor(name)?).row().counts;
+        let entry = self.entry(self.plan.tensor_index(name)?, 0, TENSOR_BYTES);
+        let what = name.to_owned();
+        self.read(name, &[entry], move |bytes| {
+            let found: Tensor = readback::decode(&what, &bytes)?;
+            Ok(Selected {
+                k: found.k.into(),
+                count: if counts { found.selected.into() } else { 0 },
+                candidates: found.inside.into(),
+                missed: found.missed == 1,
+            })
+        })
+    }
+
+    /// Reads the norm of all gradients of the last step that ran, as it was before it was clipped. Off the web, poll the
+    /// device until the future is ready.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if the optimizer does not clip, when called; as for [`read_guarded`](Self::read_guarded), when awaited.
+    pub fn read_grad_norm(&self) -> Result<impl Future<Output = Result<f32>> + use<>> {
+        self.clips()?;
+        let guarded = self.read_guarded()?;
+        Ok(async move { Ok(guarded.await?.grad_norm) })
+    }
+
+    /// Reads what the guard of the last step found: the gradients' norm, whether the step was skipped, and the scale of the next
+    /// loss. Off the web, poll the device until the future is ready.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if the optimizer neither clips a norm nor skips steps, when called. [`Error::Readback`], when awaited, and
+    /// [`Error::NonFinite`] under [`NonFinite::Error`] if a step was skipped since this was last read.
+    pub fn read_guarded(&self) -> Result<impl Future<Output = Result<Guarded>> + use<>> {
+        let off = "this optimizer neither clips the norm of gradients nor looks whether they are finite; give its \
+                   parameter groups a `max_grad_norm`, a `grad_scaler` or a `non_finite`";
+        ensure!(self.plan.gradients.guarded, Error::Plan(off.to_owned()));
+        let (what, checked) = ("what the guard found", self.checked());
+        let decode = move |bytes: Vec<u8>| Ok(checked(readback::decode(what, &bytes)?)?.into());
+        self.read(what, &[TensorSlice { size: HEADER_BYTES, ..TensorSlice::whole(self.table()) }], decode)
+    }
+
+    /// Refuses a header of the tensors' table under [`NonFinite::Error`] if a step was skipped since one was last refused.
+    pub(super) fn checked(&self) -> impl FnOnce(Header) -> Result<Header> + use<> {
+        let fails = self.groups.non_finite() == NonFinite::Error;
+        let tensors = self.plan.tensors.iter().filter(|_| fails);
+        let names: Vec<_> = tensors.map(|tensor| tensor.spec.name.clone()).collect();
+        let reported = self.reported.clone();
+        move |header| {
+            let is_new = header.skipped > reported.fetch_max(header.skipped, Ordering::Relaxed);
+            let broken = names.get(header.broken as usize).map_or("of an earlier step", String::as_str);
+            let (tensor, steps) = (broken.to_owned(), header.skipped.into());
+            ensure!(!(fails && is_new), Error::NonFinite { tensor, steps });
+            Ok(header)
+        }
+    }
+
+    /// What the next loss is to be multiplied by: an f32, alone, to be bound as a uniform or as storage that is only read, or copied. It
+    /// changes on the GPU, with a step. 1 without a [`GradScaler`](crate::GradScaler).
+    pub fn loss_scale(&self) -> TensorSlice<'_> {
+        TensorSlice { size: 4, ..TensorSlice::whole(self.table()) }
+    }
+
+    /// Sets the scale of the next loss. It lands before the next submit.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is not within 2⁻¹²⁶ to 2¹²⁶; [`Error::Plan`] for an optimizer without a
+    /// [`GradScaler`](crate::GradScaler).
+    pub fn set_loss_scale(&self, scale: f64) -> Result<()> {
+        check("loss_scale", scale, INVERTIBLE)?;
+        let none = "this optimizer has no `grad_scaler`; use `set_grad_scale`";
+        ensure!(self.groups.grad_scaler().is_some(), Error::Plan(none.to_owned()));
+        self.queue.write_buffer(self.table(), 0, bytemuck::bytes_of(&(scale as f32)));
+        Ok(())
+    }
+
+    /// Makes every bracket miss from the next step on, for tests.
+    #[doc(hidden)]
+    pub fn force_miss(&self, miss: Miss) {
+        for (i, tensor) in self.plan.tensors.iter().enumerate() {
+            let exact = self.plan.policy_of(tensor).selects() == Selects::Exact;
+            let Some(sampling) = tensor.sampling.filter(|_| exact) else { continue };
+            let sampled = sampling.coordinates() as u32;
+            let ranks = offset_of!(Tensor, rank_high);
+            match miss {
+                Miss::Above => self.write_entry(i, ranks, &[sampled * 3 / 4, sampled]),
+                Miss::Below => self.write_entry(i, ranks, &[0, sampled / 4]),
+                Miss::Overflow => self.write_entry(i, offset_of!(Tensor, capacity), &[0]),
+                Miss::Boundary => self.write_entry(i, offset_of!(Tensor, list_capacity), &[0]),
+            }
+        }
+    }
+
+    /// Fills what the kernels of a step hand to each other with nonsense, for tests.
+    #[doc(hidden)]
+    pub fn poison_scratch(&self) {
+        for buffer in self.storage.scratch.iter().map(|&scratch| &self.buffers[scratch]) {
+            self.queue.write_buffer(buffer, 0, &vec![0xee; buffer.size() as usize]);
+        }
+    }
+
+    /// Begins a copy of slices to the host, on a device that is there. The future decodes them.
+    pub(super) fn read<T, F: FnOnce(Vec<u8>) -> Result<T>>(
+        &self,
+        what: &str,
+        slices: &[TensorSlice<'_>],
+        decode: F,
+    ) -> Result<impl Future<Output = Result<T>> + use<T, F>> {
+        self.probe.check()?;
+        let copy = || readback::read(&self.device, &self.queue, what, slices);
+        let bytes = scope::watch(&self.device, copy)?;
+        Ok(async move { decode(bytes.await?) })
+    }
+}
+
+/// Decodes a parameter or a state.
+fn floats(bytes: Vec<u8>) -> Result<Vec<f32>> {
+    Ok(bytemuck::pod_collect_to_vec(&bytes))
+}
+
+/// Blocking reads; not on the web, where nothing may block.
+#[cfg(not(target_arch = "wasm32"))]
+impl GpuOptimizer {
+    /// [`read_param`](Self::read_param), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_param`](Self::read_param).
+    pub fn read_param_blocking(&self, name: &str) -> Result<Vec<f32>> {
+        readback::block_on(&self.device, self.read_param(name)?)
+    }
+
+    /// [`read_state`](Self::read_state), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_state`](Self::read_state).
+    pub fn read_state_blocking(&self, name: &str, state: &str) -> Result<Vec<f32>> {
+        readback::block_on(&self.device, self.read_state(name, state)?)
+    }
+
+    /// [`read_selected`](Self::read_selected), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_selected`](Self::read_selected).
+    pub fn read_selected_blocking(&self, name: &str) -> Result<Selected> {
+        readback::block_on(&self.device, self.read_selected(name)?)
+    }
+
+    /// [`read_steps`](Self::read_steps), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_steps`](Self::read_steps).
+    pub fn read_steps_blocking(&self, name: &str) -> Result<u64> {
+        readback::block_on(&self.device, self.read_steps(name)?)
+    }
+
+    /// [`read_guarded`](Self::read_guarded), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_guarded`](Self::read_guarded).
+    pub fn read_guarded_blocking(&self) -> Result<Guarded> {
+        readback::block_on(&self.device, self.read_guarded()?)
+    }
+
+    /// [`read_grad_norm`](Self::read_grad_norm), blocking.
+    ///
+    /// # Errors
+    /// As for [`read_grad_norm`](Self::read_grad_norm).
+    pub fn read_grad_norm_blocking(&self) -> Result<f32> {
+        readback::block_on(&self.device, self.read_grad_norm()?)
+    }
+}

@@ -1,0 +1,324 @@
+//! Checkpoints: everything that a run needs to go on to the bit, in one safetensors file.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use safetensors::tensor::{self, TensorInfo};
+
+use super::access::{GRAD_SUM, Held, MASTER, PARAM};
+use super::file::{
+    About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write_synced,
+};
+use super::optimizer::GpuOptimizer;
+use super::slices::TensorSlice;
+use super::{readback, scope};
+use crate::error::{Error, Result, ensure};
+use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
+use crate::plan::layout::Ownership;
+use crate::plan::program::When;
+use crate::recipe::precision::Precision;
+use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, POSITIVE, check};
+use crate::recipe::schedule::Shape;
+
+impl GpuOptimizer {
+    /// Writes a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. It is written
+    /// beside `path` under a temporary name of its own, synced and renamed: `path` always holds a complete checkpoint, also while others
+    /// save to it or read it. Where `path` is a link, the file that it names is replaced; permissions stay as they were. Host
+    /// memory stays a small multiple of the largest tensor. Waits for the GPU. Submit before what was recorded: it is counted already.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file cannot be written, or what it says besides tensors takes more than 100 MiB;
+    /// [`Error::Readback`] if the GPU cannot be read; the old file is then as it was. So it is for a state that [`load`](Self::load)
+    /// refuses: a second moment that is NaN, after a gradient that was and was not skipped. [`Error::MicroBatchDropped`] as for
+    /// [`record`](Self::record). [`Error::Ownership`] if the caller holds the state.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        self.save_with(path, BTreeMap::new())
+    }
+
+    /// [`save`](Self::save), with anything of the caller's besides; see [`Checkpoint::extra`].
+    ///
+    /// # Errors
+    /// As for [`save`](Self::save).
+    pub fn save_with(&self, path: impl AsRef<Path>, extra: BTreeMap<String, String>) -> Result<()> {
+        self.save_params(path, &[], extra)
+    }
+
+    /// [`save_with`](Self::save_with), with parameters that lie in the caller's buffers, whether they are stepped or not: name, shape
+    /// and place. The file has their masters, where there are any. [`Checkpoint::read_param`] reads them.
+    ///
+    /// # Errors
+    /// As for [`save`](Self::save); [`Error::Ownership`] for an optimizer with arenas, [`Error::Slice`] for a slice of another size than
+    /// its shape, or of a buffer without `COPY_SRC`.
+    pub fn save_params(
+        &self,
+        path: impl AsRef<Path>,
+        params: &[(&str, &[usize], TensorSlice<'_>)],
+        extra: BTreeMap<String, String>,
+    ) -> Result<()> {
+        let path = path.as_ref();
+        self.check_submissions()?;
+        let (header, counts) = self.read_table()?;
+        let mut entries = self.entries()?;
+        entries.retain(|entry| match (entry.what, entry.tensor) {
+            (MASTER, Some(tensor)) => counts[tensor].mastered == 1,
+            (GRAD_SUM, Some(tensor)) => self.counts.micro_batches > 0 || self.counts.has_sum[tensor],
+            _ => true,
+        });
+        let mut names = HashSet::new();
+        for (name, shape, slice) in params {
+            let tensor = (*name).to_owned();
+            let reason = "two parameters have this name".to_owned();
+            ensure!(names.insert(name), Error::Tensor { tensor, reason });
+            entries.push(self.given(name, shape, *slice, &counts)?);
+        }
+        let mut end = 0;
+        let info = |entry: &Entry<'_>| {
+            let data_offsets = (end, end + entry.size());
+            end = data_offsets.1;
+            let info = TensorInfo { dtype: entry.dtype(), shape: entry.shape.to_vec(), data_offsets };
+            (entry.key.clone(), info)
+        };
+        let infos = entries.iter().map(info).collect();
+        let about = serde_json::to_string(&self.about(header, extra)).expect("nothing that JSON cannot hold");
+        let version = FORMAT_VERSION.to_string();
+        let said = [("format", FORMAT), ("format_version", &version), ("optimizer", &about)];
+        let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let tensors = tensor::Metadata::new(Some(said.into()), infos).map_err(|e| refusal(path, e))?;
+        let mut head = serde_json::to_vec(&tensors).map_err(|e| refusal(path, e))?;
+        head.resize(head.len().next_multiple_of(8), b' ');
+        let too_long = format!(
+            "the names, settings and extra data take {} bytes, of {LONGEST_HEADER} that a header may have; write extra data elsewhere",
+            head.len()
+        );
+        ensure!(head.len() as u64 <= LONGEST_HEADER, refusal(path, too_long));
+
+        write_synced(path, &head, &entries, |entries| self.read_entries(entries, &counts))
+    }
+
+    /// What the file has of these entries, one after the other, in one copy from the GPU.
+    fn read_entries(&self, entries: &[Entry<'_>], counts: &[Tensor]) -> Result<Vec<u8>> {
+        let slices: Vec<_> = entries.iter().filter_map(|entry| entry.slice).collect();
+        let read = match slices.is_empty() {
+            true => Vec::new(),
+            false => readback::block_on(&self.device, self.read(&entries[0].key, &slices, Ok)?)?,
+        };
+        let (mut rest, mut bytes) = (&read[..], Vec::with_capacity(read.len()));
+        for entry in entries {
+            let (own, after) = rest.split_at(entry.slice.map_or(0, |slice| slice.size as usize));
+            rest = after;
+            let start = bytes.len();
+            match (entry.format, entry.tensor) {
+                (_, Some(tensor)) if entry.what == STEP => {
+                    let taken = self.counts.steps[tensor].saturating_sub(counts[tensor].skipped.into());
+                    bytes.extend(i64::try_from(taken).unwrap_or(i64::MAX).to_le_bytes());
+                }
+                (Precision::F32, _) => bytes.extend_from_slice(own),
+                (format, _) => {
+                    bytes.extend_from_slice(bytemuck::cast_slice(&format.decode(own, entry.size() / 4)));
+                }
+            }
+            entry.check(&bytes[start..]).map_err(|reason| Error::readback(&entry.key, reason))?;
+        }
+        Ok(bytes)
+    }
+
+    /// Goes on from a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. The recipes and
+    /// schedules stay those of this optimizer; [`resume`](Self::resume) takes those of the file.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file is no checkpoint, truncated, newer than this program, or of other tensors, shapes or
+    /// state: nothing is changed then. If the disk fails while tensors are read, some are changed: load again, or another file.
+    pub fn load(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let mut file = Checkpoint::open(path)?;
+        self.load_from(&mut file)
+    }
+
+    /// [`load`](Self::load) from a file that is open already.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_from(&mut self, file: &mut Checkpoint) -> Result<()> {
+        let (path, about) = (file.path.clone(), file.about.clone());
+        let refusal = |reason: String| refusal(&path, reason);
+        let (saved, takes) = (about.micro_batches, self.groups.accumulation());
+        let within = || format!("it holds {saved} micro-batches of a step, and this optimizer takes {takes} for one");
+        ensure!(saved == 0 || saved < takes, refusal(within()));
+        let (given, own) = (about.lrs.len(), self.initial.len());
+        ensure!(given == own, refusal(format!("it has {given} parameter groups, this optimizer {own}")));
+        let mut entries = self.entries()?;
+        // Tensors that have not stepped take their parameters for masters, and sums are not always there.
+        let is_optional = |entry: &Entry<'_>| [MASTER, GRAD_SUM].contains(&entry.what);
+        entries.retain(|entry| !is_optional(entry) || file.tensors.info(&entry.key).is_some());
+        let known: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+        // Parameters are of no use to an optimizer that holds none.
+        let idle = |key: &str| self.plan.ownership != Ownership::Arenas && key.starts_with("params.");
+        let mut keys = file.tensors.offset_keys().into_iter();
+        if let Some(key) = keys.find(|key| !known.contains(key.as_str()) && !idle(key)) {
+            // Settings that differ explain what a tensor's name does not.
+            let saved = about.groups.accumulation();
+            let [given, own] = [&about.groups, &self.groups].map(|groups| groups.precision().name());
+            let why = match key.rsplit('.').next() {
+                Some(GRAD_SUM) => format!(
+                    ": it was saved within a step of {saved} micro-batches, and this optimizer takes {takes} for one"
+                ),
+                Some(MASTER) if given != own => {
+                    format!(": its parameters are stored in {given}, and this optimizer's in {own}")
+                }
+                _ => String::new(),
+            };
+            return Err(refusal(format!("it has `{key}`, which this optimizer does not{why}")));
+        }
+        for entry in &entries {
+            let key = &entry.key;
+            let found = file.tensors.info(key).ok_or_else(|| refusal(format!("it lacks `{key}`")))?;
+            let [found, own] = [(found.dtype, &found.shape[..]), (entry.dtype(), entry.shape)];
+            let words = |(dtype, shape)| format!("{dtype:?} of shape {shape:?}");
+            let differs = || refusal(format!("`{key}` is {} instead of {}", words(found), words(own)));
+            ensure!(found == own, differs());
+        }
+        // What comes after the first write must not fail.
+        let mut ranges = self.initial.iter().zip(&about.lrs).try_for_each(|(initial, &lr)| {
+            check("lr", lr, NOT_NEGATIVE)?;
+            initial.with_lr(lr).validate()
+        });
+        ranges = ranges.and(check("grad_scale", about.grad_scale, POSITIVE));
+        ranges = ranges.and(check("loss_scale", about.loss_scale.into(), INVERTIBLE));
+        ranges.map_err(|e| refusal(e.to_string()))?;
+
+        let all = self.plan.tensors.len();
+        let (mut steps, mut has_sum, mut mastered) = (self.counts.steps.clone(), vec![false; all], vec![false; all]);
+        for entry in &entries {
+            let bytes = if entry.is_limited() { file.read(&entry.key)? } else { Vec::new() };
+            entry.check(&bytes).map_err(refusal)?;
+            match (entry.what, entry.tensor) {
+                (STEP, Some(tensor)) => steps[tensor] = bytemuck::pod_read_unaligned(&bytes),
+                (MASTER, Some(tensor)) => mastered[tensor] = true,
+                (GRAD_SUM, Some(tensor)) => has_sum[tensor] = true,
+                _ => {}
+            }
+        }
+
+        let mut encoder = self.encoder();
+        self.clear_sums_of(&mut encoder, &(0..self.plan.tensors.len()).collect::<Vec<_>>());
+        self.queue.submit([encoder.finish()]);
+        for part in parts(&entries) {
+            for (entry, slice) in part.iter().filter_map(|entry| Some((entry, entry.slice?))) {
+                let bytes = file.read(&entry.key)?;
+                scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
+            }
+            // Otherwise wgpu keeps a copy of all of them until the next step.
+            self.queue.submit([]);
+            readback::wait(&self.device)?;
+        }
+        self.set_mastered(mastered.into_iter().enumerate());
+        self.counts.has_sum = has_sum;
+        self.submissions.forget_sums();
+        for (tensor, step) in steps.into_iter().enumerate() {
+            self.set_steps_of(tensor, step);
+        }
+        about.lrs.iter().enumerate().try_for_each(|(group, &lr)| self.set_group_lr(group, lr))?;
+        (self.counts.recorded, self.counts.micro_batches) = (about.recorded_steps, about.micro_batches);
+        self.grad_scale = about.grad_scale;
+        if self.plan.gradients.guarded {
+            let fresh = Header::new(&self.groups);
+            // A scale that was not looked for says nothing about one that is.
+            let both = self.groups.grad_scaler().and(about.groups.grad_scaler()).is_some();
+            let loss_scale = if both { about.loss_scale } else { fresh.loss_scale };
+            let (unscale, grown, skipped) = (1.0 / loss_scale, about.grown, about.skipped_steps);
+            let header = Header { loss_scale, unscale, grown, skipped, ..fresh };
+            self.queue.write_buffer(self.table(), 0, bytemuck::bytes_of(&header));
+            // A read that began before reports to nobody.
+            self.reported = Arc::new(skipped.into());
+        }
+        // Where parameters are stored in two bytes, from their masters.
+        self.submit_own(When::Round);
+        Ok(())
+    }
+
+    /// An optimizer with arenas, its tensors, groups and everything else from a checkpoint, but for the way of multiplying matrices
+    /// ([`ParamGroups::with_matmul`](crate::ParamGroups::with_matmul)), which is a choice for a machine: build and [`load`](Self::load) to make it.
+    ///
+    /// # Errors
+    /// As for [`Checkpoint::open`], [`Checkpoint::groups`], [`new`](Self::new) and [`load`](Self::load).
+    pub fn resume(device: &wgpu::Device, queue: &wgpu::Queue, path: impl AsRef<Path>) -> Result<Self> {
+        let mut file = Checkpoint::open(path)?;
+        // What the metadata asks for, the file must hold, before there is room made for it.
+        for spec in file.specs() {
+            let key = format!("params.{}", spec.name);
+            let has = file.tensors.info(&key).is_some_and(|info| info.shape == spec.shape);
+            ensure!(has, refusal(&file.path, format!("it lacks `{key}` of shape {:?}", spec.shape)));
+        }
+        let mut optimizer = Self::new_blocking(device, queue, file.specs(), file.groups()?)?;
+        optimizer.load_from(&mut file)?;
+        Ok(optimizer)
+    }
+
+    fn about(&self, header: Header, extra: BTreeMap<String, String>) -> About {
+        let plan = &self.plan;
+        let mut groups = self.groups.clone();
+        groups.recipes.copy_from_slice(&self.initial);
+        let function = |g: &usize| matches!(groups.schedules()[*g].shape, Shape::Function(_));
+        About {
+            specs: plan.order.iter().map(|&tensor| plan.tensors[tensor].spec.clone()).collect(),
+            functions: (0..groups.schedules().len()).filter(function).collect(),
+            lrs: self.groups.recipes().iter().map(|recipe| recipe.lr()).collect(),
+            grad_scale: self.grad_scale,
+            recorded_steps: self.counts.recorded,
+            micro_batches: self.counts.micro_batches,
+            loss_scale: header.loss_scale,
+            grown: header.grown,
+            skipped_steps: header.skipped,
+            groups,
+            extra,
+        }
+    }
+
+    /// What a file holds of each tensor, in the caller's order, and what it may hold.
+    fn entries(&self) -> Result<Vec<Entry<'_>>> {
+        self.has_state()?;
+        let of = |&tensor: &usize| {
+            let name = &self.plan.tensors[tensor].spec.name;
+            let held = self.held(tensor).into_iter().map(|Held { what, shape, slice }| (what, shape, Some(slice)));
+            held.chain([(STEP, &[][..], None)]).map(move |(what, shape, slice)| {
+                let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
+                Entry { key, tensor: Some(tensor), what, shape, slice, format: Precision::F32 }
+            })
+        };
+        Ok(self.plan.order.iter().flat_map(of).collect())
+    }
+
+    /// A parameter of the caller's.
+    fn given<'a>(
+        &'a self,
+        name: &str,
+        shape: &'a [usize],
+        slice: TensorSlice<'a>,
+        counts: &[Tensor],
+    ) -> Result<Entry<'a>> {
+        self.has_arenas(false, "this optimizer has arenas of its own, which `save` writes")?;
+        let refusal = |reason| Error::slice(name, "parameter", reason);
+        let numel = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
+        let numel = numel.ok_or_else(|| refusal(format!("shape {shape:?} is too large")))?;
+        let (given, size) = (slice.size, (self.plan.precision.bytes() * numel as u64).next_multiple_of(4));
+        ensure!(given >= size, refusal(format!("{given} bytes given, {size} needed for shape {shape:?}")));
+        let slice = TensorSlice { size, ..slice };
+        slice.check(wgpu::COPY_BUFFER_ALIGNMENT, wgpu::BufferUsages::COPY_SRC).map_err(refusal)?;
+        let tensor = self.plan.tensor_index(name).ok();
+        let mastered = tensor.filter(|&tensor| counts[tensor].mastered == 1);
+        let master = mastered.and_then(|tensor| self.master(tensor));
+        let format = if master.is_some() { Precision::F32 } else { self.plan.precision };
+        let (key, slice) = (format!("params.{name}"), Some(master.unwrap_or(slice)));
+        Ok(Entry { key, tensor, what: PARAM, shape, slice, format })
+    }
+
+    /// The tensors' table: what the GPU counts about all of them, and about each.
+    fn read_table(&self) -> Result<(Header, Vec<Tensor>)> {
+        let bytes = self.read("counts", &[TensorSlice::whole(self.table())], Ok)?;
+        let bytes = readback::block_on(&self.device, bytes)?;
+        let (header, entries) = bytes.split_at(HEADER_BYTES as usize);
+        let entries = entries.chunks_exact(TENSOR_BYTES as usize);
+        let counts = entries.map(|entry| readback::decode("counts", entry)).collect::<Result<_, _>>()?;
+        Ok((readback::decode("counts", header)?, counts))
+    }
+}

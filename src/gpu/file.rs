@@ -1,0 +1,275 @@
+//! The file of a checkpoint: safetensors, with what the run needs beside tensors in its metadata.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::access::{ACCUMULATOR, RATES};
+use super::slices::TensorSlice;
+use crate::error::{Error, Result, ensure};
+use crate::recipe::groups::ParamGroups;
+use crate::recipe::json;
+use crate::recipe::precision::Precision;
+use crate::recipe::spec::TensorSpec;
+
+/// The version that [`GpuOptimizer::save`](crate::GpuOptimizer::save) writes, and the newest that is read.
+///
+/// A file of a version is read by every later program. The version rises when a program of today would read a new file wrongly: when a
+/// tensor or a setting takes another meaning or another name, or is no longer written. It does not rise for a new tensor or a new
+/// setting: these are written only where they are in use, and a program that does not know one refuses the file and names it.
+pub const FORMAT_VERSION: u32 = 1;
+
+pub(super) const STEP: &str = "step";
+pub(super) const FORMAT: &str = "wgpu-optim";
+/// No header of ours is as long: the length of a foreign file's may be anything.
+pub(super) const LONGEST_HEADER: u64 = 100 << 20;
+/// Bytes of entries that are copied together, and how many they are at most: what wgpu does for a copy grows with those before it.
+const PART: usize = 1 << 20;
+const COPIES: usize = 256;
+
+/// A checkpoint file, its header read and checked. Nothing else of it is in memory.
+///
+/// | tensor | of | shape |
+/// |---|---|---|
+/// | `params.{name}` | optimizers with arenas | the tensor's |
+/// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's; its rows where these have a second moment |
+/// | `state.{name}.accumulator` | AdaGO | scalar |
+/// | `state.{name}.master` | parameters in two bytes in the caller's buffers | the tensor's |
+/// | `state.{name}.grad_sum` | gradients that no step has taken, between two micro-batches | the tensor's |
+/// | `state.{name}.rates` | tensors with components | their number |
+/// | `state.{name}.step` | all | scalar, I64 |
+///
+/// All but the last are F32, `params` too, whatever the precision. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the tensors, groups,
+/// learning rates, places in the schedules, and the scaler.
+#[derive(Debug)]
+pub struct Checkpoint {
+    pub(super) path: PathBuf,
+    file: File,
+    /// Where the data begin.
+    data: u64,
+    pub(super) tensors: Metadata,
+    pub(super) about: About,
+}
+
+/// What is said in the metadata, as JSON.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct About {
+    pub(super) specs: Vec<TensorSpec>,
+    pub(super) groups: ParamGroups,
+    /// Groups whose schedule is a function, which no file can hold.
+    pub(super) functions: Vec<usize>,
+    pub(super) lrs: Vec<f64>,
+    pub(super) grad_scale: f64,
+    pub(super) recorded_steps: u64,
+    pub(super) micro_batches: u32,
+    pub(super) loss_scale: f32,
+    pub(super) grown: u32,
+    pub(super) skipped_steps: u32,
+    pub(super) extra: BTreeMap<String, String>,
+}
+
+/// A tensor of the file, and where it lies on the GPU.
+pub(super) struct Entry<'a> {
+    pub(super) key: String,
+    /// Which of the plan, where it is one of these.
+    pub(super) tensor: Option<usize>,
+    /// `params`, or the name of a state.
+    pub(super) what: &'static str,
+    pub(super) shape: &'a [usize],
+    /// Where it lies on the GPU. Steps are counted elsewhere.
+    pub(super) slice: Option<TensorSlice<'a>>,
+    /// The format there.
+    pub(super) format: Precision,
+}
+
+impl Entry<'_> {
+    /// Whether a file may hold values that no optimizer writes.
+    pub(super) fn is_limited(&self) -> bool {
+        [STEP, RATES, "exp_avg_sq", ACCUMULATOR].contains(&self.what)
+    }
+
+    /// Refuses values that no optimizer writes, which would be found out later and elsewhere.
+    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), String> {
+        let key = &self.key;
+        if self.what == STEP {
+            let step: i64 = bytemuck::pod_read_unaligned(bytes);
+            ensure!(step >= 0, format!("`{key}` is {step}, expected 0 or more"));
+        } else if self.is_limited() {
+            let values: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+            let is_wrong = |&x: &f32| x.is_nan() || x < 0.0 || (self.what == RATES && x.is_infinite());
+            if let Some(at) = values.iter().position(is_wrong) {
+                let value = values[at];
+                return Err(format!("`{key}` is {value:?} at {at}, and must be a number that is not negative"));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn dtype(&self) -> Dtype {
+        if self.what == STEP { Dtype::I64 } else { Dtype::F32 }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.shape.iter().product::<usize>() * if self.what == STEP { 8 } else { 4 }
+    }
+}
+
+impl Checkpoint {
+    /// Opens a file, and reads its header.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if it cannot be read, is no checkpoint, is truncated, or was written by a newer version.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let failed = |e: std::io::Error| refusal(path, e);
+        let foreign = |what: &dyn Display| refusal(path, format!("it is no safetensors file: {what}"));
+        let mut file = File::open(path).map_err(failed)?;
+        let size = file.metadata().map_err(failed)?.len();
+        let mut length = [0; 8];
+        file.read_exact(&mut length).map_err(|_| foreign(&"it has less than 8 bytes"))?;
+        let length = u64::from_le_bytes(length);
+        let too_long = format!("its header would have {length} bytes, and the file has {size}");
+        ensure!(length <= LONGEST_HEADER && length + 8 <= size, foreign(&too_long));
+        let mut header = vec![0; length as usize];
+        file.read_exact(&mut header).map_err(failed)?;
+        let tensors: Metadata = unique(&header).map_err(|e| foreign(&e))?;
+
+        let said = tensors.metadata().clone().unwrap_or_default();
+        let about = |key: &str| said.get(key).map(String::as_str);
+        let other = "it is a safetensors file, but no checkpoint of wgpu-optim";
+        ensure!(about("format") == Some(FORMAT), refusal(path, other));
+        let version = about("format_version").unwrap_or("none");
+        let newer = format!("its format version is {version}; this program reads up to {FORMAT_VERSION}");
+        let is_known = version.parse().is_ok_and(|version| (1..=FORMAT_VERSION).contains(&version));
+        ensure!(is_known, refusal(path, newer));
+        let (data, expected) = (8 + length, 8 + length + tensors.data_len() as u64);
+        let cut = format!("it has {size} bytes instead of {expected}: it was cut short, or grew");
+        ensure!(size == expected, refusal(path, cut));
+        let about = unique(about("optimizer").unwrap_or_default().as_bytes());
+        let about = about.map_err(|e| refusal(path, format!("its metadata: {e}")))?;
+        Ok(Self { path: path.to_owned(), file, data, tensors, about })
+    }
+
+    /// The tensors that were stepped, in their order.
+    pub fn specs(&self) -> &[TensorSpec] {
+        &self.about.specs
+    }
+
+    /// The parameter groups, with the learning rates that they began with.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if a schedule was a function: no file can hold it, so build the groups as they were built before.
+    pub fn groups(&self) -> Result<ParamGroups> {
+        let Some(group) = self.about.functions.first() else { return Ok(self.about.groups.clone()) };
+        let reason = format!("the schedule of group {group} was a function, which must be given again");
+        Err(refusal(&self.path, reason))
+    }
+
+    /// What [`GpuOptimizer::save_with`](crate::GpuOptimizer::save_with) was given besides.
+    pub fn extra(&self) -> &BTreeMap<String, String> {
+        &self.about.extra
+    }
+
+    /// Names and shapes of the parameters in the file.
+    pub fn params(&self) -> Vec<(String, Vec<usize>)> {
+        let keys = self.tensors.offset_keys().into_iter();
+        let of = |key: String| Some((key.strip_prefix("params.")?.to_owned(), self.tensors.info(&key)?.shape.clone()));
+        keys.filter_map(of).collect()
+    }
+
+    /// Reads a parameter.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file does not have it, or cannot be read.
+    pub fn read_param(&mut self, name: &str) -> Result<Vec<f32>> {
+        let key = format!("params.{name}");
+        let is_there = self.tensors.info(&key).is_some_and(|info| info.dtype == Dtype::F32);
+        ensure!(is_there, refusal(&self.path, format!("it lacks `{key}` in F32")));
+        Ok(bytemuck::pod_collect_to_vec(&self.read(&key)?))
+    }
+
+    /// The bytes of a tensor that the file has.
+    pub(super) fn read(&mut self, key: &str) -> Result<Vec<u8>> {
+        let (start, end) = self.tensors.info(key).expect("it was looked for").data_offsets;
+        let mut bytes = vec![0; end - start];
+        let seek = self.file.seek(SeekFrom::Start(self.data + start as u64));
+        let read = seek.and_then(|_| self.file.read_exact(&mut bytes));
+        read.map_err(|e| refusal(&self.path, format!("{e}; load it again, or another")))?;
+        Ok(bytes)
+    }
+}
+
+/// Reads JSON whose objects have no key twice.
+fn unique<T: DeserializeOwned>(text: &[u8]) -> Result<T, serde_json::Error> {
+    json::check_keys(text)?;
+    serde_json::from_slice(text)
+}
+
+pub(super) fn refusal(path: &Path, reason: impl ToString) -> Error {
+    Error::Checkpoint { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// The file that a path names, also where it is a link, and where a link leads nowhere yet.
+fn target(path: &Path) -> Result<PathBuf> {
+    let mut target = path.to_owned();
+    for _ in 0..40 {
+        let Ok(link) = fs::read_link(&target) else { return Ok(target) };
+        target = target.parent().unwrap_or(Path::new("")).join(link);
+    }
+    Err(refusal(path, "it is a link to a link, and so on without an end"))
+}
+
+/// Entries that are copied together: one, or small ones.
+pub(super) fn parts<'e, 'a>(entries: &'e [Entry<'a>]) -> impl Iterator<Item = &'e [Entry<'a>]> {
+    let (mut size, mut count) = (0, 0);
+    entries.chunk_by(move |before, next| {
+        (size, count) = (size + before.size(), count + 1);
+        let joins = size + next.size() <= PART && count < COPIES;
+        if !joins {
+            (size, count) = (0, 0);
+        }
+        joins
+    })
+}
+
+/// Writes a file tensor by tensor, has the disk keep it, and gives it its name.
+pub(super) fn write_synced(
+    path: &Path,
+    head: &[u8],
+    entries: &[Entry<'_>],
+    read: impl Fn(&[Entry<'_>]) -> Result<Vec<u8>>,
+) -> Result<()> {
+    let failed = |e: std::io::Error| refusal(path, e);
+    let target = target(path)?;
+    ensure!(target.file_name().is_some(), refusal(path, "it has no file name"));
+    let directory = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A name that nobody knows, created by nobody else: an error removes it again.
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".wgpu-optim-").suffix(".partial");
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut partial = builder.tempfile_in(directory).map_err(failed)?;
+    let own = partial.as_file().metadata().map_err(failed)?.permissions();
+    if let Some(old) = fs::metadata(&target).map(|old| old.permissions()).ok().filter(|old| *old != own) {
+        partial.as_file().set_permissions(old).map_err(failed)?;
+    }
+    let mut file = BufWriter::with_capacity(1 << 20, partial.as_file_mut());
+    file.write_all(&(head.len() as u64).to_le_bytes()).map_err(failed)?;
+    file.write_all(head).map_err(failed)?;
+    for part in parts(entries) {
+        file.write_all(&read(part)?).map_err(failed)?;
+    }
+    file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
+    partial.persist(&target).map_err(|e| failed(e.error))?;
+    // The disk keeps the new name too, where directories can be synced.
+    let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    Ok(())
+}

@@ -1,0 +1,76 @@
+//! Telemetry of steps, read without waiting.
+
+use super::optimizer::GpuOptimizer;
+use super::readback;
+use super::telemetry::{Telemetry, TensorTelemetry, score_of};
+use crate::error::{Error, Result};
+use crate::kernel::tables::HEADER_BYTES;
+use crate::recipe::guard::Guarded;
+use crate::recipe::policy::Selects;
+
+impl GpuOptimizer {
+    /// The oldest observed step that was not fetched yet; see [`ParamGroups::with_telemetry`](crate::ParamGroups::with_telemetry).
+    /// Never waits: a step arrives when the GPU is done with it and something is submitted or polled. The last 64 are kept.
+    ///
+    /// # Errors
+    /// [`Error::NonFinite`] under [`NonFinite::Error`](crate::NonFinite::Error) if steps were skipped since the last report, [`Error::Readback`].
+    pub fn take_telemetry(&self) -> Option<Result<Telemetry>> {
+        // What is done already calls back; on the web it does so by itself.
+        let _ = self.device.poll(wgpu::PollType::Poll);
+        self.mailbox.take()
+    }
+
+    /// Records the reading of what was observed, of the tensors that were there, in the order of the plan.
+    pub(super) fn read_observations(&self, encoder: &mut wgpu::CommandEncoder, present: &[usize]) {
+        let observations = &self.buffers[self.storage.observations];
+        let records = 32 * self.plan.tensors.len() as u64;
+        let staging = readback::staging(&self.device, "wgpu-optim.telemetry.staging", HEADER_BYTES + records);
+        encoder.copy_buffer_to_buffer(self.table(), 0, &staging, 0, HEADER_BYTES);
+        let first = observations.size() - records;
+        encoder.copy_buffer_to_buffer(observations, first, &staging, HEADER_BYTES, records);
+
+        // In the caller's order, with what the GPU does not say.
+        let known = |&tensor: &usize| {
+            let known = &self.plan.tensors[tensor];
+            (tensor, self.plan.policy_of(known), known.spec.name.clone(), known.numel, known.k)
+        };
+        let present = self.plan.order.iter().filter(|tensor| present.binary_search(tensor).is_ok());
+        let known: Vec<_> = present.map(known).collect();
+        let (step, guarded) = (self.counts.recorded.saturating_add(1), self.plan.gradients.guarded);
+        let (checked, mailbox, mapped) = (self.checked(), self.mailbox.clone(), staging.clone());
+        encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., move |result| {
+            let what = format!("telemetry of step {step}");
+            let read = || {
+                result.map_err(|e| Error::readback(&what, e))?;
+                let view = mapped.get_mapped_range(..).map_err(|e| Error::readback(&what, e))?;
+                let (header, records) = view.split_at(HEADER_BYTES as usize);
+                let header = checked(readback::decode("telemetry", header)?)?;
+                let records: Vec<[u32; 8]> = bytemuck::pod_collect_to_vec(records);
+                let tensors = known.into_iter().map(|(tensor, policy, name, numel, k)| {
+                    let [gradient, update, positive, non_finite, selected, threshold, missed, candidates] =
+                        records[tensor];
+                    // Approximate selection may select fewer than K, and has a threshold all the same.
+                    let least = if policy.selects() == Selects::Sampled { 0 } else { k };
+                    let has_threshold = k > 0 && header.skip == 0 && u64::from(selected) >= least;
+                    TensorTelemetry {
+                        name,
+                        numel,
+                        k,
+                        selected: if policy.row().counts { selected.into() } else { 0 },
+                        threshold: score_of(threshold).filter(|_| has_threshold),
+                        candidates: if k > 0 { candidates.into() } else { 0 },
+                        missed: k > 0 && missed == 1,
+                        alignment: positive as f32 / numel as f32,
+                        grad_norm: f32::from_bits(gradient).sqrt(),
+                        update_norm: f32::from_bits(update).sqrt(),
+                        non_finite: non_finite.into(),
+                    }
+                });
+                let guarded = guarded.then(|| Guarded::from(header));
+                Ok(Telemetry { step, guarded, tensors: tensors.collect() })
+            };
+            mailbox.put(read());
+            mapped.destroy();
+        });
+    }
+}

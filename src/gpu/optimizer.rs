@@ -1,0 +1,384 @@
+//! [`GpuOptimizer`]: owns the state, records the steps.
+
+use std::collections::HashMap;
+use std::mem::offset_of;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex};
+
+use super::adapter::Probe;
+use super::pipelines::Pipelines;
+use super::ring::Ring;
+use super::slices::TensorSlice;
+use super::submissions::Submissions;
+use super::telemetry::Mailbox;
+use crate::error::{Error, Result, ensure};
+use crate::kernel::tables::{HEADER_BYTES, TENSOR_BYTES, Tensor};
+use crate::plan::layout::{Ownership, Plan};
+use crate::plan::program::When;
+use crate::plan::stage::Stages;
+use crate::plan::storage::Storage;
+use crate::plan::work::{Group, Work};
+use crate::recipe::Recipe;
+use crate::recipe::groups::ParamGroups;
+use crate::recipe::precision::Precision;
+use crate::recipe::ranges::{NOT_NEGATIVE, POSITIVE, check};
+use crate::recipe::spec::TensorSpec;
+
+/// Optimizer steps on a GPU.
+///
+/// It borrows a device and a queue, keeps all state in storage buffers, and records a step into the caller's encoder.
+/// Parameters and gradients lie either in its own arenas ([`GpuOptimizer::new`]) or in buffers of the caller, given anew
+/// each step ([`GpuOptimizer::for_buffers`]); the state, too, may be the caller's ([`GpuOptimizer::stateless`]).
+///
+/// Computing is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
+/// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other, except within its
+/// matrix under Muon and AdaGO, within its row where rows have a second moment, and through the norm that gradients are clipped to.
+pub struct GpuOptimizer {
+    pub(super) device: wgpu::Device,
+    pub(super) queue: wgpu::Queue,
+    pub(super) groups: ParamGroups,
+    /// The recipes before any learning rate was set: a fallback's keeps its proportion to these.
+    pub(super) initial: Vec<Recipe>,
+    pub(super) plan: Plan,
+    pub(super) stages: Stages,
+    pub(super) storage: Storage,
+    /// The buffers of the storage.
+    pub(super) buffers: Vec<wgpu::Buffer>,
+    pub(super) pipelines: Pipelines,
+    /// The pipelines of the stages' kernels.
+    pub(super) compiled: Vec<wgpu::ComputePipeline>,
+    pub(super) ring: Ring,
+    pub(super) probe: Probe,
+    /// Bind groups that hold only the optimizer's own buffers.
+    pub(super) bind_groups: Mutex<HashMap<Group, wgpu::BindGroup>>,
+    /// What a step over the optimizer's own arenas runs.
+    pub(super) prepared: Option<Arc<Prepared>>,
+    pub(super) counts: Counts,
+    /// What gradients are multiplied by.
+    pub(super) grad_scale: f64,
+    pub(super) submissions: Submissions,
+    pub(super) mailbox: Mailbox,
+    /// Skipped steps that were reported as errors.
+    pub(super) reported: Arc<AtomicU32>,
+}
+
+/// What selection did to a tensor in the last step that ran.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Selected {
+    /// K = ⌊τ d⌋ under `mgup`, 0 under other policies.
+    pub k: u64,
+    /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
+    pub count: u64,
+    /// How many coordinates lay between the ends of the sample's bracket and had to be ranked: exact `mgup` on more than
+    /// 4,096 coordinates, 0 otherwise.
+    pub candidates: u64,
+    /// Whether the bracket did not hold the K-th largest score, or more candidates than there is room for, so that full
+    /// histograms had to find it: the step was right, and slower.
+    pub missed: bool,
+}
+
+/// How [`GpuOptimizer::force_miss`] makes brackets miss.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Miss {
+    /// The K-th largest lies before the bracket.
+    Above,
+    /// It lies behind it.
+    Below,
+    /// There is no room for candidates.
+    Overflow,
+    /// There is no room for those of the bin at the boundary.
+    Boundary,
+}
+
+/// What the host counts about an optimizer.
+#[doc(hidden)]
+#[derive(Debug, Clone, Default)]
+pub struct Counts {
+    /// Steps that each tensor was part of, those included that the GPU skipped.
+    pub(super) steps: Vec<u64>,
+    /// Steps that were recorded: the place in the schedules of learning rates.
+    pub(super) recorded: u64,
+    /// Micro-batches that were recorded since the last step.
+    pub(super) micro_batches: u32,
+    /// Whether gradients of a tensor are added up that no step has taken.
+    pub(super) has_sum: Vec<bool>,
+    /// Calls that had recorded something when these counts were taken.
+    pub(super) submissions: u64,
+}
+
+/// What a call runs, with its bind groups.
+pub(super) struct Prepared {
+    pub work: Work,
+    pub groups: Vec<wgpu::BindGroup>,
+    /// The bind group of no buffers.
+    pub none: wgpu::BindGroup,
+    /// For each spec, the scalars that its chunks count on. Empty if these are the plan's own.
+    pub scalars_of: Vec<u32>,
+}
+
+/// Declares constructors, and the same blocking.
+macro_rules! constructors {
+    ($($(#[$doc:meta])* $name:ident, $blocking:ident: $ownership:ident,)*) => {
+        $(
+            $(#[$doc])*
+            pub async fn $name(
+                device: &wgpu::Device,
+                queue: &wgpu::Queue,
+                specs: &[TensorSpec],
+                groups: impl Into<ParamGroups>,
+            ) -> Result<Self> {
+                Self::build(device, queue, specs, groups.into(), Ownership::$ownership, None).await
+            }
+
+            #[doc = concat!("[`", stringify!($name), "`](Self::", stringify!($name), "), blocking. Not on the web.")]
+            ///
+            /// # Errors
+            /// As for [`new`](Self::new).
+            #[cfg(not(target_arch = "wasm32"))]
+            pub fn $blocking(
+                device: &wgpu::Device,
+                queue: &wgpu::Queue,
+                specs: &[TensorSpec],
+                groups: impl Into<ParamGroups>,
+            ) -> Result<Self> {
+                pollster::block_on(Self::$name(device, queue, specs, groups))
+            }
+        )*
+    };
+}
+
+impl GpuOptimizer {
+    constructors! {
+        /// An optimizer that holds parameters and gradients in arenas of its own, both zero at first: fill them with
+        /// [`write_param`](Self::write_param) and [`write_grad`](Self::write_grad), or bind the slices that
+        /// [`param`](Self::param) and [`grad`](Self::grad) return in kernels of your own.
+        ///
+        /// # Errors
+        /// Bad recipes or specs, a device that lacks a limit, or what wgpu reports while buffers and pipelines are made,
+        /// out of memory included.
+        new, new_blocking: Arenas,
+
+        /// An optimizer that holds only state; the caller gives parameters and gradients each step, to
+        /// [`record_with`](Self::record_with). Nothing of the caller's is kept.
+        ///
+        /// # Errors
+        /// As for [`new`](Self::new).
+        for_buffers, for_buffers_blocking: Caller,
+
+        /// An optimizer that holds neither parameters nor state, only what the kernels of a step hand to each other: the
+        /// caller gives all of them each step, to [`record_with`](Self::record_with), with state that begins at zero, and
+        /// says with [`set_steps`](Self::set_steps) how many steps that state has seen.
+        ///
+        /// # Errors
+        /// As for [`new`](Self::new).
+        stateless, stateless_blocking: Stateless,
+    }
+
+    /// Another optimizer on the same device, made for buffers in the same way, for other tensors or groups. It shares the
+    /// pipelines that are compiled already. The future does not borrow this one, which may go on stepping.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub fn sibling<G: Into<ParamGroups>>(
+        &self,
+        specs: &[TensorSpec],
+        groups: G,
+    ) -> impl Future<Output = Result<Self>> + use<G> {
+        let (device, queue, pipelines) = (self.device.clone(), self.queue.clone(), self.pipelines.clone());
+        let (specs, groups, ownership) = (specs.to_vec(), groups.into(), self.plan.ownership);
+        async move { Self::build(&device, &queue, &specs, groups, ownership, Some(pipelines)).await }
+    }
+
+    /// [`sibling`](Self::sibling), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn sibling_blocking(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self> {
+        pollster::block_on(self.sibling(specs, groups))
+    }
+
+    /// Frees its memory on the GPU as soon as what was submitted is done, also where a clone of a buffer is still held; what was
+    /// recorded and not submitted can no longer be. Dropping it frees what nothing refers to; in a browser, when garbage is next
+    /// collected.
+    pub fn destroy(self) {
+        self.buffers.iter().for_each(wgpu::Buffer::destroy);
+        self.ring.buffer.destroy();
+        self.probe.buffer().destroy();
+    }
+
+    /// Bytes of the buffers that it keeps, parameters and gradients included where it owns them, tables left out.
+    pub fn memory(&self) -> u64 {
+        self.plan.memory()
+    }
+
+    /// How everything lies in memory.
+    #[doc(hidden)]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Bytes that a step reads and writes in storage buffers, tables left out, summed over its dispatches: with as many candidates as are
+    /// expected, and no bracket missed.
+    pub fn bytes(&self) -> u64 {
+        self.stages.of_step().map(|stage| stage.bytes).sum()
+    }
+
+    /// Dispatches of a step, those left out that observe it, or add micro-batches up. Over the caller's buffers, a dispatch that touches
+    /// parameters or gradients is repeated for each pair of buffers that they lie in.
+    pub fn dispatches(&self) -> usize {
+        self.stages.of_step().count()
+    }
+
+    /// Sets the learning rate of all groups, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is negative or not finite.
+    pub fn set_lr(&mut self, lr: f64) -> Result<()> {
+        (0..self.groups.recipes().len()).try_for_each(|group| self.set_group_lr(group, lr))
+    }
+
+    /// Sets the learning rate of one group, and in proportion that of its fallback, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is negative or not finite, [`Error::Plan`] if there is no such group.
+    pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<()> {
+        check("lr", lr, NOT_NEGATIVE)?;
+        self.has_group(group)?;
+        let recipe = self.initial[group].with_lr(lr);
+        recipe.validate()?;
+        self.groups.recipes[group] = recipe;
+        Ok(())
+    }
+
+    /// Sets the norm to which gradients are clipped, from the next recorded step on.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is not positive and finite; [`Error::Plan`] if the optimizer was made without clipping.
+    pub fn set_max_grad_norm(&mut self, max_norm: f64) -> Result<()> {
+        check("max_grad_norm", max_norm, POSITIVE)?;
+        self.clips()?;
+        self.groups = self.groups.clone().with_max_grad_norm(max_norm);
+        Ok(())
+    }
+
+    /// Multiplies the gradients by this from the next recorded step on, before they are limited and clipped: 1/n undoes a loss that
+    /// was multiplied by n. Costs nothing. 1 at first.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is not positive and finite.
+    pub fn set_grad_scale(&mut self, scale: f64) -> Result<()> {
+        check("grad_scale", scale, POSITIVE)?;
+        let share = scale / f64::from(self.groups.accumulation());
+        check("grad_scale over micro-batches", share, POSITIVE)?;
+        self.grad_scale = scale;
+        Ok(())
+    }
+
+    /// The learning rate of a group in the next step: the one that was set, times the schedule's factor.
+    ///
+    /// # Errors
+    /// [`Error::Plan`] if there is no such group, [`Error::Recipe`] if a schedule's function leaves its range.
+    pub fn lr(&self, group: usize) -> Result<f64> {
+        self.has_group(group)?;
+        Ok(self.groups.scheduled(group, self.counts.recorded)?.lr())
+    }
+
+    /// Steps that were recorded: the place in the schedules of learning rates.
+    pub fn recorded_steps(&self) -> u64 {
+        self.counts.recorded
+    }
+
+    /// Sets the place in the schedules of learning rates, as when resuming.
+    pub fn set_recorded_steps(&mut self, steps: u64) {
+        self.counts.recorded = steps;
+    }
+
+    /// Re-reads the f32 masters from the f16 or bf16 parameters. Call it after changing the parameters yourself. In arenas it is submitted
+    /// at once. In the caller's buffers it happens with the next recorded step of each tensor, as it does by itself with the first: submit
+    /// before what was recorded. Nothing happens at [`Precision::F32`](crate::Precision::F32).
+    pub fn forget_masters(&self) {
+        self.set_mastered((0..self.plan.tensors.len()).map(|tensor| (tensor, false)));
+        self.submit_own(When::Masters);
+    }
+
+    /// Says whether the masters of tensors hold their values, from the next submit on.
+    pub(super) fn set_mastered(&self, mastered: impl Iterator<Item = (usize, bool)>) {
+        for (tensor, is_mastered) in mastered.filter(|_| self.has_masters()) {
+            self.write_entry(tensor, offset_of!(Tensor, mastered), &[u32::from(is_mastered)]);
+        }
+    }
+
+    /// Whether parameters have masters.
+    pub(super) fn has_masters(&self) -> bool {
+        self.plan.precision != Precision::F32
+    }
+
+    /// The buffer of the tensors' table.
+    pub(super) fn table(&self) -> &wgpu::Buffer {
+        &self.buffers[self.storage.tensors]
+    }
+
+    /// Bytes of a tensor's entry in that table, from a member on.
+    pub(super) fn entry(&self, tensor: usize, member: usize, size: u64) -> TensorSlice<'_> {
+        let offset = HEADER_BYTES + TENSOR_BYTES * tensor as u64 + member as u64;
+        TensorSlice { buffer: self.table(), offset, size }
+    }
+
+    /// Writes words of a tensor's entry, from a member on.
+    pub(super) fn write_entry(&self, tensor: usize, member: usize, words: &[u32]) {
+        let words = bytemuck::cast_slice(words);
+        self.queue.write_buffer(self.table(), self.entry(tensor, member, 0).offset, words);
+    }
+
+    /// Micro-batches that were recorded since the last step.
+    pub fn micro_batches(&self) -> u32 {
+        self.counts.micro_batches
+    }
+
+    /// What gradients are multiplied by.
+    pub fn grad_scale(&self) -> f64 {
+        self.grad_scale
+    }
+
+    fn has_group(&self, group: usize) -> Result<()> {
+        let count = self.initial.len();
+        ensure!(group < count, Error::Plan(format!("there is no parameter group {group}, only {count}")));
+        Ok(())
+    }
+
+    /// Refuses a call that belongs to the other way of holding parameters.
+    pub(super) fn has_arenas(&self, needed: bool, refusal: &'static str) -> Result<()> {
+        ensure!((self.plan.ownership == Ownership::Arenas) == needed, Error::Ownership(refusal));
+        Ok(())
+    }
+
+    /// Refuses a call that needs state, where the caller holds it.
+    pub(super) fn has_state(&self) -> Result<()> {
+        let held = "the caller holds the state of this optimizer";
+        ensure!(self.plan.ownership != Ownership::Stateless, Error::Ownership(held));
+        Ok(())
+    }
+
+    pub(super) fn clips(&self) -> Result<()> {
+        let off = "this optimizer does not clip gradients; give its parameter groups a `max_grad_norm`";
+        ensure!(self.groups.max_grad_norm().is_some(), Error::Plan(off.to_owned()));
+        Ok(())
+    }
+
+    /// The parameter groups, with their learning rates as they are now.
+    pub fn groups(&self) -> &ParamGroups {
+        &self.groups
+    }
+}
+
+impl std::fmt::Debug for GpuOptimizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GpuOptimizer")
+            .field("groups", &self.groups)
+            .field("tensors", &self.plan.tensors.len())
+            .field("parameters", &self.plan.numel())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,372 @@
+//! Steps: what they are given, and how they are recorded. Arenas are a caller whose buffers never change.
+
+use std::collections::{BTreeMap, HashMap};
+use std::mem::offset_of;
+use std::sync::Arc;
+
+use super::access::GRAD_SUM;
+use super::optimizer::{GpuOptimizer, Prepared};
+use super::requirements::plan_limits;
+use super::scope;
+use super::slices::{self, TensorBuffers, TensorSlice};
+use super::submissions::lock;
+#[cfg(doc)]
+use crate::error::Error;
+use crate::error::Result;
+use crate::kernel::tables::{STRIDE, Scalars, Tensor};
+use crate::plan::batches::{Place, Placement};
+use crate::plan::layout::Ownership;
+use crate::plan::program::When;
+use crate::plan::scalars::UniformBytes;
+use crate::plan::stage::Pair;
+use crate::plan::work::{Bound, Entry, Group, Placements, work};
+
+/// For each spec, where the caller has its tensor, if it is part of the step.
+type Given<'a> = [Option<TensorBuffers<'a>>];
+
+/// The scalars of a step, and which of them each spec has.
+type StepScalars = (Vec<u32>, Vec<Scalars>);
+
+impl GpuOptimizer {
+    /// Records one step over all tensors, from the optimizer's own gradient arena, and never submits. Several steps may
+    /// go into one encoder.
+    ///
+    /// One rule: submit each encoder once, in the order in which steps are recorded. The step's count t, its learning rate and its
+    /// place among micro-batches are decided here, and nothing can tell later that steps changed places. A step counts from here on,
+    /// also if its encoder is dropped; a micro-batch whose encoder is dropped is an error of the next call. An encoder that wgpu refuses
+    /// at its submit counts as submitted. Recording blocks only when no slot is free; wgpu may then run `on_submitted_work_done`
+    /// callbacks.
+    ///
+    /// With [accumulation](crate::ParamGroups::with_accumulation) this records a micro-batch, and with the last one of them the step.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
+    /// many recorded steps (at least 8, at most 256) wait to be submitted. [`Error::Recipe`] if a schedule's function leaves its
+    /// range. [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
+    /// [`forget_micro_batches`](Self::forget_micro_batches). Nothing is recorded then.
+    pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
+        self.has_arenas(true, "this optimizer was made for the caller's buffers: use `record_with`")?;
+        self.record_given(encoder, None)
+    }
+
+    /// Records one step over the caller's buffers, in the order of the specs, and never submits: a slice of
+    /// [`TensorBuffers`], or of `Option`s where `None` leaves a tensor out of this step, with its state and its step
+    /// count as they are. Tensors whose parameters lie in
+    /// one buffer, and whose gradients do, share their dispatches.
+    ///
+    /// Parameters are changed in place. Every range is bound as read-write storage, so several slices may lie in one
+    /// buffer, but they must not overlap.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] for an optimizer with arenas, [`Error::Plan`] if the number of tensors differs,
+    /// [`Error::Slice`] for a slice of another size than its tensor, misaligned, overlapping another, reaching beyond
+    /// its buffer, or of a buffer without `STORAGE`, and for state that is missing or not asked for;
+    /// [`Error::Recipe`] for a learning rate out of range; off the web, [`Error::Gpu`] for a buffer of another device;
+    /// [`Error::RingFull`] and [`Error::MicroBatchDropped`] as for [`record`](Self::record). Nothing is
+    /// recorded then.
+    pub fn record_with<'a, B>(&mut self, encoder: &mut wgpu::CommandEncoder, buffers: &[B]) -> Result<()>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
+        self.has_arenas(false, "this optimizer has arenas of its own: use `record`")?;
+        let buffers: Vec<_> = buffers.iter().map(|&buffers| buffers.into()).collect();
+        self.record_given(encoder, Some(&buffers))
+    }
+
+    /// Records a step over arenas, or over the caller's buffers.
+    fn record_given(&mut self, encoder: &mut wgpu::CommandEncoder, given: Option<&Given<'_>>) -> Result<()> {
+        self.check_submissions()?;
+        if let Some(given) = given {
+            let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
+            slices::validate(&self.plan, given, alignment)?;
+        }
+        let mut is_present = vec![false; self.plan.tensors.len()];
+        for (spec, &tensor) in self.plan.order.iter().enumerate() {
+            is_present[tensor] = given.is_none_or(|given| given[spec].is_some());
+        }
+        let present: Vec<usize> = (0..is_present.len()).filter(|&tensor| is_present[tensor]).collect();
+        // The last of the micro-batches makes a step.
+        let is_last = self.counts.micro_batches + 1 >= self.groups.accumulation();
+        let steps = is_last && !present.is_empty();
+        let is_observed = |every: u32| self.counts.recorded.is_multiple_of(every.into());
+        let observes = steps && self.groups.telemetry.is_some_and(is_observed);
+        let (scalars_of, scalars) = if steps { self.scalars_of(given)? } else { Default::default() };
+        let runs = |when: When| match when {
+            When::MicroBatch => true,
+            // In arenas the optimizer itself writes the parameters.
+            When::Masters => steps && given.is_some(),
+            When::Step | When::Round => steps,
+            When::Observed => observes,
+        };
+        // What wgpu may refuse comes before anything is recorded. Over arenas, all is the same as in the last call as long as the scalars
+        // are: so it is prepared for every kind of call.
+        let prepared = match &self.prepared {
+            Some(known) if given.is_none() && (scalars_of.is_empty() || known.scalars_of == scalars_of) => {
+                known.clone()
+            }
+            _ => {
+                let prepares = |when: When| given.is_none() || runs(when);
+                Arc::new(scope::watch(&self.device, || self.prepare(given, scalars_of, &prepares))?)
+            }
+        };
+        self.prepared = given.is_none().then(|| prepared.clone());
+        let mut uniforms = UniformBytes::default();
+        scalars.iter().for_each(|scalars| uniforms.push(scalars));
+        let grids = uniforms.0.len() as u64;
+        prepared.work.grids.iter().for_each(|grid| uniforms.push(grid));
+        let chunks = &prepared.work.chunks;
+        let is_planned = uniforms.0.is_empty() && chunks.is_empty();
+        let slot = if is_planned { None } else { Some(self.ring.put(&self.queue, &uniforms.0, chunks)?) };
+        let [scalars, chunks] = slot.as_ref().map_or([0; 2], |slot| [slot.uniforms, slot.chunks]);
+
+        let ticket = self.submissions.ticket(self.plan.accumulates);
+        if steps {
+            if self.stages.all.iter().any(|stage| stage.indirect) {
+                encoder.clear_buffer(&self.buffers[self.storage.launches], 0, None);
+            }
+            self.copy_accumulators(encoder, given, true);
+        }
+        self.record_prepared(encoder, &prepared, &runs, [scalars + grids, scalars, chunks]);
+        if self.plan.accumulates {
+            self.counts.micro_batches = if is_last { 0 } else { self.counts.micro_batches + 1 };
+            present.iter().for_each(|&tensor| self.counts.has_sum[tensor] = true);
+        }
+        if steps {
+            if observes {
+                self.read_observations(encoder, &present);
+            }
+            self.copy_accumulators(encoder, given, false);
+            self.clear_sums_of(encoder, &present);
+            for &tensor in &present {
+                self.counts.steps[tensor] += 1;
+                self.counts.has_sum[tensor] = false;
+            }
+            self.counts.recorded = self.counts.recorded.saturating_add(1);
+        }
+        encoder.on_submitted_work_done(move || {
+            drop(slot);
+            ticket.done();
+        });
+        Ok(())
+    }
+
+    /// # Errors
+    /// As for [`Submissions::check`](super::submissions::Submissions::check); a lost device, which drops what was submitted, comes first.
+    pub(super) fn check_submissions(&self) -> Result<()> {
+        self.submissions.check().or_else(|error| {
+            self.probe.check()?;
+            Err(error)
+        })
+    }
+
+    /// The scalars of a step: for each group, or, where tensors have taken different numbers of steps or have learning rates of their own,
+    /// for each that occurs.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if a learning rate or a schedule's function leaves its range.
+    fn scalars_of(&self, given: Option<&Given<'_>>) -> Result<StepScalars> {
+        // Row, step and learning rate.
+        type Key = (usize, u64, Option<u64>);
+        let rows = self.groups.rows(self.counts.recorded)?;
+        let grad_scale = self.grad_scale / f64::from(self.groups.accumulation());
+        let key = |(spec, &tensor): (usize, &usize)| -> Option<Key> {
+            let lr = given.map_or(Some(None), |given| Some(given[spec]?.lr))?;
+            Some((self.plan.tensors[tensor].row, self.counts.steps[tensor] + 1, lr.map(f64::to_bits)))
+        };
+        let keys: Vec<Option<Key>> = self.plan.order.iter().enumerate().map(key).collect();
+        // What occurs, with a tensor where it does, and then with its number.
+        let present = keys.iter().zip(&self.plan.order).filter_map(|(key, &tensor)| Some(((*key)?, tensor)));
+        let mut distinct: BTreeMap<Key, usize> = present.collect();
+        let (_, t, _) = distinct.keys().next().copied().unwrap_or_default();
+        if distinct.keys().all(|&(_, other, lr)| lr.is_none() && other == t) {
+            distinct.extend((0..rows.len()).map(|row| ((row, t, None), 0)));
+        }
+        let mut scalars = Vec::with_capacity(distinct.len());
+        for (&(row, t, lr), number) in &mut distinct {
+            let mut recipe = rows[row];
+            if let Some(lr) = lr {
+                let spec = &self.plan.tensors[*number].spec;
+                recipe = self.initial[spec.group].with_lr(f64::from_bits(lr));
+                recipe.validate()?;
+                recipe = recipe.on(spec);
+            }
+            *number = scalars.len();
+            scalars.push(Scalars::new(&recipe, t, &self.groups, grad_scale));
+        }
+        Ok((keys.iter().map(|key| key.map_or(0, |key| distinct[&key] as u32)).collect(), scalars))
+    }
+
+    /// What a call runs: its dispatches, where the tensors lie now, and their bind groups.
+    fn prepare(&self, given: Option<&Given<'_>>, scalars_of: Vec<u32>, runs: &dyn Fn(When) -> bool) -> Prepared {
+        // The caller's buffers are numbered after the optimizer's own.
+        let mut buffers: Vec<&wgpu::Buffer> = self.buffers.iter().collect();
+        // wgpu tells buffers apart by their identity.
+        #[allow(clippy::mutable_key_type)]
+        let mut numbers = HashMap::new();
+        for own in given.into_iter().flatten().flatten() {
+            for TensorSlice { buffer, .. } in [&own.param, &own.grad].into_iter().chain(own.state) {
+                numbers.entry(*buffer).or_insert_with(|| {
+                    buffers.push(buffer);
+                    buffers.len() - 1
+                });
+            }
+        }
+        let place = |slice: &TensorSlice<'_>, unit: u64| {
+            let (buffer, TensorSlice { offset, size, .. }) = (numbers[slice.buffer], *slice);
+            Place { buffer, offset, size, unit }
+        };
+        let unit = self.plan.precision.bytes();
+        let placement = |pair: Pair, spec: usize| {
+            let tensor = self.plan.order[spec];
+            let given = match given {
+                None => None,
+                Some(given) => Some(given[spec].map(|own| [own.param, own.grad].map(|slice| place(&slice, unit)))?),
+            };
+            let own = self.plan.tensors[tensor].row as u32;
+            let row = scalars_of.get(spec).filter(|_| pair != Pair::Sums).copied().unwrap_or(own);
+            Some(Placement::new((&self.plan, &self.storage), tensor, pair, given, row))
+        };
+        let of = |pair: Pair| (0..self.plan.order.len()).filter_map(|spec| placement(pair, spec)).collect();
+        let given = self.plan.order.iter().zip(given.into_iter().flatten());
+        let states: HashMap<usize, &[TensorSlice<'_>]> =
+            given.filter_map(|(&tensor, own)| Some((tensor, own.as_ref()?.state))).collect();
+        let state = |tensor: usize, state: usize| place(&states[&tensor][state], 4);
+        let placements = Placements { of: &of, state: &state };
+        let limits = self.device.limits();
+        let limits = (limits.max_compute_workgroups_per_dimension, plan_limits(&limits).binding);
+        let work = work((&self.plan, &self.storage, &self.stages), &placements, runs, limits);
+        let groups = work.groups.iter().map(|group| self.bind(group, &buffers)).collect();
+        let none = self.bind(&Group(Vec::new()), &buffers);
+        Prepared { work, groups, none, scalars_of }
+    }
+
+    /// The bind group of ranges of the optimizer's buffers and the caller's. It is kept if it is of the optimizer's alone.
+    fn bind(&self, group: &Group, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+        let bind = || {
+            let bindings: Vec<u32> = group.0.iter().map(|entry| entry.binding).collect();
+            let range = |&Entry { binding, buffer, offset, size }: &Entry| {
+                let buffer = buffers[buffer];
+                (binding, TensorSlice { buffer, offset, size })
+            };
+            self.pipelines.bind("storage", &self.pipelines.layout(&bindings), group.0.iter().map(range))
+        };
+        match group.0.iter().all(|entry| entry.buffer < self.buffers.len()) {
+            true => lock(&self.bind_groups).entry(group.clone()).or_insert_with(bind).clone(),
+            false => bind(),
+        }
+    }
+
+    /// Records the dispatches; the grids, scalars and chunks of the step lie at these offsets of the ring.
+    fn record_prepared(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        prepared: &Prepared,
+        runs: &dyn Fn(When) -> bool,
+        [grids, scalars, chunks]: [u64; 3],
+    ) {
+        let runs = |bound: &&Bound| runs(self.stages.all[bound.stage].when);
+        let mut dispatches = prepared.work.dispatches.iter().filter(runs).peekable();
+        if dispatches.peek().is_none() {
+            return;
+        }
+        let label = Some("wgpu-optim.step");
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
+        for bound in dispatches {
+            let stage = &self.stages.all[bound.stage];
+            pass.set_pipeline(&self.compiled[bound.kernel]);
+            let grid = STRIDE * bound.grid as u64;
+            let scalars = scalars + STRIDE * u64::from(bound.scalars);
+            let (tables, offsets) = match bound.is_planned {
+                true => (&self.ring.tables[0], [grid, scalars, 0]),
+                false => (&self.ring.tables[1], [grids + grid, scalars, chunks]),
+            };
+            pass.set_bind_group(0, tables, &offsets.map(|offset| offset as u32));
+            let last = bound.groups.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+            for (number, group) in (1..).zip(&bound.groups[..last]) {
+                pass.set_bind_group(number, group.map_or(&prepared.none, |group| &prepared.groups[group]), &[]);
+            }
+            if stage.indirect {
+                let launches = &self.buffers[self.storage.launches];
+                pass.dispatch_workgroups_indirect(launches, 12 * stage.class as u64);
+            } else {
+                let [x, y, z] = bound.workgroups;
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+    }
+
+    /// Submits stages over arenas that no scalars go into.
+    pub(super) fn submit_own(&self, when: When) {
+        if self.plan.ownership == Ownership::Arenas && self.stages.all.iter().any(|stage| stage.when == when) {
+            let mut encoder = self.encoder();
+            let runs = |other: When| other == when;
+            let prepared = self.prepare(None, Vec::new(), &runs);
+            self.record_prepared(&mut encoder, &prepared, &runs, [0; 3]);
+            self.queue.submit([encoder.finish()]);
+        }
+    }
+
+    /// Records the clearing of the sums of tensors, in the order of the plan: neighbors in one go.
+    pub(super) fn clear_sums_of(&self, encoder: &mut wgpu::CommandEncoder, tensors: &[usize]) {
+        for run in tensors.chunk_by(|&a, &b| b == a + 1 && self.plan.tensors[a].block == self.plan.tensors[b].block) {
+            let sums = [run[0], run[run.len() - 1]].map(|tensor| self.find(tensor, GRAD_SUM));
+            let [Some(first), Some(last)] = sums else { return };
+            encoder.clear_buffer(first.buffer, first.offset, Some(last.offset + last.size - first.offset));
+        }
+    }
+
+    /// AdaGO's accumulators, where the caller holds the state: to the entries of the tensors, or back.
+    fn copy_accumulators(&self, encoder: &mut wgpu::CommandEncoder, given: Option<&Given<'_>>, to_entries: bool) {
+        let Some(given) = given.filter(|_| self.plan.ownership == Ownership::Stateless) else { return };
+        for (&tensor, own) in self.plan.order.iter().zip(given) {
+            let base = self.plan.base_of(&self.plan.tensors[tensor]);
+            let (Some(own), true) = (own, base.scalar_names().next().is_some()) else { continue };
+            let entry = self.entry(tensor, offset_of!(Tensor, accumulator), 4);
+            let theirs = own.state[base.state_names().count()];
+            let [from, to] = if to_entries { [theirs, entry] } else { [entry, theirs] };
+            encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, 4);
+        }
+    }
+
+    /// [`record`](Self::record) and submit. wgpu may run `on_submitted_work_done` callbacks inside this call: do not hold a lock
+    /// that such a callback takes. [`record`](Self::record) alone runs none while it has room.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed: nothing
+    /// is counted then.
+    pub fn step(&mut self) -> Result<wgpu::SubmissionIndex> {
+        self.submit(|optimizer, encoder| optimizer.record(encoder))
+    }
+
+    /// [`record_with`](Self::record_with) and submit, as for [`step`](Self::step).
+    ///
+    /// # Errors
+    /// As for [`record_with`](Self::record_with); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed:
+    /// nothing is counted then.
+    pub fn step_with<'a, B>(&mut self, buffers: &[B]) -> Result<wgpu::SubmissionIndex>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
+        self.submit(|optimizer, encoder| optimizer.record_with(encoder, buffers))
+    }
+
+    /// Submits what `record` records, or takes it back.
+    fn submit(
+        &mut self,
+        record: impl FnOnce(&mut Self, &mut wgpu::CommandEncoder) -> Result<()>,
+    ) -> Result<wgpu::SubmissionIndex> {
+        self.probe.check()?;
+        let (before, mut encoder) = (self.counts(), self.encoder());
+        record(self, &mut encoder)?;
+        let submitted = scope::watch(&self.device, || self.queue.submit([encoder.finish()]));
+        if submitted.is_err() {
+            self.rewind(before);
+        }
+        submitted
+    }
+
+    pub(super) fn encoder(&self) -> wgpu::CommandEncoder {
+        let label = Some("wgpu-optim.step");
+        self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label })
+    }
+}

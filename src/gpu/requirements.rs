@@ -1,0 +1,145 @@
+//! What a device must offer, known before there is one.
+
+use crate::error::{Error, Missing, Result};
+use crate::kernel::tables::{Chunk, HEADER_BYTES, STRIDE, TENSOR_BYTES};
+use crate::plan::assemble::assemble;
+use crate::plan::layout::{self, BINS, Ownership, Plan, PlanLimits, ROWS, WORKGROUP};
+use crate::plan::storage::Storage;
+use crate::recipe::groups::ParamGroups;
+use crate::recipe::matrix::{Matmul, TILE};
+use crate::recipe::spec::{CHUNK, TensorSpec};
+
+/// The limits that a list of tensors and groups needs.
+///
+/// ```no_run
+/// # async fn open(adapter: wgpu::Adapter) -> Result<(), Box<dyn std::error::Error>> {
+/// use wgpu_optim::{Recipe, Requirements, TensorSpec, wgpu};
+///
+/// let specs = [TensorSpec::new("weight", [512, 512])];
+/// let requirements = Requirements::new(&specs, Recipe::mgup_adamw(1e-3))?;
+/// let (device, queue) = adapter
+///     .request_device(&wgpu::DeviceDescriptor {
+///         required_limits: requirements.device_limits(&adapter.limits())?,
+///         ..Default::default()
+///     })
+///     .await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Requirements {
+    /// Only those in [`LIMITS`] count.
+    limits: wgpu::Limits,
+}
+
+impl Requirements {
+    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB, a matrix of Muon or
+    /// AdaGO larger than 128 MiB with its padding, or more than 4,000 tensors of more than 4,096 parameters, or 1,600 of more than
+    /// 32,768, are stepped under exact `mgup`.
+    ///
+    /// # Errors
+    /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.
+    pub fn new(specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self> {
+        let groups = groups.into();
+        groups.validate_specs(specs)?;
+        let limits = wgpu::Limits::default();
+        // A matrix is bound whole while it is orthogonalized.
+        let matrix = layout::largest_matrix(specs, &groups);
+        let buffer = limits.max_buffer_size.max(layout::largest_tensor(specs)).max(matrix);
+        let endless = PlanLimits { binding: u64::MAX, buffer };
+        let plan = Plan::new(specs, &groups, Ownership::Arenas, endless)?;
+        let buffers = Storage::new(&plan);
+        let stages = assemble(&plan, &buffers, limits.max_compute_workgroups_per_dimension, Matmul::Tiles);
+        // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
+        let tables = [
+            (size_of::<Chunk>() * plan.chunks.len()) as u64,
+            HEADER_BYTES + specs.len() as u64 * TENSOR_BYTES,
+            4 * plan.least_counters(),
+            4 * plan.samples,
+            if plan.observes { plan.observations() } else { 0 },
+            plan.whole_tensors(),
+            4 * CHUNK,
+            matrix,
+        ];
+        let table = tables.into_iter().max().unwrap_or(0);
+        let samples = plan.classes.iter().any(|class| class.policy.samples());
+        // A histogram, a prefix sum, and a few words; two tiles of products, and a word.
+        let histogram = if samples { BINS + WORKGROUP + 32 } else { WORKGROUP };
+        let tiles = if matrix > 0 { 2 * TILE + 4 } else { 0 };
+        let limits = wgpu::Limits {
+            max_bind_groups: 4,
+            max_storage_buffers_per_shader_stage: stages.storage_buffers() as u32,
+            max_uniform_buffers_per_shader_stage: 3,
+            max_dynamic_uniform_buffers_per_pipeline_layout: 2,
+            max_dynamic_storage_buffers_per_pipeline_layout: 1,
+            max_uniform_buffer_binding_size: STRIDE * ROWS as u64,
+            max_storage_buffer_binding_size: table,
+            max_buffer_size: layout::largest_tensor(specs).max(table),
+            max_compute_workgroup_storage_size: 4 * histogram.max(tiles) as u32,
+            max_compute_invocations_per_workgroup: WORKGROUP as u32,
+            max_compute_workgroup_size_x: WORKGROUP as u32,
+            ..limits
+        };
+        Ok(Self { limits })
+    }
+
+    /// Features that an adapter has, nothing needs, and the matrix products of Muon and AdaGO can use: subgroups on CPUs, and
+    /// f16 for [`Matmul::TilesF16`](crate::matrix::Matmul::TilesF16).
+    pub fn optional_features(adapter: wgpu::Features) -> wgpu::Features {
+        adapter & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16)
+    }
+
+    /// WebGPU's default limits for compute: what every adapter of a browser has, and enough for any recipe on tensors up
+    /// to 256 MiB, or matrices of Muon and AdaGO up to 128 MiB.
+    pub fn webgpu() -> Self {
+        Self { limits: wgpu::Limits::default() }
+    }
+
+    /// Refuses limits that do not suffice.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] with every limit that is missing: needed and available.
+    pub fn check(&self, limits: &wgpu::Limits) -> Result<()> {
+        let mut missing = Vec::new();
+        self.limits.check_limits_with_fail_fn(limits, false, |limit, needed, available| {
+            if LIMITS.contains(&limit) {
+                missing.push(Missing { limit: limit.to_owned(), needed, available });
+            }
+        });
+        if missing.is_empty() { Ok(()) } else { Err(Error::Unsupported(missing)) }
+    }
+
+    /// Limits to ask a device for: WebGPU's defaults where the adapter has them, and the adapter's own for the sizes
+    /// of buffers and bindings.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] if the adapter does not suffice.
+    pub fn device_limits(&self, adapter: &wgpu::Limits) -> Result<wgpu::Limits> {
+        self.check(adapter)?;
+        Ok(wgpu::Limits {
+            max_buffer_size: adapter.max_buffer_size,
+            max_storage_buffer_binding_size: adapter.max_storage_buffer_binding_size,
+            ..wgpu::Limits::default().or_worse_values_from(adapter)
+        })
+    }
+}
+
+/// The limits that matter here.
+const LIMITS: [&str; 11] = [
+    "max_bind_groups",
+    "max_storage_buffers_per_shader_stage",
+    "max_uniform_buffers_per_shader_stage",
+    "max_dynamic_uniform_buffers_per_pipeline_layout",
+    "max_dynamic_storage_buffers_per_pipeline_layout",
+    "max_uniform_buffer_binding_size",
+    "max_storage_buffer_binding_size",
+    "max_buffer_size",
+    "max_compute_workgroup_storage_size",
+    "max_compute_invocations_per_workgroup",
+    "max_compute_workgroup_size_x",
+];
+
+/// The limits that shape a plan on a device.
+pub(crate) fn plan_limits(limits: &wgpu::Limits) -> PlanLimits {
+    let binding = limits.max_storage_buffer_binding_size.min(layout::PAGE);
+    PlanLimits { binding, buffer: limits.max_buffer_size }
+}

@@ -1,0 +1,211 @@
+//! Tensors that grow, shrink or change their order, with their state, on the GPU.
+
+use std::collections::{HashMap, HashSet};
+use std::mem::offset_of;
+
+use super::access::{ACCUMULATOR, Held, MASTER, PARAM, RATES};
+use super::optimizer::GpuOptimizer;
+use super::slices::TensorSlice;
+use crate::error::{Error, Result, ensure};
+use crate::kernel::catalog::Config;
+use crate::kernel::tables::{Header, ResizedRows, STRIDE, Tensor};
+use crate::plan::layout::{WORKGROUP, within};
+use crate::plan::program::When;
+use crate::plan::scalars::UniformBytes;
+use crate::plan::stage::workgroups;
+use crate::recipe::spec::TensorSpec;
+
+/// Tensors that are carried in one submit: what wgpu does for a copy grows with those before it.
+const COPIES: u32 = 64;
+
+/// Which rows of a tensor a resized one has. A row is what the first dimension counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Rows<'a> {
+    /// Those at the same place, as many as both have. Others are zero.
+    Keep,
+    /// Row r is that of `index[r]`, a u32: in a buffer with `STORAGE`, one for each row that there will be. [`Rows::NONE`] leaves a row
+    /// zero, [`Rows::PARAMETERS_ONLY`] added to an index takes the parameters and leaves the state zero, as for
+    /// points that are split. An index beyond the rows that there were leaves a row zero.
+    Gather(TensorSlice<'a>),
+    /// None: all are zero, and so is its count of steps.
+    Reset,
+}
+
+impl Rows<'_> {
+    /// In place of an index: no row.
+    pub const NONE: u32 = u32::MAX;
+    /// Added to an index: its parameters, and no state.
+    pub const PARAMETERS_ONLY: u32 = 1 << 31;
+}
+
+impl GpuOptimizer {
+    /// Another optimizer with the same groups for these specs, into which everything is carried on the GPU: state and, in arenas,
+    /// parameters; sums of micro-batches, counts of steps, learning rates, factors of components, the scaler. Tensors are known by their names; what
+    /// `rows` does not mention keeps its rows. Submits copies at once: submit before what
+    /// was recorded.
+    ///
+    /// In the caller's buffers the parameters are the caller's to move. Where these are stored in two bytes, the masters of a tensor
+    /// that changes are taken from them again.
+    ///
+    /// ```no_run
+    /// # async fn grow(optimizer: wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{Rows, TensorSlice, TensorSpec};
+    ///
+    /// let specs = [TensorSpec::new("splats", [12_000, 14])];
+    /// let optimizer = optimizer.resized(&specs, &[("splats", Rows::Keep)]).await?;
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new). [`Error::Tensor`] if a row has another size than before, or another recipe's state;
+    /// [`Error::Slice`] for an index that does not fit, [`Error::UnknownTensor`] for rows of a tensor that is not in both,
+    /// [`Error::Unsupported`] for gathering in a tensor larger than a binding; [`Error::Plan`] where tensors in arenas have taken
+    /// different numbers of steps in more than 64 ways; [`Error::MicroBatchDropped`] as for [`record`](Self::record); on the web, [`Error::RingFull`] for gathering many tensors at once.
+    pub async fn resized(&self, specs: &[TensorSpec], rows: &[(&str, Rows<'_>)]) -> Result<Self> {
+        self.has_state()?;
+        self.check_submissions()?;
+        let named: HashSet<_> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let mut chosen: HashMap<&str, Rows<'_>> = HashMap::new();
+        for &(name, rows) in rows {
+            self.plan.tensor(name)?;
+            ensure!(named.contains(name), Error::UnknownTensor(name.to_owned()));
+            chosen.entry(name).or_insert(rows);
+        }
+        let mut groups = self.groups.clone();
+        groups.recipes.copy_from_slice(&self.initial);
+        let mut new = self.sibling(specs, groups).await?;
+        for (group, recipe) in self.groups.recipes().iter().enumerate() {
+            new.set_group_lr(group, recipe.lr())?;
+        }
+        new.counts.recorded = self.counts.recorded;
+        new.counts.micro_batches = self.counts.micro_batches;
+        new.grad_scale = self.grad_scale;
+        let mut encoder = self.encoder();
+        // Of the header all but what was decided about the last step: `skip`, and the tensor it names.
+        let [skip, broken] = [offset_of!(Header, skip) as u64, offset_of!(Header, broken) as u64];
+        for range in [0..skip, skip + 4..broken] {
+            let size = range.end - range.start;
+            encoder.copy_buffer_to_buffer(self.table(), range.start, new.table(), range.start, size);
+        }
+        (new.reported, new.mailbox) = (self.reported.clone(), self.mailbox.clone());
+        let mut carried = 0u32;
+        for spec in specs.iter().filter(|spec| self.plan.tensor(&spec.name).is_ok()) {
+            let chosen = chosen.get(spec.name.as_str()).copied().unwrap_or(Rows::Keep);
+            if chosen != Rows::Reset {
+                self.carry(&mut new, &mut encoder, spec, chosen)?;
+            }
+            carried += 1;
+            if carried.is_multiple_of(COPIES) || matches!(chosen, Rows::Gather(_)) {
+                // A slot of the ring comes back when it was submitted.
+                let recorded = std::mem::replace(&mut encoder, self.encoder());
+                self.queue.submit([recorded.finish()]);
+            }
+        }
+        self.queue.submit([encoder.finish()]);
+        new.submit_own(When::Round);
+        Ok(new)
+    }
+
+    /// [`resized`](Self::resized), blocking. Not on the web.
+    ///
+    /// # Errors
+    /// As for [`resized`](Self::resized).
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn resized_blocking(&self, specs: &[TensorSpec], rows: &[(&str, Rows<'_>)]) -> Result<Self> {
+        pollster::block_on(self.resized(specs, rows))
+    }
+
+    /// Carries a tensor into `new`.
+    fn carry(
+        &self,
+        new: &mut Self,
+        encoder: &mut wgpu::CommandEncoder,
+        spec: &TensorSpec,
+        rows: Rows<'_>,
+    ) -> Result<()> {
+        let name = &spec.name;
+        let (before, after) = (self.plan.tensor_index(name)?, new.plan.tensor_index(name)?);
+        let [was, is] = [&self.plan.tensors[before], &new.plan.tensors[after]];
+        let old = &was.spec.shape;
+        let refusal = |reason| Error::Tensor { tensor: name.clone(), reason };
+        let other_rows = || refusal(format!("rows of shape {old:?} cannot become those of {:?}", spec.shape));
+        ensure!(old.get(1..) == spec.shape.get(1..), other_rows());
+        let other_state = || refusal("another group steps it, whose state is another".to_owned());
+        ensure!(self.plan.base_of(was) == new.plan.base_of(is), other_state());
+        let mut copy = |from: TensorSlice<'_>, to: TensorSlice<'_>| {
+            let size = from.size.min(to.size);
+            encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, size);
+        };
+        // Another shape takes its master from its parameter again.
+        let same = rows == Rows::Keep && *old == spec.shape;
+        let skipped = std::iter::once(offset_of!(Tensor, skipped));
+        for member in skipped.chain(same.then_some(offset_of!(Tensor, mastered))) {
+            copy(self.entry(before, member, 4), new.entry(after, member, 4));
+        }
+        let mut by_row = Vec::new();
+        // Both hold the same, except that factors of components come last and may be missing.
+        for (from, to) in self.held(before).into_iter().zip(new.held(after)) {
+            match (from.what, rows) {
+                (RATES, _) if from.shape != to.shape => {}
+                (what, Rows::Gather(_)) if ![RATES, ACCUMULATOR].contains(&what) => by_row.push((from, to)),
+                _ => copy(from.slice, to.slice),
+            }
+        }
+        if let Rows::Gather(index) = rows {
+            new.gather(encoder, spec, &by_row, index)?;
+        }
+        new.counts.steps[after] = self.counts.steps[before];
+        new.counts.has_sum[after] = self.counts.has_sum[before];
+        Ok(())
+    }
+
+    /// Records the gathering of rows of what an optimizer held into what this one holds.
+    fn gather(
+        &self,
+        encoder: &mut wgpu::CommandEncoder,
+        spec: &TensorSpec,
+        parts: &[(Held<'_>, Held<'_>)],
+        index: TensorSlice<'_>,
+    ) -> Result<()> {
+        let limits = self.device.limits();
+        let count = spec.shape.first().map_or(1, |&rows| rows as u64);
+        let refusal = |reason| Error::slice(&spec.name, "row index", reason);
+        let (given, needed) = (index.size, 4 * count);
+        ensure!(given == needed, refusal(format!("{given} bytes given, {needed} needed for {count} rows")));
+        let alignment = limits.min_storage_buffer_offset_alignment.into();
+        index.check(alignment, wgpu::BufferUsages::STORAGE).map_err(refusal)?;
+        let mut uniforms = UniformBytes::default();
+        for (from, to) in parts {
+            let [before, after] = [from, to].map(|held| held.slice.size);
+            let limit = "max_storage_buffer_binding_size";
+            within(limit, before.max(after), limits.max_storage_buffer_binding_size)?;
+            let words = after / 4 / count;
+            uniforms.push(&ResizedRows {
+                count: count as u32,
+                words: words as u32,
+                count_before: (before / 4 / words) as u32,
+                is_state: u32::from(![PARAM, MASTER].contains(&to.what)),
+            });
+        }
+        let slot = self.ring.take(&self.queue, &uniforms.0)?;
+        let kernel = Config::default().kernel("transfer/gather");
+        let layout = [vec![0, 1, 2], vec![], vec![]];
+        let pipeline = self.pipelines.pipeline(&kernel, &layout);
+        let uniform = TensorSlice { size: size_of::<ResizedRows>() as u64, ..TensorSlice::whole(&self.ring.buffer) };
+        let uniform = self.pipelines.bind("resize", &self.pipelines.uniform, [(0, uniform)].into_iter());
+        for (at, (from, to)) in (0..).zip(parts) {
+            let ranges = (0..).zip([from.slice, to.slice, index]);
+            let group = self.pipelines.bind("resize", &self.pipelines.layout(&layout[0]), ranges);
+            let count = (to.slice.size / 4).div_ceil(WORKGROUP) as u32;
+            let [x, y, z] = workgroups(count, limits.max_compute_workgroups_per_dimension);
+            let label = Some("wgpu-optim.resize");
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
+            pass.set_pipeline(&pipeline);
+            pass.set_bind_group(0, &uniform, &[(slot.uniforms + STRIDE * at) as u32]);
+            pass.set_bind_group(1, &group, &[]);
+            pass.dispatch_workgroups(x, y, z);
+        }
+        encoder.on_submitted_work_done(move || drop(slot));
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! Ranges of buffers that hold a tensor, and what may be wrong with them.
+
+use std::num::NonZeroU64;
+
+use wgpu::BufferUsages as To;
+
+use crate::error::{Error, Result, ensure};
+use crate::plan::layout::{Ownership, Plan};
+use crate::recipe::base::Per;
+use crate::recipe::precision::Precision;
+use crate::recipe::ranges::{NOT_NEGATIVE, check};
+
+/// A tensor's range of a buffer, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct TensorSlice<'a> {
+    /// The buffer. Others may lie in it too.
+    pub buffer: &'a wgpu::Buffer,
+    /// Where the tensor begins: a multiple of the device's `min_storage_buffer_offset_alignment`.
+    pub offset: u64,
+    /// Four times its number of coordinates, or twice at a [`Precision`] of two bytes, rounded up to a multiple of 4:
+    /// behind an odd number of coordinates, the last two bytes of their word are the tensor's too. That of whole
+    /// vectors of four coordinates says that the bytes behind the last one belong to the tensor too and may be
+    /// overwritten; it is then reached four coordinates at a time, whatever its size.
+    pub size: u64,
+}
+
+/// A tensor in the caller's buffers, for one step. It converts into the `Option` that
+/// [`GpuOptimizer::record_with`](crate::GpuOptimizer::record_with) takes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct TensorBuffers<'a> {
+    /// Changed in place.
+    pub param: TensorSlice<'a>,
+    /// Its gradient.
+    pub grad: TensorSlice<'a>,
+    /// The state, for an optimizer [without one](crate::GpuOptimizer::stateless): `exp_avg` and, under AdamW,
+    /// `exp_avg_sq`; `momentum_buffer` under Muon and AdaGO; with sizes rounded up to multiples of 16. Then `accumulator`
+    /// under AdaGO, 4 bytes of a buffer with `COPY_SRC` and `COPY_DST`. Changed in place. Empty for other optimizers.
+    pub state: &'a [TensorSlice<'a>],
+    /// The learning rate in this step, in place of the group's; that of a fallback changes in proportion.
+    pub lr: Option<f64>,
+}
+
+impl<'a> TensorBuffers<'a> {
+    /// A parameter and its gradient.
+    pub fn new(param: TensorSlice<'a>, grad: TensorSlice<'a>) -> Self {
+        Self { param, grad, state: &[], lr: None }
+    }
+
+    /// The same with its state.
+    pub fn with_state(self, state: &'a [TensorSlice<'a>]) -> Self {
+        Self { state, ..self }
+    }
+
+    /// The same with a learning rate of its own, ≥ 0 and finite.
+    pub fn with_lr(self, lr: f64) -> Self {
+        Self { lr: Some(lr), ..self }
+    }
+}
+
+impl<'a> TensorSlice<'a> {
+    /// A whole buffer.
+    pub fn whole(buffer: &'a wgpu::Buffer) -> Self {
+        Self { buffer, offset: 0, size: buffer.size() }
+    }
+
+    /// For a bind group entry.
+    pub fn binding(&self) -> wgpu::BindingResource<'a> {
+        let Self { buffer, offset, size } = *self;
+        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: NonZeroU64::new(size) })
+    }
+
+    /// Refuses a range beyond the buffer, an offset that is no multiple of `alignment`, and a buffer without one of these usages.
+    pub(super) fn check(&self, alignment: u64, usage: wgpu::BufferUsages) -> Result<(), String> {
+        let Self { buffer, offset, size } = *self;
+        let (all, has) = (buffer.size(), buffer.usage());
+        let beyond = || format!("offset {offset} and {size} bytes reach beyond the buffer's {all}");
+        ensure!(offset.checked_add(size).is_some_and(|end| end <= all), beyond());
+        ensure!(offset.is_multiple_of(alignment), format!("offset {offset} is no multiple of {alignment}"));
+        let needed = || usage.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(" or ");
+        ensure!(has.contains(usage), format!("its buffer lacks {}, it has {has:?}", needed()));
+        Ok(())
+    }
+}
+
+/// A new buffer, which wgpu clears.
+pub(super) fn new_buffer(device: &wgpu::Device, label: &str, size: u64, usage: To) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
+}
+
+/// Refuses slices that cannot be bound or would overlap, and learning rates out of range.
+pub(crate) fn validate(plan: &Plan, buffers: &[Option<TensorBuffers<'_>>], alignment: u64) -> Result<()> {
+    let (given, needed) = (buffers.len(), plan.order.len());
+    ensure!(
+        given == needed,
+        Error::Plan(format!("buffers of {given} tensors were given, but the optimizer has {needed}"))
+    );
+    let mut used = Vec::new();
+    for (&tensor, buffers) in plan.order.iter().zip(buffers) {
+        let (tensor, Some(buffers)) = (&plan.tensors[tensor], buffers) else { continue };
+        let name = &tensor.spec.name;
+        buffers.lr.map_or(Ok(()), |lr| check("lr", lr, NOT_NEGATIVE))?;
+        let is_given = plan.ownership == Ownership::Stateless;
+        let states = if is_given { plan.base_of(tensor).row().states } else { &[] };
+        let (given, needed) = (buffers.state.len(), states.len());
+        ensure!(given == needed, Error::slice(name, "state", format!("{given} slices given, {needed} needed")));
+        let states = states.iter().zip(buffers.state).map(|(state, slice)| (state.name, Some(state.per), *slice));
+        let all = [("parameter", None, buffers.param), ("gradient", None, buffers.grad)];
+        for (what, per, slice) in all.into_iter().chain(states) {
+            let precision = if per.is_none() { plan.precision } else { Precision::F32 };
+            // Whole vectors of four coordinates.
+            let padded = precision.bytes() * tensor.numel.next_multiple_of(4);
+            let (needed, usage) = match per {
+                None => ((precision.bytes() * tensor.numel).next_multiple_of(4), To::STORAGE),
+                Some(Per::Tensor) => (4, To::COPY_SRC | To::COPY_DST),
+                Some(_) => (padded, To::STORAGE),
+            };
+            let refusal = |reason| Error::slice(name, what, reason);
+            let (given, shape, format) = (slice.size, &tensor.spec.shape, precision.name());
+            ensure!(
+                given == needed || (per.is_none() && given == padded),
+                refusal(format!("{given} bytes given, {needed} needed for shape {shape:?} of {format}"))
+            );
+            slice.check(alignment, usage).map_err(refusal)?;
+            let TensorSlice { buffer, offset, size } = slice;
+            used.push(((buffer, offset), (buffer, offset + size), what, name));
+        }
+    }
+    // Gradients are only read: two tensors may have the same.
+    used.sort_unstable_by_key(|&(start, ..)| start);
+    // Those before that reach furthest: read, and written. Buffers come in order.
+    let mut furthest = [None; 2];
+    for slice @ (start, end, what, tensor) in used {
+        let reads = what == "gradient";
+        let overlaps = |&(_, end, ..): &(_, _, _, _)| end > start;
+        let [read, written] = furthest;
+        if let Some((.., other, of)) = written.filter(overlaps).or(read.filter(overlaps).filter(|_| !reads)) {
+            return Err(Error::slice(tensor, what, format!("it overlaps the {other} of tensor `{of}`")));
+        }
+        let last = &mut furthest[usize::from(!reads)];
+        *last = last.filter(|&(_, last, ..)| last > end).or(Some(slice));
+    }
+    Ok(())
+}

@@ -1,0 +1,137 @@
+//! What steps did to every tensor, a step or two later and without waiting.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use super::submissions::lock;
+use crate::error::Result;
+use crate::recipe::guard::Guarded;
+
+/// How many observed steps are kept until [`GpuOptimizer::take_telemetry`](crate::GpuOptimizer::take_telemetry) fetches
+/// them; then the oldest is dropped.
+pub const KEPT: usize = 64;
+
+/// What an observed step did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Telemetry {
+    /// The step, counted from 1, as [`recorded_steps`](crate::GpuOptimizer::recorded_steps) counts.
+    pub step: u64,
+    /// What its guard found, if it had one.
+    pub guarded: Option<Guarded>,
+    /// Its tensors, in the order of the specs; those that the step left out are missing.
+    pub tensors: Vec<TensorTelemetry>,
+}
+
+/// What an observed step did to a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TensorTelemetry {
+    /// Its name.
+    pub name: String,
+    /// Its coordinates, d.
+    pub numel: u64,
+    /// K of `mgup`; 0 under other policies.
+    pub k: u64,
+    /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
+    pub selected: u64,
+    /// A score that separates, under `mgup`: no selected coordinate has a lower one, no other a higher one. `None` under other
+    /// policies, in a step that was skipped, and where fewer than K scores are numbers.
+    pub threshold: Option<f32>,
+    /// Candidates that lay between the ends of the sample's bracket.
+    pub candidates: u64,
+    /// Whether the bracket missed.
+    pub missed: bool,
+    /// Share of the coordinates with a positive score u·g, 0 to 1.
+    pub alignment: f32,
+    /// ‖g‖₂ of the finite gradients, the scale of the loss undone, before anything is limited or clipped.
+    pub grad_norm: f32,
+    /// ‖Δθ‖₂.
+    pub update_norm: f32,
+    /// Gradients that are infinite or not a number.
+    pub non_finite: u64,
+}
+
+impl Telemetry {
+    /// Sums up the tensors, for a line of a log.
+    pub fn summary(&self) -> String {
+        let total = |of: &dyn Fn(&TensorTelemetry) -> f64| self.tensors.iter().map(of).sum::<f64>();
+        let norm = |of: fn(&TensorTelemetry) -> f32| total(&|tensor| f64::from(of(tensor)).powi(2)).sqrt();
+        let sum = |of: fn(&TensorTelemetry) -> u64| self.tensors.iter().map(of).sum::<u64>();
+        let (numel, k, selected) = (sum(|tensor| tensor.numel), sum(|tensor| tensor.k), sum(|tensor| tensor.selected));
+        let percent = |of: f64| 100.0 * of / numel as f64;
+        let aligned = percent(total(&|tensor| f64::from(tensor.alignment) * tensor.numel as f64));
+        let (step, grad, update) = (self.step, norm(|tensor| tensor.grad_norm), norm(|tensor| tensor.update_norm));
+        let mut text = format!("step {step}: |g| {grad:.4e}, |update| {update:.4e}, aligned {aligned:.1} %");
+        if k > 0 {
+            let share = percent(selected as f64);
+            text += &format!(", selected {share:.2} % ({selected} of {numel}, K {k})");
+        }
+        if let Some(Guarded { loss_scale, skipped, skipped_steps, .. }) = self.guarded {
+            let skipped = if skipped { ", skipped" } else { "" };
+            text += &format!(", loss scale {loss_scale}, {skipped_steps} steps skipped{skipped}");
+        }
+        let lost = sum(|tensor| tensor.non_finite);
+        if lost > 0 {
+            text += &format!(", {lost} gradients are not finite");
+        }
+        text
+    }
+}
+
+/// Where observed steps wait to be fetched.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Mailbox(Arc<Mutex<VecDeque<Result<Telemetry>>>>);
+
+impl Mailbox {
+    /// Keeps an observed step, and logs it.
+    pub(crate) fn put(&self, found: Result<Telemetry>) {
+        match &found {
+            Ok(telemetry) => log::info!("{}", telemetry.summary()),
+            Err(error) => log::error!("{error}"),
+        }
+        let mut waiting = lock(&self.0);
+        if waiting.len() == KEPT {
+            waiting.pop_front();
+        }
+        waiting.push_back(found);
+    }
+
+    pub(crate) fn take(&self) -> Option<Result<Telemetry>> {
+        lock(&self.0).pop_front()
+    }
+}
+
+/// The score of a key; `None` for what is no number.
+pub(crate) fn score_of(key: u32) -> Option<f32> {
+    const ZERO: u32 = 0x8000_0000;
+    match key {
+        0 => None,
+        ZERO.. => Some(f32::from_bits(key ^ ZERO)),
+        _ => Some(f32::from_bits(!key)),
+    }
+    .filter(|score| !score.is_nan())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_give_their_scores_back() {
+        assert_eq!(score_of(0), None);
+        assert_eq!(score_of(0x8000_0000), Some(0.0));
+        for score in [1.0f32, -1.0, 3.5e-30, -3.5e-30, 1e30, f32::INFINITY, f32::NEG_INFINITY] {
+            let bits = score.to_bits() as i32;
+            let key = (bits ^ ((bits >> 31) | i32::MIN)) as u32;
+            assert_eq!(score_of(key), Some(score), "{key:x}");
+        }
+    }
+
+    #[test]
+    fn a_mailbox_keeps_the_latest() {
+        let mailbox = Mailbox::default();
+        let telemetry = |step| Telemetry { step, guarded: None, tensors: Vec::new() };
+        (0..70).for_each(|step| mailbox.put(Ok(telemetry(step))));
+        let steps: Vec<_> = std::iter::from_fn(|| mailbox.take()).map(|found| found.unwrap().step).collect();
+        assert_eq!(steps, (6..70).collect::<Vec<_>>());
+    }
+}

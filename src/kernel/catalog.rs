@@ -1,0 +1,236 @@
+//! The catalog of kernels: every WGSL file, and what fills the slots of a kernel.
+//!
+//! A file in `shaders/step`, `select`, `guard`, `matrix`, `transfer` or `telemetry` holds an entry point. What it imports from
+//! `package::base`, `package::policy`, `package::access` and the other slots depends on a `Config`.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use smart_default::SmartDefault;
+
+pub use super::linker::Kernel;
+use super::linker::{File, link};
+use super::tables;
+use crate::recipe::base::{BaseKind, Per, Recall};
+use crate::recipe::matrix::Matmul;
+use crate::recipe::precision::Precision;
+
+macro_rules! files {
+    ($($path:literal)*) => { &[$(($path, include_str!(concat!("../../shaders/", $path, ".wgsl")))),*] };
+}
+
+/// Every WGSL file, by its path in `shaders/`.
+const FILES: &[(&str, &str)] = files![
+    "access/bf16" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
+    "access/notes_own" "access/notes_shared" "access/param_scalar" "access/param_vec4"
+    "base/adago_rate" "base/adamw" "base/lion" "base/momentum" "base/muon_rate" "base/orthogonal"
+    "guard/guard" "guard/norm"
+    "lib/bins" "lib/bracket" "lib/candidates" "lib/far" "lib/find_bin" "lib/flags" "lib/gradients" "lib/order"
+    "lib/largest" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/sampling" "lib/skip"
+    "lib/step" "lib/sum" "lib/sum_few" "lib/tables" "lib/totals"
+    "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
+    "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/mirror" "matrix/positions" "matrix/products"
+    "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
+    "policy/cautious" "policy/grams" "policy/mgup" "policy/plain"
+    "recall/sign" "recall/state"
+    "select/prove" "select/rank_sample" "select/recount" "select/repair" "select/sample" "select/scan" "select/settle"
+    "selection/cut" "selection/mask" "selection/none" "selection/notes" "selection/positive"
+    "sink/correct_notes" "sink/correct_param" "sink/direction" "sink/direction_and_mask" "sink/direction_and_mask_small"
+    "sink/finish_notes" "sink/finish_param" "sink/param"
+    "step/prepare" "step/row_moments" "step/score_mask" "step/small" "step/stream" "step/stream_exact"
+    "telemetry/moved" "telemetry/observe" "telemetry/report"
+    "transfer/gather" "transfer/round" "transfer/widen"
+];
+
+/// What fills the slots of a kernel, and its constants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, SmartDefault)]
+pub(crate) struct Config {
+    /// Fills `base`, `state`, `recall` and `rate`.
+    pub base: BaseKind,
+    /// Whether the orthogonalized directions take the place of the base.
+    pub orthogonal: bool,
+    /// Files of these slots.
+    #[default("plain")]
+    pub policy: &'static str,
+    #[default("none")]
+    pub selection: &'static str,
+    #[default("param")]
+    pub sink: &'static str,
+    /// Whether several workgroups reach the notes of a chunk.
+    pub shared_notes: bool,
+    /// Whether parameters and gradients are reached four at a time. One at a time, nothing after the last coordinate is touched.
+    #[default(true)]
+    pub vectorized: bool,
+    /// How gradients, or parameters in their place, are stored.
+    pub format: Precision,
+    #[default(Matmul::Tiles)]
+    pub matmul: Matmul,
+    pub constants: Constants,
+}
+
+/// The pipeline constants that plans set, as WGSL names them.
+const CONSTANTS: [&str; 9] =
+    ["ADDS", "AHEAD", "AS_IS", "COUNTS", "GUARDED", "LIMITED", "RATED", "SKIPS", "TWO_FACTORS"];
+
+/// Which of [`CONSTANTS`] are true.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub(crate) struct Constants([bool; CONSTANTS.len()]);
+
+impl Constants {
+    /// The same with another value of this one.
+    pub(crate) fn with(mut self, name: &str, value: bool) -> Self {
+        self.0[Self::number(name)] = value;
+        self
+    }
+
+    fn number(name: &str) -> usize {
+        let known = CONSTANTS.iter().position(|known| *known == name);
+        known.unwrap_or_else(|| panic!("nothing sets the constant `{name}`"))
+    }
+}
+
+impl Config {
+    /// The kernel of an entry point. It is linked once per process.
+    pub(crate) fn kernel(self, entry: &'static str) -> Arc<Kernel> {
+        type Linked = HashMap<(&'static str, Config), Arc<Kernel>>;
+        static LINKED: LazyLock<Mutex<Linked>> = LazyLock::new(Mutex::default);
+        let mut linked = LINKED.lock().unwrap_or_else(PoisonError::into_inner);
+        linked.entry((entry, self)).or_insert_with(|| Arc::new(self.link(entry))).clone()
+    }
+
+    fn link(&self, entry: &str) -> Kernel {
+        let kernel = link(entry, &|path| self.find(path), &|name| self.constant(name));
+        kernel.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn constant(&self, name: &str) -> bool {
+        match name {
+            "BY_ROW" => self.base.has_rows(),
+            _ => self.constants.0[Constants::number(name)],
+        }
+    }
+
+    /// The file of a module.
+    fn find(&self, path: &str) -> Option<File> {
+        let (row, is_matrix) = (self.base.row(), self.base.is_matrix());
+        let either = |is: bool, file: &'static str, other: &'static str| if is { file } else { other };
+        let (folder, file) = match path.strip_prefix("package::")? {
+            "tables" => {
+                let text = format!("{}{}", tables::WGSL, text("lib/tables")?);
+                return Some(File { name: "lib/tables.wgsl".to_owned(), text: text.into() });
+            }
+            "state" => return Some(File { name: "(state)".to_owned(), text: self.state().into() }),
+            "base" => ("base", either(self.orthogonal, "orthogonal", row.shader)),
+            "rate" => ("base", row.rate?),
+            "recall" => ("recall", either(row.recall == Recall::State, "state", "sign")),
+            "policy" => ("policy", self.policy),
+            "selection" => ("selection", self.selection),
+            "sink" => ("sink", self.sink),
+            "finish" => ("sink", either(is_matrix, "finish_notes", "finish_param")),
+            "correct" => ("sink", either(is_matrix, "correct_notes", "correct_param")),
+            "access::param" => ("access", either(self.vectorized, "param_vec4", "param_scalar")),
+            "access::grad" if self.format == Precision::F32 => {
+                ("access", either(self.vectorized, "grad_vec4", "grad_scalar"))
+            }
+            "access::grad" => ("access", either(self.vectorized, "grad_half_vec4", "grad_half_scalar")),
+            "access::half" => ("access", either(self.format == Precision::Bf16, "bf16", "f16")),
+            "access::notes" => ("access", either(self.shared_notes, "notes_shared", "notes_own")),
+            "matrix::staged" => ("matrix", either(self.matmul == Matmul::TilesF16, "staged_f16", "staged_f32")),
+            other => other.split_once("::")?,
+        };
+        let name = format!("{folder}/{file}");
+        Some(File { text: text(&name)?.into(), name: name + ".wgsl" })
+    }
+
+    /// The module of the state: a binding and a member each, and how a vector of four is loaded and stored.
+    fn state(&self) -> String {
+        let states = match self.orthogonal {
+            true => vec![("orthogonal", Per::Coordinate)],
+            false => self.base.row().states.iter().map(|state| (state.name, state.per)).collect(),
+        };
+        let (mut bindings, mut members, mut loads, mut stores) =
+            (String::new(), String::new(), Vec::new(), String::new());
+        for (binding, (name, per)) in (2..).zip(states.into_iter().filter(|(_, per)| *per != Per::Tensor)) {
+            let is_of_rows = per == Per::Row;
+            let element = if is_of_rows { "f32" } else { "vec4<f32>" };
+            bindings += &format!("@group(1) @binding({binding}) var<storage, read_write> {name}: array<{element}>;\n");
+            members += &format!("    {name}: vec4<f32>,\n");
+            loads.push(match is_of_rows {
+                true => format!("vec4<f32>({name}[row.x], {name}[row.y], {name}[row.z], {name}[row.w])"),
+                false => format!("{name}[vector]"),
+            });
+            if !is_of_rows && !self.orthogonal {
+                stores += &format!("    {name}[vector] = state.{name};\n");
+            }
+        }
+        let loads = loads.join(", ");
+        let rows = match self.base.has_rows() && !self.orthogonal {
+            true => {
+                "    let index = vec4<u32>(4u * vector - chunk.offset + chunk.index) + EACH;\n    \
+                 let row = vec4<u32>(chunk.rows) + index / vec4<u32>(chunk.row_len);\n"
+            }
+            false => "",
+        };
+        format!(
+            "import package::tables::{{Chunk, EACH}};\n\n{bindings}\nstruct State {{\n{members}}}\n\n\
+             struct Update {{\n    direction: vec4<f32>,\n    state: State,\n}}\n\n\
+             fn load_state(chunk: Chunk, vector: u32) -> State {{\n{rows}    return State({loads});\n}}\n\n\
+             fn store_state(vector: u32, state: State) {{\n{stores}}}\n"
+        )
+    }
+}
+
+fn text(name: &str) -> Option<&'static str> {
+    FILES.iter().find(|(path, _)| *path == name).map(|(_, text)| *text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use super::*;
+    use crate::kernel::linker::items;
+    use crate::kernel::linker::tests::unstated;
+
+    /// Modules whose names a file of the catalog may import: files, and slots by what fills them.
+    fn known() -> BTreeMap<String, BTreeSet<String>> {
+        let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        let mut add = |module: &str, text: &str| {
+            for item in items(text).into_iter().filter(|item| item.lanes.is_none()) {
+                known.entry(item.name).or_default().insert(module.to_owned());
+            }
+        };
+        FILES.iter().for_each(|(name, text)| add(name, text));
+        BaseKind::all().for_each(|base| add("state", &Config { base, ..Config::default() }.state()));
+        add("tables", tables::WGSL);
+        known
+    }
+
+    #[test]
+    fn every_file_states_its_imports() {
+        let known = known();
+        let of = |(name, text): &(&'static str, &'static str)| {
+            // The tables' structs are a part of their file.
+            let structs = if *name == "lib/tables" { tables::WGSL } else { "" };
+            unstated(&File { name: format!("{name}.wgsl"), text: format!("{text}{structs}").into() }, &known)
+        };
+        let wrong: Vec<_> = FILES
+            .iter()
+            .flat_map(of)
+            .map(|wrong| format!("shaders/{}:{}: {}", wrong.file, wrong.line, wrong.message))
+            .collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn every_file_is_in_the_catalog() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders");
+        for folder in std::fs::read_dir(&root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir())
+        {
+            for file in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+                let name = file.strip_prefix(&root).unwrap().with_extension("");
+                assert!(text(&name.to_string_lossy().replace('\\', "/")).is_some(), "{}", file.display());
+            }
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! The structs that the host and the kernels share. Each is declared once, here, and becomes a Rust struct and its WGSL.
+
+use bytemuck::NoUninit;
+use encase::ShaderType;
+
+/// Declares structs of words, and their WGSL. Comments go along. `as` gives WGSL another name or type, `+` one more member.
+macro_rules! shared_structs {
+    ($($(#[doc = $about:literal])* struct $name:ident as $wgsl_name:literal $(derive($($derived:path),*))? {
+        $($(#[doc = $doc:literal])* $field:ident: $type:ident $(as $wgsl:literal)?,)*
+    } $(+ $member:literal)?)*) => {
+        $(
+            $(#[doc = $about])*
+            #[derive(Debug, Clone, Copy, PartialEq, Default, NoUninit, ShaderType)]
+            $(#[derive($($derived),*)])?
+            #[repr(C)]
+            pub struct $name { $($(#[doc = $doc])* pub $field: $type,)* }
+
+            impl $name {
+                /// Its name in WGSL.
+                pub const NAME: &str = $wgsl_name;
+                /// Its fields, and where they begin, in bytes.
+                pub const FIELDS: &[(&str, usize)] = &[$((stringify!($field), std::mem::offset_of!($name, $field))),*];
+            }
+        )*
+
+        /// The structs in WGSL.
+        pub(crate) const WGSL: &str = concat!($(
+            $("//", $about, "\n",)*
+            "struct ", $wgsl_name, " {\n",
+            $($("    //", $doc, "\n",)* "    ", stringify!($field), ": ", shared_structs!(@wgsl $type $($wgsl)?), ",\n",)*
+            $("    ", $member, ",\n",)?
+            "}\n\n",
+        )*);
+    };
+    (@wgsl $type:ident) => { stringify!($type) };
+    (@wgsl $type:ident $wgsl:literal) => { $wgsl };
+}
+
+shared_structs! {
+    /// What a dispatch works on.
+    struct Grid as "Grid" derive(Eq, Hash) {
+        /// First chunk, piece or tensor.
+        first: u32,
+        /// How many of them. Workgroups beyond have nothing to do.
+        count: u32,
+        /// 1 in the last dispatch of the selection by full histograms.
+        correct: u32,
+        /// Cuts that are taken from the sample: 2, or 1 for approximate selection.
+        bounds: u32,
+        /// Where the chunks' sums of squared gradients, or directions of a matrix base, begin among the counters.
+        norms: u32,
+        /// Which of the launches is for tensors whose bracket missed: the class.
+        launch: u32,
+        /// Workgroups of that launch.
+        launch_x: u32,
+        /// Its second dimension.
+        launch_y: u32,
+        /// Where the sums of a matrix base's gradients begin; `norms` is of its directions then.
+        gradient_norms: u32,
+        /// Rows of the matrices, m ≤ n.
+        m: u32,
+        /// Columns of the matrices.
+        n: u32,
+        /// Vectors of four from row to row of the left factor of a product.
+        left_stride: u32,
+        /// Vectors from matrix to matrix of the left factor.
+        left_slot: u32,
+        /// Vectors from matrix to matrix of the right factor.
+        right_slot: u32,
+        /// Vectors from matrix to matrix of the result.
+        result_slot: u32,
+        /// Vectors from row to row of an m × m matrix.
+        gram_stride: u32,
+        /// Vectors from one m × m matrix to the next.
+        gram_slot: u32,
+        /// Vectors that a product sums over.
+        depth: u32,
+        /// 1 where the left factor is X Xᵀ.
+        polynomial: u32,
+        /// Where the records of what was observed begin.
+        records: u32,
+    }
+
+    /// Consecutive coordinates of one tensor: a chunk; a piece, which is all of a tensor that lies in the page; or a matrix, which is all of a
+    /// tensor. Places count coordinates and are multiples of 4.
+    struct Chunk as "Chunk" derive(Eq, Hash) {
+        /// First coordinate's place in the page: in the state and in the scratch.
+        offset: u32,
+        /// Coordinates.
+        len: u32,
+        /// First coordinate's index in the tensor.
+        index: u32,
+        /// The tensor.
+        tensor: u32,
+        /// Index of its step scalars, relative to the first that the dispatch binds.
+        scalars: u32,
+        /// First word of its bits in the page.
+        mask: u32,
+        /// First coordinate's place among the parameters.
+        param: u32,
+        /// First coordinate's place among the gradients.
+        grad: u32,
+        /// Which of the workgroups that share the piece; for a matrix, its slot in the workspaces.
+        part: u32,
+        /// How many workgroups share the piece.
+        parts: u32,
+        /// Coordinates of a row, where each row has a moment.
+        row_len: u32,
+        /// Where the moments of the tensor's rows begin.
+        rows: u32,
+    }
+
+    /// The scalars of one step of one parameter group.
+    struct Scalars as "Scalars" {
+        /// Factor of φ u.
+        step: f32,
+        /// Factor of θ.
+        decay: f32,
+        /// β1, or μ of a matrix base.
+        beta1: f32,
+        /// 1 − β1.
+        one_minus_beta1: f32,
+        /// β2, or ν of a matrix base.
+        beta2: f32,
+        /// 1 − β2.
+        one_minus_beta2: f32,
+        /// ε.
+        eps: f32,
+        /// φ of selected coordinates.
+        alpha: f32,
+        /// φ of the others.
+        gamma: f32,
+        /// The norm to which gradients are clipped, or 0.
+        max_grad_norm: f32,
+        /// The step, from 1.
+        t: u32,
+        /// 1 where `cautious` normalizes by the count.
+        count_normalizer: u32,
+        /// Coefficients of Newton–Schulz.
+        ns_a: f32,
+        /// Of X Xᵀ.
+        ns_b: f32,
+        /// Of its square.
+        ns_c: f32,
+        /// The learning rate, for AdaGO.
+        lr: f32,
+        /// The largest norm that counts, for AdaGO.
+        clip: f32,
+        /// The smallest step, for AdaGO.
+        min_step: f32,
+        /// a₀, the square, for AdaGO.
+        accumulator_init: f32,
+        /// What gradients are multiplied by.
+        grad_scale: f32,
+        /// What gradients are limited to.
+        max_grad_value: f32,
+        /// ln β1, for bias corrections where steps may be skipped.
+        ln_beta1: f32,
+        /// ln β2.
+        ln_beta2: f32,
+        /// Which scalars the bias corrections apply to: step 1, decay 2, ε 4.
+        corrects: u32,
+        /// 1 where a gradient that is not finite skips the step.
+        skips: u32,
+        /// Factor of a loss scale that grows.
+        growth: f32,
+        /// Factor of a loss scale that shrinks.
+        backoff: f32,
+        /// Steps until the loss scale grows, 0 for one that stays.
+        growth_interval: u32,
+    } + "unused: array<vec4<u32>, 9>" // as long as the alignment of a dynamic offset; OpenGL does not know @size
+
+    /// A place in the order of selection: after the keys above `key`, and those at `key` with an index below `limit`.
+    struct Cut as "Cut" derive(Eq) {
+        /// Key of a score.
+        key: u32,
+        /// Index of a coordinate.
+        limit: u32,
+    }
+
+    /// What is known about one tensor: its top K, and what a matrix base keeps.
+    struct Tensor as "Tensor" {
+        /// How many coordinates are to be selected.
+        k: u32,
+        /// Coordinates.
+        numel: u32,
+        /// Its first chunk.
+        first_chunk: u32,
+        /// Where its bins begin among the counters.
+        histogram: u32,
+        /// Where its sampled keys begin.
+        sample: u32,
+        /// Sectors in a stratum.
+        stride: u32,
+        /// Strata.
+        strata: u32,
+        /// Ranks in the sample between which the K-th largest is looked for: this one,
+        rank_high: u32,
+        /// and this one.
+        rank_low: u32,
+        /// Where its candidates begin among the counters.
+        candidates: u32,
+        /// How many candidates there may be.
+        capacity: u32,
+        /// Where the list of the candidates of one bin begins.
+        list: u32,
+        /// How many it may hold.
+        list_capacity: u32,
+        /// The step that sampled.
+        t: u32,
+        /// What lies before it is selected.
+        high: Cut,
+        /// What lies after it is not.
+        low: Cut,
+        /// The bin of the bracket that holds the K-th largest.
+        boundary: i32,
+        /// How many are still to be selected in that bin.
+        remaining: u32,
+        /// 1 if the bracket did not hold the K-th largest, or had too many candidates.
+        missed: u32,
+        /// Round of the selection by full histograms, from 1; 0 when its cut is known.
+        open: u32,
+        /// The cut that it has found.
+        found: Cut,
+        /// Candidates.
+        inside: u32 as "atomic<u32>",
+        /// Candidates of the bin at the boundary.
+        listed: u32 as "atomic<u32>",
+        /// Selected coordinates.
+        selected: u32 as "atomic<u32>",
+        /// 1 for a matrix of more rows than columns.
+        tall: u32,
+        /// 1 / (‖d‖ + 1e-7); negative, of 2⁻⁹⁶ d, where ‖d‖² is beyond f32.
+        inverse_norm: f32,
+        /// Factor of the orthogonalized direction.
+        rate: f32,
+        /// Σ n² of AdaGO.
+        accumulator: f32,
+        /// Steps that it was to take and did not.
+        skipped: u32,
+        /// Components that have a factor of the learning rate each.
+        components: u32,
+        /// Where these factors begin.
+        rates: u32,
+        /// 1 once its master holds its values, where it is stored in two bytes.
+        mastered: u32,
+    }
+
+    /// What is known about all tensors, before what is known about each.
+    struct Header as "Tensors" {
+        /// What the loss is multiplied by; first, so that it can be bound alone.
+        loss_scale: f32,
+        /// The gradients' norm over all tensors of the step, before it is clipped.
+        grad_norm: f32,
+        /// What the gradients are multiplied by to clip it.
+        norm_factor: f32,
+        /// 1 / loss_scale in this step.
+        unscale: f32,
+        /// 1 if this step changes nothing.
+        skip: u32,
+        /// Steps that changed nothing.
+        skipped: u32,
+        /// Steps since the loss scale changed.
+        grown: u32,
+        /// The first tensor with a gradient that is not finite, or 0xffffffff.
+        broken: u32,
+    } + "each: array<Tensor>"
+}
+
+/// The rows of a tensor that is resized, as `shaders/transfer/gather.wgsl` reads them.
+#[derive(Debug, Clone, Copy, PartialEq, NoUninit)]
+#[repr(C)]
+pub(crate) struct ResizedRows {
+    pub count: u32,
+    pub words: u32,
+    pub count_before: u32,
+    pub is_state: u32,
+}
+
+/// Bytes of the header, before the tensors.
+pub(crate) const HEADER_BYTES: u64 = size_of::<Header>() as u64;
+/// Bytes of a tensor's entry.
+pub(crate) const TENSOR_BYTES: u64 = size_of::<Tensor>() as u64;
+/// Distance of two scalars, or of two grids: the alignment of dynamic offsets.
+pub(crate) const STRIDE: u64 = 256;
+
+/// Bytes of a slice of structs, as a storage buffer holds them.
+pub(crate) fn table<T: NoUninit>(rows: &[T]) -> Vec<u8> {
+    bytemuck::cast_slice(rows).to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn structs_lie_in_wgsl_as_in_rust() {
+        let module = naga::front::wgsl::parse_str(WGSL).unwrap();
+        let check = |name: &str, fields: &[(&str, usize)], bytes: usize, encased: u64| {
+            let (_, ty) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some(name)).expect(name);
+            let naga::TypeInner::Struct { members, .. } = &ty.inner else { panic!("{name} is not a struct") };
+            let of = |member: &naga::StructMember| (member.name.clone().unwrap(), member.offset as usize);
+            let members: Vec<_> = members.iter().map(of).collect();
+            let fields: Vec<_> = fields.iter().map(|&(name, offset)| (name.to_owned(), offset)).collect();
+            assert_eq!(members[..fields.len()], fields, "{name}");
+            assert!(members.get(fields.len()).is_none_or(|(_, offset)| *offset == bytes), "{name}");
+            assert_eq!(encased, bytes as u64, "{name}");
+        };
+        macro_rules! check {
+            ($($type:ident)*) => { $(check($type::NAME, $type::FIELDS, size_of::<$type>(), $type::min_size().get());)* };
+        }
+        check!(Grid Chunk Scalars Cut Tensor Header);
+        let (_, scalars) = module.types.iter().find(|(_, ty)| ty.name.as_deref() == Some("Scalars")).unwrap();
+        assert_eq!(u64::from(scalars.inner.size(module.to_ctx())), STRIDE);
+    }
+}

@@ -1,0 +1,194 @@
+//! The stages of a whole step, in order: micro-batches, masters, the guard, the observation, each class's own, and rounding.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::elementwise::{self, STREAM};
+use super::layout::{Class, Ownership, Plan, WORKGROUP};
+use super::orthogonal;
+use super::program::When;
+use super::stage::{Bindings, Over, Pair, Share, Source, Stage, Stages, Writer, workgroups};
+use super::storage::Storage;
+use crate::kernel::catalog::{Config, Constants, Kernel};
+use crate::kernel::tables::Grid;
+use crate::recipe::matrix::Matmul;
+use crate::recipe::policy::Selects;
+use crate::recipe::precision::Precision;
+
+/// A part of a step: whether there is one, when it runs, what it binds, and how its stages are added for a class.
+type Part = (bool, When, Pair, fn(&mut Writer<'_>));
+
+/// The stages of a step over all tensors of a plan, where a dimension of a dispatch has at most `limit` workgroups.
+pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, matmul: Matmul) -> Stages {
+    let (has_masters, guards) = (plan.precision != Precision::F32, plan.norms.is_some());
+    let parts: [Part; 8] = [
+        (plan.accumulates, When::MicroBatch, Pair::Sums, accumulate),
+        (has_masters, When::Masters, Pair::Masters, widen),
+        (guards, When::Step, Pair::Step, norm),
+        (guards, When::Step, Pair::Step, guard),
+        (plan.observes, When::Observed, Pair::Step, observe),
+        (true, When::Step, Pair::Step, step),
+        (plan.observes, When::Observed, Pair::Step, report),
+        (has_masters, When::Round, Pair::Masters, round),
+    ];
+    // Only the caller's buffers may lack what pads a tensor to vectors of four.
+    let single = plan.ownership != Ownership::Arenas && plan.tensors.iter().any(|t| !t.numel.is_multiple_of(4));
+    let mut stages = Vec::new();
+    for (_, when, pair, add) in parts.into_iter().filter(|(is_there, ..)| *is_there) {
+        for (class, own) in plan.classes.iter().enumerate() {
+            add(&mut Writer {
+                plan,
+                storage,
+                class,
+                policy: own.policy,
+                pages: own.pages.clone(),
+                tensors: own.tensors.clone(),
+                grid: grid(plan, class, limit),
+                config: config(plan, class, matmul),
+                workspaces: [None; 3],
+                single,
+                limit,
+                when,
+                pair,
+                stages: &mut stages,
+            });
+        }
+    }
+    register(stages)
+}
+
+/// What is the same for all dispatches of a class.
+fn grid(plan: &Plan, class: usize, limit: u32) -> Grid {
+    let Class { policy, ref pages, ref tensors, .. } = plan.classes[class];
+    let pieces = plan.pages[pages.clone()].iter().map(|page| page.pieces.len());
+    let most = pieces.chain([tensors.len()]).max().unwrap_or(0);
+    let [launch_x, launch_y, _] = workgroups(most as u32, limit);
+    let (bounds, norms) = (policy.bounds() as u32, plan.norms.unwrap_or(0));
+    Grid { bounds, norms, launch: class as u32, launch_x, launch_y, ..Grid::default() }
+}
+
+/// What fills the slots of a class's kernels.
+fn config(plan: &Plan, class: usize, matmul: Matmul) -> Config {
+    let (Class { base, policy, .. }, gradients) = (&plan.classes[class], plan.gradients);
+    let constants = Constants::default()
+        .with("LIMITED", gradients.limited)
+        .with("GUARDED", gradients.guarded)
+        .with("SKIPS", gradients.skips)
+        .with("RATED", plan.rates > 0)
+        .with("COUNTS", policy.selects() == Selects::PositiveCounted);
+    let policy = policy.row().shader;
+    Config { base: *base, policy, format: gradients.format, matmul, constants, ..Config::default() }
+}
+
+fn step(writer: &mut Writer<'_>) {
+    match writer.config.base.is_matrix() {
+        // Its pages share what they are orthogonalized in.
+        true => writer.by_page(orthogonal::step),
+        false => elementwise::step(writer),
+    }
+}
+
+fn norm(writer: &mut Writer<'_>) {
+    let config = Config { constants: writer.config.constants.with("AHEAD", true), ..writer.config };
+    elementwise::sums(writer, "sums squared gradients", "guard/norm", config);
+}
+
+/// One for all classes: it decides about the step.
+fn guard(writer: &mut Writer<'_>) {
+    if writer.class == 0 {
+        let purpose = "decides whether and how far to step";
+        let cost = |share: Share| (8 * share.count, 2 * share.count.div_ceil(WORKGROUP));
+        writer.add(purpose, "guard/guard", writer.config, Over::Once, &cost);
+    }
+}
+
+/// Adds a micro-batch to the sums.
+fn accumulate(writer: &mut Writer<'_>) {
+    let constants = Constants::default().with("ADDS", true);
+    let each = 8 + writer.plan.precision.bytes();
+    transfer(writer, "adds a micro-batch to the sums", "transfer/widen", constants, each);
+}
+
+fn widen(writer: &mut Writer<'_>) {
+    transfer(writer, "takes parameters as masters", "transfer/widen", Constants::default(), 6);
+}
+
+fn round(writer: &mut Writer<'_>) {
+    let constants = Constants::default().with("SKIPS", writer.plan.gradients.skips);
+    transfer(writer, "rounds masters into parameters", "transfer/round", constants, 6);
+}
+
+/// Reaches tensors as the caller has them, and moves `each` bytes per coordinate.
+fn transfer(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str, constants: Constants, each: u64) {
+    let config = Config { format: writer.plan.precision, constants, ..writer.config };
+    writer.add(purpose, entry, config, Over::Chunks, &|share| (each * share.numel, STREAM));
+}
+
+fn observe(writer: &mut Writer<'_>) {
+    // Reads θ, g and the state; writes the copy.
+    let each = 4 * (2 + writer.config.base.states()) + writer.config.format.bytes();
+    let cost = |share: Share| (each * share.numel + 12 * share.count, STREAM);
+    let purpose = "observes gradients, scores and parameters";
+    writer.add(purpose, "telemetry/observe", writer.config, Over::Chunks, &cost);
+}
+
+fn report(writer: &mut Writer<'_>) {
+    let cost = |share: Share| (8 * share.numel + 4 * share.count, STREAM);
+    writer.add("measures how far parameters moved", "telemetry/moved", writer.config, Over::Chunks, &cost);
+    let tensors = &writer.plan.tensors[writer.tensors.clone()];
+    let most = tensors.iter().map(|tensor| tensor.chunks.len() as u64).max().unwrap_or(0);
+    // After four words per chunk.
+    let grid = Grid { records: 4 * writer.plan.chunk_count(), ..writer.grid };
+    let cost = |share: Share| (32 * share.count, most.div_ceil(WORKGROUP));
+    let config = writer.config;
+    writer.with(grid, [None; 3]).add("reports each tensor", "telemetry/report", config, Over::Tensors(1), &cost);
+}
+
+/// Numbers the kernels. Stages of a page that bind parts of the same tensors bind all of them, so that they share a bind group.
+fn register(written: Vec<(Stage, [Arc<Kernel>; 2])>) -> Stages {
+    let within = |part: &[(u32, Source)], whole: &[(u32, Source)]| part.iter().all(|bound| whole.contains(bound));
+    let mut widest: HashMap<(Option<usize>, Pair), Vec<Bindings>> = HashMap::new();
+    for (Stage { page, pair, groups: [own, ..], .. }, _) in &written {
+        let known = widest.entry((*page, *pair)).or_default();
+        if !known.iter().any(|other| within(own, other)) {
+            known.retain(|other| !within(other, own));
+            known.push(own.clone());
+        }
+    }
+    let mut stages = Stages::default();
+    for (mut stage, kernels) in written {
+        let own = &mut stage.groups[0];
+        if !own.is_empty() {
+            let mut all = widest[&(stage.page, stage.pair)].iter();
+            *own = all.find(|other| within(own, other)).expect("it is there").clone();
+        }
+        let layout = stage.groups.each_ref().map(|group| group.iter().map(|(binding, _)| *binding).collect());
+        stage.kernels = kernels.map(|kernel| stages.number((kernel, layout.clone())));
+        stages.all.push(stage);
+    }
+    stages
+}
+
+impl Stages {
+    /// The index of a kernel with its layout.
+    fn number(&mut self, kernel: (Arc<Kernel>, [Vec<u32>; 3])) -> usize {
+        self.kernels.iter().position(|known| *known == kernel).unwrap_or_else(|| {
+            self.kernels.push(kernel);
+            self.kernels.len() - 1
+        })
+    }
+
+    /// Most storage buffers that the bind groups of a kernel hold.
+    pub(crate) fn storage_buffers(&self) -> usize {
+        let count = |(kernel, layout): &(Arc<Kernel>, [Vec<u32>; 3])| {
+            let tables = kernel.bindings.iter().any(|binding| binding.group == 0);
+            layout.iter().map(Vec::len).sum::<usize>() + if tables { 2 } else { 0 }
+        };
+        self.kernels.iter().map(count).max().unwrap_or(0)
+    }
+
+    /// The dispatches of a step whose micro-batches are added up already.
+    pub(crate) fn of_step(&self) -> impl Iterator<Item = &Stage> {
+        self.all.iter().filter(|stage| matches!(stage.when, When::Step | When::Round))
+    }
+}

@@ -1,0 +1,77 @@
+//! Words that the kernels of a step share: factors of learning rates, sampled keys, histograms, candidates, sums of squares.
+
+use super::layout::{BINS, Plan, PlanLimits, RATES, within};
+use crate::error::{Error, Result, ensure};
+use crate::recipe::policy::Selects;
+use crate::recipe::sampling::{CANDIDATE, Sampling};
+
+/// Each tensor's factors begin at a multiple of this, so that they can be bound alone.
+const RATES_ALIGNMENT: u64 = 64;
+
+/// The first factors are 1, for tensors without any.
+pub(super) fn place_rates(plan: &mut Plan) -> Result<()> {
+    if plan.tensors.iter().all(|tensor| tensor.spec.components == 0) {
+        return Ok(());
+    }
+    plan.rates = RATES_ALIGNMENT;
+    for tensor in plan.tensors.iter_mut().filter(|tensor| tensor.spec.components > 0) {
+        tensor.entry.rates = plan.rates as u32;
+        plan.rates += (tensor.spec.components as u64).next_multiple_of(RATES_ALIGNMENT);
+    }
+    let taken = plan.rates;
+    let error = format!("padded to {RATES_ALIGNMENT} a tensor, take {taken} places, and there are {RATES}");
+    ensure!(taken <= RATES, Error::Plan(format!("learning rates of components, {error}")));
+    Ok(())
+}
+
+pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> {
+    fn take(words: &mut u64, count: u64) -> u32 {
+        *words += count;
+        (*words - count) as u32
+    }
+    let chunks = u64::from(plan.chunk_count());
+    let has_matrices = plan.classes.iter().any(|class| class.base.is_matrix());
+    let sums = u64::from(plan.gradients.guarded) + if has_matrices { 2 } else { 0 };
+    fit_candidates(plan, (limits.binding / 4).saturating_sub(sums * chunks));
+    for tensor in &mut plan.tensors {
+        let Some(sampling) = tensor.sampling else { continue };
+        let (entry, policy) = (&mut tensor.entry, plan.classes[plan.blocks[tensor.block].class].policy);
+        entry.sample = take(&mut plan.samples, sampling.coordinates());
+        entry.histogram = take(&mut plan.counters, policy.bounds() * BINS);
+        (entry.stride, entry.strata, entry.rank_high) = (sampling.stride, sampling.strata, sampling.middle);
+        (entry.capacity, entry.list_capacity) = (sampling.capacity, sampling.boundary);
+        if policy.selects() == Selects::Exact {
+            (entry.rank_high, entry.rank_low) = (sampling.high, sampling.low);
+            entry.candidates = take(&mut plan.counters, CANDIDATE * u64::from(sampling.capacity));
+            entry.list = take(&mut plan.counters, sampling.boundary.into());
+        }
+    }
+    if plan.gradients.guarded {
+        plan.norms = Some(take(&mut plan.counters, chunks));
+    }
+    if has_matrices {
+        plan.matrix_norms = [(); 2].map(|()| take(&mut plan.counters, chunks));
+    }
+    within("max_storage_buffer_binding_size", 4 * plan.counters.max(plan.samples), limits.binding)
+}
+
+/// Gives candidates less room where all of them, with the histograms, take more than so many words.
+fn fit_candidates(plan: &mut Plan, words: u64) {
+    let histograms: u64 = plan.classes.iter().map(|c| c.tensors.len() as u64 * c.policy.bounds() * BINS).sum();
+    let room = words.saturating_sub(histograms);
+    let needed = |samplings: &[Sampling]| samplings.iter().map(Sampling::candidate_words).sum::<u64>();
+    let samplings: Vec<Sampling> = plan.tensors.iter().filter_map(|tensor| plan.exact_sampling(tensor)).collect();
+    let (mut fitted, mut share) = (samplings.clone(), room as f64 / needed(&samplings) as f64);
+    // Lists of one bin do not shrink in proportion.
+    while needed(&fitted) > room && fitted.iter().any(|s| s.capacity > s.least_capacity()) {
+        let shrunk = |s: &Sampling| {
+            let capacity = (f64::from(s.capacity) * share) as u32 / 64 * 64;
+            s.with_capacity(capacity.max(s.least_capacity()))
+        };
+        fitted = samplings.iter().map(shrunk).collect();
+        share *= 0.95;
+    }
+    let exact: Vec<bool> = plan.tensors.iter().map(|tensor| plan.exact_sampling(tensor).is_some()).collect();
+    let tensors = plan.tensors.iter_mut().zip(exact).filter(|(_, exact)| *exact);
+    tensors.zip(fitted).for_each(|((tensor, _), sampling)| tensor.sampling = Some(sampling));
+}

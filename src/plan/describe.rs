@@ -1,0 +1,127 @@
+//! The program of a plan: its stages over arenas, with everything that a host of WebGPU needs to know.
+
+use super::assemble::assemble;
+use super::batches::Placement;
+use super::layout::{Ownership, Plan, PlanLimits, ROWS};
+use super::program::{Bound, Buffer, Dispatch, Program, Usage, When};
+use super::scalars;
+use super::stage::Pair;
+use super::storage::Storage;
+use super::work::{Placements, work};
+use crate::error::Result;
+use crate::kernel::catalog::Kernel;
+use crate::kernel::linker::Binding;
+use crate::kernel::tables::{Grid, STRIDE, Scalars, table};
+use crate::recipe::groups::ParamGroups;
+use crate::recipe::matrix::Matmul;
+use crate::recipe::spec::TensorSpec;
+
+impl Program {
+    /// The program of a step over the optimizer's own arenas, on a device of these limits that multiplies matrices in this way.
+    ///
+    /// # Errors
+    /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and groups that the limits do not serve.
+    pub fn new(
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+        limits: PlanLimits,
+        matmul: Matmul,
+    ) -> Result<Self> {
+        let groups = groups.into();
+        let plan = Plan::new(specs, &groups, Ownership::Arenas, limits)?;
+        Ok(Self::build(&plan, limits.binding, 65_535, matmul, Some(&groups)))
+    }
+
+    /// The program of a plan, its tables without contents. The caller's buffers are laid out as arenas are.
+    #[doc(hidden)]
+    pub fn of(plan: &Plan, binding: u64, workgroups: u32, matmul: Matmul) -> Self {
+        // The caller's buffers are laid out as arenas are.
+        let plan = Plan { ownership: Ownership::Arenas, ..plan.clone() };
+        Self::build(&plan, binding, workgroups, matmul, None)
+    }
+
+    /// The program over arenas. The groups fill its tables.
+    fn build(plan: &Plan, binding: u64, workgroups: u32, matmul: Matmul, groups: Option<&ParamGroups>) -> Self {
+        let mut storage = Storage::new(plan);
+        let stages = assemble(plan, &storage, workgroups, matmul);
+        let of = |pair: Pair| {
+            let placement = |&tensor: &usize| {
+                let row = plan.tensors[tensor].row as u32;
+                Placement::new((plan, &storage), tensor, pair, None, row)
+            };
+            plan.order.iter().map(placement).collect()
+        };
+        let placements = Placements { of: &of, state: &|_, _| unreachable!("arenas hold the state") };
+        let work = work((plan, &storage, &stages), &placements, &|_| true, (workgroups, binding));
+
+        assert!(work.chunks.is_empty() && work.grids.is_empty(), "arenas lie as planned");
+        storage.buffers[storage.grids].size = STRIDE * stages.all.len() as u64;
+        let rows = plan.tensors.iter().map(|tensor| tensor.row).max().unwrap_or(0) + ROWS;
+        let scalars = storage.buffers.len();
+        let (label, size) = ("wgpu-optim.scalars".to_owned(), STRIDE * rows as u64);
+        storage.buffers.push(Buffer { label, size, usage: Usage::Uniform, contents: Vec::new() });
+
+        let dispatches = work.dispatches.iter().map(|bound| {
+            let (stage, (kernel, _)) = (&stages.all[bound.stage], &stages.kernels[bound.kernel]);
+            let whole = |buffer: usize| (buffer, 0, storage.buffers[buffer].size);
+            let place = |binding: &Binding| match (binding.group, binding.binding) {
+                (0, 0) => (storage.grids, STRIDE * bound.grid as u64, size_of::<Grid>() as u64),
+                (0, 1) => (scalars, STRIDE * u64::from(bound.scalars), STRIDE * ROWS as u64),
+                (0, 2) => whole(storage.chunks),
+                (0, 3) => whole(storage.tensors),
+                (0, _) => whole(storage.rates),
+                (group, number) => {
+                    let group = bound.groups[group as usize - 1].expect("the stage binds what its kernel uses");
+                    let entry = work.groups[group].0.iter().find(|entry| entry.binding == number);
+                    let entry = entry.expect("the stage binds what its kernel uses");
+                    (entry.buffer, entry.offset, entry.size)
+                }
+            };
+            let bindings = kernel.bindings.iter().map(|binding| {
+                let (buffer, offset, size) = place(binding);
+                let (reads, writes) = (binding.reads, binding.writes);
+                Bound { group: binding.group, binding: binding.binding, buffer, offset, size, reads, writes }
+            });
+            Dispatch {
+                purpose: stage.purpose.to_owned(),
+                when: stage.when,
+                kernel: bound.kernel,
+                entry_point: kernel.entry_point.clone(),
+                bindings: bindings.collect(),
+                count: stage.grid.count,
+                workgroups: bound.workgroups,
+                indirect: stage.indirect,
+                bytes: stage.bytes,
+                lanes: kernel.lanes,
+                serial_rounds: stage.serial_rounds,
+            }
+        });
+        let dispatches = dispatches.collect();
+        let kernels = stages.kernels.iter().map(|(kernel, _)| (**kernel).clone()).collect();
+        if let Some(groups) = groups {
+            storage.fill(storage.tensors, &scalars::tensors(plan, groups));
+            storage.fill(storage.grids, &scalars::grids(&stages.all));
+            storage.fill(storage.chunks, &table(&plan.chunks));
+        }
+        let scalars = Scalars::FIELDS.iter().map(|(name, _)| (*name).to_owned()).collect();
+        Self { parameters: plan.numel(), buffers: storage.buffers, kernels, dispatches, scalars }
+    }
+
+    /// Every kernel of a plan, those included that reach tensors one coordinate at a time.
+    #[doc(hidden)]
+    pub fn all_kernels(plan: &Plan, matmul: Matmul) -> Vec<Kernel> {
+        let stages = assemble(plan, &Storage::new(plan), 65_535, matmul);
+        stages.kernels.iter().map(|(kernel, _)| (**kernel).clone()).collect()
+    }
+
+    /// The dispatches of a step, those left out that observe it, or add micro-batches up.
+    pub fn step(&self) -> impl Iterator<Item = &Dispatch> {
+        self.dispatches.iter().filter(|dispatch| matches!(dispatch.when, When::Step | When::Round))
+    }
+
+    /// Bytes that a step reads and writes in storage buffers, tables left out: with as many candidates as are expected, and no bracket
+    /// missed.
+    pub fn bytes(&self) -> u64 {
+        self.step().map(|dispatch| dispatch.bytes).sum()
+    }
+}

@@ -1,0 +1,119 @@
+//! The stages of a class whose directions move the parameters at once.
+//!
+//! | policy | dispatches |
+//! |---|---|
+//! | plain, cautious_mgup, grams | stream |
+//! | cautious | prepare, score_mask, stream |
+//! | mgup, tensors of at most 4,096 coordinates | small |
+//! | mgup, approximate | sample, rank_sample, stream |
+//! | mgup, exact | sample, rank_sample, stream_exact, prove, repair, settle; then recount and scan by turns, 13 in all, which run only where a bracket missed |
+//!
+//! A base with a moment for each row has row_moments before these.
+//!
+//! Exact selection finds the top K without sorting, in one pass over memory: a sample of the step brackets the K-th largest score, the stream
+//! decides every coordinate outside the bracket, counts prove that the bracket was right, and the few candidates inside it are ranked. Where
+//! it was wrong, full histograms find the K-th largest, and what the stream decided is corrected.
+
+use super::layout::{BINS, WORKGROUP};
+use super::stage::{Over, Share, Writer};
+use crate::kernel::catalog::Config;
+use crate::kernel::tables::Grid;
+use crate::recipe::policy::Selects;
+use crate::recipe::sampling::STRATA;
+use crate::recipe::spec::CHUNK;
+
+/// Bytes of a candidate.
+pub(super) const CANDIDATE: u64 = 12;
+/// Digits of a key and of an index, 11 bits each.
+const ROUNDS: usize = 6;
+/// Vectors of four that one lane of a stream takes one after the other.
+pub(super) const STREAM: u64 = CHUNK / 4 / 32;
+/// The same for the candidates of a chunk.
+const CANDIDATE_ROUNDS: u64 = 8;
+
+pub(super) fn step(writer: &mut Writer<'_>) {
+    let (config, selects) = (writer.config, writer.policy.selects());
+    let (grad, states) = (config.format.bytes(), 4 * config.base.states());
+    if config.base.has_rows() {
+        sums(writer, "moves the moments of rows on", "step/row_moments", config);
+    }
+    let bits = writer.policy.bits_bytes(config.base);
+    before(writer);
+    if selects == Selects::PositiveCounted {
+        // Reads g and the state.
+        let cost = |share: Share| ((grad + states) * share.numel + bits * share.count, STREAM);
+        writer.add("marks and counts positive scores", "step/score_mask", config, Over::Chunks, &cost);
+    }
+    let (purpose, selection) = match selects {
+        Selects::Exact => ("steps what the bracket decides; lists candidates", "none"),
+        Selects::Small => ("selects and steps small tensors", "none"),
+        Selects::Sampled => ("selects by the sampled cut, and steps", "cut"),
+        Selects::PositiveCounted => ("steps marked coordinates", "mask"),
+        Selects::Positive => ("steps", "positive"),
+        Selects::Nothing => ("steps", "none"),
+    };
+    // Reads θ, g and the state; writes θ and the state.
+    stream(writer, purpose, Config { selection, ..config }, 8 + 2 * states + grad);
+    after(writer);
+}
+
+/// A kernel that reads gradients, or directions in their place, and writes sums.
+pub(super) fn sums(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str, config: Config) {
+    let each = config.format.bytes();
+    writer.add(purpose, entry, config, Over::Chunks, &|share| (each * share.numel + 4 * share.count, STREAM));
+}
+
+/// Before the stream: forgets the last count of marks, or finds the ends of the bracket.
+pub(super) fn before(writer: &mut Writer<'_>) {
+    let (config, bounds) = (writer.config, writer.policy.bounds());
+    if writer.policy.selects() == Selects::PositiveCounted {
+        writer.add("forgets the last count", "step/prepare", config, Over::Lanes, &|_| (0, 1));
+    }
+    if bounds == 0 {
+        return;
+    }
+    let each = 4 + 4 * config.base.states() + config.format.bytes(); // reads g and the state; writes the keys
+    let cost = |share: Share| (each * share.sampled, STRATA / WORKGROUP);
+    writer.add("samples scores", "select/sample", config, Over::Pieces, &cost);
+    // Reads the keys for two more digits and for the ties.
+    let samplings = writer.plan.tensors[writer.tensors.clone()].iter().filter_map(|tensor| tensor.sampling);
+    let sampled: Vec<u64> = samplings.map(|sampling| sampling.coordinates()).collect();
+    let (all, most) = (sampled.iter().sum::<u64>(), sampled.iter().max().map_or(0, |most| *most));
+    let cost = |share: Share| (bounds * (8 * BINS * share.count + 12 * all), 8 + 3 * (most / 4).div_ceil(WORKGROUP));
+    writer.add("finds the cuts in the sample", "select/rank_sample", config, Over::Tensors(bounds), &cost);
+}
+
+/// The kernel that goes over all coordinates and moves `each` bytes per coordinate. It writes the candidates, and counts them.
+pub(super) fn stream(writer: &mut Writer<'_>, purpose: &'static str, config: Config, each: u64) {
+    let (entry, rounds) = match writer.policy.selects() {
+        Selects::Exact => ("step/stream_exact", STREAM + CANDIDATE_ROUNDS),
+        Selects::Small => ("step/small", CHUNK / 4 / 64),
+        _ => ("step/stream", STREAM),
+    };
+    let bits = writer.policy.bits_bytes(config.base);
+    let cost = |share: Share| (each * share.numel + bits * share.count + (CANDIDATE + 8) * share.candidates, rounds);
+    writer.add(purpose, entry, config, Over::Chunks, &cost);
+}
+
+/// After the stream of exact selection: the candidates, then the tensors whose bracket missed, if there are any.
+pub(super) fn after(writer: &mut Writer<'_>) {
+    if writer.policy.selects() != Selects::Exact {
+        return;
+    }
+    let (own, shared) = (writer.config, Config { shared_notes: true, ..writer.config });
+    writer.add("proves the bracket", "select/prove", own, Over::Tensors(1), &|share| (8 * BINS * share.count, 8));
+    // Reads the candidates; reads and writes their parameters.
+    let cost = |share: Share| ((CANDIDATE + 8) * share.candidates, share.capacity.div_ceil(WORKGROUP));
+    writer.add("finishes decided candidates", "select/repair", shared, Over::Pieces, &cost);
+    let cost = |share: Share| (0, 64 * (share.capacity / 8).div_ceil(WORKGROUP));
+    writer.add("ranks the last candidates", "select/settle", shared, Over::Pieces, &cost);
+    let (first, cost) = (writer.stages.len(), |share: Share| (0, share.piece_rounds));
+    for _ in 0..ROUNDS {
+        writer.add("counts a digit, after a miss", "select/recount", shared, Over::Pieces, &cost);
+        writer.add("finds a digit, after a miss", "select/scan", own, Over::Tensors(1), &|_| (0, 8));
+    }
+    let purpose = "corrects what the stream decided, after a miss";
+    let mut last = writer.with(Grid { correct: 1, ..writer.grid }, [None; 3]);
+    last.add(purpose, "select/recount", shared, Over::Pieces, &cost);
+    writer.stages[first..].iter_mut().for_each(|(stage, _)| stage.indirect = true);
+}

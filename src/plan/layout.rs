@@ -1,0 +1,330 @@
+//! Where everything lies: tensors → chunks → pages. Knows no wgpu.
+//!
+//! Tensors of one kind of recipe (a [`Class`]) lie side by side in arenas. A *page* is a range of an arena that fits
+//! into one binding; a *chunk* is up to 4,096 consecutive coordinates of one tensor, the work of one workgroup. A
+//! dispatch covers all chunks of a page, or all tensors of a class, so their number does not grow with the number of
+//! tensors.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use crate::error::{Error, Missing, Result, ensure};
+use crate::kernel::tables::{self, Chunk};
+use crate::recipe::base::BaseKind;
+use crate::recipe::groups::ParamGroups;
+use crate::recipe::guard::Gradients;
+use crate::recipe::matrix::Shape;
+use crate::recipe::policy::{PolicyKind, Selects};
+use crate::recipe::precision::Precision;
+use crate::recipe::sampling::Sampling;
+pub use crate::recipe::spec::CHUNK;
+use crate::recipe::spec::TensorSpec;
+
+/// Invocations of a workgroup; `WORKGROUP` in `shaders/lib/tables.wgsl`.
+pub const WORKGROUP: u64 = 256;
+/// Parameter groups whose scalars one dispatch can tell apart; the length of `scalars` in `shaders/lib/tables.wgsl`.
+pub const ROWS: usize = 64;
+/// Bins of a histogram; `BINS` in `shaders/lib/tables.wgsl`.
+pub const BINS: u64 = 2048;
+/// Tensors begin at multiples of this many coordinates, so that each can be bound alone, in two bytes too.
+pub(super) const ALIGNMENT: u64 = 128;
+/// Factors of learning rates, at most; the length of `rates` in `shaders/lib/rates.wgsl`, in vectors of four.
+pub const RATES: u64 = 4096;
+/// Bytes of a page, at most: kernels count its words in 32 bits, and some drivers its bytes.
+pub(crate) const PAGE: u64 = 1 << 31;
+
+/// Who holds what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ownership {
+    /// The optimizer holds everything, in arenas.
+    #[default]
+    Arenas,
+    /// The caller gives parameters and gradients each step; the optimizer holds the state.
+    Caller,
+    /// The caller gives the state as well.
+    Stateless,
+}
+
+impl PlanLimits {
+    /// What every device of WebGPU has: bindings of 128 MiB, buffers of 256 MiB.
+    pub const WEBGPU: Self = Self { binding: 128 << 20, buffer: 256 << 20 };
+    /// What most GPUs have: bindings of 2 GiB, buffers of 4 GiB.
+    pub const LARGE: Self = Self { binding: 2 << 30, buffer: 4 << 30 };
+}
+
+/// The limits of a device that shape a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanLimits {
+    /// Largest range of a buffer that can be bound, in bytes.
+    pub binding: u64,
+    /// Largest buffer, in bytes.
+    pub buffer: u64,
+}
+
+/// A tensor's place.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Tensor {
+    /// What the caller said.
+    pub spec: TensorSpec,
+    /// Coordinates, d.
+    pub numel: u64,
+    /// K of `mgup`; 0 under other policies.
+    pub k: u64,
+    /// Its row of step scalars.
+    pub(crate) row: usize,
+    /// Its arena block.
+    pub block: usize,
+    /// First coordinate's place in the block.
+    pub offset: u64,
+    /// Its chunks.
+    pub chunks: Range<u32>,
+    /// Its pages.
+    pub pages: Range<usize>,
+    /// How it is sampled, if it is.
+    pub sampling: Option<Sampling>,
+    /// Coordinates of a row.
+    pub row_len: u64,
+    /// Where the moments of its rows begin in its block's, if they have any.
+    pub(crate) rows: u64,
+    /// Its entry in the table of tensors, before the first step.
+    pub(crate) entry: tables::Tensor,
+}
+
+impl Tensor {
+    /// Size in bytes.
+    pub fn bytes(&self) -> u64 {
+        4 * self.numel
+    }
+
+    /// Rows: what its first dimension counts.
+    pub fn row_count(&self) -> u64 {
+        self.numel / self.row_len
+    }
+}
+
+/// Matrices of one shape, which are orthogonalized side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Matrices {
+    /// m × n, m ≤ n.
+    pub shape: Shape,
+    /// Newton–Schulz iterations.
+    pub steps: u32,
+}
+
+/// Tensors whose recipes need the same kernels.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Class {
+    /// Kind of base.
+    pub base: BaseKind,
+    /// Kind of policy.
+    pub policy: PolicyKind,
+    /// Of a matrix base.
+    pub matrices: Option<Matrices>,
+    /// Its tensors.
+    pub tensors: Range<usize>,
+    /// Its pages.
+    pub pages: Range<usize>,
+}
+
+/// A stretch of the arenas, for the tensors of one class.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Block {
+    /// Its class.
+    pub class: usize,
+    /// Coordinates, padding included.
+    pub len: u64,
+    /// Rows that have a moment of their own, padding included.
+    pub rows: u64,
+}
+
+/// A range of an arena block that fits into one binding.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// Its class.
+    pub class: usize,
+    /// Its arena block.
+    pub block: usize,
+    /// First coordinate's place in the block.
+    pub offset: u64,
+    /// Coordinates, padding included.
+    pub len: u64,
+    /// Coordinates without padding.
+    pub numel: u64,
+    /// Its chunks.
+    pub chunks: Range<u32>,
+    /// The pieces of its sampled tensors, each as often as workgroups share it.
+    pub pieces: Range<u32>,
+    /// Its tensors, a chunk each, if they are matrices.
+    pub matrices: Range<u32>,
+    /// Tensors that have a chunk here.
+    pub tensors: Range<usize>,
+    /// Its bits: scratch block, offset in bytes, size in bytes (0 for none).
+    pub scratch: (usize, u64, u64),
+}
+
+/// Everything that is decided before a device is touched.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Plan {
+    /// Who holds parameters and gradients.
+    pub ownership: Ownership,
+    /// Tensors, class after class.
+    pub tensors: Vec<Tensor>,
+    /// Index into `tensors` of each spec, in the caller's order.
+    pub order: Vec<usize>,
+    /// Classes.
+    pub classes: Vec<Class>,
+    /// Pages.
+    pub pages: Vec<Page>,
+    /// Chunks, then pieces, then matrices.
+    pub chunks: Vec<Chunk>,
+    /// Arena blocks: a buffer each for parameters, gradients and every state.
+    pub blocks: Vec<Block>,
+    /// Bytes of each scratch block.
+    pub scratch_blocks: Vec<u64>,
+    /// Words for histograms, candidates and sums of squares.
+    pub counters: u64,
+    /// Words for sampled keys.
+    pub samples: u64,
+    /// Bytes in which Newton–Schulz works, from one shape to the next: X, its successor (and X Xᵀ), the polynomial, and for
+    /// wide shapes two more of its size.
+    pub workspaces: [u64; 5],
+    /// Format of parameters and gradients, as the caller sees them.
+    pub precision: Precision,
+    /// Factors of learning rates of all components, padded; 0 if no tensor has any.
+    pub rates: u64,
+    /// Whether gradients of several micro-batches are added up.
+    pub accumulates: bool,
+    /// Whether steps are observed.
+    pub observes: bool,
+    /// What its kernels do with gradients.
+    pub gradients: Gradients,
+    /// Where the chunks' sums of squares begin among the counters: of gradients that are guarded (`None` if they are not),
+    /// of a matrix base's directions, and of its gradients.
+    pub norms: Option<u32>,
+    pub(crate) matrix_norms: [u32; 2],
+    pub(super) names: HashMap<String, usize>,
+}
+
+impl Plan {
+    /// The tensor of this name.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`].
+    pub fn tensor(&self, name: &str) -> Result<&Tensor> {
+        Ok(&self.tensors[self.tensor_index(name)?])
+    }
+
+    /// Index into `tensors` of the tensor of this name.
+    pub(crate) fn tensor_index(&self, name: &str) -> Result<usize> {
+        let spec = self.names.get(name).ok_or_else(|| Error::UnknownTensor(name.to_owned()))?;
+        Ok(self.order[*spec])
+    }
+
+    /// Multiplications and additions of Newton–Schulz in a step, its products counted in full: 4 m² n + 2 m³ an iteration.
+    pub fn flops(&self) -> f64 {
+        let of = |class: &Class| {
+            let Some(Matrices { shape, steps }) = class.matrices else { return 0.0 };
+            let (m, n) = (shape.m as f64, shape.n as f64);
+            class.tensors.len() as f64 * f64::from(steps) * (4.0 * m * m * n + 2.0 * m * m * m)
+        };
+        self.classes.iter().map(of).sum()
+    }
+
+    /// The kind of base that steps a tensor.
+    pub fn base_of(&self, tensor: &Tensor) -> BaseKind {
+        self.classes[self.blocks[tensor.block].class].base
+    }
+
+    /// The kind of policy that a tensor is stepped under.
+    pub(crate) fn policy_of(&self, tensor: &Tensor) -> PolicyKind {
+        self.classes[self.blocks[tensor.block].class].policy
+    }
+
+    /// Chunks of all tensors.
+    pub(crate) fn chunk_count(&self) -> u32 {
+        self.tensors[self.tensors.len() - 1].chunks.end
+    }
+
+    /// Bytes of what is observed: four words a chunk, then eight a tensor.
+    pub(crate) fn observations(&self) -> u64 {
+        16 * u64::from(self.chunk_count()) + 32 * self.tensors.len() as u64
+    }
+
+    /// Coordinates of all tensors.
+    pub fn numel(&self) -> u64 {
+        self.tensors.iter().map(|t| t.numel).sum()
+    }
+
+    /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them, tables left
+    /// out.
+    pub fn memory(&self) -> u64 {
+        let words =
+            [self.precision != Precision::F32, self.accumulates, self.observes].map(u64::from).iter().sum::<u64>();
+        let owned = if self.ownership == Ownership::Arenas { 2 * self.precision.bytes() } else { 0 };
+        let bytes = |block: &Block| {
+            let is_given = self.ownership == Ownership::Stateless;
+            let states = if is_given { 0 } else { self.classes[block.class].base.states() };
+            4 * block.rows + block.len * (owned + 4 * (words + states))
+        };
+        let observations = if self.observes { self.observations() } else { 0 };
+        self.blocks.iter().map(bytes).sum::<u64>() + observations + self.scratch_memory()
+    }
+
+    /// Bytes of the buffers that the kernels of a step hand to each other: what `memory` has besides parameters, gradients
+    /// and state.
+    pub fn scratch_memory(&self) -> u64 {
+        let bits = self.scratch_blocks.iter().sum::<u64>();
+        bits + self.workspaces.iter().sum::<u64>() + 4 * (self.counters + self.samples)
+    }
+
+    /// Bytes of the largest binding that tensors with a second moment a row need: they are not cut, nor are the moments.
+    pub(crate) fn whole_tensors(&self) -> u64 {
+        let by_row = self.tensors.iter().filter(|tensor| self.base_of(tensor).has_rows());
+        let largest = by_row.map(|tensor| 4 * tensor.numel.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
+        self.blocks.iter().map(|block| 4 * block.rows).max().unwrap_or(0).max(largest)
+    }
+
+    /// Words of the counters where candidates have as little room as they may.
+    pub(crate) fn least_counters(&self) -> u64 {
+        let spare = |sampling: &Sampling| {
+            let least = sampling.with_capacity(sampling.least_capacity());
+            sampling.candidate_words() - least.candidate_words()
+        };
+        let all = self.tensors.iter();
+        self.counters - all.filter_map(|tensor| self.exact_sampling(tensor)).map(|s| spare(&s)).sum::<u64>()
+    }
+
+    /// The sampling of a tensor of which candidates are kept.
+    pub(super) fn exact_sampling(&self, tensor: &Tensor) -> Option<Sampling> {
+        tensor.sampling.filter(|_| self.policy_of(tensor).selects() == Selects::Exact)
+    }
+}
+
+pub(crate) fn within(limit: &str, needed: u64, available: u64) -> Result<()> {
+    ensure!(needed <= available, Error::Unsupported(vec![Missing { limit: limit.to_owned(), needed, available }]));
+    Ok(())
+}
+
+/// Largest matrix of a matrix base in bytes, as it is orthogonalized: what must fit into a buffer and a binding.
+pub(crate) fn largest_matrix(specs: &[TensorSpec], groups: &ParamGroups) -> u64 {
+    let slot = |spec: &TensorSpec| {
+        groups.recipe_of(spec).base.newton_schulz()?;
+        Some(16 * spec.matrix()?.shape().slot())
+    };
+    specs.iter().filter_map(slot).max().unwrap_or(0)
+}
+
+/// Largest tensor in bytes, with its padding: what `max_buffer_size` must at least be.
+pub(crate) fn largest_tensor(specs: &[TensorSpec]) -> u64 {
+    specs.iter().map(|s| 4 * s.numel().next_multiple_of(ALIGNMENT)).max().unwrap_or(0)
+}
+
+/// Appends `size` to the last block, or opens a new one; returns the block and the offset in it.
+pub(super) fn allocate(blocks: &mut Vec<u64>, size: u64, limit: u64) -> (usize, u64) {
+    if blocks.last().is_none_or(|used| used + size > limit) {
+        blocks.push(0);
+    }
+    let block = blocks.len() - 1;
+    blocks[block] += size;
+    (block, blocks[block] - size)
+}

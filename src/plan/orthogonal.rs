@@ -1,0 +1,193 @@
+//! The stages of matrices of one shape, as many as are orthogonalized side by side: their directions, with the mask of the update policy;
+//! Newton–Schulz; the step.
+//!
+//! ```text
+//! X ← d / ‖d‖ ;  ns_steps times: A = X Xᵀ ;  B = a I + b A + c A Aᵀ ;  X ← B X
+//! ```
+//!
+//! Three workspaces are enough: X, its successor, where A lies before, and B. For wide matrices the polynomials of up to three steps are
+//! multiplied first, Q ← B Q and A ← B A B, all of them symmetric, which takes two more of the size of A: `X ← Q X` is then the only product
+//! with X beside X Xᵀ (Gram Newton–Schulz).
+
+use super::elementwise::{self, STREAM};
+use super::layout::{Matrices, WORKGROUP};
+use super::stage::{Over, Share, Writer};
+use crate::kernel::catalog::{Config, Constants};
+use crate::kernel::tables::Grid;
+use crate::recipe::matrix::{Matmul, Shape, triangle};
+use crate::recipe::policy::Selects;
+use crate::recipe::precision::Precision;
+use crate::recipe::spec::CHUNK;
+
+/// Invocations of the kernels that copy.
+const LANES: u64 = 64;
+/// The workspace that directions are written to.
+const DIRECTIONS: usize = 1;
+
+pub(super) fn step(writer: &mut Writer<'_>) {
+    directions(writer);
+    let result = orthogonalize(writer);
+    let selection = match writer.policy.selects() {
+        Selects::Nothing => "none",
+        Selects::Exact => "notes",
+        _ => "mask",
+    };
+    let config = Config { orthogonal: true, selection, ..writer.config };
+    let bits = writer.policy.bits_bytes(config.base);
+    let cost = |share: Share| (12 * share.numel + bits * share.count, STREAM);
+    let purpose = "steps by orthogonalized directions";
+    let mut of_result = writer.with(writer.grid, [None, None, Some(result)]);
+    of_result.add(purpose, "step/stream", config, Over::Chunks, &cost);
+}
+
+fn directions(writer: &mut Writer<'_>) {
+    let config = writer.config;
+    let [of_directions, of_gradients] = writer.plan.matrix_norms.map(|norms| Grid { norms, ..writer.grid });
+    if config.base.scalar_names().next().is_some() {
+        let mut gradients = writer.with(of_gradients, [None; 3]);
+        elementwise::sums(&mut gradients, "sums squared gradients", "guard/norm", config);
+    }
+    elementwise::before(writer);
+    let (policy, selection, sink) = match writer.policy.selects() {
+        Selects::Exact => (config.policy, "none", "direction"),
+        Selects::Small => (config.policy, "none", "direction_and_mask_small"),
+        // Factors follow after the orthogonalization.
+        Selects::Nothing => ("plain", "none", "direction"),
+        Selects::Positive | Selects::PositiveCounted => ("plain", "positive", "direction_and_mask"),
+        Selects::Sampled => ("plain", "cut", "direction_and_mask"),
+    };
+    // Reads g and the momentum; writes the momentum and the direction.
+    let mut written = writer.with(writer.grid, [Some(DIRECTIONS), None, None]);
+    let purpose = "moves the momentum on; writes directions";
+    let each = 12 + config.format.bytes();
+    elementwise::stream(&mut written, purpose, Config { policy, selection, sink, ..config }, each);
+    elementwise::after(writer);
+    let constants = Constants::default().with("AS_IS", true);
+    let mut read = writer.with(of_directions, [None, Some(DIRECTIONS), None]);
+    let config = Config { format: Precision::F32, constants, ..config };
+    elementwise::sums(&mut read, "sums squared directions", "guard/norm", config);
+}
+
+/// Returns the workspace that the orthogonalized directions lie in, as their tensors do.
+fn orthogonalize(writer: &mut Writer<'_>) -> usize {
+    let Some(Matrices { shape, steps }) = writer.plan.classes[writer.class].matrices else { return DIRECTIONS };
+    let vectors = (shape.m.next_multiple_of(4)) * shape.n.div_ceil(4);
+    let [norms, gradient_norms] = writer.plan.matrix_norms;
+    let grid = Grid {
+        norms,
+        gradient_norms,
+        m: shape.m as u32,
+        n: shape.n as u32,
+        left_stride: shape.stride() as u32,
+        left_slot: shape.slot() as u32,
+        right_slot: shape.slot() as u32,
+        result_slot: shape.slot() as u32,
+        gram_stride: shape.gram_stride() as u32,
+        gram_slot: shape.gram_slot() as u32,
+        depth: shape.n.div_ceil(4) as u32,
+        ..writer.grid
+    };
+    let (own, gram) = (16 * vectors, 16 * shape.gram_slot());
+    let (config, copies) = (writer.config, Over::Matrices(vectors.div_ceil(LANES)));
+    let copy = |share: Share| (2 * own * share.count, 4);
+    let measure = |_: Share| (0, (shape.m * shape.n).div_ceil(CHUNK).div_ceil(WORKGROUP));
+    let mut measured = writer.with(grid, [None; 3]);
+    measured.add("finds norms and rates", "matrix/measure", config, Over::Matrices(1), &measure);
+    let (mut x, mut next) = (0, DIRECTIONS);
+    let mut entered = writer.with(grid, [x, next, 2].map(Some));
+    entered.add("scales directions to norm 1", "matrix/enter", config, copies, &copy);
+    let mut products = Products { writer: &mut *writer, shape, grid, own, gram };
+    // Wide matrices are left alone until their polynomial is known. Rounding would grow if it were put off for long.
+    let at_once = if shape.is_wide() { 3 } else { 1 };
+    let mut left = steps;
+    while left > 0 {
+        let polynomial = products.polynomial(x, next, left.min(at_once));
+        products.advance([x, next, polynomial]);
+        (x, next) = (next, x);
+        left -= left.min(at_once);
+    }
+    let mut leaving = writer.with(grid, [x, next, 2].map(Some));
+    leaving.add("gives directions back", "matrix/leave", config, copies, &copy);
+    next
+}
+
+/// Adds the products of Newton–Schulz.
+struct Products<'w, 'p> {
+    writer: &'w mut Writer<'p>,
+    shape: Shape,
+    /// The grid of X Xᵀ.
+    grid: Grid,
+    /// Bytes of an X, and of an X Xᵀ.
+    own: u64,
+    gram: u64,
+}
+
+impl Products<'_, '_> {
+    /// X Xᵀ, where the successor of X will be, and then the product of the polynomials of so many steps. Returns its workspace.
+    fn polynomial(&mut self, x: usize, a: usize, steps: u32) -> usize {
+        self.gram("multiplies X Xᵀ", self.grid, [x, a, 2], false, self.own);
+        let (mut all, mut free) = if steps == 1 { (2, 3) } else { (3, 4) };
+        for step in 0..steps {
+            // The first is the product so far.
+            let p = if step == 0 { all } else { 2 };
+            let square = Grid { polynomial: 1, ..self.square([a, p, a], a) };
+            self.gram("multiplies A Aᵀ", square, [a, p, x], false, self.gram);
+            if step > 0 {
+                self.product(p, all, free, a);
+                (all, free) = (free, all);
+            }
+            if step + 1 < steps {
+                // X Xᵀ of the next step is P X Xᵀ P.
+                self.product(p, a, free, a);
+                self.product(free, p, a, a);
+            }
+        }
+        all
+    }
+
+    /// The product of two m × m matrices that commute.
+    fn product(&mut self, left: usize, right: usize, result: usize, a: usize) {
+        let order = [left, result, right];
+        self.gram("multiplies polynomials", self.square(order, a), order, true, 2 * self.gram);
+    }
+
+    /// The grid of a product of m × m matrices. `a` lies in the slots of an X.
+    fn square(&self, order: [usize; 3], a: usize) -> Grid {
+        let slots = order.map(|workspace| if workspace == a { self.grid.right_slot } else { self.grid.gram_slot });
+        let [left_slot, result_slot, right_slot] = slots;
+        let (left_stride, depth) = (self.grid.gram_stride, self.shape.m.div_ceil(4) as u32);
+        Grid { left_stride, left_slot, result_slot, right_slot, depth, ..self.grid }
+    }
+
+    /// The lower half of L Rᵀ, then its mirror image, or the polynomial that it is a part of. `bytes` are those of the factors.
+    fn gram(&mut self, purpose: &'static str, grid: Grid, order: [usize; 3], two_factors: bool, bytes: u64) {
+        let (own, gram) = (self.writer.config, self.gram);
+        let config = Config { constants: own.constants.with("TWO_FACTORS", two_factors), ..own };
+        let blocks = Over::Matrices(own.matmul.gram_workgroups(self.shape));
+        let tiles = Over::Matrices(triangle(self.shape.m.div_ceil(4)).div_ceil(LANES));
+        let mut writer = self.writer.with(grid, order.map(Some));
+        let cost = |share: Share| ((bytes + gram / 2) * share.count, grid.depth.into());
+        writer.add(purpose, kernels(own.matmul)[0], config, blocks, &cost);
+        let (purpose, matrices) = match grid.polynomial {
+            1 => ("completes the polynomial", 2),
+            _ => ("mirrors the product", 1),
+        };
+        writer.add(purpose, "matrix/mirror", own, tiles, &|share| (matrices * gram * share.count, 4));
+    }
+
+    fn advance(&mut self, order: [usize; 3]) {
+        let (config, bytes, m) = (self.writer.config, 2 * self.own + self.gram, self.shape.m);
+        let blocks = Over::Matrices(config.matmul.advance_workgroups(self.shape));
+        let mut writer = self.writer.with(self.grid, order.map(Some));
+        writer.add("multiplies B X", kernels(config.matmul)[1], config, blocks, &|share| (bytes * share.count, m));
+    }
+}
+
+/// The kernels of L Rᵀ and of B X.
+fn kernels(matmul: Matmul) -> [&'static str; 2] {
+    match matmul {
+        Matmul::Registers => ["matrix/gram_registers", "matrix/advance_registers"],
+        Matmul::Subgroups => ["matrix/gram_subgroups", "matrix/advance_subgroups"],
+        Matmul::Tiles | Matmul::TilesF16 => ["matrix/gram_tiles", "matrix/advance_tiles"],
+    }
+}

@@ -1,0 +1,230 @@
+//! Lays out tensors, the one way to a [`Plan`]: side by side in blocks, cut into pages and chunks, and into the pieces and matrices that
+//! kernels take whole.
+
+use super::counters;
+use super::layout::{
+    ALIGNMENT, Block, Class, Matrices, Ownership, PAGE, Page, Plan, PlanLimits, ROWS, Tensor, allocate, largest_tensor,
+    within,
+};
+use crate::error::{Error, Result, ensure};
+use crate::kernel::tables::{self, Chunk};
+use crate::recipe::Recipe;
+use crate::recipe::base::BaseKind;
+use crate::recipe::groups::ParamGroups;
+use crate::recipe::matrix::Matrix;
+use crate::recipe::policy::PolicyKind;
+use crate::recipe::precision::Precision;
+use crate::recipe::sampling::Sampling;
+use crate::recipe::spec::{CHUNK, TensorSpec};
+
+/// Matrices of a page, at most: a dimension of a dispatch.
+const MATRICES: u64 = 65_535;
+
+impl Plan {
+    /// Lays out `specs`.
+    ///
+    /// # Errors
+    /// A recipe out of range, no tensors or groups, an empty or repeated name, a size of 0, an unknown group, or a
+    /// tensor or table too large for the limits.
+    pub fn new(specs: &[TensorSpec], groups: &ParamGroups, ownership: Ownership, limits: PlanLimits) -> Result<Self> {
+        let names = groups.validate_specs(specs)?;
+        let by_row = |recipe: &Recipe| {
+            let bases = [Some(recipe.base), recipe.fallback().map(|fallback| fallback.base)];
+            bases.iter().flatten().any(|base| BaseKind::of(base).has_rows())
+        };
+        let has_state = ownership != Ownership::Stateless;
+        let none = "an optimizer without state has none for rows";
+        ensure!(has_state || !groups.recipes().iter().any(by_row), Error::Plan(none.to_owned()));
+        let keeps = groups.gradients().skips || groups.accumulation() > 1 || groups.precision() != Precision::F32;
+        let none = "an optimizer without state keeps no counts of skipped steps, sums of gradients or masters";
+        ensure!(has_state || !keeps, Error::Plan(none.to_owned()));
+        let mut plan = Self {
+            ownership,
+            order: vec![0; specs.len()],
+            precision: groups.precision(),
+            accumulates: groups.accumulation() > 1,
+            observes: groups.telemetry.is_some(),
+            gradients: groups.gradients(),
+            names,
+            ..Self::default()
+        };
+        place_tensors(&mut plan, specs, groups, limits)?;
+        cut_pages(&mut plan, limits);
+        cut_pieces(&mut plan);
+        place_matrices(&mut plan, limits)?;
+        counters::place_rates(&mut plan)?;
+        counters::place_counters(&mut plan, limits)?;
+        Ok(plan)
+    }
+}
+
+fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, limits: PlanLimits) -> Result<()> {
+    let key = |&spec: &usize| {
+        let (spec, Recipe { base, policy }) = (&specs[spec], groups.recipe_of(&specs[spec]));
+        let matrices =
+            base.newton_schulz().and_then(|ns| Some(Matrices { shape: spec.matrix()?.shape(), steps: ns.steps }));
+        // Rows of a dispatch are a window over the groups, so the window is part of the class.
+        (BaseKind::of(&base), PolicyKind::of(&policy, spec.numel()), matrices, groups.row_of(spec) / ROWS)
+    };
+    let mut order: Vec<usize> = (0..specs.len()).collect();
+    order.sort_by_cached_key(key);
+    for members in order.chunk_by(|a, b| key(a) == key(b)) {
+        let (base, policy, matrices, _) = key(&members[0]);
+        let (first, class) = (plan.tensors.len(), plan.classes.len());
+        let (mut blocks, mut rows) = (Vec::new(), Vec::new());
+        for &i in members {
+            let (spec, recipe) = (&specs[i], groups.recipe_of(&specs[i]));
+            let numel = spec.numel();
+            let (block, offset) = allocate(&mut blocks, numel.next_multiple_of(ALIGNMENT), limits.buffer / 4);
+            rows.resize(blocks.len(), 0);
+            let row_len = numel / spec.shape.first().map_or(1, |&rows| rows as u64);
+            let first_row = rows[block];
+            if base.has_rows() {
+                rows[block] += (numel / row_len).next_multiple_of(ALIGNMENT);
+            }
+            let k = recipe.policy.k(numel);
+            let matrix = spec.matrix().filter(|_| recipe.base.newton_schulz().is_some());
+            let entry = tables::Tensor {
+                k: k as u32,
+                numel: numel as u32,
+                components: spec.components.max(1) as u32,
+                tall: u32::from(matrix.is_some_and(Matrix::is_tall)),
+                rate: matrix.map_or(1.0, |matrix| recipe.base.rate(matrix)) as f32,
+                ..tables::Tensor::default()
+            };
+            plan.order[i] = plan.tensors.len();
+            plan.tensors.push(Tensor {
+                spec: spec.clone(),
+                numel,
+                k,
+                row: groups.row_of(spec),
+                sampling: policy.samples().then(|| Sampling::new(numel, k)),
+                block: plan.blocks.len() + block,
+                offset,
+                chunks: 0..0,
+                pages: 0..0,
+                row_len,
+                rows: first_row,
+                entry,
+            });
+        }
+        plan.blocks.extend(blocks.into_iter().zip(rows).map(|(len, rows)| Block { class, len, rows }));
+        plan.classes.push(Class { base, policy, matrices, tensors: first..plan.tensors.len(), pages: 0..0 });
+    }
+    within("max_buffer_size", largest_tensor(specs), limits.buffer)?;
+    // A page has a chunk at least.
+    within("max_storage_buffer_binding_size", plan.whole_tensors().max(4 * CHUNK), limits.binding)
+}
+
+fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
+    let binding = limits.binding.min(PAGE);
+    for class in 0..plan.classes.len() {
+        let Class { base, policy, matrices, ref tensors, .. } = plan.classes[class];
+        let (tensors, first_page) = (tensors.clone(), plan.pages.len());
+        let bits_bytes = policy.bits_bytes(base);
+        // Matrices are not cut, nor tensors whose rows have moments. Those that are too large for a binding are refused later.
+        let is_whole = matrices.is_some() || base.has_rows();
+        let room = matrices.map_or(u64::MAX, |m| (binding.min(limits.buffer) / (16 * m.shape.slot())).min(MATRICES));
+        for t in tensors {
+            let Tensor { block, offset, numel, row_len, rows, .. } = plan.tensors[t];
+            let first_chunk = plan.chunks.len() as u32;
+            for index in (0..numel).step_by(CHUNK as usize) {
+                let len = CHUNK.min(numel - index);
+                let place = offset + index;
+                let end = (place + len).next_multiple_of(ALIGNMENT);
+                let needed = if is_whole { (offset + numel).next_multiple_of(ALIGNMENT) } else { end };
+                let is_begun = |page: &Page| page.tensors.end == t + 1;
+                let has_room = |page: &Page| {
+                    4 * (needed - page.offset) <= binding
+                        && (page.chunks.len() as u64 + 1) * bits_bytes <= binding
+                        && (is_begun(page) || (page.tensors.len() as u64) < room)
+                        && (plan.ownership != Ownership::Stateless || page.tensors.start == t)
+                };
+                let fits = |page: &Page| page.block == block && ((is_whole && is_begun(page)) || has_room(page));
+                if !plan.pages[first_page..].last().is_some_and(fits) {
+                    let at = plan.chunks.len() as u32;
+                    let page = Page { class, block, offset: place, chunks: at..at, tensors: t..t, ..Page::default() };
+                    plan.pages.push(page);
+                }
+                let p = plan.pages.len() - 1;
+                let page = &mut plan.pages[p];
+                let offset = (place - page.offset) as u32;
+                plan.chunks.push(Chunk {
+                    offset,
+                    len: len as u32,
+                    index: index as u32,
+                    tensor: t as u32,
+                    mask: (page.chunks.len() as u64 * bits_bytes / 4) as u32,
+                    param: offset,
+                    grad: offset,
+                    parts: 1,
+                    row_len: row_len as u32,
+                    rows: rows as u32,
+                    ..Chunk::default()
+                });
+                page.len = end - page.offset;
+                page.numel += len;
+                page.chunks.end += 1;
+                page.tensors.end = t + 1;
+                if index == 0 {
+                    plan.tensors[t].pages.start = p;
+                }
+            }
+            let tensor = &mut plan.tensors[t];
+            (tensor.pages.end, tensor.chunks) = (plan.pages.len(), first_chunk..plan.chunks.len() as u32);
+            tensor.entry.first_chunk = first_chunk;
+        }
+        for page in &mut plan.pages[first_page..] {
+            let size = page.chunks.len() as u64 * bits_bytes;
+            if size > 0 {
+                let (block, offset) = allocate(&mut plan.scratch_blocks, size, limits.buffer);
+                page.scratch = (block, offset, size);
+            }
+            // Chunks count their scalars from the first that their page has, as those of a step do.
+            let rows = plan.tensors[page.tensors.clone()].iter().map(|tensor| tensor.row);
+            let first = rows.min().expect("a page has a tensor");
+            for chunk in &mut plan.chunks[page.chunks.start as usize..page.chunks.end as usize] {
+                chunk.scalars = (plan.tensors[chunk.tensor as usize].row - first) as u32;
+            }
+        }
+        plan.classes[class].pages = first_page..plan.pages.len();
+    }
+}
+
+fn cut_pieces(plan: &mut Plan) {
+    for page in &mut plan.pages {
+        let first = plan.chunks.len() as u32;
+        let chunks = plan.chunks[page.chunks.start as usize..page.chunks.end as usize].to_vec();
+        for of_tensor in chunks.chunk_by(|a, b| a.tensor == b.tensor) {
+            let Some(sampling) = plan.tensors[of_tensor[0].tensor as usize].sampling else { break };
+            let (begin, len) = (of_tensor[0].index, of_tensor.iter().map(|chunk| chunk.len).sum::<u32>());
+            let parts = sampling.parts(begin.into(), u64::from(begin) + u64::from(len)) as u32;
+            plan.chunks.extend((0..parts).map(|part| Chunk { len, part, parts, ..of_tensor[0] }));
+        }
+        page.pieces = first..plan.chunks.len() as u32;
+    }
+}
+
+/// A place for each matrix in the table, and room for the largest page of them to be orthogonalized.
+fn place_matrices(plan: &mut Plan, limits: PlanLimits) -> Result<()> {
+    for page in &mut plan.pages {
+        let first = plan.chunks.len() as u32;
+        if let Some(Matrices { shape, .. }) = plan.classes[page.class].matrices {
+            for (part, tensor) in (0..).zip(&plan.tensors[page.tensors.clone()]) {
+                let first = plan.chunks[tensor.chunks.start as usize];
+                plan.chunks.push(Chunk { len: tensor.numel as u32, part, ..first });
+            }
+            let slots = 16 * page.tensors.len() as u64;
+            // Directions come and go as they lie in the page.
+            let (own, gram) = ((slots * shape.slot()).max(4 * page.len), slots * shape.gram_slot());
+            let wide = if shape.is_wide() { gram } else { 0 };
+            for (size, needed) in plan.workspaces.iter_mut().zip([own, own, gram, wide, wide]) {
+                *size = needed.max(*size);
+            }
+        }
+        page.matrices = first..plan.chunks.len() as u32;
+    }
+    let largest = plan.workspaces[0];
+    within("max_storage_buffer_binding_size", largest, limits.binding)?;
+    within("max_buffer_size", largest, limits.buffer)
+}

@@ -1,0 +1,112 @@
+//! The step as data: buffers, kernels and dispatches. It knows no wgpu; any host of WebGPU can execute it.
+
+use serde::{Deserialize, Serialize};
+
+pub use crate::kernel::catalog::Kernel;
+pub use crate::kernel::linker::Binding;
+
+/// A step, or what goes with one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Parameters that it steps.
+    pub parameters: u64,
+    /// The buffers that exist.
+    pub buffers: Vec<Buffer>,
+    /// The kernels that run.
+    pub kernels: Vec<Kernel>,
+    /// What runs, in order.
+    pub dispatches: Vec<Dispatch>,
+    /// Names of the scalars that the host writes for every step, words in this order: one set every 256 bytes for each parameter group,
+    /// then, if a group has one, for each fallback.
+    pub scalars: Vec<String>,
+}
+
+/// A buffer. It begins with its contents, then zeros.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// What it holds.
+    pub label: String,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How it is used.
+    pub usage: Usage,
+    /// The words that it begins with.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub contents: Vec<u32>,
+}
+
+/// How a buffer is used, beside copies to and from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Usage {
+    /// As storage.
+    Storage,
+    /// As a uniform.
+    Uniform,
+    /// As both.
+    StorageAndUniform,
+    /// As storage, and for the workgroups of indirect dispatches.
+    StorageAndIndirect,
+}
+
+/// When a dispatch runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// For each micro-batch, before a step.
+    MicroBatch,
+    /// Before a step over the caller's buffers, and where parameters in two bytes are read again.
+    Masters,
+    /// In each step.
+    Step,
+    /// In steps that are observed.
+    Observed,
+    /// At the end of a step, after what observes it.
+    Round,
+}
+
+/// One dispatch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// What it is for.
+    pub purpose: String,
+    /// When it runs.
+    pub when: When,
+    /// Index of its kernel.
+    pub kernel: usize,
+    /// Its entry point.
+    pub entry_point: String,
+    /// What it binds.
+    pub bindings: Vec<Bound>,
+    /// How many chunks, pieces, matrices or tensors it covers.
+    pub count: u32,
+    /// Workgroups in three dimensions.
+    pub workgroups: [u32; 3],
+    /// Whether it runs only where a bracket missed: its workgroups then come from a buffer that an earlier kernel fills.
+    pub indirect: bool,
+    /// Bytes that it reads and writes in storage buffers, tables left out.
+    pub bytes: u64,
+    /// Invocations of a workgroup.
+    pub lanes: u32,
+    /// Largest number of rounds of memory accesses that one lane makes one after the other.
+    pub serial_rounds: u64,
+}
+
+/// A range of a buffer that a dispatch binds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bound {
+    /// The `@group`.
+    pub group: u32,
+    /// The `@binding`.
+    pub binding: u32,
+    /// Index of the buffer.
+    pub buffer: usize,
+    /// First byte.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Whether the kernel reads it.
+    pub reads: bool,
+    /// Whether the kernel writes it.
+    pub writes: bool,
+}

@@ -1,0 +1,57 @@
+//! Lion.
+
+use super::kind::{BaseRow, Direction, EPS, Per, Recall, StateRow, StepScalars};
+use crate::recipe::prelude::*;
+
+/// Lion (Chen et al., 2023): the sign of an interpolated momentum.
+///
+/// ```text
+/// u = sign(β1 m + (1−β1) g) ;  step = lr ;  decay = lr λ ;  then m ← β2 m + (1−β2) g
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Lion {
+    /// Learning rate η, ≥ 0 and finite. Default 1e-4.
+    #[default(1e-4)]
+    pub lr: f64,
+    /// Interpolation for the direction and decay of the momentum, each in [0, 1). Default (0.9, 0.99).
+    #[default([0.9, 0.99])]
+    pub betas: [f64; 2],
+    /// λ, ≥ 0 and finite. Default 0.
+    pub weight_decay: f64,
+}
+
+impl Direction for Lion {
+    const ROWS: &'static [BaseRow] = &[BaseRow {
+        name: "lion",
+        shader: "lion",
+        states: &[StateRow { name: "exp_avg", per: Per::Coordinate, squares: false }],
+        recall: Recall::Sign,
+        rate: None,
+    }];
+    type Fallback = Self;
+
+    fn scalars(&self, _: u64) -> StepScalars {
+        StepScalars { step: self.lr, decay: self.lr * self.weight_decay, betas: self.betas, ..StepScalars::default() }
+    }
+
+    fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
+        let [(beta1, rest1), (beta2, rest2)] = scalars.weights::<T>();
+        let moments = states[0].iter_mut().zip(grad);
+        moments
+            .map(|(m, &g)| {
+                let interpolated = beta1 * *m + rest1 * g;
+                *m = beta2 * *m + rest2 * g;
+                if interpolated == T::zero() { T::zero() } else { interpolated.signum() }
+            })
+            .collect()
+    }
+
+    fn direction_error(&self, scalars: &StepScalars, states: &[f64], g: f64, _: f64) -> Option<f64> {
+        let beta1 = scalars.betas[0];
+        let (old, new) = (beta1 * states[0], (1.0 - beta1) * g);
+        let parts = old.abs() + new.abs();
+        let flips = parts > 0.0 && (old + new).abs() <= 4.0 * EPS * parts;
+        (!flips).then_some(0.0)
+    }
+}

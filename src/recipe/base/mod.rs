@@ -1,0 +1,186 @@
+//! Base optimizers: the direction of a step.
+//!
+//! Each base is a file: its hyper-parameters, their ranges, its rows in the table of kinds and its CPU twin. A new one adds its file, its
+//! `mod` line and its line in the list.
+
+mod adago;
+mod adamw;
+mod kind;
+mod lion;
+mod muon;
+mod newton_schulz;
+
+pub use kind::{BaseRow, Per, Recall, StateRow, StepScalars};
+pub(crate) use kind::{Corrects, Direction};
+pub use newton_schulz::{NewtonSchulz, newton_schulz};
+
+use super::kinds::kinds;
+use super::matrix::Matrix;
+use crate::recipe::prelude::*;
+
+kinds! { $
+    /// A base optimizer and its hyper-parameters.
+    Base, BaseKind, BaseRow, "base";
+    Adamw(adamw::AdamW): "Adaptive moments with decoupled weight decay.",
+    Lion(lion::Lion): "The sign of an interpolated momentum.",
+    Muon(muon::Muon): "Momentum, orthogonalized: for matrices.",
+    Adago(adago::AdaGo): "Momentum, orthogonalized, with a rate per matrix that adapts to the norms of its gradients.",
+}
+
+impl Base {
+    /// The scalars of a tensor's step `t`, counted from 1.
+    pub fn scalars(&self, t: u64) -> StepScalars {
+        each!(self, b => b.scalars(t))
+    }
+
+    /// Bound of the rounding error of a direction `u` in f32, for a gradient `g` and the coordinate's states before the step. `None`
+    /// if rounding decides the sign of the direction.
+    pub(crate) fn direction_error(&self, scalars: &StepScalars, states: &[f64], g: f64, u: f64) -> Option<f64> {
+        each!(self, b => b.direction_error(scalars, states, g, u))
+    }
+
+    /// The learning rate.
+    pub fn lr(&self) -> f64 {
+        each!(self, b => b.lr)
+    }
+
+    /// The same base with another learning rate. The rate of a fallback and AdaGO's smallest step change in proportion. They stay as
+    /// they are if the old rate is 0.
+    pub fn with_lr(mut self, lr: f64) -> Self {
+        let old = self.lr();
+        let ratio = if old > 0.0 { lr / old } else { 1.0 };
+        each!(&mut self, b => {
+            b.follow(ratio);
+            b.lr = lr;
+        });
+        self
+    }
+
+    /// What steps tensors that are not matrices, for bases that step only matrices.
+    pub fn fallback(&self) -> Option<Base> {
+        each!(self, b => b.fallback().map(Base::from))
+    }
+
+    /// How it orthogonalizes, for matrix bases.
+    pub fn newton_schulz(&self) -> Option<NewtonSchulz> {
+        each!(self, b => b.newton_schulz())
+    }
+
+    /// Factor of the orthogonalized direction of a matrix, beside the learning rate, where it follows from the shape.
+    pub(crate) fn rate(&self, matrix: Matrix) -> f64 {
+        each!(self, b => b.rate(matrix))
+    }
+
+    /// Logs warnings about values that are allowed and seldom meant.
+    pub(crate) fn warn(&self) {
+        if let Self::Adamw(adamw) = self.fallback().unwrap_or(*self) {
+            adamw.warn();
+        }
+    }
+
+    /// Refuses values out of range. `section` is where the base is in the recipe.
+    pub(crate) fn validate(&self, section: &str) -> Result<()> {
+        let check = |field: &str, value, rule| check(&format!("{section}.{field}"), value, rule);
+        each!(self, b => b.validate(section))?;
+        if let Some(ns) = self.newton_schulz() {
+            check("ns_steps", ns.steps.into(), (|x| (1.0..=100.0).contains(&x), "1 to 100"))?;
+            for (i, coefficient) in ns.coefficients.into_iter().enumerate() {
+                check(&format!("ns_coefficients[{i}]"), coefficient, FINITE)?;
+            }
+        }
+        if let Some(fallback) = self.fallback() {
+            fallback.validate("base.fallback")?;
+        }
+        check("lr", self.lr(), NOT_NEGATIVE)?;
+        // Matrix bases have a momentum instead.
+        for (i, beta) in self.scalars(1).betas.into_iter().enumerate().filter(|_| self.newton_schulz().is_none()) {
+            check(&format!("betas[{i}]"), beta, UNIT)?;
+        }
+        check("weight_decay", each!(self, b => b.weight_decay), NOT_NEGATIVE)?;
+        // What the kernels multiply by, at both ends of the bias corrections.
+        for t in [1, u64::MAX] {
+            let StepScalars { step, decay, .. } = self.scalars(t);
+            check("lr, times the bias corrections", step, NOT_NEGATIVE)?;
+            check("lr times base.weight_decay", decay, NOT_NEGATIVE)?;
+        }
+        Ok(())
+    }
+
+    /// The same with values at which a wrong factor stands out.
+    pub(crate) fn verified(mut self) -> Self {
+        let lr = if self.newton_schulz().is_some() { 1.0 } else { 1e-2 };
+        each!(&mut self, b => (b.lr, b.weight_decay) = (lr, 1e-2));
+        if let Self::Adago(adago) = &mut self {
+            adago.clip = 1.0;
+        }
+        self
+    }
+
+    /// The CPU twin: moves the states on, in the order of the row, and returns the direction.
+    pub(crate) fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
+        each!(self, b => b.advance(scalars, grad, states))
+    }
+
+    /// The CPU twin: factor of the orthogonalized direction of a matrix in this step. Moves states per tensor on.
+    pub(crate) fn matrix_rate<T: Float>(&self, matrix: Matrix, grad: &[T], states: &mut [Vec<T>]) -> T {
+        each!(self, b => b.matrix_rate(matrix, grad, states))
+    }
+}
+
+impl BaseKind {
+    /// The kind of a base.
+    pub fn of(base: &Base) -> Self {
+        Self::at(each!(base, b => b.row()))
+    }
+
+    /// Whether it orthogonalizes matrices.
+    pub fn is_matrix(self) -> bool {
+        self.row().rate.is_some()
+    }
+
+    /// Names of the states per coordinate or row, as PyTorch calls them, in the order in which kernels bind them.
+    pub fn state_names(self) -> impl Iterator<Item = &'static str> {
+        self.names(|per| per != Per::Tensor)
+    }
+
+    /// Names of the states that are one number per tensor.
+    pub fn scalar_names(self) -> impl Iterator<Item = &'static str> {
+        self.names(|per| per == Per::Tensor)
+    }
+
+    fn names(self, which: fn(Per) -> bool) -> impl Iterator<Item = &'static str> {
+        self.row().states.iter().filter(move |state| which(state.per)).map(|state| state.name)
+    }
+
+    /// Words of state per coordinate.
+    pub fn states(self) -> u64 {
+        self.names(|per| per == Per::Coordinate).count() as u64
+    }
+
+    /// Whether it has a state per row.
+    pub fn has_rows(self) -> bool {
+        self.row().states.iter().any(|state| state.per == Per::Row)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_consistent() {
+        let names: Vec<_> = BaseKind::all().map(|kind| kind.row().name).collect();
+        assert_eq!(names, ["adamw", "adamw (rows)", "lion", "muon", "adago"]);
+        assert!(BaseKind::all().is_sorted());
+        for kind in BaseKind::all() {
+            let states = kind.row().states;
+            assert!(states.is_sorted_by_key(|state| state.per == Per::Tensor), "{kind:?}");
+        }
+        for base in Base::members() {
+            let (row, name) = (BaseKind::of(&base).row(), base.type_name());
+            assert_eq!(serde_json::to_value(base).unwrap()["type"], row.name);
+            assert_eq!(base.newton_schulz().is_some(), row.rate.is_some(), "{name}");
+            assert_eq!(base.fallback().is_some(), row.rate.is_some(), "{name}");
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Muon.
+
+use super::adamw::{AdamW, tagged};
+use super::kind::{BaseRow, Direction, MOMENTUM_ROW, StepScalars};
+use super::newton_schulz::{NewtonSchulz, QUINTIC};
+use crate::recipe::matrix::Matrix;
+use crate::recipe::prelude::*;
+
+/// Muon (Jordan et al., 2024), for matrices. `fallback` steps other tensors, see [`MatrixLayout`](crate::MatrixLayout).
+///
+/// ```text
+/// m ← μ m + (1−μ) g ;  d = (1−μ) g + μ m when `nesterov`, else m
+/// O = NewtonSchulz(d) ;  step = lr · scale(rows, cols) ;  decay = lr λ ;  score s = d ⊙ g, before orthogonalization
+/// ```
+///
+/// The momentum is an average, where PyTorch's is a sum. Newton–Schulz does not see the difference.
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Muon {
+    /// Learning rate η, ≥ 0 and finite. Default 2e-2.
+    #[default(2e-2)]
+    pub lr: f64,
+    /// μ, in [0, 1). Default 0.95.
+    #[default(0.95)]
+    pub momentum: f64,
+    /// Whether the direction looks a step ahead. Default true.
+    #[default(true)]
+    pub nesterov: bool,
+    /// Newton–Schulz iterations, 1 to 100. Default 5.
+    #[default(5)]
+    pub ns_steps: u32,
+    /// (a, b, c) of X ← a X + (b A + c A²) X with A = X Xᵀ, finite. The default, (3.4445, −4.775, 2.0315), takes singular values near
+    /// 1 in five steps, but does not converge to it. (2, −1.5, 0.5) converges.
+    #[default(QUINTIC)]
+    pub ns_coefficients: [f64; 3],
+    /// How the step depends on the shape. Default `original`.
+    pub scale: Scale,
+    /// λ, ≥ 0 and finite. Default 0.
+    pub weight_decay: f64,
+    /// What steps tensors that are not matrices, under the same policy.
+    #[serde(with = "tagged")]
+    pub fallback: AdamW,
+}
+
+/// The factor of Muon's step for a matrix of rows × cols = (out, in).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scale {
+    /// √max(1, rows / cols): Jordan et al.
+    #[default]
+    Original,
+    /// 0.2 √max(rows, cols), for learning rates and weight decays of AdamW: Liu et al.
+    MatchRmsAdamw,
+    /// 1.
+    None,
+}
+
+impl Scale {
+    /// The factor for a matrix.
+    pub fn factor(self, matrix: Matrix) -> f64 {
+        let (rows, cols) = (matrix.rows as f64, matrix.cols as f64);
+        let (rows, cols) = if matrix.inputs_first { (cols, rows) } else { (rows, cols) };
+        match self {
+            Scale::Original => (rows / cols).max(1.0).sqrt(),
+            Scale::MatchRmsAdamw => 0.2 * rows.max(cols).sqrt(),
+            Scale::None => 1.0,
+        }
+    }
+}
+
+impl Direction for Muon {
+    const ROWS: &'static [BaseRow] = &[BaseRow { name: "muon", rate: Some("muon_rate"), ..MOMENTUM_ROW }];
+    type Fallback = AdamW;
+
+    fn fallback(&self) -> Option<AdamW> {
+        Some(self.fallback)
+    }
+
+    fn newton_schulz(&self) -> Option<NewtonSchulz> {
+        Some(NewtonSchulz { steps: self.ns_steps, coefficients: self.ns_coefficients })
+    }
+
+    fn follow(&mut self, ratio: f64) {
+        self.fallback.lr *= ratio;
+    }
+
+    fn rate(&self, matrix: Matrix) -> f64 {
+        self.scale.factor(matrix)
+    }
+
+    fn scalars(&self, _: u64) -> StepScalars {
+        StepScalars {
+            step: self.lr,
+            decay: self.lr * self.weight_decay,
+            betas: [self.momentum, if self.nesterov { self.momentum } else { 1.0 }],
+            ..StepScalars::default()
+        }
+    }
+
+    fn validate(&self, _: &str) -> Result<()> {
+        check("base.momentum", self.momentum, UNIT)
+    }
+}

@@ -1,0 +1,282 @@
+//! Parameter groups: a recipe per group, and the settings that all groups share.
+
+use std::collections::HashMap;
+
+use serde::Serializer;
+
+use super::Recipe;
+use super::guard::{GradScaler, Gradients, NonFinite};
+use super::matrix::Matmul;
+use super::precision::Precision;
+use super::prelude::*;
+use super::schedule::{LrSchedule, Shape};
+use super::spec::{self, TensorSpec};
+
+/// Parameter groups: a recipe per group, and the settings that all groups share. A tensor names its group by index. A [`Recipe`] alone
+/// is one group.
+#[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ParamGroups {
+    pub(crate) recipes: Vec<Recipe>,
+    #[serde(serialize_with = "without_functions")]
+    schedules: Vec<LrSchedule>,
+    max_grad_norm: Option<f64>,
+    pub(crate) max_grad_value: Option<f64>,
+    non_finite: Option<NonFinite>,
+    grad_scaler: Option<GradScaler>,
+    #[default(1)]
+    accumulation: u32,
+    precision: Precision,
+    pub(crate) telemetry: Option<u32>,
+    /// Depends on the machine, not on the run.
+    #[serde(skip)]
+    pub(crate) matmul: Option<Matmul>,
+    may_lack_matrices: bool,
+}
+
+impl ParamGroups {
+    /// The groups' recipes, in order.
+    pub fn recipes(&self) -> &[Recipe] {
+        &self.recipes
+    }
+
+    /// Sets the schedule of all learning rates.
+    pub fn with_schedule(mut self, schedule: LrSchedule) -> Self {
+        self.schedules.fill(schedule);
+        self
+    }
+
+    /// Sets the schedule of the learning rate of one group.
+    ///
+    /// # Panics
+    /// If the group does not exist.
+    pub fn with_group_schedule(mut self, group: usize, schedule: LrSchedule) -> Self {
+        self.schedules[group] = schedule;
+        self
+    }
+
+    /// The groups' schedules, in order.
+    pub fn schedules(&self) -> &[LrSchedule] {
+        &self.schedules
+    }
+
+    /// The recipe of a group in a step: its learning rate times the factor of the schedule. The rate of a fallback changes in
+    /// proportion.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if a function's factor is negative or not finite.
+    pub(crate) fn scheduled(&self, group: usize, step: u64) -> Result<Recipe> {
+        let (recipe, factor) = (self.recipes[group], self.schedules[group].factor(step));
+        if factor == 1.0 {
+            return Ok(recipe);
+        }
+        check("schedule's factor", factor, NOT_NEGATIVE)?;
+        let lr = recipe.lr() * factor;
+        check("lr", lr, NOT_NEGATIVE)?;
+        let recipe = recipe.with_lr(lr);
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// Clips the gradients of every step to a global norm, as `torch.nn.utils.clip_grad_norm_` does. Default off.
+    ///
+    /// All gradients of the step, of all tensors and groups, are multiplied by min(1, max_norm / (‖g‖₂ + 1e-6)) as they are read. The
+    /// gradient buffers do not change. Costs 4 bytes of traffic per parameter, one dispatch per page, and one more.
+    ///
+    /// `max_norm` is > 0 and finite; [`GpuOptimizer::new`](crate::GpuOptimizer::new) refuses other values. If the norm is not finite in
+    /// f32, finite gradients count as 0, and the others spoil their own coordinates, unless
+    /// [`with_non_finite`](Self::with_non_finite) skips the step.
+    pub fn with_max_grad_norm(self, max_norm: f64) -> Self {
+        Self { max_grad_norm: Some(max_norm), ..self }
+    }
+
+    /// Limits every gradient to [−`max_value`, `max_value`] as it is read, as `torch.nn.utils.clip_grad_value_` does. The norm is that
+    /// of the limited gradients. Costs no dispatch and no traffic. Default off.
+    ///
+    /// `max_value` is > 0 and finite; [`GpuOptimizer::new`](crate::GpuOptimizer::new) refuses other values.
+    pub fn with_max_grad_value(self, max_value: f64) -> Self {
+        Self { max_grad_value: Some(max_value), ..self }
+    }
+
+    /// Sets what a step does when a gradient is not finite. Default [`NonFinite::Propagate`], or [`NonFinite::Skip`] with a
+    /// [`GradScaler`]. Steps that may be skipped compute their bias corrections on the GPU, in f32.
+    pub fn with_non_finite(self, policy: NonFinite) -> Self {
+        Self { non_finite: Some(policy), ..self }
+    }
+
+    /// What a step does when a gradient is not finite.
+    pub fn non_finite(&self) -> NonFinite {
+        let scaled = if self.grad_scaler.is_some() { NonFinite::Skip } else { NonFinite::Propagate };
+        self.non_finite.unwrap_or(scaled)
+    }
+
+    /// Finds a scale for the loss, and undoes it in the gradients. Multiply the loss by
+    /// [`GpuOptimizer::loss_scale`](crate::GpuOptimizer::loss_scale) on the GPU, or by the last scale that was read. Default off.
+    pub fn with_grad_scaler(self, scaler: GradScaler) -> Self {
+        Self { grad_scaler: Some(scaler), ..self }
+    }
+
+    /// How the scale of the loss is found; `None` without one.
+    pub fn grad_scaler(&self) -> Option<GradScaler> {
+        self.grad_scaler
+    }
+
+    /// Steps with the mean gradient of this many micro-batches, 1 to 65,536. All calls but the last only add their gradients up, in
+    /// f32. The last one steps. Default 1.
+    ///
+    /// More than 1 costs 4 bytes of memory per parameter, and one dispatch per page and 12 bytes of traffic per parameter for each
+    /// micro-batch. A tensor that is left out of a last micro-batch keeps its sum until it takes part in a later one.
+    pub fn with_accumulation(self, micro_batches: u32) -> Self {
+        Self { accumulation: micro_batches, ..self }
+    }
+
+    /// Micro-batches per step.
+    pub fn accumulation(&self) -> u32 {
+        self.accumulation
+    }
+
+    /// Sets the format of parameters and gradients, including those in your own buffers. Default [`Precision::F32`].
+    ///
+    /// A format below f32 costs 4 bytes of memory per parameter for masters, and one dispatch per page and 6 bytes of traffic per
+    /// parameter to round them. Reading gradients saves 2 bytes of traffic. Your own buffers take one more dispatch, which does nothing
+    /// as soon as the masters hold the parameters.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// The format of parameters and gradients.
+    pub fn precision(&self) -> Precision {
+        self.precision
+    }
+
+    /// Observes the first of every `every` steps, at least 1, for [`take_telemetry`](crate::GpuOptimizer::take_telemetry), and logs one
+    /// line about it. Default off.
+    ///
+    /// It costs 4 bytes of memory per parameter for a copy of the parameters. An observed step costs two more dispatches per page, one
+    /// per kind of recipe, and about the traffic of a step of AdamW. Other steps cost nothing.
+    pub fn with_telemetry(self, every: u32) -> Self {
+        Self { telemetry: Some(every), ..self }
+    }
+
+    /// Whether a step may be skipped.
+    pub(crate) fn skips(&self) -> bool {
+        self.non_finite() != NonFinite::Propagate
+    }
+
+    /// What kernels do to gradients.
+    pub(crate) fn gradients(&self) -> Gradients {
+        Gradients {
+            // Sums of micro-batches are f32.
+            format: if self.accumulation > 1 { Precision::F32 } else { self.precision },
+            limited: self.max_grad_value.is_some(),
+            guarded: self.skips() || self.max_grad_norm.is_some(),
+            skips: self.skips(),
+        }
+    }
+
+    /// Refuses settings out of range.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] names the field, its value and what is allowed; [`Error::Plan`] if there is no group.
+    pub fn validate(&self) -> Result<()> {
+        let (schedules, recipes) = (self.schedules.len(), self.recipes.len());
+        ensure!(recipes > 0, Error::Plan("there must be at least one parameter group".to_owned()));
+        ensure!(schedules == recipes, Error::Plan(format!("{schedules} schedules for {recipes} parameter groups")));
+        self.recipes.iter().try_for_each(Recipe::validate)?;
+        for (field, value) in [("max_grad_norm", self.max_grad_norm), ("max_grad_value", self.max_grad_value)] {
+            value.map_or(Ok(()), |value| check(field, value, POSITIVE))?;
+        }
+        self.schedules.iter().try_for_each(LrSchedule::validate)?;
+        check("accumulation", self.accumulation.into(), (|x| (1.0..=65_536.0).contains(&x), "1 to 65,536"))?;
+        check("telemetry", self.telemetry.unwrap_or(1).into(), AT_LEAST_1)?;
+        let Some(scaler) = self.grad_scaler else { return Ok(()) };
+        scaler.validate()?;
+        let allowed = "skip or error with a grad_scaler, which looks for the largest scale without overflow";
+        let (field, value, allowed) = ("non_finite".to_owned(), "propagate".to_owned(), allowed.to_owned());
+        ensure!(self.skips(), Error::Recipe { field, value, allowed });
+        Ok(())
+    }
+
+    /// Refuses settings and specs out of range, and groups of matrix bases without matrices. Returns the index of each name.
+    pub(crate) fn validate_specs(&self, specs: &[TensorSpec]) -> Result<HashMap<String, usize>> {
+        self.validate()?;
+        let names = spec::validate(specs, self.recipes.len())?;
+        for (g, recipe) in self.recipes.iter().enumerate() {
+            let Some(fallback) = recipe.fallback().filter(|_| !self.may_lack_matrices) else { continue };
+            let mut own = specs.iter().filter(|spec| spec.group == g).peekable();
+            if own.peek().is_some() && own.all(|spec| spec.matrix().is_none()) {
+                return Err(Error::Plan(format!(
+                    "`{recipe}` is for matrices, and none of its tensors is one: give a tensor rank 2 or another `MatrixLayout`, \
+                     or use `{fallback}`"
+                )));
+            }
+        }
+        Ok(names)
+    }
+
+    /// The largest norm of gradients.
+    pub fn max_grad_norm(&self) -> Option<f64> {
+        self.max_grad_norm
+    }
+
+    /// Sets how the matrix products of Muon and AdaGO are computed. Default [`adapter::matmul`](crate::adapter::matmul).
+    pub fn with_matmul(self, matmul: Matmul) -> Self {
+        Self { matmul: Some(matmul), ..self }
+    }
+
+    /// Accepts groups of Muon or AdaGO without matrices, for tensors that join later. By default they are refused.
+    pub fn allow_no_matrices(self) -> Self {
+        Self { may_lack_matrices: true, ..self }
+    }
+
+    /// A recipe per row of step scalars: those of the groups, then, if any group has one, the fallbacks.
+    ///
+    /// # Errors
+    /// As for [`scheduled`](Self::scheduled).
+    pub(crate) fn rows(&self, step: u64) -> Result<Vec<Recipe>> {
+        let mut rows = (0..self.recipes.len()).map(|g| self.scheduled(g, step)).collect::<Result<Vec<_>, _>>()?;
+        if self.row_count() > rows.len() {
+            rows.extend_from_within(..);
+            rows.iter_mut().skip(self.recipes.len()).for_each(|row| *row = row.fallback().unwrap_or(*row));
+        }
+        Ok(rows)
+    }
+
+    /// Number of rows.
+    pub(crate) fn row_count(&self) -> usize {
+        let falls_back = self.recipes.iter().any(|recipe| recipe.fallback().is_some());
+        self.recipes.len() * if falls_back { 2 } else { 1 }
+    }
+
+    /// The row of a tensor.
+    pub(crate) fn row_of(&self, spec: &TensorSpec) -> usize {
+        let falls_back = self.recipes[spec.group].fallback().is_some() && spec.matrix().is_none();
+        spec.group + if falls_back { self.recipes.len() } else { 0 }
+    }
+
+    /// What steps a tensor: the recipe of its group, or the fallback of that recipe.
+    pub fn recipe_of(&self, spec: &TensorSpec) -> Recipe {
+        self.recipes[spec.group].on(spec)
+    }
+}
+
+impl From<Recipe> for ParamGroups {
+    fn from(recipe: Recipe) -> Self {
+        vec![recipe].into()
+    }
+}
+
+impl From<Vec<Recipe>> for ParamGroups {
+    fn from(recipes: Vec<Recipe>) -> Self {
+        Self { schedules: vec![LrSchedule::constant(); recipes.len()], recipes, ..Self::default() }
+    }
+}
+
+/// Writes a constant in place of functions, which cannot be written. The caller notes where they were.
+fn without_functions<S: Serializer>(schedules: &[LrSchedule], serializer: S) -> Result<S::Ok, S::Error> {
+    let written = |schedule: &LrSchedule| match schedule.shape {
+        Shape::Function(_) => LrSchedule::constant(),
+        _ => schedule.clone(),
+    };
+    serializer.collect_seq(schedules.iter().map(written))
+}

@@ -1,0 +1,150 @@
+//! Matrices: which tensors matrix bases take as matrices, and their layout while they are orthogonalized.
+
+/// What matrix bases (Muon, AdaGO) see in a tensor. Other bases ignore it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MatrixLayout {
+    /// Rank 2 is a matrix of (out, in), as PyTorch's `Linear` stores it. Any other rank goes to the base's fallback. The default.
+    #[default]
+    OutIn,
+    /// Rank 2 is a matrix of (in, out), as Burn's `Linear` stores it. Any other rank goes to the fallback.
+    InOut,
+    /// Rank 2 or more is a matrix of the first dimension times all others, (out, rest): a convolution, for example.
+    Flattened,
+    /// Any rank goes to the fallback: for embeddings and output heads.
+    Fallback,
+}
+
+/// A tensor as a matrix, stored row after row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Matrix {
+    /// Stored rows.
+    pub rows: u64,
+    /// Stored columns.
+    pub cols: u64,
+    /// Whether the rows are the inputs.
+    pub inputs_first: bool,
+}
+
+impl MatrixLayout {
+    /// The matrix for a tensor of this shape; `None` sends it to the fallback.
+    pub fn of(self, shape: &[usize]) -> Option<Matrix> {
+        let (rows, cols, inputs_first) = match (self, shape) {
+            (Self::OutIn, &[out, inputs]) => (out, inputs as u64, false),
+            (Self::InOut, &[inputs, out]) => (inputs, out as u64, true),
+            (Self::Flattened, &[out, ref rest @ ..]) if !rest.is_empty() => {
+                (out, rest.iter().map(|&n| n as u64).product(), false)
+            }
+            _ => return None,
+        };
+        Some(Matrix { rows: rows as u64, cols, inputs_first })
+    }
+}
+
+impl Matrix {
+    /// Whether it has more rows than columns. Tall matrices are transposed while they are orthogonalized.
+    pub fn is_tall(self) -> bool {
+        self.rows > self.cols
+    }
+
+    /// The shape while it is orthogonalized.
+    pub fn shape(self) -> Shape {
+        Shape { m: self.rows.min(self.cols), n: self.rows.max(self.cols) }
+    }
+}
+
+/// Words per tile in workgroup memory: `down_tile` and `across_tile` in `shaders/matrix/tiles.wgsl`.
+pub(crate) const TILE: u64 = 64 * 16;
+
+/// The fewest rows of a [wide](Shape::is_wide) shape.
+const WIDE: u64 = 64;
+
+/// m × n with m ≤ n.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Shape {
+    /// Rows.
+    pub m: u64,
+    /// Columns.
+    pub n: u64,
+}
+
+/// Extra vectors of four per row, so that rows do not all fall into the same cache lines.
+const SKEW: u64 = 4;
+
+impl Shape {
+    /// Whether it is wide enough to iterate on X Xᵀ and to multiply X by the product of the polynomials. In five steps this takes
+    /// 14 m³ + 6 m² n operations instead of 5 m³ + 15 m² n. Small shapes have too little work for the additional dispatches.
+    pub fn is_wide(self) -> bool {
+        self.n >= 2 * self.m && self.m >= WIDE
+    }
+
+    /// Stride between rows of X, in vectors of four.
+    pub fn stride(self) -> u64 {
+        skewed(self.n.div_ceil(4))
+    }
+
+    /// Stride between rows of X Xᵀ, in vectors of four.
+    pub fn gram_stride(self) -> u64 {
+        skewed(self.m.div_ceil(4))
+    }
+
+    /// Size of X Xᵀ in vectors of four. Zeros pad the rows to a multiple of four.
+    pub fn gram_slot(self) -> u64 {
+        self.m.next_multiple_of(4) * self.gram_stride()
+    }
+
+    /// Size of X in vectors of four. Zeros pad the rows to a multiple of four. X Xᵀ fits into it too.
+    pub fn slot(self) -> u64 {
+        (self.m.next_multiple_of(4) * self.stride()).max(self.gram_slot())
+    }
+}
+
+/// Number of blocks on and below the diagonal.
+pub(crate) fn triangle(down: u64) -> u64 {
+    down * (down + 1) / 2
+}
+
+fn skewed(vectors: u64) -> u64 {
+    if vectors.is_multiple_of(64) { vectors + SKEW } else { vectors }
+}
+
+/// How the products of Newton–Schulz are computed. The ways differ in rounding only, except [`TilesF16`](Self::TilesF16).
+///
+/// [`adapter::matmul`](crate::adapter::matmul) chooses one for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Matmul {
+    /// Each invocation holds a block of the product in registers and reads its factors from memory. For adapters that are CPUs.
+    Registers,
+    /// As `Registers`, and the invocations of a subgroup share what they read. For adapters that are CPUs. Needs the feature `SUBGROUP`
+    /// and subgroups of 8.
+    Subgroups,
+    /// Each workgroup stages tiles of the factors in workgroup memory: for GPUs.
+    Tiles,
+    /// As `Tiles`, staged as f16. Sums are f32. Needs the feature `SHADER_F16`. Never chosen automatically: after Muon's five steps,
+    /// singular values were off by up to 1.1 %.
+    TilesF16,
+}
+
+impl Matmul {
+    /// All ways.
+    pub const ALL: [Self; 4] = [Self::Registers, Self::Subgroups, Self::Tiles, Self::TilesF16];
+
+    /// Workgroups for the lower half of an m × m product.
+    pub(crate) fn gram_workgroups(self, shape: Shape) -> u64 {
+        match self {
+            Self::Registers => triangle(shape.m.div_ceil(16)).div_ceil(8),
+            Self::Subgroups => 2 * triangle(shape.m.div_ceil(64)),
+            Self::Tiles | Self::TilesF16 => triangle(shape.m.div_ceil(64)),
+        }
+    }
+
+    /// Workgroups for an m × n product.
+    pub(crate) fn advance_workgroups(self, shape: Shape) -> u64 {
+        let blocks = |rows, columns| shape.m.div_ceil(rows) * shape.n.div_ceil(columns);
+        match self {
+            Self::Registers => blocks(16, 16).div_ceil(8),
+            Self::Subgroups => blocks(32, 64),
+            Self::Tiles | Self::TilesF16 => blocks(64, 64),
+        }
+    }
+}

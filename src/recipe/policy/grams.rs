@@ -1,0 +1,20 @@
+//! Grams: the sign of the gradient and the size of the direction.
+
+use super::kind::{Factor, PolicyRow, Selects};
+use crate::recipe::prelude::*;
+
+/// φ = sign(s), with sign(0) = 0: the step takes the gradient's sign and the direction's size (Cao et al., 2024). No parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Grams {}
+
+impl Factor for Grams {
+    const ROWS: &'static [PolicyRow] = &[PolicyRow {
+        no_matrices: Some("a coordinate's sign means nothing after orthogonalisation"),
+        ..PolicyRow::new("grams", "grams", Selects::Nothing)
+    }];
+
+    fn phi<T: Float>(&self, score: &[T], _: u64) -> (Vec<T>, usize) {
+        (score.iter().map(|&s| sign(s)).collect(), 0)
+    }
+}

@@ -1,0 +1,59 @@
+//! Formats of parameters and gradients. Arithmetic and state are always f32.
+
+use half::{bf16, f16};
+use serde::{Deserialize, Serialize};
+
+/// The format of stored parameters and gradients. Below f32 the optimizer keeps *masters*: the parameters in f32. It steps the masters
+/// and rounds them to the nearest, ties to even, into the parameters.
+///
+/// The kernels convert with integers. So both formats need no adapter feature and round identically everywhere. On a device with
+/// `SHADER_F16`, your own kernels can read `array<f16>`. A bf16 is the upper half of an f32. Each word holds two, the first one in its
+/// lower half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Four bytes. The default.
+    #[default]
+    F32,
+    /// Two bytes: 11 bits of precision up to 65,504. Use it with a [`GradScaler`](crate::GradScaler).
+    F16,
+    /// Two bytes: 8 bits of precision, the range of f32.
+    Bf16,
+}
+
+impl Precision {
+    /// Bytes per coordinate.
+    pub fn bytes(self) -> u64 {
+        if self == Self::F32 { 4 } else { 2 }
+    }
+
+    /// The name in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The bytes of a buffer with these values, padded to whole words.
+    pub fn encode(self, values: &[f32]) -> Vec<u8> {
+        let mut bytes: Vec<u8> = match self {
+            Self::F32 => bytemuck::cast_slice(values).to_vec(),
+            Self::F16 => values.iter().flat_map(|&x| f16::from_f32(x).to_bits().to_le_bytes()).collect(),
+            Self::Bf16 => values.iter().flat_map(|&x| bf16::from_f32(x).to_bits().to_le_bytes()).collect(),
+        };
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    /// `count` values from a buffer.
+    pub fn decode(self, bytes: &[u8], count: usize) -> Vec<f32> {
+        let halves = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take(count);
+        match self {
+            Self::F32 => bytemuck::pod_collect_to_vec(&bytes[..4 * count]),
+            Self::F16 => halves().map(|bits| f16::from_bits(bits).to_f32()).collect(),
+            Self::Bf16 => halves().map(|bits| bf16::from_bits(bits).to_f32()).collect(),
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What a caller says about a tensor.
+
+use std::collections::HashMap;
+
+use super::matrix::{Matrix, MatrixLayout};
+use super::prelude::*;
+
+/// Coordinates of a chunk, the work of one workgroup.
+pub const CHUNK: u64 = 4096;
+/// Largest number of coordinates of all tensors.
+const MOST: u64 = 1 << 36;
+
+/// A tensor to optimize: its name, shape and parameter group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorSpec {
+    /// Unique and not empty.
+    pub name: String,
+    /// Sizes of the dimensions, none of them 0. An empty shape is a scalar.
+    pub shape: Vec<usize>,
+    /// Index of the parameter group. Default 0.
+    #[serde(default)]
+    pub group: usize,
+    /// What Muon and AdaGO see in it. Default a matrix of (out, in) if it has rank 2.
+    #[serde(default)]
+    pub layout: MatrixLayout,
+    /// Number of components, which have a factor of the learning rate each. Coordinate i has the factor i modulo this number, so the
+    /// columns of a row can be components. Default 0: none.
+    #[serde(default)]
+    pub components: usize,
+}
+
+impl TensorSpec {
+    /// A tensor of group 0.
+    pub fn new(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
+        Self { name: name.into(), shape: shape.into(), group: 0, layout: MatrixLayout::default(), components: 0 }
+    }
+
+    /// Number of coordinates, d. It saturates at 2⁶⁴ − 1, for shapes that no optimizer takes.
+    pub fn numel(&self) -> u64 {
+        self.shape.iter().fold(1u64, |n, &size| n.saturating_mul(size as u64))
+    }
+
+    /// The same tensor in another group.
+    pub fn in_group(self, group: usize) -> Self {
+        Self { group, ..self }
+    }
+
+    /// The same tensor with another view for Muon and AdaGO.
+    pub fn with_layout(self, layout: MatrixLayout) -> Self {
+        Self { layout, ..self }
+    }
+
+    /// The same tensor with learning rates for this many components: a divisor of the number of coordinates, such as the last size of
+    /// the shape. Their factors are 1 at first; see [`GpuOptimizer::write_rates`](crate::GpuOptimizer::write_rates).
+    pub fn with_components(self, components: usize) -> Self {
+        Self { components, ..self }
+    }
+
+    /// The matrix that Muon and AdaGO see in it; `None` sends it to their fallback.
+    pub fn matrix(&self) -> Option<Matrix> {
+        self.layout.of(&self.shape)
+    }
+}
+
+/// Refuses specs out of range, for so many groups. Returns the index of each name.
+pub(super) fn validate(specs: &[TensorSpec], groups: usize) -> Result<HashMap<String, usize>> {
+    ensure!(!specs.is_empty(), Error::Plan("there must be at least one tensor".to_owned()));
+    let mut names = HashMap::new();
+    for (i, spec) in specs.iter().enumerate() {
+        let TensorSpec { name, shape, group, components, .. } = spec;
+        let refusal = |reason| Error::Tensor { tensor: name.clone(), reason };
+        ensure!(!name.is_empty(), refusal(format!("tensor {i} has an empty name")));
+        if let Some(first) = names.insert(name.clone(), i) {
+            return Err(refusal(format!("tensors {first} and {i} have the same name")));
+        }
+        ensure!(!shape.contains(&0), refusal(format!("shape {shape:?} holds nothing; leave the tensor out")));
+        let numel = spec.numel();
+        let fits = numel <= u64::from(u32::MAX) - CHUNK;
+        ensure!(fits, refusal(format!("shape {shape:?} has more than 2^32 coordinates")));
+        let divides = *components == 0 || numel.is_multiple_of(*components as u64);
+        let reason = || format!("{components} components do not divide the coordinates of shape {shape:?}");
+        ensure!(divides, refusal(reason()));
+        ensure!(*group < groups, refusal(format!("group {group} of {groups}")));
+    }
+    // Before anything is laid out, which takes memory.
+    let all: u64 = specs.iter().map(TensorSpec::numel).sum();
+    ensure!(all <= MOST, Error::Plan("the tensors have more than 2^36 coordinates in all".to_owned()));
+    Ok(names)
+}
