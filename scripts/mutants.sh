@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
 # Makes mistakes on purpose, one at a time, and lists those that no test notices:
 #   ./scripts/mutants.sh                  the kernels and the Rust code
-#   ./scripts/mutants.sh wgsl [WORD...]   the kernels: scripts/mutants.txt, or its mutants that contain one of the words
+#   ./scripts/mutants.sh wgsl [WORD...]   the kernels and what chooses their parts: scripts/mutants.txt, or its mutants that contain
+#                                         one of the words
 #   ./scripts/mutants.sh rust [K/N]       the Rust code: every N-th mutant of cargo-mutants, from the K-th (0/8)
 #
-# Everything happens in a copy of the tree. A mutant of a kernel takes about a minute, because the library contains its
-# kernels. Both parts take an hour each on two cores. WGPU_ADAPTER_NAME chooses the adapter; one is enough.
+# Everything happens in a copy of the tree. A mutant of the list takes 10 to 60 seconds, because the library contains its kernels and
+# is compiled again. The list takes about 40 minutes on two cores, the Rust code longer. WGPU_ADAPTER_NAME chooses the adapter;
+# one is enough.
 # Exits with 1 if a mutant survives, and with 2 if the list does not fit the tree. Not part of continuous integration.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
 case ${1:-} in
 -h | --help)
-    sed -n '2,9s/^# \{0,1\}//p' "$0"
+    sed -n '2,11s/^# \{0,1\}//p' "$0"
     exit
     ;;
 '' | wgsl | rust) ;;
@@ -81,15 +83,15 @@ read_list() {
     while IFS= read -r line; do
         case $line in
         '' | '#'*) ;;
-        *.wgsl) file=$line ;;
         '- '*) text=${line#- } ;;
         '+'*)
             replacement=${line#+}
             replacement=${replacement# }
             ;;
+        *.wgsl | *.rs) file=$line ;;
         *)
             if [ $# -eq 0 ] || printf '%s\n' "$file" "$text" "$replacement" "$line" | grep -F "$(printf '%s\n' "$@")" >/dev/null; then
-                files+=("shaders/$file") texts+=("$text") replacements+=("$replacement") tests+=("$line")
+                files+=("$file") texts+=("$text") replacements+=("$replacement") tests+=("$line")
             fi
             ;;
         esac
@@ -106,7 +108,7 @@ wgsl() {
             missing=$((missing + 1))
         fi
     done
-    [ "$missing" -eq 0 ] || { echo "$list: $missing mutants do not fit the kernels" >&2 && exit 2; }
+    [ "$missing" -eq 0 ] || { echo "$list: $missing mutants do not fit the tree" >&2 && exit 2; }
 
     # Without a mistake the same tests pass, or none of what follows means anything.
     local line
@@ -131,8 +133,8 @@ wgsl() {
             survivors=$((survivors + 1))
         elif [ "$status" -eq 124 ]; then
             said="killed by time"
-        elif grep -q 'Device::create_shader_module' "$log"; then
-            broken "${files[i]} is no WGSL with: ${replacements[i]}"
+        elif grep -Eq 'Device::create_shader_module|^shaders/.*\.wgsl:[0-9]+: ' "$log"; then
+            broken "${files[i]}: a kernel is not valid WGSL, or is not linked, with: ${replacements[i]}"
         elif grep -q 'test result: FAILED' "$log"; then
             said=killed
         else
@@ -171,13 +173,21 @@ rust_file() {
 rust() {
     shard=${1:-0/8}
     ensure_cargo_mutants
-    rust_file src/plan.rs --test=cpu plan::
+    rust_file src/plan/layout.rs --test=cpu plan::
+    rust_file src/plan/pages.rs --test=cpu plan::
+    rust_file src/plan/counters.rs --test=cpu plan::
+    rust_file src/plan/batches.rs --lib --test=cpu --test=steps tests:: plan:: optimizer::callers
+    rust_file src/plan/work.rs --test=steps optimizer::callers optimizer::the_callers optimizer::a_tensor optimizer::more_groups \
+        matrix::in_the_callers selection::exact_selection_counts
     # The library's own tests have `tests::` in their names, no others do.
-    rust_file src/sampling.rs --lib --test=cpu --test=steps tests:: plan:: selection::
-    rust_file src/schedule.rs --lib
-    rust_file src/groups.rs --test=cpu --test=steps plan:: recipes:: gradients::
-    rust_file src/slices.rs --test=steps --test=state optimizer::bad_slices hostile::any_slices
-    rust_file src/optimizer/checkpoint.rs --test=state checkpoint::
+    rust_file src/recipe/sampling.rs --lib --test=cpu --test=steps tests:: plan:: selection::
+    rust_file src/recipe/schedule.rs --lib
+    rust_file src/recipe/groups.rs --test=cpu --test=steps plan:: recipes:: gradients::
+    rust_file src/recipe/spec.rs --test=cpu plan::
+    rust_file src/kernel/linker.rs --lib --test=cpu tests:: shaders::
+    rust_file src/gpu/slices.rs --test=steps --test=state optimizer::bad_slices hostile::any_slices
+    rust_file src/gpu/file.rs --test=state checkpoint::
+    rust_file src/gpu/checkpoint.rs --test=state checkpoint::
 }
 
 copy_tree

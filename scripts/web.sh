@@ -28,7 +28,7 @@ if [ ! -e "$out/module.wasm" ] || ! cmp -s "$module" "$out/module.wasm"; then
     "$built/debug/wgpu-optim-bindgen" "$module" --out "$out/package"
     rm "$out/package/wgpu_optim_bg.wasm.d.ts"
     echo "Optimizing it." >&2
-    $web/node_modules/.bin/wasm-opt -Os --strip-debug --strip-producers \
+    $web/node_modules/.bin/wasm-opt -Oz --strip-debug --strip-producers \
         "$out/package/wgpu_optim_bg.wasm" -o "$out/package/optimized.wasm"
     mv "$out/package/optimized.wasm" "$out/package/wgpu_optim_bg.wasm"
     cp "$module" "$out/module.wasm"
@@ -42,4 +42,4 @@ cp "$out"/package/*.js "$out"/package/*.wasm "$out/demo/package"
 size=$(wc -c <"$out/package/wgpu_optim_bg.wasm")
 echo "$out/package/wgpu_optim_bg.wasm: $size bytes, $(gzip -9 -c "$out/package/wgpu_optim_bg.wasm" | wc -c) with gzip" >&2
 # A page on a phone loads it.
-[ "$size" -le 3000000 ] || { echo "The module is larger than 3,000,000 bytes." >&2; exit 1; }
+[ "$size" -le 1000000 ] || { echo "The module is larger than 1,000,000 bytes." >&2; exit 1; }
