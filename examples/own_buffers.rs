@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     });
 
     let specs = [TensorSpec::new("coefficients", [4])];
-    let mut optimizer = GpuOptimizer::for_buffers_blocking(&device, &queue, &specs, Recipe::mgup_adamw(0.02))?;
+    let mut optimizer = GpuOptimizer::for_buffers_blocking(&device, &queue, &specs, Recipe::adamw(0.02).mgup())?;
     for _ in 0..2000 {
         let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());

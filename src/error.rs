@@ -3,7 +3,9 @@
 pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of this crate.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, thiserror::Error, strum::IntoStaticStr)]
+#[cfg_attr(test, derive(strum::VariantNames))]
+#[strum(serialize_all = "snake_case")]
 #[non_exhaustive]
 pub enum Error {
     /// A recipe's field has a value that is not allowed.
@@ -40,9 +42,64 @@ pub enum Error {
         /// What is wrong with it, and what is allowed.
         reason: String,
     },
-    /// There is nothing to optimize, or no group to do it with.
-    #[error("{0}")]
-    Plan(String),
+    /// There is nothing to optimize, or no parameter group.
+    #[error("there must be at least one {what}")]
+    Empty {
+        /// `tensor` or `parameter group`.
+        what: &'static str,
+    },
+    /// The tensors have more coordinates, or more components with learning rates of their own, than one optimizer takes.
+    #[error("{given} {what} were given, and one optimizer takes at most {most}")]
+    TooMany {
+        /// What there is too much of.
+        what: &'static str,
+        /// How many were given.
+        given: u64,
+        /// How many are allowed.
+        most: u64,
+    },
+    /// A call got a list of another length than the optimizer needs.
+    #[error("{given} {what} were given, but {needed} are needed")]
+    Count {
+        /// What the list holds.
+        what: &'static str,
+        /// Its length.
+        given: usize,
+        /// The length that it must have.
+        needed: usize,
+    },
+    /// No parameter group has this index.
+    #[error("there is no parameter group {group}, only {count}")]
+    UnknownGroup {
+        /// The index that was given.
+        group: usize,
+        /// Number of groups.
+        count: usize,
+    },
+    /// A parameter group does not fit the tensors.
+    #[error("parameter group {group}: {reason}")]
+    Group {
+        /// Index of the group.
+        group: usize,
+        /// What is wrong with it, and what to do.
+        reason: String,
+    },
+    /// The call needs a setting of [`ParamGroups`](crate::ParamGroups) that the optimizer was made without.
+    #[error("this optimizer was made without {setting}; {advice}")]
+    SettingOff {
+        /// The setting, or the settings of which one is needed.
+        setting: &'static str,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The device lacks a feature that a setting needs.
+    #[error("{what} needs {feature}")]
+    MissingFeature {
+        /// What needs it.
+        what: String,
+        /// The feature, as wgpu names it, and what the adapter must offer.
+        feature: &'static str,
+    },
     /// The device lacks limits that the plan needs.
     #[error("the device cannot serve this plan: {}", .0.iter().map(Missing::to_string).collect::<Vec<_>>().join("; "))]
     Unsupported(Vec<Missing>),
@@ -137,6 +194,17 @@ pub enum Error {
 }
 
 impl Error {
+    /// A stable word for the kind of the error: the name of its variant in snake case, for example `unknown_tensor`. In JavaScript it is
+    /// `error.code`.
+    ///
+    /// ```
+    /// let error = "adamx".parse::<wgpu_optim::Recipe>().unwrap_err();
+    /// assert_eq!(error.code(), "unknown_preset");
+    /// ```
+    pub fn code(&self) -> &'static str {
+        self.into()
+    }
+
     /// [`Error::Slice`] about a tensor.
     pub(crate) fn slice(tensor: &str, what: &'static str, reason: String) -> Self {
         Self::Slice { tensor: tensor.to_owned(), what, reason }
@@ -161,6 +229,7 @@ pub(crate) use ensure;
 /// A limit that a device lacks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{limit} needed {needed}, available {available}")]
+#[non_exhaustive]
 pub struct Missing {
     /// Name of the limit, as in `wgpu::Limits`.
     pub limit: String,
@@ -168,4 +237,44 @@ pub struct Missing {
     pub needed: u64,
     /// What the device has.
     pub available: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::VariantNames;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_stable() {
+        let known = [
+            "recipe",
+            "recipe_syntax",
+            "unknown_preset",
+            "tensor",
+            "empty",
+            "too_many",
+            "count",
+            "unknown_group",
+            "group",
+            "setting_off",
+            "missing_feature",
+            "unsupported",
+            "slice",
+            "unknown_tensor",
+            "unknown_state",
+            "ownership",
+            "ring_full",
+            "micro_batch_dropped",
+            "non_finite",
+            "checkpoint",
+            "no_adapter",
+            "device_lost",
+            "out_of_memory",
+            "gpu",
+            "readback",
+        ];
+        assert_eq!(Error::VARIANTS, known);
+        assert_eq!(Error::UnknownTensor("w".into()).code(), "unknown_tensor");
+    }
 }

@@ -15,7 +15,7 @@ pub mod verify;
 pub use error::{Error, Missing};
 pub use gpu::adapter;
 #[cfg(not(target_arch = "wasm32"))]
-pub use gpu::{Checkpoint, FORMAT_VERSION};
+pub use gpu::{Checkpoint, FORMAT_VERSION, Part};
 #[doc(hidden)]
 pub use gpu::{Counts, Miss};
 pub use gpu::{GpuOptimizer, Requirements, Rows, Selected, Telemetry, TensorBuffers, TensorSlice, TensorTelemetry};
@@ -32,6 +32,11 @@ pub use recipe::precision::Precision;
 pub use recipe::schedule::{self, LrSchedule};
 pub use recipe::spec::TensorSpec;
 pub use wgpu;
+
+/// The page's snippets compile.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/from-torch.md")]
+struct FromTorch;
 
 /// WGSL of `p[i] = g[i]`, the yardstick of the benchmarks: 8 bytes per parameter. Its constant `RUN` is the number of vectors of four per
 /// workgroup.

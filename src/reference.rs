@@ -6,7 +6,7 @@
 //! ```
 //! use wgpu_optim::{Recipe, reference};
 //!
-//! let mut w = reference::Tensor::new(Recipe::mgup_adamw(0.1), vec![1.0_f64, -2.0, 3.0, 4.0])?;
+//! let mut w = reference::Tensor::new(Recipe::adamw(0.1).mgup(), vec![1.0_f64, -2.0, 3.0, 4.0])?;
 //! let step = w.step(&[0.5, -0.1, 0.0, 0.2]);
 //! assert_eq!(step.selected, 2);
 //! # Ok::<(), wgpu_optim::Error>(())

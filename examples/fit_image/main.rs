@@ -15,7 +15,7 @@ use image::imageops::FilterType;
 use image::{DynamicImage, ImageDecoder, ImageReader, Rgb32FImage};
 use indicatif::{ProgressBar, ProgressStyle};
 use plotters::prelude::*;
-use wgpu_optim::policy::{CautiousMgup, Mgup, Policy};
+use wgpu_optim::policy::Policy;
 use wgpu_optim::{Error, Recipe, Requirements, adapter, wgpu};
 
 use fit::{Fit, Picture};
@@ -116,8 +116,8 @@ impl Arguments {
             *recipe = recipe.with_lr(self.lr.unwrap_or(*own));
             if let Some(ratio) = self.ratio {
                 recipe.policy = match recipe.policy {
-                    Policy::Mgup(mgup) => Policy::Mgup(Mgup { ratio, ..mgup }),
-                    Policy::CautiousMgup(mgup) => Policy::CautiousMgup(CautiousMgup { ratio, ..mgup }),
+                    Policy::Mgup(mgup) => mgup.ratio(ratio).into(),
+                    Policy::CautiousMgup(mgup) => mgup.ratio(ratio).into(),
                     other => other,
                 };
             }

@@ -6,7 +6,7 @@ use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::{GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, Requirements, TensorSpec};
 
 fn seeds() -> impl Iterator<Item = Vec<u8>> {
-    let two = || ParamGroups::from(vec![Recipe::mgup_adamw(1e-3), Recipe::muon(1e-2)]);
+    let two = || ParamGroups::from(vec![Recipe::adamw(1e-3).mgup(), Recipe::muon(1e-2)]);
     let schedules = [
         LrSchedule::constant(),
         LrSchedule::cosine(100, 0.1).with_warmup(10),

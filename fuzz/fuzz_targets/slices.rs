@@ -78,7 +78,7 @@ impl World {
             })
         };
         let storage = Usages::STORAGE | Usages::COPY_SRC | Usages::COPY_DST;
-        let groups = ParamGroups::from(vec![Recipe::mgup_adamw(1e-2), Recipe::lion(1e-2)]);
+        let groups = ParamGroups::from(vec![Recipe::adamw(1e-2).mgup(), Recipe::lion(1e-2)]);
         let mut optimizer = GpuOptimizer::for_buffers_blocking(&device, &queue, &specs(), groups).unwrap();
         let params = buffer(storage);
         let grads = buffer(storage);

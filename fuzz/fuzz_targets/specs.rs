@@ -67,7 +67,7 @@ static PRESETS: LazyLock<Vec<Recipe>> =
 
 fuzz_target!(|input: Input| {
     let recipes = input.recipes.iter().map(|&i| PRESETS[i as usize % PRESETS.len()]);
-    let recipes: Vec<_> = recipes.chain([Recipe::mgup_adamw(1e-3)]).collect();
+    let recipes: Vec<_> = recipes.chain([Recipe::adamw(1e-3).mgup()]).collect();
     let specs: Vec<_> = input.tensors.iter().map(|tensor| spec(tensor, recipes.len())).collect();
     let groups = ParamGroups::from(recipes);
     let groups = if input.may_lack_matrices { groups.allow_no_matrices() } else { groups };

@@ -337,7 +337,7 @@ impl GpuOptimizer {
     /// device until the future is ready.
     ///
     /// # Errors
-    /// [`Error::Plan`] if the optimizer does not clip, when called; as for [`read_guarded`](Self::read_guarded), when awaited.
+    /// [`Error::SettingOff`] if the optimizer does not clip, when called; as for [`read_guarded`](Self::read_guarded), when awaited.
     pub fn read_grad_norm(&self) -> Result<impl Future<Output = Result<f32>> + use<>> {
         self.clips()?;
         let guarded = self.read_guarded()?;
@@ -348,12 +348,12 @@ impl GpuOptimizer {
     /// loss. Off the web, poll the device until the future is ready.
     ///
     /// # Errors
-    /// [`Error::Plan`] if the optimizer neither clips a norm nor skips steps, when called. [`Error::Readback`], when awaited, and
+    /// [`Error::SettingOff`] if the optimizer neither clips a norm nor skips steps, when called. [`Error::Readback`], when awaited, and
     /// [`Error::NonFinite`] under [`NonFinite::Error`] if a step was skipped since this was last read.
     pub fn read_guarded(&self) -> Result<impl Future<Output = Result<Guarded>> + use<>> {
-        let off = "this optimizer neither clips the norm of gradients nor looks whether they are finite; give its \
-                   parameter groups a `max_grad_norm`, a `grad_scaler` or a `non_finite`";
-        ensure!(self.plan.gradients.guarded, Error::Plan(off.to_owned()));
+        let setting = "`max_grad_norm`, `grad_scaler` and `non_finite`";
+        let advice = "give its parameter groups one of them to clip gradients, or to look whether they are finite";
+        ensure!(self.plan.gradients.guarded, Error::SettingOff { setting, advice });
         let (what, checked) = ("what the guard found", self.checked());
         let decode = move |bytes: Vec<u8>| Ok(checked(readback::decode(what, &bytes)?)?.into());
         self.read(what, &[TensorSlice { size: HEADER_BYTES, ..TensorSlice::whole(self.table()) }], decode)
@@ -383,12 +383,12 @@ impl GpuOptimizer {
     /// Sets the scale of the next loss. It lands before the next submit.
     ///
     /// # Errors
-    /// [`Error::Recipe`] if it is not within 2⁻¹²⁶ to 2¹²⁶; [`Error::Plan`] for an optimizer without a
+    /// [`Error::Recipe`] if it is not within 2⁻¹²⁶ to 2¹²⁶; [`Error::SettingOff`] for an optimizer without a
     /// [`GradScaler`](crate::GradScaler).
     pub fn set_loss_scale(&self, scale: f64) -> Result<()> {
         check("loss_scale", scale, INVERTIBLE)?;
-        let none = "this optimizer has no `grad_scaler`; use `set_grad_scale`";
-        ensure!(self.groups.grad_scaler().is_some(), Error::Plan(none.to_owned()));
+        let (setting, advice) = ("`grad_scaler`", "use `set_grad_scale` to scale gradients from the host");
+        ensure!(self.groups.grad_scaler().is_some(), Error::SettingOff { setting, advice });
         self.queue.write_buffer(self.table(), 0, bytemuck::bytes_of(&(scale as f32)));
         Ok(())
     }

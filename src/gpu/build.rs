@@ -55,7 +55,7 @@ impl GpuOptimizer {
             Matmul::TilesF16 => "a device with the feature SHADER_F16",
             _ => "a device with the feature SUBGROUP on an adapter with subgroups of 8",
         };
-        let refused = Error::Plan(format!("matrix products by {matmul:?} need {feature}"));
+        let refused = Error::MissingFeature { what: format!("matrix multiplication by {matmul:?}"), feature };
         ensure!(adapter::supports(device, matmul), refused);
         if compiled.is_none() {
             groups.recipes().iter().for_each(|recipe| recipe.base.warn());

@@ -1,14 +1,16 @@
 //! Checkpoints: everything that a run needs to go on to the bit, in one safetensors file.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
 use safetensors::tensor::{self, TensorInfo};
+use serde_json::Value;
 
 use super::access::{GRAD_SUM, Held, MASTER, PARAM};
 use super::file::{
-    About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write_synced,
+    About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write, write_synced,
 };
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
@@ -17,9 +19,19 @@ use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
 use crate::plan::layout::Ownership;
 use crate::plan::program::When;
+use crate::recipe::groups::ParamGroups;
 use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, POSITIVE, check};
 use crate::recipe::schedule::Shape;
+
+/// What [`GpuOptimizer::load_matching`] takes from a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Parameters. State and counts stay as they are.
+    Params,
+    /// Parameters where they lie in arenas, state, and the number of steps of each tensor.
+    All,
+}
 
 impl GpuOptimizer {
     /// Writes a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. It is written
@@ -57,6 +69,41 @@ impl GpuOptimizer {
         extra: BTreeMap<String, String>,
     ) -> Result<()> {
         let path = path.as_ref();
+        let (head, entries, counts) = self.saved(path, params, extra)?;
+        write_synced(path, &head, &entries, |entries| self.read_entries(entries, &counts))
+    }
+
+    /// [`save_params`](Self::save_params) into anything that takes bytes: a buffer, a socket, an archive. Written in parts of about 1 MiB;
+    /// not flushed. [`Checkpoint::from_bytes`] reads it.
+    ///
+    /// ```no_run
+    /// # fn send(optimizer: &wgpu_optim::GpuOptimizer) -> Result<Vec<u8>, wgpu_optim::Error> {
+    /// let mut bytes = Vec::new();
+    /// optimizer.save_to(&mut bytes, &[], Default::default())?;
+    /// # Ok(bytes)
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`save_params`](Self::save_params), with the path `(bytes)`.
+    pub fn save_to(
+        &self,
+        mut to: impl Write,
+        params: &[(&str, &[usize], TensorSlice<'_>)],
+        extra: BTreeMap<String, String>,
+    ) -> Result<()> {
+        let path = Path::new("(bytes)");
+        let (head, entries, counts) = self.saved(path, params, extra)?;
+        write(path, &mut to, &head, &entries, |entries| self.read_entries(entries, &counts))
+    }
+
+    /// The header of a file, what it holds, and what the GPU counts about each tensor.
+    fn saved<'a>(
+        &'a self,
+        path: &Path,
+        params: &[(&str, &'a [usize], TensorSlice<'a>)],
+        extra: BTreeMap<String, String>,
+    ) -> Result<(Vec<u8>, Vec<Entry<'a>>, Vec<Tensor>)> {
         self.check_submissions()?;
         let (header, counts) = self.read_table()?;
         let mut entries = self.entries()?;
@@ -92,8 +139,7 @@ impl GpuOptimizer {
             head.len()
         );
         ensure!(head.len() as u64 <= LONGEST_HEADER, refusal(path, too_long));
-
-        write_synced(path, &head, &entries, |entries| self.read_entries(entries, &counts))
+        Ok((head, entries, counts))
     }
 
     /// What the file has of these entries, one after the other, in one copy from the GPU.
@@ -139,6 +185,7 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`load`](Self::load).
     pub fn load_from(&mut self, file: &mut Checkpoint) -> Result<()> {
+        self.differences(file).iter().for_each(|line| log::warn!("{}: {line}", file.path.display()));
         let (path, about) = (file.path.clone(), file.about.clone());
         let refusal = |reason: String| refusal(&path, reason);
         let (saved, takes) = (about.micro_batches, self.groups.accumulation());
@@ -186,37 +233,26 @@ impl GpuOptimizer {
         ranges = ranges.and(check("loss_scale", about.loss_scale.into(), INVERTIBLE));
         ranges.map_err(|e| refusal(e.to_string()))?;
 
-        let all = self.plan.tensors.len();
-        let (mut steps, mut has_sum, mut mastered) = (self.counts.steps.clone(), vec![false; all], vec![false; all]);
-        for entry in &entries {
-            let bytes = if entry.is_limited() { file.read(&entry.key)? } else { Vec::new() };
-            entry.check(&bytes).map_err(refusal)?;
-            match (entry.what, entry.tensor) {
-                (STEP, Some(tensor)) => steps[tensor] = bytemuck::pod_read_unaligned(&bytes),
-                (MASTER, Some(tensor)) => mastered[tensor] = true,
-                (GRAD_SUM, Some(tensor)) => has_sum[tensor] = true,
-                _ => {}
-            }
-        }
+        let steps = steps_in(file, &entries)?;
+        let has = |what: &str| {
+            let mut has = vec![false; self.plan.tensors.len()];
+            entries
+                .iter()
+                .filter(|entry| entry.what == what)
+                .filter_map(|entry| entry.tensor)
+                .for_each(|t| has[t] = true);
+            has
+        };
+        let (mastered, has_sum) = (has(MASTER), has(GRAD_SUM));
 
         let mut encoder = self.encoder();
         self.clear_sums_of(&mut encoder, &(0..self.plan.tensors.len()).collect::<Vec<_>>());
         self.queue.submit([encoder.finish()]);
-        for part in parts(&entries) {
-            for (entry, slice) in part.iter().filter_map(|entry| Some((entry, entry.slice?))) {
-                let bytes = file.read(&entry.key)?;
-                scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
-            }
-            // Otherwise wgpu keeps a copy of all of them until the next step.
-            self.queue.submit([]);
-            readback::wait(&self.device)?;
-        }
+        self.write_entries(file, &entries)?;
         self.set_mastered(mastered.into_iter().enumerate());
         self.counts.has_sum = has_sum;
         self.submissions.forget_sums();
-        for (tensor, step) in steps.into_iter().enumerate() {
-            self.set_steps_of(tensor, step);
-        }
+        steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
         about.lrs.iter().enumerate().try_for_each(|(group, &lr)| self.set_group_lr(group, lr))?;
         (self.counts.recorded, self.counts.micro_batches) = (about.recorded_steps, about.micro_batches);
         self.grad_scale = about.grad_scale;
@@ -236,6 +272,61 @@ impl GpuOptimizer {
         Ok(())
     }
 
+    /// Loads the tensors that a file has under the same name with the same shapes, and leaves the others as they are, such as a new head.
+    /// Returns the names of those, in the order of the specs. Learning rates, schedules, the scaler and micro-batches stay as they are.
+    ///
+    /// ```no_run
+    /// use wgpu_optim::{Checkpoint, Error, GpuOptimizer, Part};
+    ///
+    /// fn fine_tune(optimizer: &mut GpuOptimizer) -> Result<(), Error> {
+    ///     let left = optimizer.load_matching(&mut Checkpoint::open("pretrained.safetensors")?, Part::Params)?;
+    ///     println!("left as they are: {}", left.join(", "));
+    ///     Ok(())
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] if the file has none of the tensors, or values out of range; [`Error::Ownership`] for [`Part::Params`] of an
+    /// optimizer for buffers of the caller's. Nothing is changed then.
+    pub fn load_matching(&mut self, file: &mut Checkpoint, part: Part) -> Result<Vec<String>> {
+        if part == Part::Params {
+            self.has_arenas(true, "the caller holds the parameters: read them with `Checkpoint::read_param`")?;
+        }
+        let mut entries = self.entries()?;
+        entries.retain(|entry| entry.what != GRAD_SUM && (part == Part::All || entry.what == PARAM));
+        let fits = |entry: &Entry<'_>| {
+            let info = file.tensors.info(&entry.key);
+            info.is_some_and(|info| (info.dtype, &info.shape[..]) == (entry.dtype(), entry.shape))
+        };
+        // Tensors that have not stepped have no masters in a file.
+        let lacks = |entry: &&Entry<'_>| entry.what != MASTER && !fits(entry);
+        let left: HashSet<usize> = entries.iter().filter(lacks).filter_map(|entry| entry.tensor).collect();
+        entries.retain(|entry| fits(entry) && entry.tensor.is_some_and(|tensor| !left.contains(&tensor)));
+        ensure!(!entries.is_empty(), refusal(&file.path, "no tensor of this optimizer is in it with the same shape"));
+        let steps = steps_in(file, &entries)?;
+        self.write_entries(file, &entries)?;
+        let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
+        self.set_mastered(masters.map(|tensor| (tensor, true)));
+        steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
+        self.submit_own(When::Round);
+        let left = self.plan.order.iter().filter(|&tensor| left.contains(tensor));
+        Ok(left.map(|&tensor| self.plan.tensors[tensor].spec.name.clone()).collect())
+    }
+
+    /// Writes what a file has of these entries.
+    fn write_entries(&self, file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<()> {
+        for part in parts(entries) {
+            for (entry, slice) in part.iter().filter_map(|entry| Some((entry, entry.slice?))) {
+                let bytes = file.read(&entry.key)?;
+                scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
+            }
+            // Otherwise wgpu keeps a copy of all of them until the next step.
+            self.queue.submit([]);
+            readback::wait(&self.device)?;
+        }
+        Ok(())
+    }
+
     /// An optimizer with arenas, its tensors, groups and everything else from a checkpoint, but for the way of multiplying matrices
     /// ([`ParamGroups::with_matmul`](crate::ParamGroups::with_matmul)), which is a choice for a machine: build and [`load`](Self::load) to make it.
     ///
@@ -243,24 +334,80 @@ impl GpuOptimizer {
     /// As for [`Checkpoint::open`], [`Checkpoint::groups`], [`new`](Self::new) and [`load`](Self::load).
     pub fn resume(device: &wgpu::Device, queue: &wgpu::Queue, path: impl AsRef<Path>) -> Result<Self> {
         let mut file = Checkpoint::open(path)?;
+        let groups = file.groups()?;
+        Self::resume_from(device, queue, &mut file, groups)
+    }
+
+    /// [`resume`](Self::resume) with changed settings, and what the caller had saved besides ([`save_with`](Self::save_with)). `change` gets
+    /// the groups of the file, with constants in the place of schedules that were functions. Use it to give such functions again, and to
+    /// choose how this machine multiplies matrices.
+    ///
+    /// ```no_run
+    /// use wgpu_optim::{Error, GpuOptimizer, LrSchedule, wgpu};
+    ///
+    /// fn resume(device: &wgpu::Device, queue: &wgpu::Queue) -> Result<GpuOptimizer, Error> {
+    ///     let halved = LrSchedule::function(|step| 0.5f64.powf(step as f64 / 1000.0));
+    ///     let (optimizer, extra) =
+    ///         GpuOptimizer::resume_with(device, queue, "run.safetensors", |groups| groups.with_schedule(halved))?;
+    ///     println!("epoch {:?}", extra.get("epoch"));
+    ///     Ok(optimizer)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`resume`](Self::resume), except that functions are no error.
+    pub fn resume_with(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        path: impl AsRef<Path>,
+        change: impl FnOnce(ParamGroups) -> ParamGroups,
+    ) -> Result<(Self, BTreeMap<String, String>)> {
+        let mut file = Checkpoint::open(path)?;
+        let groups = change(file.about.groups.clone());
+        let optimizer = Self::resume_from(device, queue, &mut file, groups)?;
+        Ok((optimizer, file.about.extra))
+    }
+
+    fn resume_from(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        file: &mut Checkpoint,
+        groups: ParamGroups,
+    ) -> Result<Self> {
         // What the metadata asks for, the file must hold, before there is room made for it.
         for spec in file.specs() {
             let key = format!("params.{}", spec.name);
             let has = file.tensors.info(&key).is_some_and(|info| info.shape == spec.shape);
             ensure!(has, refusal(&file.path, format!("it lacks `{key}` of shape {:?}", spec.shape)));
         }
-        let mut optimizer = Self::new_blocking(device, queue, file.specs(), file.groups()?)?;
-        optimizer.load_from(&mut file)?;
+        let mut optimizer = Self::new_blocking(device, queue, file.specs(), groups)?;
+        optimizer.load_from(file)?;
         Ok(optimizer)
     }
 
-    fn about(&self, header: Header, extra: BTreeMap<String, String>) -> About {
-        let plan = &self.plan;
+    /// How the recipes and settings of a file differ from this optimizer's, one line per field, for example
+    /// `` `recipes[0].base.weight_decay` is 0.1 in the file and 0.0 here ``. [`load`](Self::load) logs these lines as warnings, and keeps
+    /// this optimizer's recipes and settings.
+    pub fn differences(&self, file: &Checkpoint) -> Vec<String> {
+        let groups = [&file.about.groups, &self.as_made()];
+        let [theirs, own] = groups.map(|groups| serde_json::to_value(groups).expect("nothing that JSON cannot hold"));
+        let mut all = Vec::new();
+        differ("", &theirs, &own, &mut all);
+        all
+    }
+
+    /// The groups without the learning rates that were set.
+    fn as_made(&self) -> ParamGroups {
         let mut groups = self.groups.clone();
         groups.recipes.copy_from_slice(&self.initial);
+        groups
+    }
+
+    fn about(&self, header: Header, extra: BTreeMap<String, String>) -> About {
+        let groups = self.as_made();
         let function = |g: &usize| matches!(groups.schedules()[*g].shape, Shape::Function(_));
         About {
-            specs: plan.order.iter().map(|&tensor| plan.tensors[tensor].spec.clone()).collect(),
+            specs: self.specs().cloned().collect(),
             functions: (0..groups.schedules().len()).filter(function).collect(),
             lrs: self.groups.recipes().iter().map(|recipe| recipe.lr()).collect(),
             grad_scale: self.grad_scale,
@@ -320,5 +467,37 @@ impl GpuOptimizer {
         let entries = entries.chunks_exact(TENSOR_BYTES as usize);
         let counts = entries.map(|entry| readback::decode("counts", entry)).collect::<Result<_, _>>()?;
         Ok((readback::decode("counts", header)?, counts))
+    }
+}
+
+/// Refuses values out of range. Returns the step of each tensor.
+fn steps_in(file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<Vec<(usize, u64)>> {
+    let mut steps = Vec::new();
+    for entry in entries.iter().filter(|entry| entry.is_limited()) {
+        let bytes = file.read(&entry.key)?;
+        entry.check(&bytes).map_err(|reason| refusal(&file.path, reason))?;
+        if let (STEP, Some(tensor)) = (entry.what, entry.tensor) {
+            steps.push((tensor, bytemuck::pod_read_unaligned(&bytes)));
+        }
+    }
+    Ok(steps)
+}
+
+/// Adds a line for each field of JSON that is not the same.
+fn differ(path: &str, file: &Value, own: &Value, all: &mut Vec<String>) {
+    match (file, own) {
+        (Value::Object(theirs), Value::Object(ours)) => {
+            for key in theirs.keys().chain(ours.keys()).collect::<BTreeSet<_>>() {
+                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let [file, own] = [theirs, ours].map(|fields| fields.get(key).unwrap_or(&Value::Null));
+                differ(&path, file, own, all);
+            }
+        }
+        (Value::Array(theirs), Value::Array(ours)) if theirs.len() == ours.len() => {
+            let pairs = theirs.iter().zip(ours).enumerate();
+            pairs.for_each(|(i, (file, own))| differ(&format!("{path}[{i}]"), file, own, all));
+        }
+        _ if file == own => {}
+        _ => all.push(format!("`{path}` is {file} in the file and {own} here")),
     }
 }

@@ -1,9 +1,9 @@
 //! The file of a checkpoint: safetensors, with what the run needs beside tensors in its metadata.
 
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{Debug, Display};
 use std::fs::{self, File};
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Cursor, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use safetensors::Dtype;
@@ -51,7 +51,7 @@ const COPIES: usize = 256;
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(super) path: PathBuf,
-    file: File,
+    source: Box<dyn Source>,
     /// Where the data begin.
     data: u64,
     pub(super) tensors: Metadata,
@@ -122,6 +122,11 @@ impl Entry<'_> {
     }
 }
 
+/// What a checkpoint is read from.
+trait Source: Read + Seek + Debug + Send + Sync {}
+
+impl<S: Read + Seek + Debug + Send + Sync> Source for S {}
+
 impl Checkpoint {
     /// Opens a file, and reads its header.
     ///
@@ -130,9 +135,25 @@ impl Checkpoint {
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |e: std::io::Error| refusal(path, e);
-        let foreign = |what: &dyn Display| refusal(path, format!("it is no safetensors file: {what}"));
-        let mut file = File::open(path).map_err(failed)?;
+        let file = File::open(path).map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
+        Self::read_head(path, file, size)
+    }
+
+    /// Opens a checkpoint that lies in memory, as [`GpuOptimizer::save_to`](crate::GpuOptimizer::save_to) wrote it. Errors name its path as
+    /// `(bytes)`.
+    ///
+    /// # Errors
+    /// As for [`open`](Self::open).
+    pub fn from_bytes(bytes: impl Into<Vec<u8>>) -> Result<Self> {
+        let bytes = bytes.into();
+        let size = bytes.len() as u64;
+        Self::read_head(Path::new("(bytes)"), Cursor::new(bytes), size)
+    }
+
+    fn read_head(path: &Path, mut file: impl Source + 'static, size: u64) -> Result<Self> {
+        let failed = |e: std::io::Error| refusal(path, e);
+        let foreign = |what: &dyn Display| refusal(path, format!("it is no safetensors file: {what}"));
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(|_| foreign(&"it has less than 8 bytes"))?;
         let length = u64::from_le_bytes(length);
@@ -155,7 +176,7 @@ impl Checkpoint {
         ensure!(size == expected, refusal(path, cut));
         let about = unique(about("optimizer").unwrap_or_default().as_bytes());
         let about = about.map_err(|e| refusal(path, format!("its metadata: {e}")))?;
-        Ok(Self { path: path.to_owned(), file, data, tensors, about })
+        Ok(Self { path: path.to_owned(), source: Box::new(file), data, tensors, about })
     }
 
     /// The tensors that were stepped, in their order.
@@ -200,8 +221,8 @@ impl Checkpoint {
     pub(super) fn read(&mut self, key: &str) -> Result<Vec<u8>> {
         let (start, end) = self.tensors.info(key).expect("it was looked for").data_offsets;
         let mut bytes = vec![0; end - start];
-        let seek = self.file.seek(SeekFrom::Start(self.data + start as u64));
-        let read = seek.and_then(|_| self.file.read_exact(&mut bytes));
+        let seek = self.source.seek(SeekFrom::Start(self.data + start as u64));
+        let read = seek.and_then(|_| self.source.read_exact(&mut bytes));
         read.map_err(|e| refusal(&self.path, format!("{e}; load it again, or another")))?;
         Ok(bytes)
     }
@@ -240,6 +261,20 @@ pub(super) fn parts<'e, 'a>(entries: &'e [Entry<'a>]) -> impl Iterator<Item = &'
     })
 }
 
+/// Writes a header, and what `read` returns of each part of the entries. `path` is for errors.
+pub(super) fn write(
+    path: &Path,
+    to: &mut dyn Write,
+    head: &[u8],
+    entries: &[Entry<'_>],
+    read: impl Fn(&[Entry<'_>]) -> Result<Vec<u8>>,
+) -> Result<()> {
+    let failed = |e: std::io::Error| refusal(path, e);
+    to.write_all(&(head.len() as u64).to_le_bytes()).map_err(failed)?;
+    to.write_all(head).map_err(failed)?;
+    parts(entries).try_for_each(|part| to.write_all(&read(part)?).map_err(failed))
+}
+
 /// Writes a file tensor by tensor, has the disk keep it, and gives it its name.
 pub(super) fn write_synced(
     path: &Path,
@@ -262,11 +297,7 @@ pub(super) fn write_synced(
         partial.as_file().set_permissions(old).map_err(failed)?;
     }
     let mut file = BufWriter::with_capacity(1 << 20, partial.as_file_mut());
-    file.write_all(&(head.len() as u64).to_le_bytes()).map_err(failed)?;
-    file.write_all(head).map_err(failed)?;
-    for part in parts(entries) {
-        file.write_all(&read(part)?).map_err(failed)?;
-    }
+    write(path, &mut file, head, entries, read)?;
     file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
     partial.persist(&target).map_err(|e| failed(e.error))?;
     // The disk keeps the new name too, where directories can be synced.

@@ -21,6 +21,8 @@ mod submissions;
 mod telemetry;
 
 #[cfg(not(target_arch = "wasm32"))]
+pub use checkpoint::Part;
+#[cfg(not(target_arch = "wasm32"))]
 pub use file::{Checkpoint, FORMAT_VERSION};
 #[doc(hidden)]
 pub use optimizer::{Counts, Miss};

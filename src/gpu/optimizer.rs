@@ -19,7 +19,9 @@ use crate::plan::stage::Stages;
 use crate::plan::storage::Storage;
 use crate::plan::work::{Group, Work};
 use crate::recipe::Recipe;
+use crate::recipe::base::BaseKind;
 use crate::recipe::groups::ParamGroups;
+use crate::recipe::policy::PolicyKind;
 use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{NOT_NEGATIVE, POSITIVE, check};
 use crate::recipe::spec::TensorSpec;
@@ -213,6 +215,11 @@ impl GpuOptimizer {
         self.plan.memory()
     }
 
+    /// The tensors, in the order in which they were given.
+    pub fn specs(&self) -> impl ExactSizeIterator<Item = &TensorSpec> {
+        self.plan.order.iter().map(|&tensor| &self.plan.tensors[tensor].spec)
+    }
+
     /// How everything lies in memory.
     #[doc(hidden)]
     pub fn plan(&self) -> &Plan {
@@ -242,7 +249,7 @@ impl GpuOptimizer {
     /// Sets the learning rate of one group, and in proportion that of its fallback, from the next recorded step on.
     ///
     /// # Errors
-    /// [`Error::Recipe`] if it is negative or not finite, [`Error::Plan`] if there is no such group.
+    /// [`Error::Recipe`] if it is negative or not finite, [`Error::UnknownGroup`] if there is no such group.
     pub fn set_group_lr(&mut self, group: usize, lr: f64) -> Result<()> {
         check("lr", lr, NOT_NEGATIVE)?;
         self.has_group(group)?;
@@ -252,10 +259,45 @@ impl GpuOptimizer {
         Ok(())
     }
 
+    /// Sets all hyper-parameters of a group, from the next recorded step on: weight decay, betas, momentum, ε, α and γ. Checkpoints keep
+    /// them, and [`resume`](Self::resume) restores them.
+    ///
+    /// ```no_run
+    /// # fn decay(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// let recipe = optimizer.groups().recipes()[0];
+    /// optimizer.set_recipe(0, recipe.weight_decay(0.05))
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Group`] for a recipe that needs other kernels or buffers
+    /// than the group was made with: another base, policy, selection, K, number of Newton–Schulz iterations or scale. Nothing is changed
+    /// then.
+    pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<()> {
+        let recipe = recipe.into();
+        self.has_group(group)?;
+        recipe.validate()?;
+        let built = |recipe: Recipe, spec: &TensorSpec| {
+            let (Recipe { base, policy }, numel) = (recipe.on(spec), spec.numel());
+            let matrix = spec.matrix().zip(base.newton_schulz()).map(|(matrix, ns)| (ns.steps, base.rate(matrix)));
+            (BaseKind::of(&base), PolicyKind::of(&policy, numel), policy.k(numel), matrix)
+        };
+        let old = self.initial[group];
+        let mut own = self.plan.tensors.iter().map(|tensor| &tensor.spec).filter(|spec| spec.group == group);
+        let fits = recipe.fallback().is_some() == old.fallback().is_some()
+            && own.all(|spec| built(recipe, spec) == built(old, spec));
+        let reason =
+            "it steps with another base, policy, selection, K, `ns_steps` or `scale`; make another optimizer for that";
+        ensure!(fits, Error::Group { group, reason: reason.to_owned() });
+        recipe.base.warn();
+        (self.initial[group], self.groups.recipes[group]) = (recipe, recipe);
+        Ok(())
+    }
+
     /// Sets the norm to which gradients are clipped, from the next recorded step on.
     ///
     /// # Errors
-    /// [`Error::Recipe`] if it is not positive and finite; [`Error::Plan`] if the optimizer was made without clipping.
+    /// [`Error::Recipe`] if it is not positive and finite; [`Error::SettingOff`] if the optimizer was made without clipping.
     pub fn set_max_grad_norm(&mut self, max_norm: f64) -> Result<()> {
         check("max_grad_norm", max_norm, POSITIVE)?;
         self.clips()?;
@@ -279,7 +321,7 @@ impl GpuOptimizer {
     /// The learning rate of a group in the next step: the one that was set, times the schedule's factor.
     ///
     /// # Errors
-    /// [`Error::Plan`] if there is no such group, [`Error::Recipe`] if a schedule's function leaves its range.
+    /// [`Error::UnknownGroup`] if there is no such group, [`Error::Recipe`] if a schedule's function leaves its range.
     pub fn lr(&self, group: usize) -> Result<f64> {
         self.has_group(group)?;
         Ok(self.groups.scheduled(group, self.counts.recorded)?.lr())
@@ -344,7 +386,7 @@ impl GpuOptimizer {
 
     fn has_group(&self, group: usize) -> Result<()> {
         let count = self.initial.len();
-        ensure!(group < count, Error::Plan(format!("there is no parameter group {group}, only {count}")));
+        ensure!(group < count, Error::UnknownGroup { group, count });
         Ok(())
     }
 
@@ -362,8 +404,8 @@ impl GpuOptimizer {
     }
 
     pub(super) fn clips(&self) -> Result<()> {
-        let off = "this optimizer does not clip gradients; give its parameter groups a `max_grad_norm`";
-        ensure!(self.groups.max_grad_norm().is_some(), Error::Plan(off.to_owned()));
+        let (setting, advice) = ("`max_grad_norm`", "give it to its parameter groups to clip gradients");
+        ensure!(self.groups.max_grad_norm().is_some(), Error::SettingOff { setting, advice });
         Ok(())
     }
 

@@ -58,7 +58,7 @@ impl GpuOptimizer {
     /// buffer, but they must not overlap.
     ///
     /// # Errors
-    /// [`Error::Ownership`] for an optimizer with arenas, [`Error::Plan`] if the number of tensors differs,
+    /// [`Error::Ownership`] for an optimizer with arenas, [`Error::Count`] if the number of tensors differs,
     /// [`Error::Slice`] for a slice of another size than its tensor, misaligned, overlapping another, reaching beyond
     /// its buffer, or of a buffer without `STORAGE`, and for state that is missing or not asked for;
     /// [`Error::Recipe`] for a learning rate out of range; off the web, [`Error::Gpu`] for a buffer of another device;

@@ -16,7 +16,7 @@ use crate::recipe::spec::{CHUNK, TensorSpec};
 /// use wgpu_optim::{Recipe, Requirements, TensorSpec, wgpu};
 ///
 /// let specs = [TensorSpec::new("weight", [512, 512])];
-/// let requirements = Requirements::new(&specs, Recipe::mgup_adamw(1e-3))?;
+/// let requirements = Requirements::new(&specs, Recipe::adamw(1e-3).mgup())?;
 /// let (device, queue) = adapter
 ///     .request_device(&wgpu::DeviceDescriptor {
 ///         required_limits: requirements.device_limits(&adapter.limits())?,

@@ -59,8 +59,8 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`new`](Self::new). [`Error::Tensor`] if a row has another size than before, or another recipe's state;
     /// [`Error::Slice`] for an index that does not fit, [`Error::UnknownTensor`] for rows of a tensor that is not in both,
-    /// [`Error::Unsupported`] for gathering in a tensor larger than a binding; [`Error::Plan`] where tensors in arenas have taken
-    /// different numbers of steps in more than 64 ways; [`Error::MicroBatchDropped`] as for [`record`](Self::record); on the web, [`Error::RingFull`] for gathering many tensors at once.
+    /// [`Error::Unsupported`] for gathering in a tensor larger than a binding;
+    /// [`Error::MicroBatchDropped`] as for [`record`](Self::record); on the web, [`Error::RingFull`] for gathering many tensors at once.
     pub async fn resized(&self, specs: &[TensorSpec], rows: &[(&str, Rows<'_>)]) -> Result<Self> {
         self.has_state()?;
         self.check_submissions()?;

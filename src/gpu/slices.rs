@@ -91,10 +91,7 @@ pub(super) fn new_buffer(device: &wgpu::Device, label: &str, size: u64, usage: T
 /// Refuses slices that cannot be bound or would overlap, and learning rates out of range.
 pub(crate) fn validate(plan: &Plan, buffers: &[Option<TensorBuffers<'_>>], alignment: u64) -> Result<()> {
     let (given, needed) = (buffers.len(), plan.order.len());
-    ensure!(
-        given == needed,
-        Error::Plan(format!("buffers of {given} tensors were given, but the optimizer has {needed}"))
-    );
+    ensure!(given == needed, Error::Count { what: "tensors", given, needed });
     let mut used = Vec::new();
     for (&tensor, buffers) in plan.order.iter().zip(buffers) {
         let (tensor, Some(buffers)) = (&plan.tensors[tensor], buffers) else { continue };

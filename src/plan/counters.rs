@@ -18,9 +18,8 @@ pub(super) fn place_rates(plan: &mut Plan) -> Result<()> {
         tensor.entry.rates = plan.rates as u32;
         plan.rates += (tensor.spec.components as u64).next_multiple_of(RATES_ALIGNMENT);
     }
-    let taken = plan.rates;
-    let error = format!("padded to {RATES_ALIGNMENT} a tensor, take {taken} places, and there are {RATES}");
-    ensure!(taken <= RATES, Error::Plan(format!("learning rates of components, {error}")));
+    let what = "learning rates of components, padded to multiples of 64 per tensor,";
+    ensure!(plan.rates <= RATES, Error::TooMany { what, given: plan.rates, most: RATES });
     Ok(())
 }
 

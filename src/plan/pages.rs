@@ -34,10 +34,10 @@ impl Plan {
         };
         let has_state = ownership != Ownership::Stateless;
         let none = "an optimizer without state has none for rows";
-        ensure!(has_state || !groups.recipes().iter().any(by_row), Error::Plan(none.to_owned()));
+        ensure!(has_state || !groups.recipes().iter().any(by_row), Error::Ownership(none));
         let keeps = groups.gradients().skips || groups.accumulation() > 1 || groups.precision() != Precision::F32;
         let none = "an optimizer without state keeps no counts of skipped steps, sums of gradients or masters";
-        ensure!(has_state || !keeps, Error::Plan(none.to_owned()));
+        ensure!(has_state || !keeps, Error::Ownership(none));
         let mut plan = Self {
             ownership,
             order: vec![0; specs.len()],

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Serializer;
 
 use super::Recipe;
+use super::base::{Base, Direction};
 use super::guard::{GradScaler, Gradients, NonFinite};
 use super::matrix::Matmul;
 use super::precision::Precision;
@@ -41,6 +42,7 @@ impl ParamGroups {
     }
 
     /// Sets the schedule of all learning rates.
+    #[must_use]
     pub fn with_schedule(mut self, schedule: LrSchedule) -> Self {
         self.schedules.fill(schedule);
         self
@@ -50,6 +52,7 @@ impl ParamGroups {
     ///
     /// # Panics
     /// If the group does not exist.
+    #[must_use]
     pub fn with_group_schedule(mut self, group: usize, schedule: LrSchedule) -> Self {
         self.schedules[group] = schedule;
         self
@@ -86,6 +89,7 @@ impl ParamGroups {
     /// `max_norm` is > 0 and finite; [`GpuOptimizer::new`](crate::GpuOptimizer::new) refuses other values. If the norm is not finite in
     /// f32, finite gradients count as 0, and the others spoil their own coordinates, unless
     /// [`with_non_finite`](Self::with_non_finite) skips the step.
+    #[must_use]
     pub fn with_max_grad_norm(self, max_norm: f64) -> Self {
         Self { max_grad_norm: Some(max_norm), ..self }
     }
@@ -94,12 +98,14 @@ impl ParamGroups {
     /// of the limited gradients. Costs no dispatch and no traffic. Default off.
     ///
     /// `max_value` is > 0 and finite; [`GpuOptimizer::new`](crate::GpuOptimizer::new) refuses other values.
+    #[must_use]
     pub fn with_max_grad_value(self, max_value: f64) -> Self {
         Self { max_grad_value: Some(max_value), ..self }
     }
 
     /// Sets what a step does when a gradient is not finite. Default [`NonFinite::Propagate`], or [`NonFinite::Skip`] with a
     /// [`GradScaler`]. Steps that may be skipped compute their bias corrections on the GPU, in f32.
+    #[must_use]
     pub fn with_non_finite(self, policy: NonFinite) -> Self {
         Self { non_finite: Some(policy), ..self }
     }
@@ -112,6 +118,7 @@ impl ParamGroups {
 
     /// Finds a scale for the loss, and undoes it in the gradients. Multiply the loss by
     /// [`GpuOptimizer::loss_scale`](crate::GpuOptimizer::loss_scale) on the GPU, or by the last scale that was read. Default off.
+    #[must_use]
     pub fn with_grad_scaler(self, scaler: GradScaler) -> Self {
         Self { grad_scaler: Some(scaler), ..self }
     }
@@ -126,6 +133,7 @@ impl ParamGroups {
     ///
     /// More than 1 costs 4 bytes of memory per parameter, and one dispatch per page and 12 bytes of traffic per parameter for each
     /// micro-batch. A tensor that is left out of a last micro-batch keeps its sum until it takes part in a later one.
+    #[must_use]
     pub fn with_accumulation(self, micro_batches: u32) -> Self {
         Self { accumulation: micro_batches, ..self }
     }
@@ -140,6 +148,7 @@ impl ParamGroups {
     /// A format below f32 costs 4 bytes of memory per parameter for masters, and one dispatch per page and 6 bytes of traffic per
     /// parameter to round them. Reading gradients saves 2 bytes of traffic. Your own buffers take one more dispatch, which does nothing
     /// as soon as the masters hold the parameters.
+    #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
     }
@@ -154,6 +163,7 @@ impl ParamGroups {
     ///
     /// It costs 4 bytes of memory per parameter for a copy of the parameters. An observed step costs two more dispatches per page, one
     /// per kind of recipe, and about the traffic of a step of AdamW. Other steps cost nothing.
+    #[must_use]
     pub fn with_telemetry(self, every: u32) -> Self {
         Self { telemetry: Some(every), ..self }
     }
@@ -177,11 +187,11 @@ impl ParamGroups {
     /// Refuses settings out of range.
     ///
     /// # Errors
-    /// [`Error::Recipe`] names the field, its value and what is allowed; [`Error::Plan`] if there is no group.
+    /// [`Error::Recipe`] names the field, its value and what is allowed; [`Error::Empty`] if there is no group.
     pub fn validate(&self) -> Result<()> {
         let (schedules, recipes) = (self.schedules.len(), self.recipes.len());
-        ensure!(recipes > 0, Error::Plan("there must be at least one parameter group".to_owned()));
-        ensure!(schedules == recipes, Error::Plan(format!("{schedules} schedules for {recipes} parameter groups")));
+        ensure!(recipes > 0, Error::Empty { what: "parameter group" });
+        ensure!(schedules == recipes, Error::Count { what: "schedules", given: schedules, needed: recipes });
         self.recipes.iter().try_for_each(Recipe::validate)?;
         for (field, value) in [("max_grad_norm", self.max_grad_norm), ("max_grad_value", self.max_grad_value)] {
             value.map_or(Ok(()), |value| check(field, value, POSITIVE))?;
@@ -205,10 +215,11 @@ impl ParamGroups {
             let Some(fallback) = recipe.fallback().filter(|_| !self.may_lack_matrices) else { continue };
             let mut own = specs.iter().filter(|spec| spec.group == g).peekable();
             if own.peek().is_some() && own.all(|spec| spec.matrix().is_none()) {
-                return Err(Error::Plan(format!(
+                let reason = format!(
                     "`{recipe}` is for matrices, and none of its tensors is one: give a tensor rank 2 or another `MatrixLayout`, \
                      or use `{fallback}`"
-                )));
+                );
+                return Err(Error::Group { group: g, reason });
             }
         }
         Ok(names)
@@ -220,11 +231,13 @@ impl ParamGroups {
     }
 
     /// Sets how the matrix products of Muon and AdaGO are computed. Default [`adapter::matmul`](crate::adapter::matmul).
+    #[must_use]
     pub fn with_matmul(self, matmul: Matmul) -> Self {
         Self { matmul: Some(matmul), ..self }
     }
 
     /// Accepts groups of Muon or AdaGO without matrices, for tensors that join later. By default they are refused.
+    #[must_use]
     pub fn allow_no_matrices(self) -> Self {
         Self { may_lack_matrices: true, ..self }
     }
@@ -263,6 +276,18 @@ impl ParamGroups {
 impl From<Recipe> for ParamGroups {
     fn from(recipe: Recipe) -> Self {
         vec![recipe].into()
+    }
+}
+
+impl<B: Direction + Into<Base>> From<B> for ParamGroups {
+    fn from(base: B) -> Self {
+        Recipe::from(base).into()
+    }
+}
+
+impl<const N: usize> From<[Recipe; N]> for ParamGroups {
+    fn from(recipes: [Recipe; N]) -> Self {
+        recipes.to_vec().into()
     }
 }
 

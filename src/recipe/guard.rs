@@ -22,8 +22,9 @@ pub enum NonFinite {
 ///
 /// - A step with a gradient that is not finite is skipped, and the scale shrinks.
 /// - After `interval` steps in a row without one, the scale grows.
-#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct GradScaler {
     /// First scale, 2⁻¹²⁶ to 2¹²⁶. The scale does not grow beyond 2¹²⁶. Default 65,536.
     #[default(65_536.0)]
@@ -63,6 +64,7 @@ pub struct Gradients {
 
 /// What the guard of the last step found.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Guarded {
     /// Norm of all gradients of the step, before clipping. The scale of the loss is undone, and values are limited. Infinite if it
     /// overflows, or if a gradient is not finite.

@@ -75,18 +75,18 @@ impl ParamGroups {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Tensor`] names a tensor that is in two groups, or in none. [`Error::Plan`] names a pattern that fits no
+    /// [`Error::Tensor`] names a tensor that is in two groups, or in none. [`Error::Group`] names a pattern that fits no
     /// tensor, and refuses a second [`Members::rest`].
     pub fn assign(specs: &mut [TensorSpec], groups: impl IntoIterator<Item = (Recipe, Members)>) -> Result<Self> {
         let (recipes, members): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
         let rests: Vec<_> = (0..members.len()).filter(|&g| matches!(members[g].0, Choice::Rest)).collect();
         let several = || format!("groups {rests:?} are all to have the rest of the tensors");
-        ensure!(rests.len() < 2, Error::Plan(several()));
+        ensure!(rests.len() < 2, Error::Group { group: rests[1], reason: several() });
         for (group, members) in members.iter().enumerate() {
             let Choice::Named(patterns) = &members.0 else { continue };
             let is_idle = |pattern: &&String| !specs.iter().any(|spec| fits(pattern, spec));
             if let Some(idle) = patterns.iter().find(is_idle) {
-                return Err(Error::Plan(format!("pattern `{idle}` of group {group} fits no tensor")));
+                return Err(Error::Group { group, reason: format!("pattern `{idle}` fits no tensor") });
             }
         }
         let group_of = |spec: &TensorSpec| {
@@ -134,7 +134,7 @@ mod tests {
             (vec![matrices()], "tensor `a.bias`: it is in none of the 1 groups"),
             (vec![], "tensor `embed.weight`: it is in none of the 0 groups"),
             (vec![Members::rest(), Members::rest()], "groups [0, 1]"),
-            (vec![Members::named(["*.biass"]), Members::rest()], "`*.biass` of group 0 fits no tensor"),
+            (vec![Members::named(["*.biass"]), Members::rest()], "parameter group 0: pattern `*.biass` fits no tensor"),
         ] {
             let message = assign(members).unwrap_err();
             assert!(message.contains(words), "{message}");

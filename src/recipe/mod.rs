@@ -22,25 +22,30 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::base::{AdaGo, AdamW, Base, Lion, Muon};
+use self::base::{AdaGo, AdamW, Base, Direction, Lion, Muon};
 use self::json::{Unique, section, syntax};
-use self::policy::{Mgup, Plain, Policy};
+use self::policy::{Cautious, CautiousMgup, Grams, Mgup, Plain, Policy};
 use self::spec::TensorSpec;
 use crate::error::{Error, Result};
 
 /// A base optimizer times an update policy.
 ///
-/// From a preset name, from JSON, or from its parts:
+/// Build it in code, take a preset by name, or read JSON:
 ///
 /// ```
 /// use wgpu_optim::Recipe;
+/// use wgpu_optim::base::AdamW;
+/// use wgpu_optim::policy::Mgup;
 ///
-/// let a: Recipe = "mgup-adamw".parse()?;
-/// let b = Recipe::from_json(r#"{ "base": { "type": "adamw" }, "policy": { "type": "mgup" } }"#)?;
-/// assert_eq!(a, b);
-/// assert_eq!(a, Recipe::mgup_adamw(1e-3));
+/// let a = Recipe::adamw(1e-3).weight_decay(0.1).mgup();
+/// let b = Recipe::new(AdamW::new(1e-3).weight_decay(0.1), Mgup::default());
+/// let c = Recipe::from_json(r#"{ "base": { "type": "adamw", "weight_decay": 0.1 }, "policy": { "type": "mgup" } }"#)?;
+/// assert!(a == b && b == c);
+/// assert_eq!(Recipe::adamw(1e-3).mgup(), "mgup-adamw".parse()?);
 /// # Ok::<(), wgpu_optim::Error>(())
 /// ```
+///
+/// [`validate`](Self::validate) checks the values. Constructors of optimizers call it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unique")]
 pub struct Recipe {
@@ -51,39 +56,65 @@ pub struct Recipe {
 }
 
 impl Recipe {
-    /// A base without a policy.
-    pub fn plain(base: Base) -> Self {
-        Self { base, policy: Plain {}.into() }
+    /// A base under an update policy.
+    pub fn new(base: impl Into<Base>, policy: impl Into<Policy>) -> Self {
+        Self { base: base.into(), policy: policy.into() }
     }
 
-    /// AdamW with the defaults of the MGUP paper. [`AdamW::torch`] has PyTorch's.
+    /// AdamW with the defaults of the MGUP paper, and [`Plain`] updates. [`AdamW::torch`] has PyTorch's defaults.
     pub fn adamw(lr: f64) -> Self {
-        Self::plain(AdamW { lr, ..AdamW::default() }.into())
+        AdamW::new(lr).into()
     }
 
-    /// MGUP-AdamW with τ = 0.5.
-    pub fn mgup_adamw(lr: f64) -> Self {
-        Self { policy: Mgup::default().into(), ..Self::adamw(lr) }
-    }
-
-    /// Lion.
+    /// [`Lion`] with plain updates.
     pub fn lion(lr: f64) -> Self {
-        Self::plain(Lion { lr, ..Lion::default() }.into())
+        Lion::new(lr).into()
     }
 
-    /// Muon.
+    /// [`Muon`] with plain updates.
     pub fn muon(lr: f64) -> Self {
-        Self::plain(Muon { lr, ..Muon::default() }.into())
+        Muon::new(lr).into()
     }
 
-    /// MGUP-Muon with τ = 0.5.
-    pub fn mgup_muon(lr: f64) -> Self {
-        Self { policy: Mgup::default().into(), ..Self::muon(lr) }
-    }
-
-    /// AdaGO.
+    /// [`AdaGo`] with plain updates.
     pub fn adago(lr: f64) -> Self {
-        Self::plain(AdaGo { lr, ..AdaGo::default() }.into())
+        AdaGo::new(lr).into()
+    }
+
+    /// The same base with [`Mgup`] updates at τ = 0.5.
+    #[must_use]
+    pub fn mgup(self) -> Self {
+        self.with_policy(Mgup::default())
+    }
+
+    /// The same base with [`CautiousMgup`] updates at τ = 0.5.
+    #[must_use]
+    pub fn cautious_mgup(self) -> Self {
+        self.with_policy(CautiousMgup::default())
+    }
+
+    /// The same base with [`Cautious`] updates, normalized by the mean of the mask.
+    #[must_use]
+    pub fn cautious(self) -> Self {
+        self.with_policy(Cautious::default())
+    }
+
+    /// The same base with [`Grams`] updates.
+    #[must_use]
+    pub fn grams(self) -> Self {
+        self.with_policy(Grams::default())
+    }
+
+    /// The same base with another update policy.
+    #[must_use]
+    pub fn with_policy(self, policy: impl Into<Policy>) -> Self {
+        Self::new(self.base, policy)
+    }
+
+    /// The same recipe with another weight decay λ, ≥ 0 and finite. The weight decay of a fallback stays as it is.
+    #[must_use]
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { base: self.base.with_weight_decay(weight_decay), ..self }
     }
 
     /// The learning rate.
@@ -101,7 +132,8 @@ impl Recipe {
         self.fallback().filter(|_| spec.matrix().is_none()).unwrap_or(*self)
     }
 
-    /// The same recipe with another learning rate. The rate of a fallback changes in proportion.
+    /// The same recipe with another learning rate η, ≥ 0 and finite. The rate of a fallback changes in proportion.
+    #[must_use]
     pub fn with_lr(self, lr: f64) -> Self {
         Self { base: self.base.with_lr(lr), ..self }
     }
@@ -131,6 +163,18 @@ impl Recipe {
     /// The recipe as JSON that [`Recipe::from_json`] reads.
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a recipe holds nothing that JSON cannot")
+    }
+}
+
+impl<B: Direction + Into<Base>> From<B> for Recipe {
+    fn from(base: B) -> Self {
+        Self::new(base, Plain::default())
+    }
+}
+
+impl From<Base> for Recipe {
+    fn from(base: Base) -> Self {
+        Self::new(base, Plain::default())
     }
 }
 

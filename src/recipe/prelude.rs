@@ -1,5 +1,6 @@
 //! What the files of bases, policies and settings have in common: derives, rules and helpers of the CPU twins.
 
+pub(crate) use derive_setters::Setters;
 pub(crate) use num_traits::Float;
 pub(crate) use serde::{Deserialize, Serialize};
 pub(crate) use smart_default::SmartDefault;

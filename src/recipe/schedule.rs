@@ -123,6 +123,7 @@ impl LrSchedule {
     }
 
     /// The same schedule after a linear warm-up of this many steps.
+    #[must_use]
     pub fn with_warmup(self, warmup: u64) -> Self {
         Self { warmup, ..self }
     }

@@ -13,6 +13,7 @@ const MOST: u64 = 1 << 36;
 /// A tensor to optimize: its name, shape and parameter group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TensorSpec {
     /// Unique and not empty.
     pub name: String,
@@ -42,17 +43,20 @@ impl TensorSpec {
     }
 
     /// The same tensor in another group.
+    #[must_use]
     pub fn in_group(self, group: usize) -> Self {
         Self { group, ..self }
     }
 
     /// The same tensor with another view for Muon and AdaGO.
+    #[must_use]
     pub fn with_layout(self, layout: MatrixLayout) -> Self {
         Self { layout, ..self }
     }
 
     /// The same tensor with learning rates for this many components: a divisor of the number of coordinates, such as the last size of
     /// the shape. Their factors are 1 at first; see [`GpuOptimizer::write_rates`](crate::GpuOptimizer::write_rates).
+    #[must_use]
     pub fn with_components(self, components: usize) -> Self {
         Self { components, ..self }
     }
@@ -65,7 +69,7 @@ impl TensorSpec {
 
 /// Refuses specs out of range, for so many groups. Returns the index of each name.
 pub(super) fn validate(specs: &[TensorSpec], groups: usize) -> Result<HashMap<String, usize>> {
-    ensure!(!specs.is_empty(), Error::Plan("there must be at least one tensor".to_owned()));
+    ensure!(!specs.is_empty(), Error::Empty { what: "tensor" });
     let mut names = HashMap::new();
     for (i, spec) in specs.iter().enumerate() {
         let TensorSpec { name, shape, group, components, .. } = spec;
@@ -85,6 +89,6 @@ pub(super) fn validate(specs: &[TensorSpec], groups: usize) -> Result<HashMap<St
     }
     // Before anything is laid out, which takes memory.
     let all: u64 = specs.iter().map(TensorSpec::numel).sum();
-    ensure!(all <= MOST, Error::Plan("the tensors have more than 2^36 coordinates in all".to_owned()));
+    ensure!(all <= MOST, Error::TooMany { what: "coordinates", given: all, most: MOST });
     Ok(names)
 }

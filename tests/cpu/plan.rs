@@ -66,9 +66,9 @@ fn places_in_a_page_fit_into_32_bits_whatever_can_be_bound() {
 #[test]
 fn a_model_of_more_than_any_device_holds_is_refused_before_it_is_laid_out() {
     let specs: Vec<_> = (0..400).map(|i| TensorSpec::new(format!("t{i}"), [u32::MAX as usize - 4096])).collect();
-    for recipe in [Recipe::adamw(1e-3), Recipe::mgup_adamw(1e-3)] {
+    for recipe in [Recipe::adamw(1e-3), Recipe::adamw(1e-3).mgup()] {
         let refused = Requirements::new(&specs, recipe).unwrap_err();
-        assert!(refused.to_string().contains("2^36"), "{refused}");
+        assert!(refused.to_string().contains("at most 68719476736"), "{refused}");
     }
 }
 
@@ -76,7 +76,7 @@ fn a_model_of_more_than_any_device_holds_is_refused_before_it_is_laid_out() {
 fn large_tensors_span_pages_and_large_models_blocks() {
     // 200 MiB each, at WebGPU's limits: two pages a tensor, a block each.
     let specs = [TensorSpec::new("a", [50 << 20]), TensorSpec::new("b", [50 << 20])];
-    let plan = plan(&specs, Recipe::mgup_adamw(1e-3), WEBGPU).unwrap();
+    let plan = plan(&specs, Recipe::adamw(1e-3).mgup(), WEBGPU).unwrap();
     assert_sound(&plan, WEBGPU, 65_535);
     assert_eq!((plan.blocks.len(), plan.pages.len()), (2, 4));
     assert_eq!(plan.tensors[0].pages, 0..2);
@@ -168,7 +168,7 @@ fn too_large_a_tensor_is_refused_with_the_numbers() {
 #[test]
 fn a_short_tensor_behind_a_large_one_of_another_kind_is_not_sampled() {
     let specs = [TensorSpec::new("large", [10_000_000]), TensorSpec::new("small", [100]).in_group(1)];
-    let groups = vec![Recipe::adamw(1e-3), Recipe::mgup_adamw(1e-3)];
+    let groups = vec![Recipe::adamw(1e-3), Recipe::adamw(1e-3).mgup()];
     let plan = plan(&specs, groups, WEBGPU).unwrap();
     assert_sound(&plan, WEBGPU, 65_535);
     assert!(plan.pages.iter().all(|page| page.pieces.is_empty()));
@@ -189,7 +189,7 @@ fn models_of_the_documented_sizes_fit_webgpus_defaults() {
 fn candidates_of_tensors_of_any_size_share_a_binding() {
     let limits = PlanLimits { buffer: 1 << 36, ..WEBGPU };
     let device = wgpu_optim::wgpu::Limits { max_buffer_size: limits.buffer, ..Default::default() };
-    let (most, recipe) = ((1usize << 32) - 4097, Recipe::mgup_adamw(1e-3));
+    let (most, recipe) = ((1usize << 32) - 4097, Recipe::adamw(1e-3).mgup());
     for (count, numel) in [(1, 424_000_000), (1, 1_000_000_000), (1, most), (9, 50_000_000), (2, most)] {
         let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("w{i}"), [numel])).collect();
         let plan = plan(&specs, recipe, limits).unwrap();
@@ -253,7 +253,7 @@ fn tensors_with_a_moment_for_each_row_lie_in_one_page_or_are_refused() {
 fn a_matrix_lies_in_one_page_whatever_its_size() {
     let specs = [TensorSpec::new("w", [1 << 24, 100])];
     let endless = PlanLimits { binding: u64::MAX, buffer: u64::MAX };
-    for recipe in [Recipe::muon(1e-2), Recipe::mgup_muon(1e-2)] {
+    for recipe in [Recipe::muon(1e-2), Recipe::muon(1e-2).mgup()] {
         assert_eq!(plan(&specs, recipe, endless).unwrap().pages.len(), 1);
         assert!(matches!(plan(&specs, recipe, PlanLimits::LARGE), Err(Error::Unsupported(_))));
     }

@@ -23,14 +23,14 @@ fn the_defaults_are_those_of_the_papers() {
     assert_eq!("adamw".parse::<Recipe>().unwrap().base, Base::Adamw(AdamW::default()));
     let json = r#"{"base": {"type": "adamw", "lr": 0.002}, "policy": {"type": "mgup"}}"#;
     let recipe = Recipe::from_json(json).unwrap();
-    assert_eq!(recipe, Recipe::mgup_adamw(0.002));
+    assert_eq!(recipe, Recipe::adamw(0.002).mgup());
     assert_eq!(recipe.policy.factors(), (2.0, 0.5));
     let Base::Adamw(base) = recipe.base else { panic!() };
     assert_eq!((base.betas, base.eps, base.weight_decay), ([0.9, 0.999], 1e-8, 0.0));
     let Base::Lion(lion) = "lion".parse::<Recipe>().unwrap().base else { panic!() };
     assert_eq!((lion.lr, lion.betas), (1e-4, [0.9, 0.99]));
     // The floor of the f64 product: 0.29 × 100 is 28.999…
-    assert_eq!(Mgup { ratio: 0.29, ..Mgup::default() }.k(100), 28);
+    assert_eq!(Mgup::default().ratio(0.29).k(100), 28);
     assert_eq!(Mgup::default().k(1), 0);
 }
 
@@ -92,7 +92,7 @@ fn bad_json_names_the_field_the_value_and_what_is_allowed() {
 fn presets_follow_their_sources() {
     let of = |name: &str| name.parse::<Recipe>().unwrap();
     let Base::Adamw(grams) = of("grams").base else { panic!() };
-    let after = AdamW { eps_placement: EpsPlacement::AfterBiasCorrection, ..AdamW::default() };
+    let after = AdamW::default().eps_placement(EpsPlacement::AfterBiasCorrection);
     assert_eq!((grams, of("grams-adamw").base), (after, Base::Adamw(AdamW::default())));
     let normalizer = |name: &str| match of(name).policy {
         Policy::Cautious(cautious) => cautious.normalizer,
@@ -157,7 +157,7 @@ fn what_f32_does_not_hold_is_refused() {
     let adamw = |change: fn(&mut AdamW)| {
         let mut base = AdamW::default();
         change(&mut base);
-        Recipe::plain(Base::Adamw(base))
+        Recipe::from(Base::Adamw(base))
     };
     let field = |recipe: Recipe| match recipe.validate() {
         Err(Error::Recipe { field, .. }) => field,
@@ -167,22 +167,20 @@ fn what_f32_does_not_hold_is_refused() {
     assert_eq!(field(adamw(|b| b.eps = 1e-46)), "base.eps");
     assert_eq!(field(adamw(|b| b.eps = 1.1e-38)), "base.eps");
     // In the first step √c2 is 0.03.
-    let small = AdamW { eps: 1.2e-38, ..AdamW::default() };
-    Recipe::plain(Base::Adamw(small)).validate().unwrap();
-    assert_eq!(field(Recipe::plain(Base::Adamw(AdamW { eps_placement: after, ..small }))), "base.eps");
+    let small = AdamW::default().eps(1.2e-38);
+    Recipe::from(small).validate().unwrap();
+    assert_eq!(field(small.eps_placement(after).into()), "base.eps");
     adamw(|b| b.eps = 0.0).validate().unwrap();
-    let fallback = AdamW { eps: 1e-46, ..AdamW::default() };
-    let muon = Muon { fallback, ..Muon::default() };
-    assert_eq!(field(Recipe::plain(Base::Muon(muon))), "base.fallback.eps");
+    let muon = Muon::default().fallback(AdamW::default().eps(1e-46));
+    assert_eq!(field(muon.into()), "base.fallback.eps");
     // In the first step √c2 / c1 is 0.3, and with these betas 31.
     adamw(|b| b.lr = 3e38).validate().unwrap();
     let steep = adamw(|b| (b.lr, b.betas) = (3e38, [0.99, 0.9]));
     assert_eq!(field(steep), "base.lr, times the bias corrections");
     assert_eq!(field(adamw(|b| (b.lr, b.weight_decay) = (1e20, 1e20))), "base.lr times base.weight_decay");
-    let lion = Lion { lr: 1e30, weight_decay: 1e10, ..Lion::default() };
-    assert_eq!(field(Recipe::plain(Base::Lion(lion))), "base.lr times base.weight_decay");
+    assert_eq!(field(Recipe::lion(1e30).weight_decay(1e10)), "base.lr times base.weight_decay");
     for init in [1e-39, 1e38] {
-        let scaler = GradScaler { init, ..GradScaler::default() };
+        let scaler = GradScaler::default().init(init);
         let groups = ParamGroups::from(Recipe::lion(1e-3)).with_grad_scaler(scaler);
         assert!(groups.validate().unwrap_err().to_string().contains("grad_scaler.init"));
     }
@@ -213,18 +211,24 @@ fn recipes() -> impl Strategy<Value = Recipe> {
     let unit = || 0.0..1.0f64;
     let open = || 1e-6..0.999_999f64;
     let adamw = (rate(), unit(), unit(), rate(), rate()).prop_map(|(lr, b1, b2, eps, weight_decay)| {
-        Base::Adamw(AdamW { lr, betas: [b1, b2], eps, weight_decay, ..AdamW::default() })
+        Base::from(AdamW::new(lr).betas([b1, b2]).eps(eps).weight_decay(weight_decay))
     });
     let lion = (rate(), unit(), unit(), rate())
-        .prop_map(|(lr, b1, b2, weight_decay)| Base::Lion(Lion { lr, betas: [b1, b2], weight_decay }));
+        .prop_map(|(lr, b1, b2, weight_decay)| Base::from(Lion::new(lr).betas([b1, b2]).weight_decay(weight_decay)));
     let factors = || (open(), proptest::option::of(rate()), proptest::option::of(rate()));
     let policy = prop_oneof![
-        Just(Policy::Grams(Grams {})),
-        Just(Policy::Cautious(Cautious { normalizer: Normalizer::Count })),
+        Just(Grams::default().into()),
+        Just(Cautious::default().normalizer(Normalizer::Count).into()),
         factors().prop_map(|(ratio, alpha, gamma)| {
-            Policy::Mgup(Mgup { ratio, alpha, gamma, selection: Selection::Approximate })
+            let mut mgup = Mgup::default().ratio(ratio).selection(Selection::Approximate);
+            (mgup.alpha, mgup.gamma) = (alpha, gamma);
+            Policy::from(mgup)
         }),
-        factors().prop_map(|(ratio, alpha, gamma)| Policy::CautiousMgup(CautiousMgup { ratio, alpha, gamma })),
+        factors().prop_map(|(ratio, alpha, gamma)| {
+            let mut mgup = CautiousMgup::default().ratio(ratio);
+            (mgup.alpha, mgup.gamma) = (alpha, gamma);
+            Policy::from(mgup)
+        }),
     ];
     (prop_oneof![adamw, lion], policy).prop_map(|(base, policy)| Recipe { base, policy })
 }

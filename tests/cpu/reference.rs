@@ -1,15 +1,13 @@
 //! The CPU reference against formulas written out by hand, and its selection against sorting.
 
 use proptest::prelude::*;
-use wgpu_optim::base::{AdamW, Base};
 use wgpu_optim::reference::{self, key, top_k};
 use wgpu_optim::{Policy, Recipe, policy};
 
 #[test]
 fn two_steps_of_adamw_by_hand() {
     let (lr, wd) = (0.1, 0.2);
-    let base = AdamW { lr, weight_decay: wd, ..AdamW::default() };
-    let mut tensor = reference::Tensor::new(Recipe::plain(Base::Adamw(base)), vec![1.0_f64]).unwrap();
+    let mut tensor = reference::Tensor::new(Recipe::adamw(lr).weight_decay(wd), vec![1.0_f64]).unwrap();
     let (mut theta, mut m, mut v) = (1.0, 0.0, 0.0);
     for (t, g) in [(1, 0.5_f64), (2, -0.25)] {
         tensor.step(&[g]);
@@ -38,7 +36,7 @@ fn the_policies_by_hand() {
     assert_eq!(of("mgup-adamw"), [2.0, 0.5, 2.0, 2.0, 0.5, 0.5]);
     assert_eq!(of("cautious-mgup-adamw"), [2.0, 0.5, 0.5, 2.0, 0.5, 0.5]);
     assert_eq!(of("grams"), [1.0, -1.0, 0.0, 1.0, -1.0, 0.0]);
-    let count = Policy::Cautious(policy::Cautious { normalizer: policy::Normalizer::Count });
+    let count = Policy::from(policy::Cautious::default().normalizer(policy::Normalizer::Count));
     assert_eq!(reference::phi(&count, &scores, 1).0, [2.0, 0.0, 0.0, 2.0, 0.0, 0.0]);
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
-    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Recipe,
+    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Part, Recipe,
     TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
 };
 
@@ -27,7 +27,7 @@ fn groups() -> ParamGroups {
     ParamGroups::from(recipes.to_vec())
         .with_schedule(LrSchedule::cosine(40, 0.1).with_warmup(3))
         .with_max_grad_norm(3.0)
-        .with_grad_scaler(GradScaler { init: 64.0, interval: 3, ..GradScaler::default() })
+        .with_grad_scaler(GradScaler::default().init(64.0).interval(3))
         .with_accumulation(2)
 }
 
@@ -95,12 +95,18 @@ fn going_on_from_a_file_equals_going_on_to_the_bit() {
             let file = Checkpoint::open(&path).unwrap();
             assert_eq!((file.specs(), file.extra()), (&specs()[..], &extra));
             assert_eq!(file.groups().unwrap(), groups());
-
             let resumed = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();
+            let mut bytes = Vec::new();
+            resumed.save_to(&mut bytes, &[], extra.clone()).unwrap();
+            assert_eq!(bytes.len() as u64, std::fs::metadata(&path).unwrap().len());
+            let refused = Checkpoint::from_bytes(&bytes[..bytes.len() - 1]).unwrap_err().to_string();
+            assert!(refused.starts_with("checkpoint (bytes): it has"), "{refused}");
             let mut loaded = build(&gpu, groups());
             run(&mut loaded, 3..4);
             loaded.load(&path).unwrap();
-            for mut again in [resumed, loaded] {
+            let mut from_memory = build(&gpu, groups());
+            from_memory.load_from(&mut Checkpoint::from_bytes(bytes).unwrap()).unwrap();
+            for mut again in [resumed, loaded, from_memory] {
                 assert_eq!(again.lr(0).unwrap(), again.groups().schedules()[0].factor(again.recorded_steps()) * 3e-3);
                 assert!(everything(&again) == saved, "{}", gpu.name);
                 run(&mut again, at..40);
@@ -111,12 +117,121 @@ fn going_on_from_a_file_equals_going_on_to_the_bit() {
 }
 
 #[test]
+fn resuming_takes_other_settings_and_says_how_a_file_differs() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("run.safetensors");
+    let gpu = &gpus()[0];
+    let schedule = |step: u64| 1.0 / (step + 1) as f64;
+    let groups = || groups().with_group_schedule(0, LrSchedule::function(schedule));
+    let mut optimizer = build(gpu, groups());
+    run(&mut optimizer, 1..9);
+    let extra = BTreeMap::from([("epoch".to_owned(), "3".to_owned())]);
+    optimizer.save_with(&path, extra.clone()).unwrap();
+    assert!(GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).is_err(), "the function is missing");
+    let again = |groups: ParamGroups| groups.with_group_schedule(0, LrSchedule::function(schedule));
+    let (mut resumed, found) = GpuOptimizer::resume_with(&gpu.device, &gpu.queue, &path, again).unwrap();
+    assert_eq!(found, extra);
+    for optimizer in [&mut optimizer, &mut resumed] {
+        run(optimizer, 9..20);
+    }
+    assert!(everything(&optimizer) == everything(&resumed));
+
+    let file = Checkpoint::open(&path).unwrap();
+    assert_eq!(resumed.differences(&file), Vec::<String>::new());
+    let recipe = resumed.groups().recipes()[0];
+    resumed.set_lr(0.5).unwrap();
+    assert_eq!(
+        resumed.differences(&file),
+        Vec::<String>::new(),
+        "a learning rate that was set is in the file beside the recipes"
+    );
+    resumed.set_recipe(0, recipe.weight_decay(0.25)).unwrap();
+    resumed.set_max_grad_norm(7.0).unwrap();
+    let expected = [
+        "`max_grad_norm` is 3.0 in the file and 7.0 here",
+        "`recipes[0].base.weight_decay` is 0.0 in the file and 0.25 here",
+    ];
+    assert_eq!(resumed.differences(&file), expected);
+    // A changed recipe is saved.
+    resumed.save(&path).unwrap();
+    assert_eq!(Checkpoint::open(&path).unwrap().specs(), specs());
+    let (changed, _) = GpuOptimizer::resume_with(&gpu.device, &gpu.queue, &path, again).unwrap();
+    assert_eq!(changed.groups().recipes()[0], resumed.groups().recipes()[0]);
+}
+
+#[test]
+fn tensors_that_fit_are_loaded_and_others_stay() {
+    for gpu in gpus() {
+        let mut optimizer = build(&gpu, groups());
+        run(&mut optimizer, 1..9);
+        let mut bytes = Vec::new();
+        optimizer.save_to(&mut bytes, &[], BTreeMap::new()).unwrap();
+        let mut file = Checkpoint::from_bytes(bytes).unwrap();
+        // A new head, and a layer that the file does not have.
+        let mut specs = specs();
+        specs[3].shape = vec![50, 96];
+        specs.push(TensorSpec::new("new", [7]));
+        let fresh = || {
+            let mut other = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
+            for spec in &specs {
+                other.write_param(&spec.name, &vec![0.5; spec.numel() as usize]).unwrap();
+            }
+            other.set_lr(0.125).unwrap();
+            other
+        };
+        for part in [Part::Params, Part::All] {
+            let mut other = fresh();
+            assert!(matches!(other.load_from(&mut file), Err(Error::Checkpoint { .. })));
+            assert_eq!(other.load_matching(&mut file, part).unwrap(), ["embedding", "new"]);
+            for (i, TensorSpec { name, .. }) in specs.iter().enumerate() {
+                let param = other.read_param_blocking(name).unwrap();
+                let states: Vec<_> = other.state_names(name).unwrap().collect();
+                let state = |from: &GpuOptimizer| {
+                    states.iter().map(|state| from.read_state_blocking(name, state).unwrap()).collect::<Vec<_>>()
+                };
+                let steps = |from: &GpuOptimizer| from.read_steps_blocking(name).unwrap();
+                let is_loaded = i < 3;
+                match is_loaded {
+                    true => assert_eq!(param, optimizer.read_param_blocking(name).unwrap(), "{name}"),
+                    false => assert!(param.iter().all(|&x| x == 0.5), "{name}"),
+                }
+                match is_loaded && part == Part::All {
+                    true => {
+                        assert_eq!((state(&other), steps(&other)), (state(&optimizer), steps(&optimizer)), "{name}")
+                    }
+                    false => assert!(state(&other).concat().iter().all(|&x| x == 0.0) && steps(&other) == 0, "{name}"),
+                }
+            }
+            assert_eq!((other.groups().recipes()[2].lr(), other.recorded_steps()), (0.125, 0));
+            // It can go on.
+            for spec in &specs {
+                other.write_grad(&spec.name, &verify::grads(spec.numel() as usize, 1)).unwrap();
+            }
+            for _ in 0..2 {
+                other.step().unwrap();
+            }
+            let before = if part == Part::All { optimizer.read_steps_blocking("scalar").unwrap() } else { 0 };
+            assert_eq!(
+                (other.read_steps_blocking("scalar").unwrap(), other.read_steps_blocking("new").unwrap()),
+                (before + 1, 1)
+            );
+        }
+        let strangers = [TensorSpec::new("a", [3])];
+        let mut other = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &strangers, Recipe::adamw(1e-3)).unwrap();
+        assert_eq!(other.load_matching(&mut file, Part::All).unwrap_err().code(), "checkpoint");
+        let mut other = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &self::specs(), groups()).unwrap();
+        assert_eq!(other.load_matching(&mut file, Part::Params).unwrap_err().code(), "ownership");
+        assert_eq!(other.load_matching(&mut file, Part::All).unwrap(), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn the_scaler_goes_on_counting_and_skipped_steps_are_those_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.safetensors");
     for gpu in gpus() {
         let recipes = ["mgup-adamw", "adamw-torch", "cautious-lion"].map(|name| name.parse().unwrap());
-        let scaler = GradScaler { init: 64.0, interval: 3, ..GradScaler::default() };
+        let scaler = GradScaler::default().init(64.0).interval(3);
         let groups = || ParamGroups::from(recipes.to_vec()).with_grad_scaler(scaler);
         let mut optimizer = build(&gpu, groups());
         // Two of the three steps after which the scale grows.

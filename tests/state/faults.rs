@@ -15,7 +15,7 @@ fn specs() -> Vec<TensorSpec> {
 }
 
 fn recipe() -> Recipe {
-    Recipe::mgup_adamw(1e-2)
+    Recipe::adamw(1e-2).mgup()
 }
 
 fn run(optimizer: &mut GpuOptimizer, steps: std::ops::Range<u64>) {

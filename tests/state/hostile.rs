@@ -98,7 +98,7 @@ proptest! {
 
     #[test]
     fn groups_that_parse_are_planned_or_refused(edits in edits()) {
-        let groups = ParamGroups::from(vec![Recipe::mgup_adamw(1e-3), Recipe::muon(1e-2)])
+        let groups = ParamGroups::from(vec![Recipe::adamw(1e-3).mgup(), Recipe::muon(1e-2)])
             .with_schedule(LrSchedule::cosine(100, 0.1).with_warmup(10))
             .with_max_grad_norm(1.0)
             .with_grad_scaler(GradScaler::default());
@@ -115,7 +115,7 @@ proptest! {
     #[test]
     fn any_specs_are_planned_or_refused(specs in proptest::collection::vec(spec(), 0..6), small in any::<bool>()) {
         let limits = if small { PlanLimits { binding: 1 << 16, buffer: 1 << 20 } } else { LIMITS };
-        for recipe in [Recipe::mgup_adamw(1e-3), Recipe::mgup_muon(1e-3), Recipe::lion(1e-3)] {
+        for recipe in [Recipe::adamw(1e-3).mgup(), Recipe::muon(1e-3).mgup(), Recipe::lion(1e-3)] {
             let groups = ParamGroups::from(recipe).allow_no_matrices();
             for ownership in [Ownership::Arenas, Ownership::Caller] {
                 if let Ok(plan) = Plan::new(&specs, &groups, ownership, limits) {
@@ -242,7 +242,7 @@ fn small_specs() -> Vec<TensorSpec> {
 }
 
 fn small_optimizer(gpu: &common::Gpu) -> GpuOptimizer {
-    let groups = ParamGroups::from(vec![Recipe::mgup_muon(1e-2), Recipe::adamw(1e-2)]).with_max_grad_norm(1.0);
+    let groups = ParamGroups::from(vec![Recipe::muon(1e-2).mgup(), Recipe::adamw(1e-2)]).with_max_grad_norm(1.0);
     let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &small_specs(), groups).unwrap();
     for spec in small_specs() {
         let n = spec.numel() as usize;
@@ -381,7 +381,7 @@ fn any_slices_are_stepped_or_refused_and_words_between_them_stay() {
     };
     let storage = wgpu::BufferUsages::STORAGE;
     let (params, grads) = (buffer(storage), buffer(storage));
-    let groups = ParamGroups::from(vec![Recipe::mgup_adamw(1e-2), Recipe::lion(1e-2)]);
+    let groups = ParamGroups::from(vec![Recipe::adamw(1e-2).mgup(), Recipe::lion(1e-2)]);
     let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
     let offsets = || prop_oneof![4 => (0..16u64).prop_map(|i| 256 * i), 1 => 0..5000u64, 1 => Just(u64::MAX - 3)];
     // Of each tensor: mostly its own, which rounded up to vectors may be 32 for the second.

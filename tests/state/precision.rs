@@ -115,7 +115,7 @@ fn steps_follow_the_cpu_with_rounded_gradients() {
         for precision in HALVES {
             for name in ["adamw", "cautious-adamw", "mgup-adamw", "mgup-adamw-approximate", "lion", "mgup-adago"] {
                 let (_, recipe) = verify::recipes().into_iter().find(|(known, _)| known == name).unwrap();
-                let scaler = GradScaler { init: 16.0, ..GradScaler::default() };
+                let scaler = GradScaler::default().init(16.0);
                 let groups = ParamGroups::from(recipe)
                     .with_precision(precision)
                     .with_grad_scaler(scaler)
@@ -206,7 +206,7 @@ fn callers_buffers_equal_arenas_and_nothing_else_is_touched() {
         for precision in HALVES {
             for micro_batches in [1, 2] {
                 let groups = || {
-                    ParamGroups::from(Recipe::mgup_adamw(1e-2))
+                    ParamGroups::from(Recipe::adamw(1e-2).mgup())
                         .with_precision(precision)
                         .with_accumulation(micro_batches)
                 };

@@ -117,7 +117,7 @@ fn it_says_what_the_step_did() {
 fn it_counts_what_is_not_finite_and_names_what_was_skipped() {
     for gpu in gpus() {
         for policy in [NonFinite::Propagate, NonFinite::Skip, NonFinite::Error] {
-            let groups = ParamGroups::from(Recipe::mgup_adamw(1e-2)).with_telemetry(1).with_non_finite(policy);
+            let groups = ParamGroups::from(Recipe::adamw(1e-2).mgup()).with_telemetry(1).with_non_finite(policy);
             let mut optimizer = build(&gpu, groups);
             write_grads(&optimizer, 1);
             let mut poisoned = grad(3, 1);
@@ -151,7 +151,7 @@ fn tensors_that_a_step_leaves_out_are_left_out() {
         let groups = ParamGroups::from(Recipe::adamw(1e-2))
             .with_telemetry(1)
             .with_accumulation(2)
-            .with_grad_scaler(GradScaler { init: 4.0, ..GradScaler::default() });
+            .with_grad_scaler(GradScaler::default().init(4.0));
         let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
         let own = |values: Vec<f32>| {
             let buffer = gpu.device.create_buffer(&wgpu::BufferDescriptor {
@@ -247,7 +247,7 @@ fn what_lies_behind_a_tensor_is_counted_nowhere() {
 #[test]
 fn it_arrives_without_waiting() {
     let gpu = &gpus()[0];
-    let mut optimizer = build(gpu, ParamGroups::from(Recipe::mgup_adamw(1e-3)).with_telemetry(1));
+    let mut optimizer = build(gpu, ParamGroups::from(Recipe::adamw(1e-3).mgup()).with_telemetry(1));
     write_grads(&optimizer, 1);
     let mut arrived = Vec::new();
     let begin = std::time::Instant::now();

@@ -109,7 +109,7 @@ fn rates_that_do_not_fit_are_refused() {
     let message = refused(TensorSpec::new("w", [10, 3]).with_components(4));
     assert!(message.contains("4 components do not divide"), "{message}");
     let message = refused(TensorSpec::new("w", [5000]).with_components(5000));
-    assert!(message.contains("there are 4096"), "{message}");
+    assert!(message.contains("at most 4096"), "{message}");
     let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
     for (result, words) in [
         (optimizer.write_rates("plain", &[1.0]), "no components"),

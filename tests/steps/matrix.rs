@@ -18,15 +18,8 @@ const WEBGPU: PlanLimits = PlanLimits::WEBGPU;
 
 /// A Muon whose step takes the orthogonalised gradient away.
 fn bare(ns_steps: u32, ns_coefficients: [f64; 3]) -> Recipe {
-    Recipe::plain(Base::Muon(Muon {
-        lr: 1.0,
-        momentum: 0.0,
-        nesterov: false,
-        ns_steps,
-        ns_coefficients,
-        scale: Scale::None,
-        ..Muon::default()
-    }))
+    let muon = Muon::new(1.0).momentum(0.0).nesterov(false).scale(Scale::None);
+    muon.ns_steps(ns_steps).ns_coefficients(ns_coefficients).into()
 }
 
 /// Orthogonalised gradients, as the parameters that started at zero show them.
@@ -429,8 +422,7 @@ fn nan_stays_in_its_own_matrix_and_zero_stays_zero() {
 fn a_learning_rate_takes_the_fallbacks_with_it_and_back_from_zero() {
     let gpu = &common::gpus()[0];
     let specs = [TensorSpec::new("w", [4, 4]), TensorSpec::new("b", [4])];
-    let fallback = AdamW { lr: 0.5, ..AdamW::default() };
-    let recipe = Recipe::plain(Base::Muon(Muon { lr: 0.1, fallback, ..Muon::default() }));
+    let recipe = Recipe::from(Muon::new(0.1).fallback(AdamW::new(0.5)));
     let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
     let rates = |optimizer: &GpuOptimizer| {
         let recipe = optimizer.groups().recipes()[0];
@@ -543,7 +535,7 @@ fn pages_one_after_the_other_equal_one_page() {
         // Six of 208 × 300 do not fit into a binding of 1 MiB.
         let shape = vec![208, 300];
         let grads: Vec<_> = (1..7).map(|t| (shape.clone(), verify::grads(62_400, t))).collect();
-        let recipe = Recipe { base: bare(5, [2.0, -1.5, 0.5]).base, ..Recipe::mgup_muon(1.0) };
+        let recipe = Recipe { base: bare(5, [2.0, -1.5, 0.5]).base, ..Recipe::muon(1.0).mgup() };
         let plan = {
             let specs: Vec<_> = (0..6).map(|i| TensorSpec::new(format!("{i}"), shape.clone())).collect();
             let limits = PlanLimits { binding: 1 << 20, buffer: 256 << 20 };
@@ -598,9 +590,9 @@ fn adago_moves_nothing_at_a_rate_of_zero() {
             assert_eq!(optimizer.read_param_blocking("w").unwrap(), start, "{}: {what}", gpu.name);
         }
         // At a tenth of the rate the floor is a tenth of it.
-        let floor = AdaGo { lr: 0.1, min_step: 0.5, ..AdaGo::default() };
+        let floor = AdaGo::new(0.1).min_step(0.5);
         let [whole, tenth] = [1.0, 0.1].map(|share| {
-            let recipe = Recipe::plain(Base::Adago(floor));
+            let recipe = Recipe::from(floor);
             let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
             optimizer.set_lr(0.1 * share).unwrap();
             optimizer.write_state("w", "accumulator", &[1e6]).unwrap();
@@ -685,7 +677,7 @@ fn message<T>(result: Result<T, Error>) -> String {
 fn what_makes_no_sense_is_refused_with_the_reason() {
     let gpu = &common::gpus()[0];
     let vectors = [TensorSpec::new("b", [4]), TensorSpec::new("kernel", [4, 3, 3])];
-    let refused = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &vectors, Recipe::mgup_muon(1e-2)));
+    let refused = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &vectors, Recipe::muon(1e-2).mgup()));
     assert!(refused.contains("`mgup-muon` is for matrices") && refused.contains("use `mgup-adamw`"), "{refused}");
     if !adapter::supports(&gpu.device, Matmul::Subgroups) {
         let groups = ParamGroups::from(Recipe::muon(1e-2)).with_matmul(Matmul::Subgroups);
@@ -717,7 +709,7 @@ fn any_shape_follows_the_cpu() {
     let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
     let shapes = (1usize..90, 1usize..90, 0..ways.len());
     let outcome = TestRunner::new(config).run(&shapes, |(rows, cols, way)| {
-        let recipe = Recipe::plain(Base::Adago(AdaGo { lr: 1.0, ..AdaGo::default() }));
+        let recipe = Recipe::adago(1.0);
         let case = Case { name: "adago".to_owned(), recipe, shape: vec![rows, cols], steps: 2 };
         let groups = ParamGroups::from(recipe).with_matmul(ways[way]);
         let outcome = pollster::block_on(runner.borrow_mut().run(&case, groups)).unwrap();

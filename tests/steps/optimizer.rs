@@ -1,7 +1,8 @@
 //! The optimizer as its users meet it: encoders, arenas, callers' buffers, resuming, and what it refuses.
 
 use crate::common::{self, Gpu, gpus, read};
-use wgpu_optim::base::{AdamW, Base};
+use wgpu_optim::base::{AdamW, SecondMoment};
+use wgpu_optim::policy::Mgup;
 use wgpu_optim::{
     Error, GpuOptimizer, Recipe, Requirements, TensorBuffers, TensorSlice, TensorSpec, reference, verify, wgpu,
 };
@@ -298,10 +299,10 @@ fn a_tensor_without_gradient_is_left_alone_and_keeps_its_own_count() {
 fn groups_equal_optimizers_of_their_own() {
     for gpu in gpus() {
         let recipes = vec![
-            Recipe::mgup_adamw(1e-2),
+            Recipe::adamw(1e-2).mgup(),
             Recipe::lion(1e-3),
-            Recipe::plain(Base::Adamw(AdamW { weight_decay: 0.1, ..AdamW::torch() })),
-            Recipe::mgup_adamw(3e-3),
+            AdamW::torch().weight_decay(0.1).into(),
+            Recipe::adamw(3e-3).mgup(),
             "cautious-lion".parse().unwrap(),
         ];
         let grouped: Vec<_> = specs().into_iter().enumerate().map(|(i, s)| s.in_group(i)).collect();
@@ -322,6 +323,52 @@ fn groups_equal_optimizers_of_their_own() {
             }
             assert_eq!(found[i], params(&alone)[i], "{}: {recipe} on {}", gpu.name, SHAPES[i].0);
         }
+    }
+}
+
+#[test]
+fn a_group_takes_other_hyper_parameters_from_the_next_step_on() {
+    let first = Recipe::new(AdamW::new(1e-2), Mgup::default());
+    let then = Recipe::new(AdamW::new(3e-3).betas([0.8, 0.95]).eps(1e-6).weight_decay(0.1), Mgup::default().alpha(3.0));
+    for gpu in gpus() {
+        let mut optimizer = build(&gpu, first);
+        let steps = |optimizer: &mut GpuOptimizer, range: std::ops::Range<u64>| {
+            for t in range {
+                write_grads(optimizer, t);
+                optimizer.step().unwrap();
+            }
+        };
+        steps(&mut optimizer, 1..4);
+        // Another optimizer goes on from the same parameters and state.
+        let mut other = build(&gpu, then);
+        for (name, _) in SHAPES {
+            other.write_param(name, &optimizer.read_param_blocking(name).unwrap()).unwrap();
+            for state in ["exp_avg", "exp_avg_sq"] {
+                other.write_state(name, state, &optimizer.read_state_blocking(name, state).unwrap()).unwrap();
+            }
+        }
+        other.set_steps(3);
+        optimizer.set_recipe(0, then).unwrap();
+        let refused: [Recipe; 5] = [
+            Recipe::lion(1e-3).mgup(),
+            Recipe::adamw(1e-3),
+            Recipe::adamw(1e-3).with_policy(Mgup::default().ratio(0.3)),
+            "mgup-adamw-approximate".parse().unwrap(),
+            AdamW::default().second_moment(SecondMoment::Row).into(),
+        ];
+        for recipe in refused {
+            let error = optimizer.set_recipe(0, recipe).unwrap_err();
+            assert!(matches!(error, Error::Group { group: 0, .. }), "{recipe}: {error}");
+        }
+        assert_eq!(optimizer.set_recipe(0, then.weight_decay(-1.0)).unwrap_err().code(), "recipe");
+        assert_eq!(optimizer.set_recipe(1, then).unwrap_err().code(), "unknown_group");
+        assert_eq!(optimizer.groups().recipes(), [then]);
+        for optimizer in [&mut optimizer, &mut other] {
+            steps(optimizer, 4..7);
+        }
+        assert_eq!(params(&optimizer), params(&other), "{}", gpu.name);
+        let names: Vec<_> = optimizer.specs().map(|spec| spec.name.as_str()).collect();
+        assert_eq!(names, SHAPES.map(|(name, _)| name));
     }
 }
 
@@ -453,7 +500,7 @@ fn message<T>(result: Result<T, Error>) -> String {
 #[test]
 fn a_mask_with_few_scores_is_divided_by_no_less_than_a_thousandth() {
     use wgpu_optim::base::Lion;
-    use wgpu_optim::policy::{Cautious, Normalizer, Policy};
+    use wgpu_optim::policy::{Cautious, Normalizer};
     // Without momentum the score of Lion is |g|: positive where there is a gradient.
     let n = 5000;
     for gpu in gpus() {
@@ -463,10 +510,7 @@ fn a_mask_with_few_scores_is_divided_by_no_less_than_a_thousandth() {
             (Normalizer::Mean, 6, 5000.0 / 6.0),
             (Normalizer::Count, 1, 5000.0 / 2.0),
         ] {
-            let recipe = Recipe {
-                base: Base::Lion(Lion { lr: 1e-3, ..Lion::default() }),
-                policy: Policy::Cautious(Cautious { normalizer }),
-            };
+            let recipe = Recipe::new(Lion::new(1e-3), Cautious::default().normalizer(normalizer));
             let specs = [TensorSpec::new("w", [n])];
             let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
             let mut grad = vec![0.0; n];
@@ -513,7 +557,7 @@ fn a_device_that_lacks_limits_is_refused_with_all_of_them() {
     };
     for gpu in common::gpus_with(limits) {
         let spec = [TensorSpec::new("w", [5000])];
-        let recipe = Recipe::mgup_adamw(1e-3);
+        let recipe = Recipe::adamw(1e-3).mgup();
         let error = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, recipe));
         assert!(error.contains("max_storage_buffers_per_shader_stage needed 8, available 4"), "{error}");
         assert!(error.contains("max_compute_workgroup_storage_size needed 9344, available 4096"), "{error}");
@@ -598,7 +642,7 @@ fn the_callers_state_equals_arenas() {
 #[test]
 fn a_learning_rate_of_its_own_equals_a_group_of_its_own() {
     for gpu in gpus() {
-        let groups = vec![Recipe::mgup_adamw(1e-2), Recipe::mgup_adamw(3e-3)];
+        let groups = vec![Recipe::adamw(1e-2).mgup(), Recipe::adamw(3e-3).mgup()];
         let grouped: Vec<_> = specs().into_iter().enumerate().map(|(i, s)| s.in_group(i % 2)).collect();
         let runs = [(grouped, None), (specs(), Some(3e-3))].map(|(specs, lr)| {
             let (buffer, offsets) = shared_buffer(&gpu, Layout::Apart);
@@ -631,7 +675,7 @@ fn a_sibling_serves_other_tensors() {
         gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&param));
         gpu.queue.write_buffer(&buffer, offsets[i][1], bytemuck::cast_slice(&grad));
     }
-    let recipe = Recipe::mgup_adamw(1e-2);
+    let recipe = Recipe::adamw(1e-2).mgup();
     let first = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs()[3..4], recipe).unwrap();
     let mut sibling = first.sibling_blocking(&specs()[1..2], recipe).unwrap();
     drop(first);
@@ -776,7 +820,7 @@ fn bad_slices_are_refused_and_nothing_is_recorded() {
         (Box::new(|b| at(b, 0).param = TensorSlice::whole(&no_storage)), "its buffer lacks STORAGE"),
         (Box::new(|b| at(b, 2).lr = Some(-1.0)), "`lr` is -1"),
         (Box::new(|b| at(b, 2).state = std::slice::from_ref(&state)), "state of tensor `c`: 1 slices given, 0 needed"),
-        (Box::new(|b| b.truncate(4)), "buffers of 4 tensors were given, but the optimizer has 5"),
+        (Box::new(|b| b.truncate(4)), "4 tensors were given, but 5 are needed"),
     ];
     for (spoil, expected) in cases {
         let mut buffers = slices(&buffer, &offsets, None);
@@ -801,8 +845,8 @@ fn calls_that_do_not_fit_are_refused() {
         "no state is named `exp_avg_sq`; this optimizer keeps exp_avg"
     );
     assert!(message(owned.set_lr(f64::NAN)).contains("`lr` is NaN"));
-    assert!(message(owned.set_max_grad_norm(1.0)).contains("does not clip"));
-    assert!(matches!(owned.read_grad_norm_blocking(), Err(Error::Plan(_))));
+    assert!(message(owned.set_max_grad_norm(1.0)).contains("without `max_grad_norm`"));
+    assert!(matches!(owned.read_grad_norm_blocking(), Err(Error::SettingOff { .. })));
     for max_norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let groups = wgpu_optim::ParamGroups::from(recipe).with_max_grad_norm(max_norm);
         let error = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups));

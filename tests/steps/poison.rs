@@ -224,7 +224,7 @@ fn a_gradient_that_overflows_when_the_loss_scale_is_undone_skips_the_step() {
     for gpu in gpus() {
         let spec = [TensorSpec::new("w", [5])];
         for (init, grad_scale) in [(1e-20, 1.0), (1.0, 1e20), (1e-10, 1e10)] {
-            let scaler = GradScaler { init, backoff: 1.0, ..GradScaler::default() };
+            let scaler = GradScaler::default().init(init).backoff(1.0);
             let groups = ParamGroups::from(Recipe::adamw(0.1)).with_grad_scaler(scaler);
             let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
             optimizer.set_grad_scale(grad_scale).unwrap();

@@ -11,10 +11,8 @@ use wgpu_optim::{GpuOptimizer, Miss, Recipe, Selected, TensorSpec, reference, wg
 const LR: f32 = 0.5;
 
 fn recipe(ratio: f64, selection: Selection) -> Recipe {
-    Recipe {
-        base: Base::Lion(Lion { lr: f64::from(LR), ..Lion::default() }),
-        policy: Policy::Mgup(Mgup { ratio, alpha: Some(4.0), gamma: Some(0.25), selection }),
-    }
+    let mgup = Mgup::default().ratio(ratio).alpha(4.0).gamma(0.25).selection(selection);
+    Recipe::lion(LR.into()).with_policy(mgup)
 }
 
 /// What a step did to a tensor.
@@ -156,7 +154,7 @@ fn a_missed_bracket_costs_time_and_nothing_else() {
 fn momentum_that_is_not_finite_is_never_selected_and_spoils_no_neighbour() {
     // Without β1 the direction is the gradient's sign, but for 0·∞: no number, while the momentum stays infinite.
     let n = 20_000;
-    let base = Base::Lion(Lion { lr: f64::from(LR), betas: [0.0, 0.99], ..Lion::default() });
+    let base = Base::from(Lion::new(LR.into()).betas([0.0, 0.99]));
     let recipe = Recipe { base, ..recipe(0.5, Selection::Exact) };
     // A gradient that a direction of −1 would give a high score.
     let scores: Vec<f32> = noise(n, 5).into_iter().enumerate().map(|(i, x)| if i % 7 == 0 { -x } else { x }).collect();
@@ -293,7 +291,7 @@ fn selection_is_exact_on_the_scores_of_adamw() {
     // right side, by scores that the CPU computes from the state that the kernels stored.
     let n = 300_000;
     for gpu in common::gpus() {
-        let recipe = Recipe::mgup_adamw(1e-2);
+        let recipe = Recipe::adamw(1e-2).mgup();
         let eps = recipe.base.scalars(1).eps as f32;
         let build =
             |recipe| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &[TensorSpec::new("w", [n])], recipe).unwrap();

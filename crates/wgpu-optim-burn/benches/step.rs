@@ -265,11 +265,11 @@ fn main() {
 type Ours<'a> = &'a dyn Fn(Recipe) -> Entry;
 
 fn bench_adamw(arguments: &Arguments, device: &Device, ours: Ours<'_>) {
-    let adamw = AdamW { eps: 1e-5, weight_decay: 1e-4, ..AdamW::torch() };
+    let adamw = AdamW::torch().eps(1e-5).weight_decay(1e-4);
     let burn_adamw = || Entry { name: "Burn", build: Box::new(|| Box::new(AdamWConfig::new().init())) };
     let gpt = Tensors::gpt(device);
     let names = ["wgpu-optim AdamW", "Burn AdamW"];
-    let plain = Recipe::plain(Base::Adamw(adamw));
+    let plain = Recipe::from(Base::Adamw(adamw));
     let outcome = compare(device, &gpt, [ours(plain), burn_adamw()], arguments.samples);
     report("a GPT of 12 layers of 288", &gpt, &outcome, names);
 
@@ -281,7 +281,7 @@ fn bench_adamw(arguments: &Arguments, device: &Device, ours: Ours<'_>) {
 fn bench_mgup(arguments: &Arguments, device: &Device, ours: Ours<'_>) {
     let one = Tensors::flat(arguments.mgup, device);
     let sorted = Entry { name: "Burn, sort_descending", build: Box::new(|| Box::new(BurnMgup::default())) };
-    let outcome = compare(device, &one, [ours(Recipe::mgup_adamw(1e-3)), sorted], arguments.samples.min(9));
+    let outcome = compare(device, &one, [ours(Recipe::adamw(1e-3).mgup()), sorted], arguments.samples.min(9));
     report("MGUP", &one, &outcome, ["wgpu-optim MGUP-AdamW", "Burn's operations, sorting"]);
 }
 

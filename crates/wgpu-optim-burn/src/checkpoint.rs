@@ -207,7 +207,7 @@ impl GpuModuleOptimizer {
                 true => "no step was taken yet",
                 false => "no step was taken yet with a parameter of this module",
             };
-            return Err(wgpu_optim::Error::Plan(reason.to_owned()).into());
+            return Err(Error::NoStep(reason));
         }
         Ok((!same).then_some(params))
     }

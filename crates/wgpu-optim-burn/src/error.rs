@@ -20,12 +20,27 @@ pub enum Error {
     /// No device could be opened or shared.
     #[error("{0}")]
     Device(String),
+    /// The call needs a step that was taken before.
+    #[error("{0}")]
+    NoStep(&'static str),
     /// A record could not be written, read or applied.
     #[error("optimizer record: {0}")]
     Record(String),
 }
 
 impl Error {
+    /// A stable word for the kind of the error, for example `parameter`; for errors of `wgpu-optim`,
+    /// [its word](wgpu_optim::Error::code).
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Parameter { .. } => "parameter",
+            Self::Optimizer(error) => error.code(),
+            Self::Device(_) => "device",
+            Self::NoStep(_) => "no_step",
+            Self::Record(_) => "record",
+        }
+    }
+
     pub(crate) fn parameter(path: &str, reason: impl Into<String>) -> Self {
         Self::Parameter { path: path.to_owned(), reason: reason.into() }
     }

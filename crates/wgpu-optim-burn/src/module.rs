@@ -38,7 +38,7 @@ use crate::tensor::{self, Range};
 /// # fn train<M: Module>(mut model: M, loss: impl Fn(&M) -> Tensor<1>) -> Result<(), Box<dyn std::error::Error>> {
 ///
 /// let gpu = Gpu::open()?;
-/// let mut optim = GpuModuleOptimizer::new(&gpu, Recipe::mgup_adamw(1e-3));
+/// let mut optim = GpuModuleOptimizer::new(&gpu, Recipe::adamw(1e-3).mgup());
 /// for _ in 0..100 {
 ///     let grads = GradientsParams::from_grads(loss(&model).backward(), &model);
 ///     model = optim.step(1e-3, model, grads);
@@ -137,7 +137,7 @@ impl GpuModuleOptimizer {
     /// use wgpu_optim::{GradScaler, Precision, Recipe};
     /// # use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
     /// # fn optimizer(gpu: &Gpu) -> GpuModuleOptimizer {
-    /// GpuModuleOptimizer::new(gpu, Recipe::mgup_adamw(1e-3)).with_settings(|groups| {
+    /// GpuModuleOptimizer::new(gpu, Recipe::adamw(1e-3).mgup()).with_settings(|groups| {
     ///     groups.with_precision(Precision::F16).with_grad_scaler(GradScaler::default()).with_accumulation(4)
     /// })
     /// # }
@@ -203,7 +203,8 @@ impl GpuModuleOptimizer {
     /// # Panics
     /// With the error's message, where [`try_step`](Self::try_step) returns it.
     pub fn step<M: Module>(&mut self, lr: impl Into<ModuleLearningRate>, module: M, grads: GradientsParams) -> M {
-        self.try_step(lr, module, grads).unwrap_or_else(|refused| panic!("{}", refused.error))
+        self.try_step(lr, module, grads)
+            .unwrap_or_else(|refused| panic!("{}; `try_step` returns this error, and the module", refused.error))
     }
 
     /// [`step`](Self::step) that returns a refusal: the error, and the module with the values that it had.
@@ -248,7 +249,7 @@ impl GpuModuleOptimizer {
     pub fn grad_norm(&self) -> Result<f32, Error> {
         match &self.core {
             Some(core) => Ok(core.optimizer.read_grad_norm_blocking()?),
-            None => Err(wgpu_optim::Error::Plan("no step was taken yet".to_owned()).into()),
+            None => Err(Error::NoStep("no step was taken yet")),
         }
     }
 

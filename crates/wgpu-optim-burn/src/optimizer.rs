@@ -25,7 +25,7 @@ use crate::tensor::{self, Range};
 /// use wgpu_optim_burn::{Gpu, RecipeOptimizer};
 ///
 /// let gpu = Gpu::open()?;
-/// let optim = ModuleOptimizer::from(RecipeOptimizer::new(&gpu, Recipe::mgup_adamw(1e-3)));
+/// let optim = ModuleOptimizer::from(RecipeOptimizer::new(&gpu, Recipe::adamw(1e-3).mgup()));
 /// # Ok::<(), wgpu_optim_burn::Error>(())
 /// ```
 ///

@@ -40,7 +40,7 @@ fn memory_does_not_grow_over_2000_steps_of_100_tensors() {
     println!("adapter: {}", gpu.adapter);
     let device = gpu.device.clone().autodiff();
     let mut model = Many::new(100, &device);
-    let mut optim = GpuModuleOptimizer::new(&gpu, Recipe::mgup_adamw(1e-4));
+    let mut optim = GpuModuleOptimizer::new(&gpu, Recipe::adamw(1e-4).mgup());
     let mut bytes = Vec::new();
     for step in 0..2000 {
         // A clone is alive in every tenth step, so that both ways of writing occur.

@@ -19,7 +19,7 @@ pub fn named(text: &str) -> Result<(String, ParamGroups), String> {
             "clip" => groups.with_max_grad_norm(1.0),
             "limit" => groups.with_max_grad_value(1.0),
             "skip" => groups.with_non_finite(NonFinite::Skip),
-            "scaler" => groups.with_grad_scaler(GradScaler { interval: 1 << 20, ..GradScaler::default() }),
+            "scaler" => groups.with_grad_scaler(GradScaler::default().interval(1 << 20)),
             "accumulate" => groups.with_accumulation(2),
             "f16" => groups.with_precision(Precision::F16),
             "bf16" => groups.with_precision(Precision::Bf16),

@@ -7,7 +7,7 @@ use wasm_bindgen::prelude::*;
 use wgpu_optim::verify::Runner;
 use wgpu_optim::{Requirements, wgpu};
 
-use crate::js;
+use crate::js::{self, Thrown};
 use crate::options::{self, GpuOptions, VerifyOptions};
 
 /// A GPU of this machine: its device is made here, with the limits that optimizers need, and handed out to the page.
@@ -31,18 +31,18 @@ impl Gpu {
     /// @throws If the browser has no WebGPU or no GPU, or the GPU lacks a limit or feature.
     pub async fn open(
         #[wasm_bindgen(unchecked_optional_param_type = "GpuOptions")] options: JsValue,
-    ) -> Result<Gpu, JsError> {
+    ) -> Result<Gpu, Thrown> {
         let options: GpuOptions = options::parse("options", &options)?;
         let property = |of: &JsValue, name: &str| Reflect::get(of, &name.into()).unwrap_or_default();
         if property(&property(&js_sys::global(), "navigator"), "gpu").is_falsy() {
-            return Err(JsError::new(NO_WEBGPU));
+            return Err(Thrown::new("no_webgpu", NO_WEBGPU));
         }
         let instance = wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle());
         let wanted = wgpu::RequestAdapterOptions {
             power_preference: options.power_preference(),
             ..wgpu::RequestAdapterOptions::default()
         };
-        let adapter = instance.request_adapter(&wanted).await.map_err(|_| JsError::new(NO_ADAPTER))?;
+        let adapter = instance.request_adapter(&wanted).await.map_err(|_| Thrown::new("no_adapter", NO_ADAPTER))?;
         let has = adapter.limits();
         let (device, queue) = adapter
             .request_device(&wgpu::DeviceDescriptor {
@@ -91,9 +91,9 @@ impl Gpu {
 
 impl Gpu {
     /// Refuses to go on with a device that is gone: nothing would happen, without a word.
-    pub(crate) fn check(&self) -> Result<(), JsError> {
+    pub(crate) fn check(&self) -> Result<(), Thrown> {
         match self.lost.get() {
-            Some(reason) => Err(JsError::new(&format!("the GPU was lost: {reason}"))),
+            Some(reason) => Err(Thrown::new("device_lost", &format!("the GPU was lost: {reason}"))),
             None => Ok(()),
         }
     }
@@ -104,7 +104,7 @@ impl Gpu {
         let mut verdicts = Vec::new();
         for case in options.cases()? {
             self.check()?;
-            let outcome = runner.run(&case, case.recipe).await.map_err(JsError::from)?;
+            let outcome = runner.run(&case, case.recipe).await.map_err(Thrown::from)?;
             let verdict = js::object([
                 ("recipe", case.name.into()),
                 ("shape", js::array(case.shape.iter().map(|&size| size.into()))),

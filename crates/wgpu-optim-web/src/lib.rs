@@ -35,6 +35,6 @@ pub fn recipes() -> Vec<String> {
 ///
 /// @throws If no recipe has this name.
 #[wasm_bindgen(unchecked_return_type = "Recipe")]
-pub fn recipe(name: &str) -> Result<JsValue, JsError> {
+pub fn recipe(name: &str) -> Result<JsValue, js::Thrown> {
     options::recipe_object(&name.parse()?)
 }

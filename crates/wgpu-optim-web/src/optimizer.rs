@@ -9,7 +9,7 @@ use wasm_bindgen_futures::JsFuture;
 use wgpu_optim::{Error, GpuOptimizer as Core, Guarded, Selected, Telemetry, TensorTelemetry};
 
 use crate::gpu::Gpu;
-use crate::js;
+use crate::js::{self, Thrown};
 use crate::options::{self, OptimizerOptions};
 
 /// Optimizer steps on the GPU: parameters, gradients and state lie in buffers of its own, which the page reads, writes and
@@ -36,7 +36,7 @@ impl Gpu {
     pub async fn create_optimizer(
         &self,
         #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: JsValue,
-    ) -> Result<GpuOptimizer, JsError> {
+    ) -> Result<GpuOptimizer, Thrown> {
         GpuOptimizer::on(self.clone(), &options).await
     }
 }
@@ -48,7 +48,7 @@ impl GpuOptimizer {
     /// @throws As for `Gpu.open`; for tensors, recipes and settings that make no sense, naming the field; if memory does not suffice.
     pub async fn create(
         #[wasm_bindgen(unchecked_param_type = "OptimizerOptions")] options: JsValue,
-    ) -> Result<GpuOptimizer, JsError> {
+    ) -> Result<GpuOptimizer, Thrown> {
         Self::on(Gpu::open(JsValue::UNDEFINED).await?, &options).await
     }
 
@@ -88,7 +88,7 @@ impl GpuOptimizer {
     pub fn step(&self) -> Promise {
         if self.held.is_waiting.get() {
             let unawaited = "the step before still waits for the GPU: await every step before the next";
-            return Promise::reject(&JsError::new(unawaited).into());
+            return Promise::reject(&Thrown::new("not_awaited", unawaited).into());
         }
         match self.try_step() {
             Ok(true) => return Promise::resolve(&JsValue::UNDEFINED),
@@ -107,7 +107,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor has this name.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
-    pub fn param(&self, tensor: &str) -> Result<JsValue, JsError> {
+    pub fn param(&self, tensor: &str) -> Result<JsValue, Thrown> {
         self.with(|core| Ok(js::slice(core.param(tensor)?)))
     }
 
@@ -115,7 +115,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor has this name.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
-    pub fn grad(&self, tensor: &str) -> Result<JsValue, JsError> {
+    pub fn grad(&self, tensor: &str) -> Result<JsValue, Thrown> {
         self.with(|core| Ok(js::slice(core.grad(tensor)?)))
     }
 
@@ -123,7 +123,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor or state has this name.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
-    pub fn state(&self, tensor: &str, state: &str) -> Result<JsValue, JsError> {
+    pub fn state(&self, tensor: &str, state: &str) -> Result<JsValue, Thrown> {
         self.with(|core| Ok(js::slice(core.state(tensor, state)?)))
     }
 
@@ -131,7 +131,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor has this name.
     #[wasm_bindgen(js_name = stateNames)]
-    pub fn state_names(&self, tensor: &str) -> Result<Vec<String>, JsError> {
+    pub fn state_names(&self, tensor: &str) -> Result<Vec<String>, Thrown> {
         self.with(|core| Ok(core.state_names(tensor)?.map(str::to_owned).collect()))
     }
 
@@ -139,7 +139,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor has this name, or it has no components.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
-    pub fn rates(&self, tensor: &str) -> Result<JsValue, JsError> {
+    pub fn rates(&self, tensor: &str) -> Result<JsValue, Thrown> {
         self.with(|core| Ok(js::slice(core.rates(tensor)?)))
     }
 
@@ -147,7 +147,7 @@ impl GpuOptimizer {
     ///
     /// @throws If the optimizer was disposed.
     #[wasm_bindgen(js_name = lossScale, unchecked_return_type = "TensorSlice")]
-    pub fn loss_scale(&self) -> Result<JsValue, JsError> {
+    pub fn loss_scale(&self) -> Result<JsValue, Thrown> {
         self.with(|core| Ok(js::slice(core.loss_scale())))
     }
 
@@ -155,7 +155,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor has this name, or another number of values.
     #[wasm_bindgen(js_name = writeParam)]
-    pub fn write_param(&self, tensor: &str, values: &[f32]) -> Result<(), JsError> {
+    pub fn write_param(&self, tensor: &str, values: &[f32]) -> Result<(), Thrown> {
         self.with(|core| Ok(core.write_param(tensor, values)?))
     }
 
@@ -163,7 +163,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor has this name, or another number of values.
     #[wasm_bindgen(js_name = writeGrad)]
-    pub fn write_grad(&self, tensor: &str, values: &[f32]) -> Result<(), JsError> {
+    pub fn write_grad(&self, tensor: &str, values: &[f32]) -> Result<(), Thrown> {
         self.with(|core| Ok(core.write_grad(tensor, values)?))
     }
 
@@ -171,7 +171,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor or state has this name, or another number of values.
     #[wasm_bindgen(js_name = writeState)]
-    pub fn write_state(&self, tensor: &str, state: &str, values: &[f32]) -> Result<(), JsError> {
+    pub fn write_state(&self, tensor: &str, state: &str, values: &[f32]) -> Result<(), Thrown> {
         self.with(|core| Ok(core.write_state(tensor, state, values)?))
     }
 
@@ -179,7 +179,7 @@ impl GpuOptimizer {
     ///
     /// @throws If no tensor has this name, another number of components, or none; if a factor is negative or not finite.
     #[wasm_bindgen(js_name = writeRates)]
-    pub fn write_rates(&self, tensor: &str, factors: &[f32]) -> Result<(), JsError> {
+    pub fn write_rates(&self, tensor: &str, factors: &[f32]) -> Result<(), Thrown> {
         self.with(|core| Ok(core.write_rates(tensor, factors)?))
     }
 
@@ -214,7 +214,7 @@ impl GpuOptimizer {
     ///
     /// @throws If it could not be read; with `nonFinite: "error"`, if steps were skipped.
     #[wasm_bindgen(js_name = takeTelemetry, unchecked_return_type = "Telemetry | undefined")]
-    pub fn take_telemetry(&self) -> Result<JsValue, JsError> {
+    pub fn take_telemetry(&self) -> Result<JsValue, Thrown> {
         self.with(|core| Ok(core.take_telemetry().transpose()?.map_or(JsValue::UNDEFINED, telemetry)))
     }
 
@@ -222,7 +222,7 @@ impl GpuOptimizer {
     ///
     /// @throws If the optimizer was disposed or the GPU lost.
     #[wasm_bindgen(js_name = zeroGrad)]
-    pub fn zero_grad(&self) -> Result<(), JsError> {
+    pub fn zero_grad(&self) -> Result<(), Thrown> {
         self.with(|core| {
             let mut encoder = self.gpu.device.create_command_encoder(&Default::default());
             core.zero_grad(&mut encoder)?;
@@ -234,7 +234,7 @@ impl GpuOptimizer {
     /// The learning rate of a group in the next step, schedule included.
     ///
     /// @throws If there is no such group.
-    pub fn lr(&self, group: Option<f64>) -> Result<f64, JsError> {
+    pub fn lr(&self, group: Option<f64>) -> Result<f64, Thrown> {
         let group = group.map_or(Ok(0), |group| whole("group", group))?;
         self.with(|core| Ok(core.lr(group as usize)?))
     }
@@ -243,7 +243,7 @@ impl GpuOptimizer {
     ///
     /// @throws If it is negative or not finite, or there is no such group.
     #[wasm_bindgen(js_name = setLr)]
-    pub fn set_lr(&self, lr: f64, group: Option<f64>) -> Result<(), JsError> {
+    pub fn set_lr(&self, lr: f64, group: Option<f64>) -> Result<(), Thrown> {
         let group = group.map(|group| whole("group", group)).transpose()?;
         self.with(|core| {
             match group {
@@ -258,7 +258,7 @@ impl GpuOptimizer {
     ///
     /// @throws If the optimizer was disposed.
     #[wasm_bindgen(getter)]
-    pub fn steps(&self) -> Result<f64, JsError> {
+    pub fn steps(&self) -> Result<f64, Thrown> {
         self.with(|core| Ok(core.recorded_steps() as f64))
     }
 
@@ -266,7 +266,7 @@ impl GpuOptimizer {
     ///
     /// @throws If it is no whole number, or negative.
     #[wasm_bindgen(js_name = setSteps)]
-    pub fn set_steps(&self, steps: f64) -> Result<(), JsError> {
+    pub fn set_steps(&self, steps: f64) -> Result<(), Thrown> {
         let steps = whole("steps", steps)?;
         self.with(|core| {
             core.set_steps(steps);
@@ -279,7 +279,7 @@ impl GpuOptimizer {
     ///
     /// @throws If the optimizer was disposed.
     #[wasm_bindgen(getter, unchecked_return_type = "Cost")]
-    pub fn cost(&self) -> Result<JsValue, JsError> {
+    pub fn cost(&self) -> Result<JsValue, Thrown> {
         self.with(|core| {
             Ok(js::object([("bytes", (core.memory() as f64).into()), ("dispatches", core.dispatches().into())]))
         })
@@ -292,7 +292,7 @@ impl GpuOptimizer {
 }
 
 impl GpuOptimizer {
-    async fn on(gpu: Gpu, options: &JsValue) -> Result<Self, JsError> {
+    async fn on(gpu: Gpu, options: &JsValue) -> Result<Self, Thrown> {
         gpu.check()?;
         let options: OptimizerOptions = options::parse("options", options)?;
         let core = Core::new(&gpu.device, &gpu.queue, &options.specs(), options.groups()?).await?;
@@ -313,7 +313,7 @@ impl GpuOptimizer {
     }
 
     /// Whether a step could be submitted, or the GPU has to come after first.
-    fn try_step(&self) -> Result<bool, JsError> {
+    fn try_step(&self) -> Result<bool, Thrown> {
         self.with(|core| match core.step() {
             Ok(_) => Ok(true),
             Err(Error::RingFull { .. }) => Ok(false),
@@ -321,11 +321,11 @@ impl GpuOptimizer {
         })
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut Core) -> Result<T, JsError>) -> Result<T, JsError> {
+    fn with<T>(&self, act: impl FnOnce(&mut Core) -> Result<T, Thrown>) -> Result<T, Thrown> {
         self.gpu.check()?;
         match self.held.core.borrow_mut().as_mut() {
             Some(core) => act(core),
-            None => Err(JsError::new("this optimizer was disposed of")),
+            None => Err(Thrown::new("disposed", "this optimizer was disposed of")),
         }
     }
 }
@@ -346,10 +346,10 @@ impl Drop for Held {
 }
 
 /// A number of JavaScript's that counts something; within what a double and a `usize` of wasm hold.
-fn whole(what: &str, number: f64) -> Result<u64, JsError> {
+fn whole(what: &str, number: f64) -> Result<u64, Thrown> {
     match (0.0..=f64::from(u32::MAX)).contains(&number) && number.fract() == 0.0 {
         true => Ok(number as u64),
-        false => Err(JsError::new(&format!("{what}: {number} is no whole number from 0 to 2³² − 1"))),
+        false => Err(Thrown::options(&format!("{what}: {number} is no whole number from 0 to 2³² − 1"))),
     }
 }
 

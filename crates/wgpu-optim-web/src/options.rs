@@ -11,6 +11,8 @@ use wgpu_optim::schedule::Shape;
 use wgpu_optim::verify::{self, Case};
 use wgpu_optim::{GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, wgpu};
 
+use crate::js::Thrown;
+
 #[derive(Default, Deserialize)]
 #[serde(default, rename_all = "camelCase", deny_unknown_fields)]
 pub(crate) struct GpuOptions {
@@ -80,16 +82,16 @@ pub(crate) struct VerifyOptions {
 }
 
 /// Reads an object of the page's; nothing reads as one without fields.
-pub(crate) fn parse<T: DeserializeOwned>(what: &str, object: &JsValue) -> Result<T, JsError> {
+pub(crate) fn parse<T: DeserializeOwned>(what: &str, object: &JsValue) -> Result<T, Thrown> {
     let value = if object.is_undefined() { Value::Object(Map::new()) } else { json(what, object)? };
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         let field = if path == "." { what.to_owned() } else { format!("{what}.{path}") };
-        JsError::new(&format!("{field}: {}", error.into_inner()))
+        Thrown::options(&format!("{field}: {}", error.into_inner()))
     })
 }
 
-fn json(what: &str, object: &JsValue) -> Result<Value, JsError> {
+fn json(what: &str, object: &JsValue) -> Result<Value, Thrown> {
     // JSON leaves these out: no setting may vanish for that.
     let mut refuse = |key: JsString, value: JsValue| {
         let kind = value.js_typeof().as_string().unwrap_or_default();
@@ -102,13 +104,13 @@ fn json(what: &str, object: &JsValue) -> Result<Value, JsError> {
     };
     let text = JSON::stringify_with_replacer_func(object, &mut refuse, None).map_err(|thrown| {
         let said = thrown.dyn_ref::<js_sys::Error>().map(|error| String::from(error.message()));
-        JsError::new(&said.unwrap_or_else(|| format!("{what}: not an object of strings, numbers and arrays")))
+        Thrown::options(&said.unwrap_or_else(|| format!("{what}: not an object of strings, numbers and arrays")))
     })?;
     let text = text.as_string().unwrap_or_default();
     let value = serde_json::from_str(&text)?;
     match nothing(&value, what) {
         // JSON says null for NaN and infinities: no setting may vanish for that.
-        Some(path) => Err(JsError::new(&format!("{path}: null, NaN or infinite; leave it out for its default"))),
+        Some(path) => Err(Thrown::options(&format!("{path}: null, NaN or infinite; leave it out for its default"))),
         None => Ok(value),
     }
 }
@@ -124,13 +126,13 @@ fn nothing(value: &Value, path: &str) -> Option<String> {
 }
 
 /// A recipe as the page sees it, with every field.
-pub(crate) fn recipe_object(recipe: &Recipe) -> Result<JsValue, JsError> {
+pub(crate) fn recipe_object(recipe: &Recipe) -> Result<JsValue, Thrown> {
     let value = serde_json::to_value(recipe)?;
-    JSON::parse(&renamed(value, &camel_case)?.to_string()).map_err(|_| JsError::new("a recipe is JSON"))
+    JSON::parse(&renamed(value, &camel_case)?.to_string()).map_err(|_| Thrown::options("a recipe is JSON"))
 }
 
 /// A recipe by its name, or as an object with a base and a policy.
-fn read_recipe(value: &Value, lr: Option<f64>) -> Result<Recipe, JsError> {
+fn read_recipe(value: &Value, lr: Option<f64>) -> Result<Recipe, Thrown> {
     let recipe: Recipe = match value {
         Value::String(name) => name.parse()?,
         value => Recipe::try_from(renamed(value.clone(), &snake_case)?)?,
@@ -139,13 +141,13 @@ fn read_recipe(value: &Value, lr: Option<f64>) -> Result<Recipe, JsError> {
 }
 
 /// The same with other names of fields, all the way down.
-fn renamed(value: Value, name: &dyn Fn(&str) -> String) -> Result<Value, JsError> {
+fn renamed(value: Value, name: &dyn Fn(&str) -> String) -> Result<Value, Thrown> {
     Ok(match value {
         Value::Object(fields) => {
             let mut all = Map::new();
             for (field, value) in fields {
                 if all.insert(name(&field), renamed(value, name)?).is_some() {
-                    return Err(JsError::new(&format!("recipe: `{field}` is given twice")));
+                    return Err(Thrown::options(&format!("recipe: `{field}` is given twice")));
                 }
             }
             Value::Object(all)
@@ -184,22 +186,22 @@ impl GpuOptions {
         }
     }
 
-    pub(crate) fn features(&self) -> Result<wgpu::Features, JsError> {
+    pub(crate) fn features(&self) -> Result<wgpu::Features, Thrown> {
         self.required_features.iter().try_fold(wgpu::Features::empty(), |features, name| {
             match name.parse::<wgpu::Features>() {
                 Ok(feature) => Ok(features | feature),
-                Err(_) => Err(JsError::new(&format!("requiredFeatures: no feature is named `{name}`"))),
+                Err(_) => Err(Thrown::options(&format!("requiredFeatures: no feature is named `{name}`"))),
             }
         })
     }
 
     /// Limits, with those that the page asks for.
-    pub(crate) fn raise(&self, limits: wgpu::Limits) -> Result<wgpu::Limits, JsError> {
+    pub(crate) fn raise(&self, limits: wgpu::Limits) -> Result<wgpu::Limits, Thrown> {
         let mut all = serde_json::to_value(limits)?;
         for (name, value) in &self.required_limits {
             match all.get_mut(name) {
                 Some(limit) => *limit = value.clone(),
-                None => return Err(JsError::new(&format!("requiredLimits: no limit is named `{name}`"))),
+                None => return Err(Thrown::options(&format!("requiredLimits: no limit is named `{name}`"))),
             }
         }
         Ok(serde_json::from_value(all)?)
@@ -217,7 +219,7 @@ impl OptimizerOptions {
         self.tensors.iter().map(spec).collect()
     }
 
-    pub(crate) fn groups(&self) -> Result<ParamGroups, JsError> {
+    pub(crate) fn groups(&self) -> Result<ParamGroups, Thrown> {
         let (recipes, schedules): (Vec<_>, Vec<_>) = match (&self.recipe, &self.groups) {
             (Some(recipe), None) => (vec![read_recipe(recipe, self.lr)?], vec![None]),
             (None, Some(groups)) if self.lr.is_none() => {
@@ -225,8 +227,8 @@ impl OptimizerOptions {
                 let schedules = groups.iter().map(|group| group.schedule.clone()).collect();
                 (recipes.collect::<Result<_, _>>()?, schedules)
             }
-            (None, Some(_)) => return Err(JsError::new("options: each of `groups` has its own `lr`")),
-            _ => return Err(JsError::new("options: one of `recipe` and `groups` must be given")),
+            (None, Some(_)) => return Err(Thrown::options("options: each of `groups` has its own `lr`")),
+            _ => return Err(Thrown::options("options: one of `recipe` and `groups` must be given")),
         };
         let mut groups = ParamGroups::from(recipes);
         for (group, schedule) in schedules.into_iter().enumerate() {
@@ -261,11 +263,11 @@ impl OptimizerOptions {
 
 impl VerifyOptions {
     /// The cases that are wanted.
-    pub(crate) fn cases(&self) -> Result<Vec<Case>, JsError> {
+    pub(crate) fn cases(&self) -> Result<Vec<Case>, Thrown> {
         let mut cases = verify::cases();
         for name in self.recipes.iter().flatten() {
             if !cases.iter().any(|case| case.name == *name) {
-                return Err(JsError::new(&format!("options.recipes: no recipe is verified as `{name}`")));
+                return Err(Thrown::options(&format!("options.recipes: no recipe is verified as `{name}`")));
             }
         }
         cases.retain(|case| {
@@ -274,7 +276,7 @@ impl VerifyOptions {
                 && self.recipes.as_ref().is_none_or(|names| names.contains(&case.name))
         });
         match cases.is_empty() {
-            true => Err(JsError::new("options: they leave nothing to verify")),
+            true => Err(Thrown::options("options: they leave nothing to verify")),
             false => Ok(cases),
         }
     }

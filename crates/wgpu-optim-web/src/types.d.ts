@@ -181,6 +181,15 @@ export interface Cost {
   dispatches: number;
 }
 
+/** What calls throw and promises reject with. */
+export interface OptimizerError extends Error {
+  /**
+   * A stable word for the kind of the error: a code of the Rust library (`unknown_tensor`, `recipe`, `out_of_memory`, …), or `options`,
+   * `no_webgpu`, `no_adapter`, `no_device`, `device_lost`, `not_awaited` or `disposed`.
+   */
+  code: string;
+}
+
 /** Which cases `verify` runs. Default all. */
 export interface VerifyOptions {
   /** Names, as in the verdicts. */

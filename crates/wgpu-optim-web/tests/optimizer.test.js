@@ -171,7 +171,7 @@ test("errors name the field, as exceptions with the message of the library", asy
     lr: /`lr` is -1/,
     group: /group/,
     steps: /1\.5 is no whole number/,
-    guarded: /neither clips/,
+    guarded: /without `max_grad_norm`, `grad_scaler` and `non_finite`/,
     preset: /unknown optimizer `sgd`/,
     sibling: /unknown optimizer `nadam`/,
     limit: /no limit is named `maxBuffers`/,
@@ -188,6 +188,50 @@ test("errors name the field, as exceptions with the message of the library", asy
   };
   assert.deepEqual(Object.keys(errors).sort(), Object.keys(expected).sort());
   for (const [name, pattern] of Object.entries(expected)) assert.match(errors[name] ?? "no error", pattern, name);
+});
+
+test("errors have a code to match", async () => {
+  const codes = await inPage(async ({ Gpu, GpuOptimizer, recipe }) => {
+    const code = async (act) => {
+      try {
+        return `no error, but ${await act()}`;
+      } catch (error) {
+        return error instanceof Error ? error.code : `no Error, but ${error}`;
+      }
+    };
+    const tensors = [{ name: "w", shape: [2, 3] }];
+    const gpu = await Gpu.open();
+    const create = (options) => code(() => gpu.createOptimizer(options));
+    const optimizer = await gpu.createOptimizer({ tensors, recipe: "adamw" });
+    const codes = {
+      preset: await code(() => recipe("sgd")),
+      ratio: await create({ tensors, recipe: { base: { type: "adamw" }, policy: { type: "mgup", ratio: 1 } } }),
+      option: await create({ tensors, recipe: "adamw", learningRate: 1 }),
+      text: await create({ tensors, recipe: "adamw", schedule: () => 1 }),
+      group: await code(() => optimizer.setLr(1, 2)),
+      name: await code(() => optimizer.readParam("v")),
+      state: await code(() => optimizer.state("w", "momentum_buffer")),
+      guarded: await code(() => optimizer.readGuarded()),
+      sibling: await code(() => optimizer.sibling({ tensors, recipe: "nadam" })),
+      feature: await code(() => Gpu.open({ requiredFeatures: ["teleport"] })),
+    };
+    optimizer.dispose();
+    codes.disposed = await code(() => optimizer.step());
+    return codes;
+  });
+  assert.deepEqual(codes, {
+    preset: "unknown_preset",
+    ratio: "recipe",
+    option: "options",
+    text: "options",
+    group: "unknown_group",
+    name: "unknown_tensor",
+    state: "unknown_state",
+    guarded: "setting_off",
+    sibling: "unknown_preset",
+    feature: "options",
+    disposed: "disposed",
+  });
 });
 
 test("what the page's shaders need of the device is there", async () => {

@@ -14,8 +14,9 @@ use crate::recipe::prelude::*;
 /// ```
 ///
 /// Where a schedule or a caller changes the learning rate, `min_step` follows in proportion. So a rate of 0 moves nothing.
-#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct AdaGo {
     /// Learning rate η, ≥ 0 and finite. Default 5e-2.
     #[default(5e-2)]
@@ -44,6 +45,13 @@ pub struct AdaGo {
     /// What steps tensors that are not matrices, under the same policy.
     #[serde(with = "tagged")]
     pub fallback: AdamW,
+}
+
+impl AdaGo {
+    /// AdaGO with this learning rate, and the defaults of its other fields.
+    pub fn new(lr: f64) -> Self {
+        Self::default().lr(lr)
+    }
 }
 
 impl Direction for AdaGo {

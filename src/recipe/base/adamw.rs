@@ -16,8 +16,9 @@ use crate::recipe::prelude::*;
 ///
 /// The defaults follow the MGUP paper (Chang & Yuan, NeurIPS 2025). PyTorch's `AdamW` places ε after the bias
 /// correction, decays at the base rate and has `weight_decay` 1e-2: that is [`AdamW::torch`].
-#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct AdamW {
     /// Learning rate η, ≥ 0 and finite. Default 1e-3.
     #[default(1e-3)]
@@ -82,6 +83,11 @@ pub enum DecayRate {
 }
 
 impl AdamW {
+    /// AdamW with this learning rate, and the defaults of its other fields.
+    pub fn new(lr: f64) -> Self {
+        Self::default().lr(lr)
+    }
+
     /// PyTorch's `AdamW`: ε after the bias correction, decay at the base rate, `weight_decay` 1e-2.
     pub fn torch() -> Self {
         Self {

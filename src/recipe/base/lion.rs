@@ -8,8 +8,9 @@ use crate::recipe::prelude::*;
 /// ```text
 /// u = sign(β1 m + (1−β1) g) ;  step = lr ;  decay = lr λ ;  then m ← β2 m + (1−β2) g
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Lion {
     /// Learning rate η, ≥ 0 and finite. Default 1e-4.
     #[default(1e-4)]
@@ -19,6 +20,13 @@ pub struct Lion {
     pub betas: [f64; 2],
     /// λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
+}
+
+impl Lion {
+    /// Lion with this learning rate, and the defaults of its other fields.
+    pub fn new(lr: f64) -> Self {
+        Self::default().lr(lr)
+    }
 }
 
 impl Direction for Lion {

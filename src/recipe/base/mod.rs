@@ -56,6 +56,12 @@ impl Base {
         self
     }
 
+    /// The same base with another weight decay.
+    pub(crate) fn with_weight_decay(mut self, weight_decay: f64) -> Self {
+        each!(&mut self, b => b.weight_decay = weight_decay);
+        self
+    }
+
     /// What steps tensors that are not matrices, for bases that step only matrices.
     pub fn fallback(&self) -> Option<Base> {
         each!(self, b => b.fallback().map(Base::from))

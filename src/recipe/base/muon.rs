@@ -14,8 +14,9 @@ use crate::recipe::prelude::*;
 /// ```
 ///
 /// The momentum is an average, where PyTorch's is a sum. Newton–Schulz does not see the difference.
-#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Muon {
     /// Learning rate η, ≥ 0 and finite. Default 2e-2.
     #[default(2e-2)]
@@ -65,6 +66,13 @@ impl Scale {
             Scale::MatchRmsAdamw => 0.2 * rows.max(cols).sqrt(),
             Scale::None => 1.0,
         }
+    }
+}
+
+impl Muon {
+    /// Muon with this learning rate, and the defaults of its other fields.
+    pub fn new(lr: f64) -> Self {
+        Self::default().lr(lr)
     }
 }
 

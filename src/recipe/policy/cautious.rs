@@ -4,8 +4,9 @@ use super::kind::{Factor, PolicyRow, Selects};
 use crate::recipe::prelude::*;
 
 /// φ = c where s > 0, else 0 (Liang et al., 2024). c makes up for what the mask takes away.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Cautious {
     /// How c follows from the mask. Default `mean`.
     pub normalizer: Normalizer,

@@ -4,8 +4,10 @@ use super::kind::{Factor, PolicyRow, Selects};
 use crate::recipe::prelude::*;
 
 /// φ = α where s > 0, else γ: the Cautious-MGUP of the MGUP paper (Chang & Yuan, NeurIPS 2025).
-#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[setters(strip_option)]
+#[non_exhaustive]
 pub struct CautiousMgup {
     /// τ, in (0, 1). Default 0.5. Only the defaults of `alpha` and `gamma` use it.
     #[default(0.5)]

@@ -6,6 +6,7 @@ use crate::recipe::prelude::*;
 /// φ = sign(s), with sign(0) = 0: the step takes the gradient's sign and the direction's size (Cao et al., 2024). No parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Grams {}
 
 impl Factor for Grams {

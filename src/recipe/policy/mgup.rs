@@ -8,8 +8,10 @@ use crate::recipe::prelude::*;
 ///
 /// Rank decides, not sign: a negative score inside the top K gets α. Ties go to the lower index. Exactly K coordinates are selected,
 /// fewer only when NaN scores leave fewer than K. A tensor of one element has K = 0 at τ = 0.5 and always gets γ.
-#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
+#[setters(strip_option)]
+#[non_exhaustive]
 pub struct Mgup {
     /// τ, in (0, 1). Default 0.5; the paper finds 0.3 to 0.7 robust.
     #[default(0.5)]

@@ -6,6 +6,7 @@ use crate::recipe::prelude::*;
 /// φ = 1. No parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Plain {}
 
 impl Factor for Plain {

@@ -67,7 +67,7 @@ impl Tied {
 }
 
 fn adamw() -> GpuModuleOptimizer {
-    GpuModuleOptimizer::new(gpu(), Recipe::mgup_adamw(1e-2))
+    GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2).mgup())
 }
 
 #[test]

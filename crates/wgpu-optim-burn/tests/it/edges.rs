@@ -27,7 +27,7 @@ fn tied_weights_move_together() {
     let new = || Tensor::<2>::from_data(burn::tensor::TensorData::new(verify::params(84), shape), &autodiff());
     let embedding = Param::from_tensor(new());
     let mut model = Tied { head: embedding.clone(), embedding };
-    let recipe = Recipe::mgup_adamw(1e-2);
+    let recipe = Recipe::adamw(1e-2).mgup();
     let mut twin = reference::Tensor::new(recipe, verify::params(84)).unwrap();
     let mut optim = GpuModuleOptimizer::new(gpu(), recipe);
     for t in 1..4 {
@@ -181,7 +181,7 @@ fn strided_parameters_and_gradients_are_brought_into_order() {
     let transposed = model.first.weight.val().inner().transpose().into_data();
     let weight = Tensor::<2>::from_data(transposed, &gpu().device).transpose();
     model.first.weight = Param::initialized(model.first.weight.id, Tensor::from_inner(weight).require_grad());
-    let recipe = Recipe::mgup_adamw(1e-2);
+    let recipe = Recipe::adamw(1e-2).mgup();
     let mut twins: Vec<_> =
         read(&model).into_iter().map(|p| reference::Tensor::new(recipe, p.values).unwrap()).collect();
     let mut optim = GpuModuleOptimizer::new(gpu(), recipe);

@@ -2,7 +2,7 @@
 
 use burn::optim::{AdamWConfig, LionConfig, ModuleOptimizer};
 use wgpu_optim::base::{AdamW, Lion};
-use wgpu_optim::{Base, Recipe, verify};
+use wgpu_optim::{Recipe, verify};
 use wgpu_optim_burn::{GpuModuleOptimizer, RecipeOptimizer};
 
 use crate::common::{Mlp, autodiff, bits, gpu, gradients, read};
@@ -38,7 +38,7 @@ fn resuming_equals_going_on_to_the_bit() {
 
 #[test]
 fn a_model_built_anew_finds_its_state_by_path() {
-    let recipe = Recipe::mgup_adamw(1e-2);
+    let recipe = Recipe::adamw(1e-2).mgup();
     let mut straight = GpuModuleOptimizer::new(gpu(), recipe);
     let model = run(&mut straight, Mlp::new(&autodiff()), 1..4);
     let mut resumed = GpuModuleOptimizer::new(gpu(), recipe).from_bytes(straight.into_bytes().unwrap()).unwrap();
@@ -66,8 +66,8 @@ fn a_model_built_anew_finds_its_state_by_path() {
 
 /// AdamW and Lion at Burn's settings, each as ours, as Burn's, and as ours behind Burn's trait.
 fn peers() -> Vec<(Recipe, ModuleOptimizer, ModuleOptimizer)> {
-    let adamw = Recipe::plain(Base::Adamw(AdamW { eps: 1e-5, weight_decay: 1e-4, ..AdamW::torch() }));
-    let lion = Recipe::plain(Base::Lion(Lion { weight_decay: 0.0, ..Lion::default() }));
+    let adamw = Recipe::from(AdamW::torch().eps(1e-5).weight_decay(1e-4));
+    let lion = Recipe::from(Lion::default());
     let drop_in = |recipe| ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
     vec![(adamw, AdamWConfig::new().init(), drop_in(adamw)), (lion, LionConfig::new().init(), drop_in(lion))]
 }

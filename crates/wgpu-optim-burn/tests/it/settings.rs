@@ -15,12 +15,12 @@ fn settings(groups: ParamGroups) -> ParamGroups {
     groups
         .with_accumulation(2)
         .with_max_grad_norm(10.0)
-        .with_grad_scaler(GradScaler { init: 8.0, interval: 2, ..GradScaler::default() })
+        .with_grad_scaler(GradScaler::default().init(8.0).interval(2))
         .with_telemetry(1)
 }
 
 fn optimizer() -> GpuModuleOptimizer {
-    GpuModuleOptimizer::new(gpu(), Recipe::mgup_adamw(1e-2))
+    GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2).mgup())
         .with_group(Select::NotRank(2), Recipe::lion(1e-2))
         .with_settings(settings)
 }
@@ -127,7 +127,7 @@ fn parameters_of_two_bytes_learn_through_their_masters() {
     let device = autodiff();
     let mut model = Mlp::new(&device).map(&mut Cast(DType::F16));
     let mut optim = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-4)).with_settings(|groups| {
-        groups.with_precision(Precision::F16).with_grad_scaler(GradScaler { init: 128.0, ..Default::default() })
+        groups.with_precision(Precision::F16).with_grad_scaler(GradScaler::default().init(128.0))
     });
     let before = read(&model.clone().map(&mut Cast(DType::F32)));
     let mut losses = Vec::new();

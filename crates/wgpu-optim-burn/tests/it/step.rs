@@ -82,7 +82,7 @@ fn a_model_that_changes_place_between_steps_stays_correct() {
         }
     }
     let mut model = Mlp::new(&autodiff());
-    let recipe = Recipe::mgup_adamw(1e-2);
+    let recipe = Recipe::adamw(1e-2).mgup();
     let mut twins = twins(&model, recipe);
     let mut optim = GpuModuleOptimizer::new(gpu(), recipe);
     let mut filler = Vec::new();
@@ -102,7 +102,7 @@ fn a_model_that_changes_place_between_steps_stays_correct() {
 #[test]
 fn a_parameter_without_a_gradient_keeps_its_state_and_its_count() {
     let mut model = Mlp::new(&autodiff());
-    let recipe = Recipe::mgup_adamw(1e-2);
+    let recipe = Recipe::adamw(1e-2).mgup();
     let mut twins = twins(&model, recipe);
     let mut optim = GpuModuleOptimizer::new(gpu(), recipe);
     // The second weight has its first gradient in step 3, the first bias misses step 2, the scale is frozen.
@@ -152,7 +152,7 @@ fn frozen_layers_stay_as_they_are() {
 #[test]
 fn groups_are_disjoint_and_the_last_match_wins() {
     let mut model = Mlp::new(&autodiff());
-    let [all, matrices, second] = [Recipe::adamw(1e-2), Recipe::mgup_adamw(1e-2), Recipe::lion(1e-2)];
+    let [all, matrices, second] = [Recipe::adamw(1e-2), Recipe::adamw(1e-2).mgup(), Recipe::lion(1e-2)];
     let mut optim = GpuModuleOptimizer::new(gpu(), all)
         .with_group(Select::Rank(2), matrices)
         .with_group(ParamGroup::from_predicate("second"), second);
@@ -193,7 +193,7 @@ fn every_group_of_burns_learning_rates_has_its_own() {
 fn clipping_is_global() {
     let mut model = Mlp::new(&autodiff());
     let mut twins = twins(&model, Recipe::lion(1e-2));
-    let lion = Recipe::plain(Base::Lion(Lion::default()));
+    let lion = Recipe::from(Base::Lion(Lion::default()));
     let mut optim = GpuModuleOptimizer::new(gpu(), lion)
         .with_group(Select::NotRank(2), Recipe::adamw(1e-2))
         .with_max_grad_norm(0.25);
@@ -219,11 +219,11 @@ fn clipping_is_global() {
 
 /// AdamW and Lion at the settings of Burn's configurations, and Burn's own.
 fn peers() -> [(&'static str, Recipe, ModuleOptimizer); 2] {
-    let adamw = AdamW { eps: 1e-5, weight_decay: 1e-4, ..AdamW::torch() };
-    let lion = Lion { weight_decay: 0.0, ..Lion::default() };
+    let adamw = AdamW::torch().eps(1e-5).weight_decay(1e-4);
+    let lion = Lion::default();
     [
-        ("adamw", Recipe::plain(Base::Adamw(adamw)), AdamWConfig::new().init()),
-        ("lion", Recipe::plain(Base::Lion(lion)), LionConfig::new().init()),
+        ("adamw", Recipe::from(Base::Adamw(adamw)), AdamWConfig::new().init()),
+        ("lion", Recipe::from(Base::Lion(lion)), LionConfig::new().init()),
     ]
 }
 
