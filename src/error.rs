@@ -63,13 +63,13 @@ pub enum Error {
     Count {
         /// What the list holds.
         what: &'static str,
-        /// Its length.
+        /// The number of items that were given.
         given: usize,
-        /// The length that it must have.
+        /// The number of items that are needed.
         needed: usize,
     },
     /// No parameter group has this index.
-    #[error("there is no parameter group {group}, only {count}")]
+    #[error("parameter group {group} does not exist; there are {count}")]
     UnknownGroup {
         /// The index that was given.
         group: usize,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
+use std::mem::offset_of;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -173,7 +174,7 @@ impl GpuOptimizer {
     /// schedules stay those of this optimizer; [`resume`](Self::resume) takes those of the file.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the file is no checkpoint, truncated, newer than this program, or of other tensors, shapes or
+    /// [`Error::Checkpoint`] if the file is not a checkpoint, is truncated, newer than this program, or of other tensors, shapes or
     /// state: nothing is changed then. If the disk fails while tensors are read, some are changed: load again, or another file.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let mut file = Checkpoint::open(path)?;
@@ -306,8 +307,11 @@ impl GpuOptimizer {
         let steps = steps_in(file, &entries)?;
         self.write_entries(file, &entries)?;
         let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
-        self.set_mastered(masters.map(|tensor| (tensor, true)));
+        let masters: HashSet<usize> = masters.collect();
+        self.set_mastered(steps.iter().map(|(tensor, _)| (*tensor, masters.contains(tensor))));
         steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
+        // Or masters would not be rounded after a skipped step.
+        self.queue.write_buffer(self.table(), offset_of!(Header, skip) as u64, &[0; 4]);
         self.submit_own(When::Round);
         let left = self.plan.order.iter().filter(|&tensor| left.contains(tensor));
         Ok(left.map(|&tensor| self.plan.tensors[tensor].spec.name.clone()).collect())
@@ -374,7 +378,7 @@ impl GpuOptimizer {
         file: &mut Checkpoint,
         groups: ParamGroups,
     ) -> Result<Self> {
-        // What the metadata asks for, the file must hold, before there is room made for it.
+        // The file must hold the tensors that its metadata names, before memory is allocated for them.
         for spec in file.specs() {
             let key = format!("params.{}", spec.name);
             let has = file.tensors.info(&key).is_some_and(|info| info.shape == spec.shape);

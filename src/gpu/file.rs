@@ -21,9 +21,9 @@ use crate::recipe::spec::TensorSpec;
 
 /// The version that [`GpuOptimizer::save`](crate::GpuOptimizer::save) writes, and the newest that is read.
 ///
-/// A file of a version is read by every later program. The version rises when a program of today would read a new file wrongly: when a
-/// tensor or a setting takes another meaning or another name, or is no longer written. It does not rise for a new tensor or a new
-/// setting: these are written only where they are in use, and a program that does not know one refuses the file and names it.
+/// A file of a version is read by every later program. The version rises when a program of today would read a new file wrongly: when the
+/// meaning or the name of a tensor or setting changes, or when one is no longer written. It does not rise for new tensors and settings:
+/// they are written only where they are used, and a program that does not know one refuses the file and names it.
 pub const FORMAT_VERSION: u32 = 1;
 
 pub(super) const STEP: &str = "step";
@@ -131,7 +131,7 @@ impl Checkpoint {
     /// Opens a file, and reads its header.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if it cannot be read, is no checkpoint, is truncated, or was written by a newer version.
+    /// [`Error::Checkpoint`] if it cannot be read, is not a checkpoint, is truncated, or was written by a newer version.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let failed = |e: std::io::Error| refusal(path, e);
@@ -153,7 +153,7 @@ impl Checkpoint {
 
     fn read_head(path: &Path, mut file: impl Source + 'static, size: u64) -> Result<Self> {
         let failed = |e: std::io::Error| refusal(path, e);
-        let foreign = |what: &dyn Display| refusal(path, format!("it is no safetensors file: {what}"));
+        let foreign = |what: &dyn Display| refusal(path, format!("it is not a safetensors file: {what}"));
         let mut length = [0; 8];
         file.read_exact(&mut length).map_err(|_| foreign(&"it has less than 8 bytes"))?;
         let length = u64::from_le_bytes(length);
@@ -165,7 +165,7 @@ impl Checkpoint {
 
         let said = tensors.metadata().clone().unwrap_or_default();
         let about = |key: &str| said.get(key).map(String::as_str);
-        let other = "it is a safetensors file, but no checkpoint of wgpu-optim";
+        let other = "it is a safetensors file, but not a checkpoint of wgpu-optim";
         ensure!(about("format") == Some(FORMAT), refusal(path, other));
         let version = about("format_version").unwrap_or("none");
         let newer = format!("its format version is {version}; this program reads up to {FORMAT_VERSION}");

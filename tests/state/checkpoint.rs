@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
-    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Part, Recipe,
-    TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
+    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Part, Precision,
+    Recipe, TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
 };
 
 fn specs() -> Vec<TensorSpec> {
@@ -226,6 +226,28 @@ fn tensors_that_fit_are_loaded_and_others_stay() {
 }
 
 #[test]
+fn parameters_in_two_bytes_are_rounded_after_a_skipped_step_too() {
+    for gpu in gpus() {
+        let specs = [TensorSpec::new("w", [8])];
+        let groups =
+            || ParamGroups::from(Recipe::adamw(1e-3)).with_precision(Precision::F16).with_non_finite(NonFinite::Skip);
+        let new = || GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
+        let saved = new();
+        saved.write_param("w", &[1.5; 8]).unwrap();
+        let mut bytes = Vec::new();
+        saved.save_to(&mut bytes, &[], BTreeMap::new()).unwrap();
+        let mut optimizer = new();
+        optimizer.write_grad("w", &[f32::NAN; 8]).unwrap();
+        optimizer.step().unwrap();
+        assert!(optimizer.read_guarded_blocking().unwrap().skipped);
+        optimizer.load_matching(&mut Checkpoint::from_bytes(bytes).unwrap(), Part::Params).unwrap();
+        let TensorSlice { buffer, offset, .. } = optimizer.param("w").unwrap();
+        let stored = &common::read(&gpu, buffer)[offset as usize..][..16];
+        assert_eq!(stored, [0x00, 0x3e].repeat(8), "{}: 1.5 in f16", gpu.name);
+    }
+}
+
+#[test]
 fn the_scaler_goes_on_counting_and_skipped_steps_are_those_of_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.safetensors");
@@ -404,13 +426,13 @@ fn files_that_do_not_fit_are_refused_and_change_nothing() {
     let cases = [
         (good[..good.len() - 1].to_vec(), "cut short"),
         (good[..header + 10].to_vec(), "cut short"),
-        (good[..header / 2].to_vec(), "no safetensors file"),
+        (good[..header / 2].to_vec(), "is not a safetensors file"),
         (good[..4].to_vec(), "less than 8 bytes"),
         (Vec::new(), "less than 8 bytes"),
         ([&good[..], b"more"].concat(), "grew"),
-        (vec![0xff; 4096], "no safetensors file"),
-        (b"{\"a\": 1}".repeat(100), "no safetensors file"),
-        (with(r#""format":"wgpu-optim""#, r#""format":"wgpu_optim""#), "no checkpoint of wgpu-optim"),
+        (vec![0xff; 4096], "is not a safetensors file"),
+        (b"{\"a\": 1}".repeat(100), "is not a safetensors file"),
+        (with(r#""format":"wgpu-optim""#, r#""format":"wgpu_optim""#), "not a checkpoint of wgpu-optim"),
         (with(r#""format_version":"1""#, r#""format_version":"2""#), "format version is 2"),
         (with(r#""dtype":"F32","shape":[20]"#, r#""dtype":"I32","shape":[20]"#), "I32 of shape [20]"),
         (with(r#""shape":[24,20]"#, r#""shape":[20,24]"#), "[20, 24] instead of F32 of shape [24, 20]"),

@@ -852,7 +852,7 @@ fn calls_that_do_not_fit_are_refused() {
         let error = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups));
         assert!(error.contains("`max_grad_norm` is"), "{error}");
     }
-    assert!(message(owned.set_group_lr(1, 1.0)).contains("no parameter group 1"));
+    assert!(message(owned.set_group_lr(1, 1.0)).contains("parameter group 1 does not exist; there are 1"));
     assert!(matches!(owned.step_with::<TensorBuffers<'_>>(&[]), Err(Error::Ownership(_))));
     assert!(matches!(borrowed.step(), Err(Error::Ownership(_))));
     assert!(matches!(borrowed.param("a"), Err(Error::Ownership(_))));

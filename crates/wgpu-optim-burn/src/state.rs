@@ -31,7 +31,7 @@ impl Known {
 pub(crate) struct Names(HashSet<String>);
 
 impl Names {
-    /// Those that these parameters have.
+    /// The names of these parameters.
     pub(crate) fn of(params: &[Known]) -> Self {
         Self(params.iter().map(|known| known.name.clone()).collect())
     }

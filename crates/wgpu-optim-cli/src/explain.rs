@@ -116,7 +116,7 @@ fn explain<'a>(program: &'a Program, dispatch: &'a Dispatch) -> Explained<'a> {
     let is_rated = kernel.constants.get("RATED") == Some(&1.0);
     let names = |wanted: fn(&Bound) -> bool| {
         let bound = dispatch.bindings.iter().zip(&kernel.bindings).filter(|(bound, _)| wanted(bound));
-        // What lies in scratch, the kernel's variable says.
+        // The name of the kernel's variable says what a scratch buffer holds.
         let name = |(bound, binding): (&Bound, &'a Binding)| {
             let label = program.buffers[bound.buffer].label.rsplit('.').next().unwrap_or_default();
             if label == "scratch" { binding.name.as_str() } else { label }

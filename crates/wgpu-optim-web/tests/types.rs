@@ -15,7 +15,7 @@ fn fields(json: &str) -> Vec<String> {
     names[1..].into()
 }
 
-/// The fields that a type with this name is declared without; all of them if there is no such type.
+/// The fields that a type with this name is declared without; all fields if no type has this name.
 fn missing(types: &str, name: &str, fields: Vec<String>) -> Vec<String> {
     let start = types.find(&format!("type: \"{name}\"")).unwrap_or(types.len());
     let declared = types[start..].split('}').next().unwrap();
