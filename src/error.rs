@@ -92,6 +92,14 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
+    /// A step within a compute pass cannot do what a setting asks for.
+    #[error(
+        "within a compute pass nothing can be read back, as {setting} asks for; record into an encoder, or leave it off"
+    )]
+    InPass {
+        /// The setting of [`ParamGroups`](crate::ParamGroups).
+        setting: &'static str,
+    },
     /// The device lacks a feature that a setting needs.
     #[error("{what} needs {feature}")]
     MissingFeature {
@@ -258,6 +266,7 @@ mod tests {
             "unknown_group",
             "group",
             "setting_off",
+            "in_pass",
             "missing_feature",
             "unsupported",
             "slice",

@@ -1,7 +1,7 @@
 // The cut after the rank-th largest of a tensor's sample: digit by digit from histograms of its keys, 11, 11 and 10 bits, then by index.
 // One workgroup per cut: the high and the low end of the bracket, or the one cut of approximate selection. An end of the bracket may lie a
 // few ranks further out, which saves the last passes over the sample: 22 bits are enough where few sampled keys share them. Also forgets
-// what the last step found.
+// what the last step found and launched.
 
 import package::lib::bins::{bins, clear_bins, count_each};
 import package::lib::{find_bin::{BINS_PER_LANE, find_bin, highest_bin, population, scan, sums, take_populations}, flags::ones};
@@ -9,6 +9,7 @@ import package::lib::sampling::{SECTOR, sampled_sector};
 import package::tables::{BINS, Cut, Invocation, WORKGROUP, grid, linear, tensors};
 
 @group(2) @binding(0) var<storage, read_write> samples: array<vec4<u32>>;
+@group(2) @binding(1) var<storage, read_write> launches: array<atomic<u32>>;
 
 var<workgroup> digits: u32;     // of the key of the rank-th largest, as far as they are known
 var<workgroup> left: u32;       // its rank among the keys that share them
@@ -44,6 +45,7 @@ fn publish(tensor: u32, bound: u32, cut: Cut) {
         atomicStore(&tensors.each[tensor].inside, 0u);
         atomicStore(&tensors.each[tensor].listed, 0u);
         atomicStore(&tensors.each[tensor].selected, 0u);
+        atomicStore(&launches[3u * grid.launch], 0u);
     } else {
         tensors.each[tensor].low = cut;
     }

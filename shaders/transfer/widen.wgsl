@@ -1,5 +1,5 @@
-// θ ← θ', the master of a parameter in two bytes, unless it holds its values already; or Σ ← Σ + g over the micro-batches of a step, where
-// the sum lies in the place of the parameters. One chunk per workgroup.
+// θ ← θ', the master of a parameter in two bytes, unless it holds its values already; or Σ ← Σ + w g over the micro-batches of a step,
+// where the sum lies in the place of the parameters. One chunk per workgroup.
 
 import package::{access::grad::load_grad, access::param::{load_param, store_param}};
 import package::tables::{Invocation, LANES, chunks, grid, linear, tensors};
@@ -15,7 +15,7 @@ fn widen_masters(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         for (var j = lane; 4u * j < end; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             var value = load_grad(chunk.grad / 4u + j, lanes);
-            if ADDS { value = load_param(chunk.param / 4u + j, lanes) + value; }
+            if ADDS { value = load_param(chunk.param / 4u + j, lanes) + tensors.weight * value; }
             store_param(chunk.param / 4u + j, lanes, value);
         }
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::optimizer::{Counts, GpuOptimizer, Miss, Selected};
 use super::slices::TensorSlice;
+use super::target::Target;
 use super::{readback, scope};
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
@@ -230,8 +231,8 @@ impl GpuOptimizer {
 
     /// Forgets the micro-batches that were recorded since the last step, and records the clearing of what they have added up.
     pub fn forget_micro_batches(&mut self, encoder: &mut wgpu::CommandEncoder) {
-        self.clear_sums_of(encoder, &(0..self.plan.tensors.len()).collect::<Vec<_>>());
-        self.counts.micro_batches = 0;
+        self.clear_sums_of(&mut Target::Encoder(encoder), &(0..self.plan.tensors.len()).collect::<Vec<_>>());
+        (self.counts.micro_batches, self.counts.weights, self.counts.recorded_weight) = (0, 0.0, None);
         self.counts.has_sum.fill(false);
         self.submissions.forget_sums();
         // If this encoder is dropped, they are as they were.

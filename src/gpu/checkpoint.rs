@@ -15,6 +15,7 @@ use super::file::{
 };
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
+use super::target::Target;
 use super::{readback, scope};
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
@@ -230,6 +231,8 @@ impl GpuOptimizer {
             check("lr", lr, NOT_NEGATIVE)?;
             initial.with_lr(lr).validate()
         });
+        let weights = about.weights.unwrap_or(about.micro_batches.into());
+        ranges = ranges.and(check("weights", weights, NOT_NEGATIVE));
         ranges = ranges.and(check("grad_scale", about.grad_scale, POSITIVE));
         ranges = ranges.and(check("loss_scale", about.loss_scale.into(), INVERTIBLE));
         ranges.map_err(|e| refusal(e.to_string()))?;
@@ -247,7 +250,7 @@ impl GpuOptimizer {
         let (mastered, has_sum) = (has(MASTER), has(GRAD_SUM));
 
         let mut encoder = self.encoder();
-        self.clear_sums_of(&mut encoder, &(0..self.plan.tensors.len()).collect::<Vec<_>>());
+        self.clear_sums_of(&mut Target::Encoder(&mut encoder), &(0..self.plan.tensors.len()).collect::<Vec<_>>());
         self.queue.submit([encoder.finish()]);
         self.write_entries(file, &entries)?;
         self.set_mastered(mastered.into_iter().enumerate());
@@ -256,6 +259,7 @@ impl GpuOptimizer {
         steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
         about.lrs.iter().enumerate().try_for_each(|(group, &lr)| self.set_group_lr(group, lr))?;
         (self.counts.recorded, self.counts.micro_batches) = (about.recorded_steps, about.micro_batches);
+        (self.counts.weights, self.counts.recorded_weight) = (weights, None);
         self.grad_scale = about.grad_scale;
         if self.plan.gradients.guarded {
             let fresh = Header::new(&self.groups);
@@ -417,6 +421,7 @@ impl GpuOptimizer {
             grad_scale: self.grad_scale,
             recorded_steps: self.counts.recorded,
             micro_batches: self.counts.micro_batches,
+            weights: Some(self.counts.weights).filter(|&weights| weights != f64::from(self.counts.micro_batches)),
             loss_scale: header.loss_scale,
             grown: header.grown,
             skipped_steps: header.skipped,

@@ -70,6 +70,9 @@ pub(super) struct About {
     pub(super) grad_scale: f64,
     pub(super) recorded_steps: u64,
     pub(super) micro_batches: u32,
+    /// The sum of the weights of these, where it is not their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) weights: Option<f64>,
     pub(super) loss_scale: f32,
     pub(super) grown: u32,
     pub(super) skipped_steps: u32,

@@ -18,6 +18,7 @@ mod ring;
 mod scope;
 mod slices;
 mod submissions;
+mod target;
 mod telemetry;
 
 #[cfg(not(target_arch = "wasm32"))]

@@ -58,6 +58,8 @@ pub struct GpuOptimizer {
     pub(super) counts: Counts,
     /// What gradients are multiplied by.
     pub(super) grad_scale: f64,
+    /// What those of a micro-batch count.
+    pub(super) weight: f32,
     pub(super) submissions: Submissions,
     pub(super) mailbox: Mailbox,
     /// Skipped steps that were reported as errors.
@@ -101,8 +103,11 @@ pub struct Counts {
     pub(super) steps: Vec<u64>,
     /// Steps that were recorded: the place in the schedules of learning rates.
     pub(super) recorded: u64,
-    /// Micro-batches that were recorded since the last step.
+    /// Micro-batches that were recorded since the last step, and the sum of their weights.
     pub(super) micro_batches: u32,
+    pub(super) weights: f64,
+    /// The weight that the GPU has when all that was recorded is submitted; `None` where that is not known.
+    pub(super) recorded_weight: Option<f32>,
     /// Whether gradients of a tensor are added up that no step has taken.
     pub(super) has_sum: Vec<bool>,
     /// Calls that had recorded something when these counts were taken.
@@ -259,8 +264,9 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// Sets all hyper-parameters of a group, from the next recorded step on: weight decay, betas, momentum, ε, α and γ. Checkpoints keep
-    /// them, and [`resume`](Self::resume) restores them.
+    /// Sets all hyper-parameters of a group, from the next recorded step on: weight decay, betas, momentum, ε, α, γ and the ratio τ.
+    /// Checkpoints keep them, and [`resume`](Self::resume) restores them. Another ratio lands before the next submit: submit before what
+    /// was recorded. As room for candidates stays that of the first ratio, one closer to ½ may make more steps slow; none is wrong.
     ///
     /// ```no_run
     /// # fn decay(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -271,7 +277,7 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Group`] for a recipe that needs other kernels or buffers
-    /// than the group was made with: another base, policy, selection, K, number of Newton–Schulz iterations or scale. Nothing is changed
+    /// than the group was made with: another base, policy, selection, number of Newton–Schulz iterations or scale. Nothing is changed
     /// then.
     pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<()> {
         let recipe = recipe.into();
@@ -280,17 +286,24 @@ impl GpuOptimizer {
         let built = |recipe: Recipe, spec: &TensorSpec| {
             let (Recipe { base, policy }, numel) = (recipe.on(spec), spec.numel());
             let matrix = spec.matrix().zip(base.newton_schulz()).map(|(matrix, ns)| (ns.steps, base.rate(matrix)));
-            (BaseKind::of(&base), PolicyKind::of(&policy, numel), policy.k(numel), matrix)
+            (BaseKind::of(&base), PolicyKind::of(&policy, numel), matrix)
         };
         let old = self.initial[group];
         let mut own = self.plan.tensors.iter().map(|tensor| &tensor.spec).filter(|spec| spec.group == group);
         let fits = recipe.fallback().is_some() == old.fallback().is_some()
             && own.all(|spec| built(recipe, spec) == built(old, spec));
         let reason =
-            "it steps with another base, policy, selection, K, `ns_steps` or `scale`; make another optimizer for that";
+            "it steps with another base, policy, selection, `ns_steps` or `scale`; make another optimizer for that";
         ensure!(fits, Error::Group { group, reason: reason.to_owned() });
         recipe.base.warn();
         (self.initial[group], self.groups.recipes[group]) = (recipe, recipe);
+        for tensor in self.plan.set_recipe(group, recipe) {
+            let entry = self.plan.tensors[tensor].entry;
+            self.write_entry(tensor, offset_of!(Tensor, k), &[entry.k]);
+            self.write_entry(tensor, offset_of!(Tensor, rank_high), &[entry.rank_high, entry.rank_low]);
+            self.write_entry(tensor, offset_of!(Tensor, capacity), &[entry.capacity]);
+            self.write_entry(tensor, offset_of!(Tensor, list_capacity), &[entry.list_capacity]);
+        }
         Ok(())
     }
 
@@ -315,6 +328,32 @@ impl GpuOptimizer {
         let share = scale / f64::from(self.groups.accumulation());
         check("grad_scale over micro-batches", share, POSITIVE)?;
         self.grad_scale = scale;
+        Ok(())
+    }
+
+    /// Sets what the next micro-batches count in the mean of a step, such as their numbers of samples: the gradient of the step is
+    /// Σ w g / Σ w over its micro-batches. It stays until it is set again. 1 at first.
+    ///
+    /// ```no_run
+    /// # fn two(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// // 32 samples, then the 17 that are left.
+    /// for samples in [32.0, 17.0] {
+    ///     optimizer.set_micro_batch_weight(samples)?;
+    ///     // … the gradients of their mean loss …
+    ///     optimizer.step()?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if it is not positive and finite; [`Error::SettingOff`] without
+    /// [accumulation](crate::ParamGroups::with_accumulation).
+    pub fn set_micro_batch_weight(&mut self, weight: f64) -> Result<()> {
+        check("micro_batch_weight", weight, POSITIVE)?;
+        let (setting, advice) = ("`accumulation`", "give its parameter groups 2 or more micro-batches for a step");
+        ensure!(self.plan.accumulates, Error::SettingOff { setting, advice });
+        self.weight = weight as f32;
         Ok(())
     }
 

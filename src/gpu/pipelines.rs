@@ -73,11 +73,11 @@ impl Pipelines {
         if let Some(known) = compiled.get(&key) {
             return known.clone();
         }
-        let has_tables = kernel.bindings.iter().any(|binding| binding.group == 0 && binding.name == "grid");
-        let first = if has_tables { self.tables.clone() } else { self.uniform.clone() };
+        let first = kernel.bindings.iter().find(|binding| binding.group == 0);
+        let first = first.map(|first| if first.name == "grid" { &self.tables } else { &self.uniform });
         let last = groups.iter().rposition(|group| !group.is_empty()).map_or(0, |last| last + 1);
         let rest: Vec<_> = groups[..last].iter().map(|group| self.layout(group)).collect();
-        let layouts: Vec<_> = [Some(&first)].into_iter().chain(rest.iter().map(Some)).collect();
+        let layouts: Vec<_> = [first].into_iter().chain(rest.iter().map(Some)).collect();
         let label = format!("wgpu-optim.{}", kernel.entry_point);
         let device = &self.device;
         let layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {

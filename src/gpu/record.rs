@@ -10,16 +10,16 @@ use super::requirements::plan_limits;
 use super::scope;
 use super::slices::{self, TensorBuffers, TensorSlice};
 use super::submissions::lock;
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
-use crate::kernel::tables::{STRIDE, Scalars, Tensor};
+use super::target::Target;
+use crate::error::{Error, Result, ensure};
+use crate::kernel::tables::{Header, STRIDE, Scalars, Tensor};
 use crate::plan::batches::{Place, Placement};
 use crate::plan::layout::Ownership;
 use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 use crate::plan::stage::Pair;
 use crate::plan::work::{Bound, Entry, Group, Placements, work};
+use crate::recipe::ranges::{POSITIVE, check};
 
 /// For each spec, where the caller has its tensor, if it is part of the step.
 type Given<'a> = [Option<TensorBuffers<'a>>];
@@ -42,11 +42,19 @@ impl GpuOptimizer {
     /// # Errors
     /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
     /// many recorded steps (at least 8, at most 256) wait to be submitted. [`Error::Recipe`] if a schedule's function leaves its
-    /// range. [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
+    /// range, or the scale of the gradients over the sum of weights. [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
     /// [`forget_micro_batches`](Self::forget_micro_batches). Nothing is recorded then.
     pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        self.has_arenas(true, "this optimizer was made for the caller's buffers: use `record_with`")?;
-        self.record_given(encoder, None)
+        self.record_given(&mut Target::Encoder(encoder), None)
+    }
+
+    /// Records one step over all tensors into a compute pass that stays open, as [`record`](Self::record) does into an encoder. It sets
+    /// a pipeline and bind groups: set your own again before you dispatch.
+    ///
+    /// # Errors
+    /// As for [`record`](Self::record), and [`Error::InPass`] with [telemetry](crate::ParamGroups::with_telemetry).
+    pub fn record_in_pass(&mut self, pass: &mut wgpu::ComputePass<'_>) -> Result<()> {
+        self.record_given(&mut Target::Pass(pass), None)
     }
 
     /// Records one step over the caller's buffers, in the order of the specs, and never submits: a slice of
@@ -68,17 +76,37 @@ impl GpuOptimizer {
     where
         B: Copy + Into<Option<TensorBuffers<'a>>>,
     {
-        self.has_arenas(false, "this optimizer has arenas of its own: use `record`")?;
         let buffers: Vec<_> = buffers.iter().map(|&buffers| buffers.into()).collect();
-        self.record_given(encoder, Some(&buffers))
+        self.record_given(&mut Target::Encoder(encoder), Some(&buffers))
+    }
+
+    /// Records one step over the caller's buffers into a compute pass that stays open, as [`record_with`](Self::record_with) does into
+    /// an encoder, and with the same effect on the pass as [`record_in_pass`](Self::record_in_pass). An `accumulator` given as state needs
+    /// the usage `STORAGE`.
+    ///
+    /// # Errors
+    /// As for [`record_with`](Self::record_with), and [`Error::InPass`] with [telemetry](crate::ParamGroups::with_telemetry).
+    pub fn record_with_in_pass<'a, B>(&mut self, pass: &mut wgpu::ComputePass<'_>, buffers: &[B]) -> Result<()>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
+        let buffers: Vec<_> = buffers.iter().map(|&buffers| buffers.into()).collect();
+        self.record_given(&mut Target::Pass(pass), Some(&buffers))
     }
 
     /// Records a step over arenas, or over the caller's buffers.
-    fn record_given(&mut self, encoder: &mut wgpu::CommandEncoder, given: Option<&Given<'_>>) -> Result<()> {
+    fn record_given(&mut self, target: &mut Target<'_, '_>, given: Option<&Given<'_>>) -> Result<()> {
+        let refusal = match given {
+            None => "this optimizer was made for the caller's buffers: use `record_with`",
+            Some(_) => "this optimizer has arenas of its own: use `record`",
+        };
+        self.has_arenas(given.is_none(), refusal)?;
+        let in_pass = matches!(target, Target::Pass(_));
+        ensure!(!in_pass || self.groups.telemetry.is_none(), Error::InPass { setting: "`telemetry`" });
         self.check_submissions()?;
         if let Some(given) = given {
             let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
-            slices::validate(&self.plan, given, alignment)?;
+            slices::validate(&self.plan, given, alignment, in_pass)?;
         }
         let mut is_present = vec![false; self.plan.tensors.len()];
         for (spec, &tensor) in self.plan.order.iter().enumerate() {
@@ -114,36 +142,46 @@ impl GpuOptimizer {
         scalars.iter().for_each(|scalars| uniforms.push(scalars));
         let grids = uniforms.0.len() as u64;
         prepared.work.grids.iter().for_each(|grid| uniforms.push(grid));
+        let weighs = self.plan.accumulates && self.counts.recorded_weight != Some(self.weight);
+        let weight = uniforms.0.len() as u64;
+        if weighs {
+            uniforms.push(&self.weight);
+        }
         let chunks = &prepared.work.chunks;
         let is_planned = uniforms.0.is_empty() && chunks.is_empty();
         let slot = if is_planned { None } else { Some(self.ring.put(&self.queue, &uniforms.0, chunks)?) };
         let [scalars, chunks] = slot.as_ref().map_or([0; 2], |slot| [slot.uniforms, slot.chunks]);
 
         let ticket = self.submissions.ticket(self.plan.accumulates);
-        if steps {
-            if self.stages.all.iter().any(|stage| stage.indirect) {
-                encoder.clear_buffer(&self.buffers[self.storage.launches], 0, None);
-            }
-            self.copy_accumulators(encoder, given, true);
+        if let Some(slot) = slot.as_ref().filter(|_| weighs) {
+            let from = TensorSlice { offset: slot.uniforms + weight, size: 4, ..TensorSlice::whole(&self.ring.buffer) };
+            let to =
+                TensorSlice { offset: offset_of!(Header, weight) as u64, size: 4, ..TensorSlice::whole(self.table()) };
+            target.copy_word(&self.pipelines, from, to);
+            self.counts.recorded_weight = Some(self.weight);
         }
-        self.record_prepared(encoder, &prepared, &runs, [scalars + grids, scalars, chunks]);
+        if steps {
+            self.copy_accumulators(target, given, true);
+        }
+        self.record_prepared(target, &prepared, &runs, [scalars + grids, scalars, chunks]);
         if self.plan.accumulates {
             self.counts.micro_batches = if is_last { 0 } else { self.counts.micro_batches + 1 };
+            self.counts.weights = if is_last { 0.0 } else { self.counts.weights + f64::from(self.weight) };
             present.iter().for_each(|&tensor| self.counts.has_sum[tensor] = true);
         }
         if steps {
-            if observes {
+            if let (true, Target::Encoder(encoder)) = (observes, &mut *target) {
                 self.read_observations(encoder, &present);
             }
-            self.copy_accumulators(encoder, given, false);
-            self.clear_sums_of(encoder, &present);
+            self.copy_accumulators(target, given, false);
+            self.clear_sums_of(target, &present);
             for &tensor in &present {
                 self.counts.steps[tensor] += 1;
                 self.counts.has_sum[tensor] = false;
             }
             self.counts.recorded = self.counts.recorded.saturating_add(1);
         }
-        encoder.on_submitted_work_done(move || {
+        target.on_done(move || {
             drop(slot);
             ticket.done();
         });
@@ -168,7 +206,9 @@ impl GpuOptimizer {
         // Row, step and learning rate.
         type Key = (usize, u64, Option<u64>);
         let rows = self.groups.rows(self.counts.recorded)?;
-        let grad_scale = self.grad_scale / f64::from(self.groups.accumulation());
+        let weights = if self.plan.accumulates { self.counts.weights + f64::from(self.weight) } else { 1.0 };
+        let grad_scale = self.grad_scale / weights;
+        check("grad_scale over the sum of weights", grad_scale, POSITIVE)?;
         let key = |(spec, &tensor): (usize, &usize)| -> Option<Key> {
             let lr = given.map_or(Some(None), |given| Some(given[spec]?.lr))?;
             Some((self.plan.tensors[tensor].row, self.counts.steps[tensor] + 1, lr.map(f64::to_bits)))
@@ -259,39 +299,45 @@ impl GpuOptimizer {
     /// Records the dispatches; the grids, scalars and chunks of the step lie at these offsets of the ring.
     fn record_prepared(
         &self,
-        encoder: &mut wgpu::CommandEncoder,
+        target: &mut Target<'_, '_>,
         prepared: &Prepared,
         runs: &dyn Fn(When) -> bool,
-        [grids, scalars, chunks]: [u64; 3],
+        offsets: [u64; 3],
     ) {
         let runs = |bound: &&Bound| runs(self.stages.all[bound.stage].when);
         let mut dispatches = prepared.work.dispatches.iter().filter(runs).peekable();
-        if dispatches.peek().is_none() {
-            return;
+        if dispatches.peek().is_some() {
+            target.dispatch(|pass| dispatches.for_each(|bound| self.dispatch(pass, prepared, bound, offsets)));
         }
-        let label = Some("wgpu-optim.step");
-        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label, timestamp_writes: None });
-        for bound in dispatches {
-            let stage = &self.stages.all[bound.stage];
-            pass.set_pipeline(&self.compiled[bound.kernel]);
-            let grid = STRIDE * bound.grid as u64;
-            let scalars = scalars + STRIDE * u64::from(bound.scalars);
-            let (tables, offsets) = match bound.is_planned {
-                true => (&self.ring.tables[0], [grid, scalars, 0]),
-                false => (&self.ring.tables[1], [grids + grid, scalars, chunks]),
-            };
-            pass.set_bind_group(0, tables, &offsets.map(|offset| offset as u32));
-            let last = bound.groups.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
-            for (number, group) in (1..).zip(&bound.groups[..last]) {
-                pass.set_bind_group(number, group.map_or(&prepared.none, |group| &prepared.groups[group]), &[]);
-            }
-            if stage.indirect {
-                let launches = &self.buffers[self.storage.launches];
-                pass.dispatch_workgroups_indirect(launches, 12 * stage.class as u64);
-            } else {
-                let [x, y, z] = bound.workgroups;
-                pass.dispatch_workgroups(x, y, z);
-            }
+    }
+
+    /// Records one of them.
+    fn dispatch(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        prepared: &Prepared,
+        bound: &Bound,
+        [grids, scalars, chunks]: [u64; 3],
+    ) {
+        let stage = &self.stages.all[bound.stage];
+        pass.set_pipeline(&self.compiled[bound.kernel]);
+        let grid = STRIDE * bound.grid as u64;
+        let scalars = scalars + STRIDE * u64::from(bound.scalars);
+        let (tables, offsets) = match bound.is_planned {
+            true => (&self.ring.tables[0], [grid, scalars, 0]),
+            false => (&self.ring.tables[1], [grids + grid, scalars, chunks]),
+        };
+        pass.set_bind_group(0, tables, &offsets.map(|offset| offset as u32));
+        let last = bound.groups.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        for (number, group) in (1..).zip(&bound.groups[..last]) {
+            pass.set_bind_group(number, group.map_or(&prepared.none, |group| &prepared.groups[group]), &[]);
+        }
+        if stage.indirect {
+            let launches = &self.buffers[self.storage.launches];
+            pass.dispatch_workgroups_indirect(launches, 12 * stage.class as u64);
+        } else {
+            let [x, y, z] = bound.workgroups;
+            pass.dispatch_workgroups(x, y, z);
         }
     }
 
@@ -301,22 +347,23 @@ impl GpuOptimizer {
             let mut encoder = self.encoder();
             let runs = |other: When| other == when;
             let prepared = self.prepare(None, Vec::new(), &runs);
-            self.record_prepared(&mut encoder, &prepared, &runs, [0; 3]);
+            self.record_prepared(&mut Target::Encoder(&mut encoder), &prepared, &runs, [0; 3]);
             self.queue.submit([encoder.finish()]);
         }
     }
 
     /// Records the clearing of the sums of tensors, in the order of the plan: neighbors in one go.
-    pub(super) fn clear_sums_of(&self, encoder: &mut wgpu::CommandEncoder, tensors: &[usize]) {
+    pub(super) fn clear_sums_of(&self, target: &mut Target<'_, '_>, tensors: &[usize]) {
         for run in tensors.chunk_by(|&a, &b| b == a + 1 && self.plan.tensors[a].block == self.plan.tensors[b].block) {
             let sums = [run[0], run[run.len() - 1]].map(|tensor| self.find(tensor, GRAD_SUM));
             let [Some(first), Some(last)] = sums else { return };
-            encoder.clear_buffer(first.buffer, first.offset, Some(last.offset + last.size - first.offset));
+            let size = last.offset + last.size - first.offset;
+            target.clear(&self.pipelines, TensorSlice { size, ..first });
         }
     }
 
     /// AdaGO's accumulators, where the caller holds the state: to the entries of the tensors, or back.
-    fn copy_accumulators(&self, encoder: &mut wgpu::CommandEncoder, given: Option<&Given<'_>>, to_entries: bool) {
+    fn copy_accumulators(&self, target: &mut Target<'_, '_>, given: Option<&Given<'_>>, to_entries: bool) {
         let Some(given) = given.filter(|_| self.plan.ownership == Ownership::Stateless) else { return };
         for (&tensor, own) in self.plan.order.iter().zip(given) {
             let base = self.plan.base_of(&self.plan.tensors[tensor]);
@@ -324,7 +371,7 @@ impl GpuOptimizer {
             let entry = self.entry(tensor, offset_of!(Tensor, accumulator), 4);
             let theirs = own.state[base.state_names().count()];
             let [from, to] = if to_entries { [theirs, entry] } else { [entry, theirs] };
-            encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, 4);
+            target.copy_word(&self.pipelines, from, to);
         }
     }
 

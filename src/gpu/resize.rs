@@ -78,8 +78,8 @@ impl GpuOptimizer {
             new.set_group_lr(group, recipe.lr())?;
         }
         new.counts.recorded = self.counts.recorded;
-        new.counts.micro_batches = self.counts.micro_batches;
-        new.grad_scale = self.grad_scale;
+        (new.counts.micro_batches, new.counts.weights) = (self.counts.micro_batches, self.counts.weights);
+        (new.grad_scale, new.weight) = (self.grad_scale, self.weight);
         let mut encoder = self.encoder();
         // Of the header all but what was decided about the last step: `skip`, and the tensor it names.
         let [skip, broken] = [offset_of!(Header, skip) as u64, offset_of!(Header, broken) as u64];

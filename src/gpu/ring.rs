@@ -52,7 +52,7 @@ impl Ring {
         let tail = tail(table_bytes);
         let most = device.limits().max_buffer_size.saturating_sub(tail) / slot_bytes;
         let slots = (BYTES / slot_bytes).clamp(8, 256).min(most).max(1) as usize;
-        let (size, usage) = (slot_bytes * slots as u64 + tail, To::UNIFORM | To::STORAGE | To::COPY_DST);
+        let (size, usage) = (slot_bytes * slots as u64 + tail, To::UNIFORM | To::STORAGE | To::COPY_SRC | To::COPY_DST);
         let buffer = new_buffer(device, "wgpu-optim.table.steps", size, usage);
         let [grids, chunks, tensors, rates] = &plan;
         let tables = [(grids, chunks, chunks.size()), (&buffer, &buffer, table_bytes)].map(|(grids, chunks, size)| {

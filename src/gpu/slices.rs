@@ -35,7 +35,7 @@ pub struct TensorBuffers<'a> {
     pub grad: TensorSlice<'a>,
     /// The state, for an optimizer [without one](crate::GpuOptimizer::stateless): `exp_avg` and, under AdamW,
     /// `exp_avg_sq`; `momentum_buffer` under Muon and AdaGO; with sizes rounded up to multiples of 16. Then `accumulator`
-    /// under AdaGO, 4 bytes of a buffer with `COPY_SRC` and `COPY_DST`. Changed in place. Empty for other optimizers.
+    /// under AdaGO, 4 bytes of a buffer with `COPY_SRC` and `COPY_DST`, or with `STORAGE` within a compute pass. Changed in place. Empty for other optimizers.
     pub state: &'a [TensorSlice<'a>],
     /// The learning rate in this step, in place of the group's; that of a fallback changes in proportion.
     pub lr: Option<f64>,
@@ -88,8 +88,14 @@ pub(super) fn new_buffer(device: &wgpu::Device, label: &str, size: u64, usage: T
     device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
 }
 
-/// Refuses slices that cannot be bound or would overlap, and learning rates out of range.
-pub(crate) fn validate(plan: &Plan, buffers: &[Option<TensorBuffers<'_>>], alignment: u64) -> Result<()> {
+/// Refuses slices that cannot be bound or would overlap, and learning rates out of range. Within a pass, kernels copy what otherwise
+/// commands copy.
+pub(crate) fn validate(
+    plan: &Plan,
+    buffers: &[Option<TensorBuffers<'_>>],
+    alignment: u64,
+    in_pass: bool,
+) -> Result<()> {
     let (given, needed) = (buffers.len(), plan.order.len());
     ensure!(given == needed, Error::Count { what: "tensors", given, needed });
     let mut used = Vec::new();
@@ -109,6 +115,7 @@ pub(crate) fn validate(plan: &Plan, buffers: &[Option<TensorBuffers<'_>>], align
             let padded = precision.bytes() * tensor.numel.next_multiple_of(4);
             let (needed, usage) = match per {
                 None => ((precision.bytes() * tensor.numel).next_multiple_of(4), To::STORAGE),
+                Some(Per::Tensor) if in_pass => (4, To::STORAGE),
                 Some(Per::Tensor) => (4, To::COPY_SRC | To::COPY_DST),
                 Some(_) => (padded, To::STORAGE),
             };

@@ -39,7 +39,7 @@ const FILES: &[(&str, &str)] = files![
     "sink/finish_notes" "sink/finish_param" "sink/param"
     "step/prepare" "step/row_moments" "step/score_mask" "step/small" "step/stream" "step/stream_exact"
     "telemetry/moved" "telemetry/observe" "telemetry/report"
-    "transfer/gather" "transfer/round" "transfer/widen"
+    "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
 ];
 
 /// What fills the slots of a kernel, and its constants.

@@ -264,6 +264,8 @@ shared_structs! {
         grown: u32,
         /// The first tensor with a gradient that is not finite, or 0xffffffff.
         broken: u32,
+        /// What the gradients of a micro-batch are multiplied by as they are added up.
+        weight: f32,
     } + "each: array<Tensor>"
 }
 

@@ -2,7 +2,9 @@
 
 use super::layout::{BINS, Plan, PlanLimits, RATES, within};
 use crate::error::{Error, Result, ensure};
-use crate::recipe::policy::Selects;
+use crate::kernel::tables;
+use crate::recipe::Recipe;
+use crate::recipe::policy::{PolicyKind, Selects};
 use crate::recipe::sampling::{CANDIDATE, Sampling};
 
 /// Each tensor's factors begin at a multiple of this, so that they can be bound alone.
@@ -37,10 +39,8 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
         let (entry, policy) = (&mut tensor.entry, plan.classes[plan.blocks[tensor.block].class].policy);
         entry.sample = take(&mut plan.samples, sampling.coordinates());
         entry.histogram = take(&mut plan.counters, policy.bounds() * BINS);
-        (entry.stride, entry.strata, entry.rank_high) = (sampling.stride, sampling.strata, sampling.middle);
-        (entry.capacity, entry.list_capacity) = (sampling.capacity, sampling.boundary);
+        seek(entry, &sampling, policy);
         if policy.selects() == Selects::Exact {
-            (entry.rank_high, entry.rank_low) = (sampling.high, sampling.low);
             entry.candidates = take(&mut plan.counters, CANDIDATE * u64::from(sampling.capacity));
             entry.list = take(&mut plan.counters, sampling.boundary.into());
         }
@@ -52,6 +52,39 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
         plan.matrix_norms = [(); 2].map(|()| take(&mut plan.counters, chunks));
     }
     within("max_storage_buffer_binding_size", 4 * plan.counters.max(plan.samples), limits.binding)
+}
+
+impl Plan {
+    /// Gives the tensors of a group the K of another ratio, in the room that their candidates have. Returns those that changed.
+    pub(crate) fn set_recipe(&mut self, group: usize, recipe: Recipe) -> Vec<usize> {
+        let mut changed = Vec::new();
+        for (index, tensor) in self.tensors.iter_mut().enumerate().filter(|(_, tensor)| tensor.spec.group == group) {
+            let k = recipe.on(&tensor.spec).policy.k(tensor.numel);
+            if k == tensor.k {
+                continue;
+            }
+            (tensor.k, tensor.entry.k) = (k, k as u32);
+            if let Some(room) = tensor.sampling {
+                let wanted = Sampling::new(tensor.numel, k);
+                let sampling =
+                    if wanted.capacity > room.capacity { wanted.with_capacity(room.capacity) } else { wanted };
+                tensor.sampling = Some(sampling);
+                seek(&mut tensor.entry, &sampling, self.classes[self.blocks[tensor.block].class].policy);
+            }
+            changed.push(index);
+        }
+        changed
+    }
+}
+
+/// Tells the kernels which ranks of a sample to seek, and how many candidates there may be.
+fn seek(entry: &mut tables::Tensor, sampling: &Sampling, policy: PolicyKind) {
+    (entry.stride, entry.strata) = (sampling.stride, sampling.strata);
+    (entry.rank_high, entry.rank_low) = match policy.selects() {
+        Selects::Exact => (sampling.high, sampling.low),
+        _ => (sampling.middle, entry.rank_low),
+    };
+    (entry.capacity, entry.list_capacity) = (sampling.capacity, sampling.boundary);
 }
 
 /// Gives candidates less room where all of them, with the histograms, take more than so many words.

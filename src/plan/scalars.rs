@@ -60,7 +60,14 @@ impl Header {
     /// The header before the first step.
     pub(crate) fn new(groups: &ParamGroups) -> Self {
         let loss_scale = groups.grad_scaler().map_or(1.0, |scaler| scaler.init as f32);
-        Self { loss_scale, norm_factor: 1.0, unscale: 1.0 / loss_scale, broken: u32::MAX, ..Self::default() }
+        Self {
+            loss_scale,
+            norm_factor: 1.0,
+            unscale: 1.0 / loss_scale,
+            broken: u32::MAX,
+            weight: 1.0,
+            ..Self::default()
+        }
     }
 }
 

@@ -53,6 +53,9 @@ fn run(optimizer: &mut GpuOptimizer, range: std::ops::Range<u64>) {
         for spec in specs() {
             optimizer.write_grad(&spec.name, &grads(&spec, t)).unwrap();
         }
+        if optimizer.groups().accumulation() > 1 {
+            optimizer.set_micro_batch_weight((1 + t % 3) as f64).unwrap();
+        }
         optimizer.step().unwrap();
     }
 }

@@ -499,6 +499,101 @@ fn micro_batches_equal_a_step_with_their_mean() {
 }
 
 #[test]
+fn unequal_micro_batches_average_by_their_weights() {
+    let weights = [[32.0, 17.0, 5.0], [1.0, 0.25, 0.25]];
+    for gpu in gpus() {
+        for recipe in [Recipe::adamw(1e-2), Recipe::adamw(1e-2).mgup()] {
+            let groups = || ParamGroups::from(recipe).with_accumulation(3);
+            let (mut optimizer, mut twins) = (build(&gpu, groups()), twins(recipe));
+            for (step, weights) in (0..).zip(weights) {
+                let mut sums = all_grads(9).into_iter().map(|g| vec![0.0f32; g.len()]).collect::<Vec<_>>();
+                for (micro, weight) in (1..).zip(weights) {
+                    let grads = all_grads(3 * step + micro);
+                    for (sum, grad) in sums.iter_mut().zip(&grads) {
+                        sum.iter_mut().zip(grad).for_each(|(sum, g)| *sum += weight as f32 * g);
+                    }
+                    write_grads(&optimizer, &grads);
+                    optimizer.set_micro_batch_weight(weight).unwrap();
+                    optimizer.step().unwrap();
+                }
+                let share = (1.0 / weights.iter().sum::<f64>()) as f32;
+                for (twin, sum) in twins.iter_mut().zip(&sums) {
+                    twin.step(&sum.iter().map(|s| s * share).collect::<Vec<_>>());
+                }
+            }
+            assert_follows(&optimizer, &twins, &format!("{}: {recipe}", gpu.name));
+
+            // Equal weights do not matter, and a power of two not even to the bit.
+            let [mut plain, mut weighted] = [(); 2].map(|()| build(&gpu, groups()));
+            weighted.set_micro_batch_weight(4.0).unwrap();
+            for optimizer in [&mut plain, &mut weighted] {
+                write_grads(optimizer, &all_grads(1));
+                let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                (0..6).for_each(|_| optimizer.record(&mut encoder).unwrap());
+                gpu.queue.submit([encoder.finish()]);
+            }
+            assert!(everything(&plain) == everything(&weighted), "{}: {recipe}", gpu.name);
+        }
+    }
+}
+
+#[test]
+fn weights_change_within_an_encoder_and_after_one_that_was_dropped() {
+    for gpu in gpus() {
+        let groups = || ParamGroups::from(Recipe::adamw(1e-2)).with_accumulation(2);
+        let [mut together, mut apart] = [(); 2].map(|()| build(&gpu, groups()));
+        write_grads(&together, &all_grads(1));
+        write_grads(&apart, &all_grads(1));
+        let encoder = || gpu.device.create_command_encoder(&Default::default());
+        let mut one = encoder();
+        for weight in [3.0, 0.5, 2.0, 2.0] {
+            together.set_micro_batch_weight(weight).unwrap();
+            together.record(&mut one).unwrap();
+            apart.set_micro_batch_weight(weight).unwrap();
+            apart.step().unwrap();
+        }
+        gpu.queue.submit([one.finish()]);
+        assert!(everything(&together) == everything(&apart), "{}", gpu.name);
+
+        // What was dropped has told the GPU nothing.
+        together.set_micro_batch_weight(7.0).unwrap();
+        together.record(&mut encoder()).unwrap();
+        let mut again = encoder();
+        together.forget_micro_batches(&mut again);
+        gpu.queue.submit([again.finish()]);
+        apart.set_micro_batch_weight(7.0).unwrap();
+        for weight in [7.0, 1.0] {
+            for optimizer in [&mut together, &mut apart] {
+                optimizer.set_micro_batch_weight(weight).unwrap();
+                optimizer.step().unwrap();
+            }
+        }
+        assert!(everything(&together) == everything(&apart), "{}", gpu.name);
+    }
+}
+
+#[test]
+fn weights_out_of_range_are_refused_and_change_nothing() {
+    let gpu = &gpus()[0];
+    let mut optimizer = build(gpu, ParamGroups::from(Recipe::adamw(1e-2)).with_accumulation(2));
+    write_grads(&optimizer, &all_grads(1));
+    for weight in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        assert_eq!(optimizer.set_micro_batch_weight(weight).unwrap_err().code(), "recipe");
+    }
+    optimizer.step().unwrap();
+    // The sum of the weights is too large for the scale.
+    optimizer.set_grad_scale(1e-20).unwrap();
+    optimizer.set_micro_batch_weight(1e30).unwrap();
+    let before = everything(&optimizer);
+    let error = optimizer.step().unwrap_err();
+    assert!(error.to_string().contains("grad_scale over the sum of weights"), "{error}");
+    assert!(everything(&optimizer) == before);
+    assert_eq!((optimizer.micro_batches(), optimizer.recorded_steps()), (1, 0));
+    let error = build(gpu, Recipe::adamw(1e-2)).set_micro_batch_weight(2.0).unwrap_err();
+    assert!(matches!(error, Error::SettingOff { setting: "`accumulation`", .. }), "{error}");
+}
+
+#[test]
 fn micro_batches_of_callers_buffers_equal_those_of_arenas() {
     for gpu in gpus() {
         let groups = ParamGroups::from(Recipe::adamw(1e-2).mgup()).with_accumulation(2);

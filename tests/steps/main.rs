@@ -8,6 +8,7 @@ mod golden;
 mod gradients;
 mod matrix;
 mod optimizer;
+mod pass;
 mod poison;
 mod rows;
 mod selection;

@@ -138,6 +138,34 @@ fn exact_selection_takes_k_coordinates_ties_to_the_lower_index() {
 }
 
 #[test]
+fn another_ratio_selects_its_own_k_in_the_room_of_the_first() {
+    for gpu in common::gpus() {
+        let scores = adversaries();
+        for (first, then) in [(0.5, 0.1), (0.5, 0.9), (0.01, 0.5)] {
+            for selection in [Selection::Exact, Selection::Approximate] {
+                let (set, fresh) = (recipe(then, selection), phi(&gpu, recipe(then, selection), &scores));
+                let found = phi_with(&gpu, recipe(first, selection), &scores, |optimizer| {
+                    optimizer.set_recipe(0, set).unwrap()
+                });
+                for ((name, scores), (found, fresh)) in scores.iter().zip(found.iter().zip(&fresh)) {
+                    let what = format!("{}: {name}, τ = {first}, then {then}", gpu.name);
+                    let bits = |found: &Found| found.phi.iter().map(|phi| phi.to_bits()).collect::<Vec<_>>();
+                    assert!(bits(found) == bits(fresh), "{what}");
+                    assert_eq!(
+                        (found.selected.k, found.selected.count),
+                        (fresh.selected.k, fresh.selected.count),
+                        "{what}"
+                    );
+                    if selection == Selection::Exact {
+                        assert_top_k(&what, scores, (then * scores.len() as f64) as usize, found);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_missed_bracket_costs_time_and_nothing_else() {
     for gpu in common::gpus() {
         for miss in [Miss::Above, Miss::Below, Miss::Overflow, Miss::Boundary] {
