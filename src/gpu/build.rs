@@ -130,11 +130,10 @@ impl GpuOptimizer {
             return Err(refusal);
         }
         log::debug!(
-            "{} tensors, {} parameters, {} dispatches per step, {} bytes of buffers",
+            "{} tensors, {} parameters, {}",
             optimizer.plan.tensors.len(),
             optimizer.plan.numel(),
-            optimizer.dispatches(),
-            optimizer.plan.memory(),
+            optimizer.cost(),
         );
         Ok(optimizer)
     }

@@ -2,6 +2,8 @@
 
 mod access;
 pub mod adapter;
+#[cfg(not(target_arch = "wasm32"))]
+mod blocking;
 mod build;
 #[cfg(not(target_arch = "wasm32"))]
 mod checkpoint;

@@ -13,6 +13,7 @@ use super::submissions::Submissions;
 use super::telemetry::Mailbox;
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{HEADER_BYTES, TENSOR_BYTES, Tensor};
+use crate::plan::cost::Cost;
 use crate::plan::layout::{Ownership, Plan};
 use crate::plan::program::When;
 use crate::plan::stage::Stages;
@@ -124,62 +125,50 @@ pub(super) struct Prepared {
     pub scalars_of: Vec<u32>,
 }
 
-/// Declares constructors, and the same blocking.
-macro_rules! constructors {
-    ($($(#[$doc:meta])* $name:ident, $blocking:ident: $ownership:ident,)*) => {
-        $(
-            $(#[$doc])*
-            pub async fn $name(
-                device: &wgpu::Device,
-                queue: &wgpu::Queue,
-                specs: &[TensorSpec],
-                groups: impl Into<ParamGroups>,
-            ) -> Result<Self> {
-                Self::build(device, queue, specs, groups.into(), Ownership::$ownership, None).await
-            }
-
-            #[doc = concat!("[`", stringify!($name), "`](Self::", stringify!($name), "), blocking. Not on the web.")]
-            ///
-            /// # Errors
-            /// As for [`new`](Self::new).
-            #[cfg(not(target_arch = "wasm32"))]
-            pub fn $blocking(
-                device: &wgpu::Device,
-                queue: &wgpu::Queue,
-                specs: &[TensorSpec],
-                groups: impl Into<ParamGroups>,
-            ) -> Result<Self> {
-                pollster::block_on(Self::$name(device, queue, specs, groups))
-            }
-        )*
-    };
-}
-
 impl GpuOptimizer {
-    constructors! {
-        /// An optimizer that holds parameters and gradients in arenas of its own, both zero at first: fill them with
-        /// [`write_param`](Self::write_param) and [`write_grad`](Self::write_grad), or bind the slices that
-        /// [`param`](Self::param) and [`grad`](Self::grad) return in kernels of your own.
-        ///
-        /// # Errors
-        /// Bad recipes or specs, a device that lacks a limit, or what wgpu reports while buffers and pipelines are made,
-        /// out of memory included.
-        new, new_blocking: Arenas,
+    /// An optimizer that holds parameters and gradients in arenas of its own, both zero at first: fill them with
+    /// [`write_param`](Self::write_param) and [`write_grad`](Self::write_grad), or bind the slices that
+    /// [`param`](Self::param) and [`grad`](Self::grad) return in kernels of your own.
+    ///
+    /// # Errors
+    /// Bad recipes or specs, a device that lacks a limit, or what wgpu reports while buffers and pipelines are made,
+    /// out of memory included.
+    pub async fn new(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Arenas, None).await
+    }
 
-        /// An optimizer that holds only state; the caller gives parameters and gradients each step, to
-        /// [`record_with`](Self::record_with). Nothing of the caller's is kept.
-        ///
-        /// # Errors
-        /// As for [`new`](Self::new).
-        for_buffers, for_buffers_blocking: Caller,
+    /// An optimizer that holds only state; the caller gives parameters and gradients each step, to
+    /// [`record_with`](Self::record_with). Nothing of the caller's is kept.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub async fn for_buffers(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Caller, None).await
+    }
 
-        /// An optimizer that holds neither parameters nor state, only what the kernels of a step hand to each other: the
-        /// caller gives all of them each step, to [`record_with`](Self::record_with), with state that begins at zero, and
-        /// says with [`set_steps`](Self::set_steps) how many steps that state has seen.
-        ///
-        /// # Errors
-        /// As for [`new`](Self::new).
-        stateless, stateless_blocking: Stateless,
+    /// An optimizer that holds neither parameters nor state, only what the kernels of a step hand to each other: the
+    /// caller gives all of them each step, to [`record_with`](Self::record_with), with state that begins at zero, and
+    /// says with [`set_steps`](Self::set_steps) how many steps that state has seen.
+    ///
+    /// # Errors
+    /// As for [`new`](Self::new).
+    pub async fn stateless(
+        device: &wgpu::Device,
+        queue: &wgpu::Queue,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<Self> {
+        Self::build(device, queue, specs, groups.into(), Ownership::Stateless, None).await
     }
 
     /// Another optimizer on the same device, made for buffers in the same way, for other tensors or groups. It shares the
@@ -197,15 +186,6 @@ impl GpuOptimizer {
         async move { Self::build(&device, &queue, &specs, groups, ownership, Some(pipelines)).await }
     }
 
-    /// [`sibling`](Self::sibling), blocking. Not on the web.
-    ///
-    /// # Errors
-    /// As for [`new`](Self::new).
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn sibling_blocking(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self> {
-        pollster::block_on(self.sibling(specs, groups))
-    }
-
     /// Frees its memory on the GPU as soon as what was submitted is done, also where a clone of a buffer is still held; what was
     /// recorded and not submitted can no longer be. Dropping it frees what nothing refers to; in a browser, when garbage is next
     /// collected.
@@ -215,9 +195,9 @@ impl GpuOptimizer {
         self.probe.buffer().destroy();
     }
 
-    /// Bytes of the buffers that it keeps, parameters and gradients included where it owns them, tables left out.
-    pub fn memory(&self) -> u64 {
-        self.plan.memory()
+    /// What it costs: memory, and traffic and dispatches of a step.
+    pub fn cost(&self) -> Cost {
+        Cost::of(&self.plan, &self.stages)
     }
 
     /// The tensors, in the order in which they were given.
@@ -225,22 +205,12 @@ impl GpuOptimizer {
         self.plan.order.iter().map(|&tensor| &self.plan.tensors[tensor].spec)
     }
 
-    /// How everything lies in memory.
-    #[doc(hidden)]
-    pub fn plan(&self) -> &Plan {
-        &self.plan
-    }
-
-    /// Bytes that a step reads and writes in storage buffers, tables left out, summed over its dispatches: with as many candidates as are
-    /// expected, and no bracket missed.
-    pub fn bytes(&self) -> u64 {
-        self.stages.of_step().map(|stage| stage.bytes).sum()
-    }
-
-    /// Dispatches of a step, those left out that observe it, or add micro-batches up. Over the caller's buffers, a dispatch that touches
-    /// parameters or gradients is repeated for each pair of buffers that they lie in.
-    pub fn dispatches(&self) -> usize {
-        self.stages.of_step().count()
+    /// The recipe that steps a tensor, with its learning rate as it is now: that of its group, or the fallback of that recipe.
+    ///
+    /// # Errors
+    /// [`Error::UnknownTensor`].
+    pub fn recipe_of(&self, name: &str) -> Result<Recipe> {
+        Ok(self.groups.recipe_of(&self.plan.tensor(name)?.spec))
     }
 
     /// Sets the learning rate of all groups, from the next recorded step on.

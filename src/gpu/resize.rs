@@ -106,15 +106,6 @@ impl GpuOptimizer {
         Ok(new)
     }
 
-    /// [`resized`](Self::resized), blocking. Not on the web.
-    ///
-    /// # Errors
-    /// As for [`resized`](Self::resized).
-    #[cfg(not(target_arch = "wasm32"))]
-    pub fn resized_blocking(&self, specs: &[TensorSpec], rows: &[(&str, Rows<'_>)]) -> Result<Self> {
-        pollster::block_on(self.resized(specs, rows))
-    }
-
     /// Carries a tensor into `new`.
     fn carry(
         &self,

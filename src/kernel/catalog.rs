@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use smart_default::SmartDefault;
 
+use super::compact::wgsl;
 pub use super::linker::Kernel;
 use super::linker::{File, link};
 use super::tables;
@@ -16,7 +17,7 @@ use crate::recipe::matrix::Matmul;
 use crate::recipe::precision::Precision;
 
 macro_rules! files {
-    ($($path:literal)*) => { &[$(($path, include_str!(concat!("../../shaders/", $path, ".wgsl")))),*] };
+    ($($path:literal)*) => { &[$(($path, wgsl!(include_str!(concat!("../../shaders/", $path, ".wgsl"))))),*] };
 }
 
 /// Every WGSL file, by its path in `shaders/`.

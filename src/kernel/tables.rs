@@ -3,6 +3,8 @@
 use bytemuck::NoUninit;
 use encase::ShaderType;
 
+use super::compact::wgsl;
+
 /// Declares structs of words, and their WGSL. Comments go along. `as` gives WGSL another name or type, `+` one more member.
 macro_rules! shared_structs {
     ($($(#[doc = $about:literal])* struct $name:ident as $wgsl_name:literal $(derive($($derived:path),*))? {
@@ -24,13 +26,13 @@ macro_rules! shared_structs {
         )*
 
         /// The structs in WGSL.
-        pub(crate) const WGSL: &str = concat!($(
+        pub(crate) const WGSL: &str = wgsl!(concat!($(
             $("//", $about, "\n",)*
             "struct ", $wgsl_name, " {\n",
             $($("    //", $doc, "\n",)* "    ", stringify!($field), ": ", shared_structs!(@wgsl $type $($wgsl)?), ",\n",)*
             $("    ", $member, ",\n",)?
             "}\n\n",
-        )*);
+        )*));
     };
     (@wgsl $type:ident) => { stringify!($type) };
     (@wgsl $type:ident $wgsl:literal) => { $wgsl };

@@ -2,6 +2,7 @@
 
 use super::assemble::assemble;
 use super::batches::Placement;
+use super::cost::Cost;
 use super::layout::{Ownership, Plan, PlanLimits, ROWS};
 use super::program::{Bound, Buffer, Dispatch, Program, Usage, When};
 use super::scalars;
@@ -104,7 +105,8 @@ impl Program {
             storage.fill(storage.chunks, &table(&plan.chunks));
         }
         let scalars = Scalars::FIELDS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        Self { parameters: plan.numel(), buffers: storage.buffers, kernels, dispatches, scalars }
+        let cost = Cost::of(plan, &stages);
+        Self { parameters: plan.numel(), cost, buffers: storage.buffers, kernels, dispatches, scalars }
     }
 
     /// Every kernel of a plan, those included that reach tensors one coordinate at a time.
@@ -117,11 +119,5 @@ impl Program {
     /// The dispatches of a step, those left out that observe it, or add micro-batches up.
     pub fn step(&self) -> impl Iterator<Item = &Dispatch> {
         self.dispatches.iter().filter(|dispatch| matches!(dispatch.when, When::Step | When::Round))
-    }
-
-    /// Bytes that a step reads and writes in storage buffers, tables left out: with as many candidates as are expected, and no bracket
-    /// missed.
-    pub fn bytes(&self) -> u64 {
-        self.step().map(|dispatch| dispatch.bytes).sum()
     }
 }

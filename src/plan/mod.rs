@@ -2,6 +2,7 @@
 
 pub(crate) mod assemble;
 pub(crate) mod batches;
+pub mod cost;
 mod counters;
 mod describe;
 mod elementwise;

@@ -5,11 +5,15 @@ use serde::{Deserialize, Serialize};
 pub use crate::kernel::catalog::Kernel;
 pub use crate::kernel::linker::Binding;
 
+use super::cost::Cost;
+
 /// A step, or what goes with one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Program {
     /// Parameters that it steps.
     pub parameters: u64,
+    /// What it costs.
+    pub cost: Cost,
     /// The buffers that exist.
     pub buffers: Vec<Buffer>,
     /// The kernels that run.

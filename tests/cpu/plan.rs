@@ -91,7 +91,7 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
     let of = |name: &str| {
         let plan = plan(&specs, name.parse::<Recipe>().unwrap(), WEBGPU).unwrap();
         let program = Program::of(&plan, WEBGPU.binding, 65_535, Matmul::Tiles);
-        (program.step().count(), program.bytes() as f64 / f64::from(1 << 24))
+        (program.step().count(), program.cost.traffic as f64 / f64::from(1 << 24))
     };
     assert_eq!(of("adamw"), (1, 28.0));
     assert_eq!(of("grams"), (1, 28.0));
@@ -149,7 +149,7 @@ fn clipping_costs_one_pass_over_the_gradients_and_two_dispatches() {
         let [off, on] = [groups.clone(), groups.with_max_grad_norm(1.0)].map(|groups| {
             let plan = plan(&specs, groups, WEBGPU).unwrap();
             let program = Program::of(&plan, WEBGPU.binding, 65_535, Matmul::Tiles);
-            (program.step().count(), program.bytes() as f64 / plan.numel() as f64, plan.memory())
+            (program.step().count(), program.cost.traffic as f64 / plan.numel() as f64, plan.memory())
         });
         // One for each kind of recipe, and one more.
         assert_eq!(on.0 - off.0, if name == "mgup-lion" { 3 } else { 2 });

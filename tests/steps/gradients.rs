@@ -711,7 +711,7 @@ fn cost(groups: ParamGroups) -> (usize, f64, f64) {
     let plan = Plan::new(&specs, &groups, Ownership::Arenas, limits).unwrap();
     let program = Program::of(&plan, limits.binding, 65_535, Matmul::Tiles);
     let numel = plan.numel() as f64;
-    (program.step().count(), program.bytes() as f64 / numel, plan.memory() as f64 / numel)
+    (program.step().count(), program.cost.traffic as f64 / numel, plan.memory() as f64 / numel)
 }
 
 #[test]

@@ -397,7 +397,7 @@ fn dispatches_do_not_grow_with_the_number_of_tensors() {
         let of = |count: usize| {
             let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("t{i}"), [100 + i])).collect();
             let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
-            optimizer.dispatches()
+            optimizer.cost().dispatches
         };
         assert_eq!(of(1), of(200), "{name}");
     }

@@ -72,7 +72,7 @@ pub(crate) fn leaves(base: BaseKind) -> BTreeMap<&'static str, &'static StateRow
 
 /// The base that steps a parameter.
 pub(crate) fn base_of(optimizer: &GpuOptimizer, known: &Known) -> Result<BaseKind, Error> {
-    Ok(optimizer.plan().base_of(optimizer.plan().tensor(&known.name)?))
+    Ok(BaseKind::of(&optimizer.recipe_of(&known.name)?.base))
 }
 
 /// The shape of a state.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use wgpu_optim::matrix::Matmul;
-use wgpu_optim::{GpuOptimizer, ParamGroups, Requirements, TensorSpec, verify, wgpu};
+use wgpu_optim::policy::PolicyKind;
+use wgpu_optim::{Cost, GpuOptimizer, ParamGroups, Requirements, TensorSpec, verify, wgpu};
 
 use crate::adapters::{open_chosen, wait};
 use crate::numbers::whole;
@@ -185,20 +186,24 @@ impl Bench {
                     ratios_to_one.push(stepped / (time / params as f64));
                 }
                 candidates = 0;
-                for tensor in optimizer.plan().tensors.iter().filter(|t| t.sampling.is_some()) {
-                    let selected = optimizer.read_selected_blocking(&tensor.spec.name)?;
+                let samples = |spec: &&TensorSpec| {
+                    let policy = optimizer.groups().recipe_of(spec).policy;
+                    PolicyKind::of(&policy, spec.numel()).samples()
+                };
+                for spec in optimizer.specs().filter(samples) {
+                    let selected = optimizer.read_selected_blocking(&spec.name)?;
                     candidates += selected.candidates;
                     missed += u64::from(selected.missed);
                     looked_at += 1;
                 }
             }
             let ns_per_param = median(steps);
-            let flops = optimizer.plan().flops();
+            let Cost { dispatches, traffic, flops, .. } = optimizer.cost();
             rows.push(Row {
                 name: name.clone(),
                 ns_per_param,
-                dispatches: optimizer.dispatches(),
-                bytes_per_param: optimizer.bytes() as f64 / params as f64,
+                dispatches,
+                bytes_per_param: traffic as f64 / params as f64,
                 ratio_to_copy: median(ratios),
                 ratio_to_first: median(ratios_to_first),
                 ratio_to_one_tensor: one.is_some().then(|| median(ratios_to_one)),

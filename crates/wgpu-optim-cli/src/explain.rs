@@ -178,8 +178,8 @@ fn table(name: &str, specs: &[TensorSpec], program: &Program) -> Result<String> 
         "A step has {} dispatches{}. It moves {} ({:.2} bytes per parameter). The buffers take {} ({:.2} bytes per parameter).",
         step.len(),
         if missed > 0 { format!(", {missed} of them only after a miss") } else { String::new() },
-        bytes(program.bytes()),
-        per_parameter(program.bytes()),
+        bytes(program.cost.traffic),
+        per_parameter(program.cost.traffic),
         bytes(memory),
         per_parameter(memory),
     )?;

@@ -24,7 +24,7 @@ pub struct Copy {
 pub struct Row {
     pub name: String,
     pub ns_per_param: f64,
-    pub dispatches: usize,
+    pub dispatches: u64,
     pub bytes_per_param: f64,
     pub ratio_to_copy: f64,
     /// To the first recipe.

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use js_sys::Promise;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use wgpu_optim::{Error, GpuOptimizer as Core, Guarded, Selected, Telemetry, TensorTelemetry};
+use wgpu_optim::{Cost, Error, GpuOptimizer as Core, Guarded, Selected, Telemetry, TensorTelemetry};
 
 use crate::gpu::Gpu;
 use crate::js::{self, Thrown};
@@ -275,13 +275,15 @@ impl GpuOptimizer {
         })
     }
 
-    /// The bytes of all buffers, and the dispatches of a step.
+    /// What it costs: memory, and traffic and dispatches of a step.
     ///
     /// @throws If the optimizer was disposed.
     #[wasm_bindgen(getter, unchecked_return_type = "Cost")]
     pub fn cost(&self) -> Result<JsValue, Thrown> {
         self.with(|core| {
-            Ok(js::object([("bytes", (core.memory() as f64).into()), ("dispatches", core.dispatches().into())]))
+            let Cost { memory, traffic, dispatches, .. } = core.cost();
+            let [memory, traffic, dispatches] = [memory, traffic, dispatches].map(|count| (count as f64).into());
+            Ok(js::object([("memory", memory), ("traffic", traffic), ("dispatches", dispatches)]))
         })
     }
 

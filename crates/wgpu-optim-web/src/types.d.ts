@@ -173,10 +173,12 @@ export interface Telemetry {
   }[];
 }
 
-/** What an optimizer takes. */
+/** What an optimizer costs. Tables, a few hundred bytes for each tensor, are left out. */
 export interface Cost {
-  /** Bytes of all its buffers. */
-  bytes: number;
+  /** Bytes of the buffers that it keeps. */
+  memory: number;
+  /** Bytes that a step reads and writes. */
+  traffic: number;
   /** Dispatches of a step. */
   dispatches: number;
 }

@@ -327,7 +327,7 @@ test("groups, schedules, guards, components and telemetry", async () => {
   assert.equal(found.state, 6000);
   assert.equal(found.written, 2);
   assert.equal(found.steps, 10);
-  assert.ok(found.cost.dispatches > 3 && found.cost.bytes > 4 * 4 * 6016);
+  assert.ok(found.cost.dispatches > 3 && found.cost.memory > 4 * 4 * 6016 && found.cost.traffic > 28 * 6016);
 });
 
 /** Counts the buffers of the page that are alive, and the bind groups and pipelines that were made. */

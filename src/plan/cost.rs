@@ -1,0 +1,60 @@
+//! What an optimizer costs, counted from its plan.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::layout::Plan;
+use super::stage::Stages;
+
+/// What an optimizer costs: [`GpuOptimizer::cost`](crate::GpuOptimizer::cost), or [`Program::cost`](crate::Program::cost) before there is
+/// a device. Tables, a few hundred bytes for each tensor, are left out.
+///
+/// ```
+/// use wgpu_optim::{PlanLimits, Program, Recipe, TensorSpec, matrix::Matmul};
+///
+/// let specs = [TensorSpec::new("weight", [1024, 1024])];
+/// let program = Program::new(&specs, Recipe::adamw(1e-3), PlanLimits::WEBGPU, Matmul::Tiles)?;
+/// assert_eq!(program.cost.traffic / program.parameters, 28);
+/// println!("{}", program.cost); // 16.8 MB of buffers; a step: 1 dispatch, 29.4 MB read and written
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Cost {
+    /// Bytes of the buffers that it keeps: state, `scratch`, and parameters and gradients where it owns them.
+    pub memory: u64,
+    /// Of these, bytes that the kernels of a step hand to each other.
+    pub scratch: u64,
+    /// Bytes that a step reads and writes in storage buffers, summed over its dispatches, with as many candidates as are expected and no
+    /// bracket missed.
+    pub traffic: u64,
+    /// Dispatches of a step, those left out that observe it or add micro-batches up. Over the caller's buffers, a dispatch that touches
+    /// parameters or gradients is repeated for each pair of buffers that they lie in.
+    pub dispatches: u64,
+    /// Multiplications and additions of Newton–Schulz in a step, its products counted in full: 4 m² n + 2 m³ for each iteration on a
+    /// matrix of m × n, m ≤ n.
+    pub flops: f64,
+}
+
+impl Cost {
+    /// What a plan costs that runs these stages.
+    pub(crate) fn of(plan: &Plan, stages: &Stages) -> Self {
+        Self {
+            memory: plan.memory(),
+            scratch: plan.scratch_memory(),
+            traffic: stages.of_step().map(|stage| stage.bytes).sum(),
+            dispatches: stages.of_step().count() as u64,
+            flops: plan.flops(),
+        }
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { memory, traffic, dispatches, .. } = *self;
+        let [memory, traffic] = [memory, traffic].map(|bytes| bytes as f64 / 1e6);
+        let dispatches = if dispatches == 1 { "1 dispatch".to_owned() } else { format!("{dispatches} dispatches") };
+        write!(f, "{memory:.1} MB of buffers; a step: {dispatches}, {traffic:.1} MB read and written")
+    }
+}
