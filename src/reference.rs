@@ -47,6 +47,7 @@ pub struct Tensor<T> {
 
 /// What happened in a step.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Step<T> {
     /// u; for matrices, before it is orthogonalized.
     pub direction: Vec<T>,

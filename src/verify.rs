@@ -42,6 +42,7 @@ pub const MATRIX_TOLERANCE: (f64, f64) = (2e-4, 2e-3);
 
 /// A recipe on a tensor of some shape.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Case {
     /// What it is called in a report.
     pub name: String,
@@ -53,8 +54,16 @@ pub struct Case {
     pub steps: u64,
 }
 
+impl Case {
+    /// A recipe on a tensor of a shape, for so many steps.
+    pub fn new(name: impl Into<String>, recipe: Recipe, shape: impl Into<Vec<usize>>, steps: u64) -> Self {
+        Self { name: name.into(), recipe, shape: shape.into(), steps }
+    }
+}
+
 /// How a case ended.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Outcome {
     /// Largest absolute difference, uncertain coordinates left out; NaN if a value is NaN on one side only.
     pub max_error: f64,
@@ -86,7 +95,7 @@ pub fn cases() -> Vec<Case> {
             Some(_) => SHAPES.map(Vec::from).into(),
             None => SIZES.map(|numel| vec![numel]).into(),
         };
-        shapes.into_iter().map(move |shape| Case { name: name.clone(), recipe, shape, steps: 3 })
+        shapes.into_iter().map(move |shape| Case::new(&name, recipe, shape, 3))
     };
     recipes().into_iter().flat_map(of).collect()
 }
@@ -110,6 +119,18 @@ pub fn grads(numel: usize, t: u64) -> Vec<f32> {
 }
 
 /// Runs cases one after the other, and compiles no pipeline twice.
+///
+/// ```no_run
+/// # async fn check(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {
+/// use wgpu_optim::verify::{Case, Runner};
+/// use wgpu_optim::{ParamGroups, Recipe};
+///
+/// let case = Case::new("my recipe", Recipe::lion(1e-3).weight_decay(0.2).mgup(), [300, 70], 5);
+/// let outcome = Runner::new(device, queue).run(&case, ParamGroups::from(case.recipe)).await?;
+/// assert_eq!(outcome.failure, None, "differs from the CPU by {}", outcome.max_error);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
 pub struct Runner {
     device: wgpu::Device,
     queue: wgpu::Queue,

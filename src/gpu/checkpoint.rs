@@ -28,6 +28,7 @@ use crate::recipe::schedule::Shape;
 
 /// What [`GpuOptimizer::load_matching`] takes from a checkpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Part {
     /// Parameters. State and counts stay as they are.
     Params,

@@ -69,6 +69,7 @@ pub struct GpuOptimizer {
 
 /// What selection did to a tensor in the last step that ran.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Selected {
     /// K = ⌊τ d⌋ under `mgup`, 0 under other policies.
     pub k: u64,

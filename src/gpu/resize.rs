@@ -20,6 +20,7 @@ const COPIES: u32 = 64;
 
 /// Which rows of a tensor a resized one has. A row is what the first dimension counts.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Rows<'a> {
     /// Those at the same place, as many as both have. Others are zero.
     Keep,

@@ -13,6 +13,7 @@ pub const KEPT: usize = 64;
 
 /// What an observed step did.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Telemetry {
     /// The step, counted from 1, as [`recorded_steps`](crate::GpuOptimizer::recorded_steps) counts.
     pub step: u64,
@@ -24,6 +25,7 @@ pub struct Telemetry {
 
 /// What an observed step did to a tensor.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct TensorTelemetry {
     /// Its name.
     pub name: String,

@@ -18,6 +18,7 @@ pub(crate) struct File {
 
 /// A kernel, ready to become a pipeline on any host of WebGPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Kernel {
     /// The file in `shaders/` that holds its entry point, without its ending.
     pub name: String,
@@ -35,6 +36,7 @@ pub struct Kernel {
 
 /// A buffer that a kernel binds.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Binding {
     /// Its `@group`.
     pub group: u32,

@@ -9,6 +9,7 @@ use super::cost::Cost;
 
 /// A step, or what goes with one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Program {
     /// Parameters that it steps.
     pub parameters: u64,
@@ -27,6 +28,7 @@ pub struct Program {
 
 /// A buffer. It begins with its contents, then zeros.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Buffer {
     /// What it holds.
     pub label: String,
@@ -42,6 +44,7 @@ pub struct Buffer {
 /// How a buffer is used, beside copies to and from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Usage {
     /// As storage.
     Storage,
@@ -54,23 +57,30 @@ pub enum Usage {
 }
 
 /// When a dispatch runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, strum::Display)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum When {
     /// For each micro-batch, before a step.
+    #[strum(to_string = "for each micro-batch")]
     MicroBatch,
     /// Before a step over the caller's buffers, and where parameters in two bytes are read again.
+    #[strum(to_string = "when masters are read again")]
     Masters,
     /// In each step.
+    #[strum(to_string = "in each step")]
     Step,
     /// In steps that are observed.
+    #[strum(to_string = "in observed steps")]
     Observed,
     /// At the end of a step, after what observes it.
+    #[strum(to_string = "at the end of a step")]
     Round,
 }
 
 /// One dispatch.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Dispatch {
     /// What it is for.
     pub purpose: String,
@@ -98,6 +108,7 @@ pub struct Dispatch {
 
 /// A range of a buffer that a dispatch binds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Bound {
     /// The `@group`.
     pub group: u32,

@@ -6,6 +6,7 @@ use crate::recipe::prelude::*;
 /// What a step does when a gradient is infinite or not a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum NonFinite {
     /// The coordinate becomes unspecified. Costs nothing.
     #[default]

@@ -49,6 +49,7 @@ macro_rules! kinds {
         }
 
         /// The place of a row in the table of kinds. Settings that need no other kernels do not matter here.
+        #[doc(hidden)]
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
         pub struct $kind(u8);
 

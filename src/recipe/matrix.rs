@@ -3,6 +3,7 @@
 /// What matrix bases (Muon, AdaGO) see in a tensor. Other bases ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum MatrixLayout {
     /// Rank 2 is a matrix of (out, in), as PyTorch's `Linear` stores it. Any other rank goes to the base's fallback. The default.
     #[default]
@@ -112,6 +113,7 @@ fn skewed(vectors: u64) -> u64 {
 ///
 /// [`adapter::matmul`](crate::adapter::matmul) chooses one for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
 pub enum Matmul {
     /// Each invocation holds a block of the product in registers and reads its factors from memory. For adapters that are CPUs.
     Registers,

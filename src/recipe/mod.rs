@@ -48,6 +48,7 @@ use crate::error::{Error, Result};
 /// [`validate`](Self::validate) checks the values. Constructors of optimizers call it.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Unique")]
+#[non_exhaustive]
 pub struct Recipe {
     /// The direction of a step.
     pub base: Base,

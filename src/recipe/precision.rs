@@ -1,5 +1,7 @@
 //! Formats of parameters and gradients. Arithmetic and state are always f32.
 
+use std::fmt;
+
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +21,12 @@ pub enum Precision {
     F16,
     /// Two bytes: 8 bits of precision, the range of f32.
     Bf16,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
 }
 
 impl Precision {

@@ -17,6 +17,7 @@ use super::prelude::*;
 /// ```
 #[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct LrSchedule {
     /// Steps of a linear warm-up. Step n, counted from 0, has the factor (n + 1) / warmup. Default 0: none.
     #[serde(default)]

@@ -230,7 +230,7 @@ fn recipes() -> impl Strategy<Value = Recipe> {
             Policy::from(mgup)
         }),
     ];
-    (prop_oneof![adamw, lion], policy).prop_map(|(base, policy)| Recipe { base, policy })
+    (prop_oneof![adamw, lion], policy).prop_map(|(base, policy)| Recipe::new(base, policy))
 }
 
 proptest! {

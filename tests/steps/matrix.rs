@@ -535,7 +535,7 @@ fn pages_one_after_the_other_equal_one_page() {
         // Six of 208 × 300 do not fit into a binding of 1 MiB.
         let shape = vec![208, 300];
         let grads: Vec<_> = (1..7).map(|t| (shape.clone(), verify::grads(62_400, t))).collect();
-        let recipe = Recipe { base: bare(5, [2.0, -1.5, 0.5]).base, ..Recipe::muon(1.0).mgup() };
+        let recipe = bare(5, [2.0, -1.5, 0.5]).mgup();
         let plan = {
             let specs: Vec<_> = (0..6).map(|i| TensorSpec::new(format!("{i}"), shape.clone())).collect();
             let limits = PlanLimits { binding: 1 << 20, buffer: 256 << 20 };
@@ -710,7 +710,7 @@ fn any_shape_follows_the_cpu() {
     let shapes = (1usize..90, 1usize..90, 0..ways.len());
     let outcome = TestRunner::new(config).run(&shapes, |(rows, cols, way)| {
         let recipe = Recipe::adago(1.0);
-        let case = Case { name: "adago".to_owned(), recipe, shape: vec![rows, cols], steps: 2 };
+        let case = Case::new("adago", recipe, [rows, cols], 2);
         let groups = ParamGroups::from(recipe).with_matmul(ways[way]);
         let outcome = pollster::block_on(runner.borrow_mut().run(&case, groups)).unwrap();
         prop_assert_eq!(outcome.failure, None);

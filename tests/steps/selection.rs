@@ -183,7 +183,7 @@ fn momentum_that_is_not_finite_is_never_selected_and_spoils_no_neighbour() {
     // Without β1 the direction is the gradient's sign, but for 0·∞: no number, while the momentum stays infinite.
     let n = 20_000;
     let base = Base::from(Lion::new(LR.into()).betas([0.0, 0.99]));
-    let recipe = Recipe { base, ..recipe(0.5, Selection::Exact) };
+    let recipe = Recipe::new(base, recipe(0.5, Selection::Exact).policy);
     // A gradient that a direction of −1 would give a high score.
     let scores: Vec<f32> = noise(n, 5).into_iter().enumerate().map(|(i, x)| if i % 7 == 0 { -x } else { x }).collect();
     let momentum: Vec<f32> = (0..n).map(|i| if i % 7 == 0 { f32::INFINITY } else { 0.0 }).collect();

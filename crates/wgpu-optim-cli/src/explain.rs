@@ -150,12 +150,9 @@ fn table(name: &str, specs: &[TensorSpec], program: &Program) -> Result<String> 
             _ => format!("{x}×{y}×{z}"),
         };
         let when = match dispatch.when {
-            When::Step if dispatch.indirect => "  only after a miss",
-            When::Step => "",
-            When::MicroBatch => "  for each micro-batch",
-            When::Masters => "  when masters are read again",
-            When::Observed => "  in observed steps",
-            When::Round => "  at the end of a step",
+            When::Step if dispatch.indirect => "  only after a miss".to_owned(),
+            When::Step => String::new(),
+            when => format!("  {when}"),
         };
         writeln!(
             text,

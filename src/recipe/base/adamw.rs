@@ -46,6 +46,7 @@ pub struct AdamW {
 /// Where AdamW adds ε.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum EpsPlacement {
     /// u = m / (√v + ε): the papers on MGUP, Grams and Cautious optimizers.
     #[default]
@@ -57,6 +58,7 @@ pub enum EpsPlacement {
 /// What has its own second moment v under AdamW.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum SecondMoment {
     /// Each coordinate: v ← β2 v + (1−β2) g².
     #[default]
@@ -74,6 +76,7 @@ fn is_per_coordinate(moment: &SecondMoment) -> bool {
 /// The learning rate that AdamW's weight decay is multiplied by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DecayRate {
     /// lr √c2 / c1: the MGUP paper.
     #[default]

@@ -10,6 +10,7 @@ mod lion;
 mod muon;
 mod newton_schulz;
 
+#[doc(hidden)]
 pub use kind::{BaseRow, Per, Recall, StateRow, StepScalars};
 pub(crate) use kind::{Corrects, Direction};
 pub use newton_schulz::{NewtonSchulz, newton_schulz};

@@ -46,6 +46,7 @@ pub struct Muon {
 /// The factor of Muon's step for a matrix of rows × cols = (out, in).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Scale {
     /// √max(1, rows / cols): Jordan et al.
     #[default]

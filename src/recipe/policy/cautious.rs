@@ -15,6 +15,7 @@ pub struct Cautious {
 /// The factor c of [`Cautious`], over a tensor of d coordinates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Normalizer {
     /// c = 1 / max(mean(mask), 1e-3): today's C-AdamW and timm.
     #[default]

@@ -29,6 +29,7 @@ pub struct Mgup {
 /// How [`Mgup`] finds its threshold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Selection {
     /// Exactly K coordinates, ties to the lowest index.
     #[default]

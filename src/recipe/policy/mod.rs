@@ -20,6 +20,7 @@ mod plain;
 mod select;
 
 pub(crate) use kind::Factor;
+#[doc(hidden)]
 pub use kind::{PolicyRow, Selects};
 pub(crate) use select::sampled_cut;
 pub use select::{SMALL, sampled, top_k};
