@@ -295,6 +295,30 @@ impl GpuOptimizer {
     /// [`Error::Checkpoint`] if the file has none of the tensors, or values out of range; [`Error::Ownership`] for [`Part::Params`] of an
     /// optimizer for buffers of the caller's. Nothing is changed then.
     pub fn load_matching(&mut self, file: &mut Checkpoint, part: Part) -> Result<Vec<String>> {
+        let (entries, left) = self.matching(file, part)?;
+        ensure!(!entries.is_empty(), refusal(&file.path, "no tensor of this optimizer is in it with the same shape"));
+        let steps = steps_in(file, &entries)?;
+        self.write_entries(file, &entries)?;
+        let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
+        let masters: HashSet<usize> = masters.collect();
+        self.set_mastered(steps.iter().map(|(tensor, _)| (*tensor, masters.contains(tensor))));
+        steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
+        // Or masters would not be rounded after a skipped step.
+        self.queue.write_buffer(self.table(), offset_of!(Header, skip) as u64, &[0; 4]);
+        self.submit_own(When::Round);
+        Ok(left)
+    }
+
+    /// The names of the tensors that [`load_matching`](Self::load_matching) would leave as they are, in the order of the specs.
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] as for [`load_matching`](Self::load_matching).
+    pub fn mismatches(&self, file: &Checkpoint, part: Part) -> Result<Vec<String>> {
+        Ok(self.matching(file, part)?.1)
+    }
+
+    /// What a file has of this optimizer, and the names of the tensors that it does not have as they are here.
+    fn matching(&self, file: &Checkpoint, part: Part) -> Result<(Vec<Entry<'_>>, Vec<String>)> {
         if part == Part::Params {
             self.has_arenas(true, "the caller holds the parameters: read them with `Checkpoint::read_param`")?;
         }
@@ -308,18 +332,8 @@ impl GpuOptimizer {
         let lacks = |entry: &&Entry<'_>| entry.what != MASTER && !fits(entry);
         let left: HashSet<usize> = entries.iter().filter(lacks).filter_map(|entry| entry.tensor).collect();
         entries.retain(|entry| fits(entry) && entry.tensor.is_some_and(|tensor| !left.contains(&tensor)));
-        ensure!(!entries.is_empty(), refusal(&file.path, "no tensor of this optimizer is in it with the same shape"));
-        let steps = steps_in(file, &entries)?;
-        self.write_entries(file, &entries)?;
-        let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
-        let masters: HashSet<usize> = masters.collect();
-        self.set_mastered(steps.iter().map(|(tensor, _)| (*tensor, masters.contains(tensor))));
-        steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
-        // Or masters would not be rounded after a skipped step.
-        self.queue.write_buffer(self.table(), offset_of!(Header, skip) as u64, &[0; 4]);
-        self.submit_own(When::Round);
         let left = self.plan.order.iter().filter(|&tensor| left.contains(tensor));
-        Ok(left.map(|&tensor| self.plan.tensors[tensor].spec.name.clone()).collect())
+        Ok((entries, left.map(|&tensor| self.plan.tensors[tensor].spec.name.clone()).collect()))
     }
 
     /// Writes what a file has of these entries.

@@ -185,6 +185,7 @@ fn tensors_that_fit_are_loaded_and_others_stay() {
         for part in [Part::Params, Part::All] {
             let mut other = fresh();
             assert!(matches!(other.load_from(&mut file), Err(Error::Checkpoint { .. })));
+            assert_eq!(other.mismatches(&file, part).unwrap(), ["embedding", "new"]);
             assert_eq!(other.load_matching(&mut file, part).unwrap(), ["embedding", "new"]);
             for (i, TensorSpec { name, .. }) in specs.iter().enumerate() {
                 let param = other.read_param_blocking(name).unwrap();

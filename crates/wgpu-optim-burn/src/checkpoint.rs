@@ -9,12 +9,12 @@ use burn::backend::wgpu::CubeTensor;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::tensor::{Bytes, DType, Device, Tensor, TensorData};
 use serde::{Deserialize, Serialize};
-use wgpu_optim::{Checkpoint, Precision, TensorSlice, wgpu};
+use wgpu_optim::{Checkpoint, Part, Precision, TensorSlice, wgpu};
 
 use crate::context::Context;
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::module::GpuModuleOptimizer;
+use crate::module::{Core, GpuModuleOptimizer};
 use crate::state::{Known, Names, Places};
 use crate::survey::{Survey, Visit};
 use crate::tensor::{self, Range};
@@ -142,35 +142,114 @@ impl GpuModuleOptimizer {
         path: impl AsRef<Path>,
         module: &mut M,
     ) -> Result<BTreeMap<String, String>, Error> {
-        let path = path.as_ref();
-        self.gpu.check()?;
-        let mut file = Checkpoint::open(path)?;
-        let mut extra = file.extra().clone();
-        let notes: Notes = match extra.remove(NOTES) {
-            Some(text) => serde_json::from_str(&text)
-                .map_err(|e| refusal(path, format!("its key `{NOTES}`: {e}; was it written by a newer version?")))?,
-            None => Notes::default(),
-        };
+        let (mut file, notes, extra) = self.open(path.as_ref())?;
         let found = self.survey(module, false)?;
         let sources = sources_of(&found, &notes)?;
-        check_shapes(&found, &sources, &file, &notes)?;
+        let saved = file.params().into_iter().collect();
+        for (found, source) in found.iter().zip(&sources) {
+            let misfit = misfit(found, source, &saved, &notes);
+            misfit.map_or(Ok(()), |reason| Err(Error::parameter(&found.path, reason)))?;
+        }
         let params = self.params_in(&found, &sources, &file)?;
 
         // The file is read to its end before anything changes.
         let (mut core, _) = self.build(None, &[], params)?;
         core.optimizer.load_from(&mut file)?;
-        let index = found.iter().enumerate().map(|(i, found)| (&found.path[..], i)).collect();
-        let tensors = found.iter().map(|_| None).collect();
-        let read = Read { file: &mut file, notes: &notes, index, sources: &sources, tensors };
-        let Read { tensors, .. } = Survey::of(module, read)?;
-
-        let paths = found.into_iter().map(|found| found.path);
-        let mut fill = Fill { tensors: paths.zip(tensors).collect(), path: Vec::new() };
-        settle(module);
-        *module = module.clone().map(&mut fill);
+        let fill = Fill::read(module, &mut file, &notes, &found, &sources, &HashSet::new())?;
+        fill.into(module);
         self.core = Some(core);
         self.loaded.clear();
         Ok(extra)
+    }
+
+    /// Gives the module the parameters that a checkpoint has under the same path with the same shape, and leaves the others as they
+    /// are, such as a new head. With [`Part::All`] their state and counts come along, where this optimizer has the same state. Returns
+    /// the paths of the parameters that it left as they are, or the state of which, in the order of the module.
+    ///
+    /// Learning rates, groups and settings stay those of this optimizer. Parameters that the module ties take the values of the first.
+    /// Where parameters are stored in two bytes, all masters may be taken from them again.
+    ///
+    /// ```no_run
+    /// # use burn::module::Module;
+    /// # use wgpu_optim_burn::{GpuModuleOptimizer, Error};
+    /// use wgpu_optim::Part;
+    /// # fn fine_tune<M: Module>(optim: &mut GpuModuleOptimizer, model: &mut M) -> Result<(), Error> {
+    /// let left = optim.load_matching("pretrained.safetensors", model, Part::Params)?;
+    /// println!("left as they are: {}", left.join(", "));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If the file is not a checkpoint, cannot be read to its end, or has none of the parameters. The module and the optimizer are as
+    /// they were then.
+    pub fn load_matching<M: Module>(
+        &mut self,
+        path: impl AsRef<Path>,
+        module: &mut M,
+        part: Part,
+    ) -> Result<Vec<String>, Error> {
+        let path = path.as_ref();
+        let (mut file, notes, _) = self.open(path)?;
+        let found = self.survey(module, false)?;
+        let name = |own: &Found| notes.names.get(&own.path).unwrap_or(&own.path).clone();
+        let sources: Vec<_> = found.iter().map(|own| Source { name: name(own), tied: own.tied }).collect();
+        let saved = file.params().into_iter().collect();
+        let mut left = HashSet::new();
+        for (i, (own, source)) in found.iter().zip(&sources).enumerate() {
+            let leave =
+                own.tied.map_or_else(|| misfit(own, source, &saved, &notes).is_some(), |first| left.contains(&first));
+            if leave {
+                left.insert(i);
+            }
+        }
+        if left.len() == found.len() {
+            return Err(refusal(path, "it has no parameter of this model in the same shape".to_owned()));
+        }
+
+        // The file is read to its end before anything changes.
+        let fill = Fill::read(module, &mut file, &notes, &found, &sources, &left)?;
+        let mut params = self.core.as_ref().map_or_else(Vec::new, |core| core.params.clone());
+        let has_state: HashSet<&str> = file.specs().iter().map(|spec| &spec.name[..]).collect();
+        let firsts = firsts_of(&found);
+        let (mut names, known) = (Names::of(&params), params.iter().map(|known| known.id).collect::<HashSet<_>>());
+        for (i, (own, source)) in found.iter().zip(&sources).enumerate() {
+            let is_new = firsts[&own.id] == i && own.steps && !known.contains(&own.id);
+            if is_new && !left.contains(&i) && has_state.contains(&source.name[..]) {
+                let name = names.add(own.id, &own.path);
+                params.push(self.known(own.id, &own.path, &own.shape, name));
+            }
+        }
+        let mut loses_masters = part == Part::Params;
+        if part == Part::All && !params.is_empty() {
+            let mut built = self.build(self.core.as_ref(), &self.loaded, params)?;
+            let Core { optimizer, params, .. } = &mut built.0;
+            let without: HashSet<_> = optimizer.mismatches(&file, part)?.into_iter().collect();
+            if without.len() < params.len() {
+                optimizer.load_matching(&mut file, part)?;
+            }
+            for known in params.iter().filter(|known| without.contains(&known.name)) {
+                loses_masters |= firsts.get(&known.id).is_some_and(|&first| left.insert(first));
+            }
+            self.take(built);
+        }
+        if let Some(core) = self.core.as_ref().filter(|_| loses_masters) {
+            core.optimizer.forget_masters();
+        }
+        fill.into(module);
+        Ok((0..found.len()).filter(|i| left.contains(i)).map(|i| found[i].path.clone()).collect())
+    }
+
+    /// A file, what it says about its parameters, and what else was saved.
+    fn open(&self, path: &Path) -> Result<(Checkpoint, Notes, BTreeMap<String, String>), Error> {
+        self.gpu.check()?;
+        let file = Checkpoint::open(path)?;
+        let mut extra = file.extra().clone();
+        let notes = match extra.remove(NOTES) {
+            Some(text) => serde_json::from_str(&text)
+                .map_err(|e| refusal(path, format!("its key `{NOTES}`: {e}; was it written by a newer version?")))?,
+            None => Notes::default(),
+        };
+        Ok((file, notes, extra))
     }
 
     fn survey<M: Module>(&self, module: &M, copies: bool) -> Result<Vec<Found>, Error> {
@@ -328,32 +407,22 @@ fn sources_of(found: &[Found], notes: &Notes) -> Result<Vec<Source>, Error> {
     Ok(sources)
 }
 
-/// Refuses a file that lacks a parameter, or has it in another form.
-fn check_shapes(found: &[Found], sources: &[Source], file: &Checkpoint, notes: &Notes) -> Result<(), Error> {
-    let saved: HashMap<_, _> = file.params().into_iter().collect();
-    for (found, source) in found.iter().zip(sources) {
-        let refuse = |reason: String| Err(Error::parameter(&found.path, reason));
-        if let Some(form) = notes.bytes.get(&source.name) {
-            if *form != found.form() {
-                return refuse(format!("it is {}, and the checkpoint has the bytes of {form}", found.form()));
-            }
-            continue;
-        }
-        match saved.get(&source.name) {
-            None => return refuse("the checkpoint does not have it".to_owned()),
-            Some(shape) if *shape != found.shape => {
-                return refuse(format!("its shape is {:?}, and the checkpoint's {shape:?}", found.shape));
-            }
-            Some(_) if !found.dtype.is_float() => {
-                return refuse(format!(
-                    "it is {:?}, and the checkpoint has its values: quantize it after loading",
-                    found.dtype
-                ));
-            }
-            Some(_) => {}
-        }
+/// Why a parameter cannot have the values of a file, if it cannot: the file lacks it, or has it in another form.
+fn misfit(found: &Found, source: &Source, saved: &HashMap<String, Vec<usize>>, notes: &Notes) -> Option<String> {
+    if let Some(form) = notes.bytes.get(&source.name) {
+        let own = found.form();
+        return (*form != own).then(|| format!("it is {own}, and the checkpoint has the bytes of {form}"));
     }
-    Ok(())
+    match saved.get(&source.name) {
+        None => Some("the checkpoint does not have it".to_owned()),
+        Some(shape) if *shape != found.shape => {
+            Some(format!("its shape is {:?}, and the checkpoint's {shape:?}", found.shape))
+        }
+        Some(_) if !found.dtype.is_float() => {
+            Some(format!("it is {:?}, and the checkpoint has its values: quantize it after loading", found.dtype))
+        }
+        Some(_) => None,
+    }
 }
 
 /// A parameter of a module.
@@ -530,6 +599,30 @@ struct Fill {
     /// By path.
     tensors: HashMap<String, Option<Box<dyn Any>>>,
     path: Vec<String>,
+}
+
+impl Fill {
+    /// Reads all but those `left`.
+    fn read<M: Module>(
+        module: &M,
+        file: &mut Checkpoint,
+        notes: &Notes,
+        found: &[Found],
+        sources: &[Source],
+        left: &HashSet<usize>,
+    ) -> Result<Self, Error> {
+        let read = (0..found.len()).filter(|i| !left.contains(i));
+        let index = read.map(|i| (&found[i].path[..], i)).collect();
+        let tensors = found.iter().map(|_| None).collect();
+        let Read { tensors, .. } = Survey::of(module, Read { file, notes, index, sources, tensors })?;
+        let paths = found.iter().map(|found| found.path.clone());
+        Ok(Self { tensors: paths.zip(tensors).collect(), path: Vec::new() })
+    }
+
+    fn into<M: Module>(mut self, module: &mut M) {
+        settle(module);
+        *module = module.clone().map(&mut self);
+    }
 }
 
 impl ModuleMapper for Fill {

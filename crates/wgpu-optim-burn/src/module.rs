@@ -85,10 +85,10 @@ impl GpuModuleOptimizer {
     /// An optimizer for any module on this device, which steps all parameters by one recipe.
     ///
     /// The recipe's own learning rate is not used: each step is given one, as Burn's optimizers are.
-    pub fn new(gpu: &Gpu, recipe: Recipe) -> Self {
+    pub fn new(gpu: &Gpu, recipe: impl Into<Recipe>) -> Self {
         Self {
             gpu: gpu.clone(),
-            groups: vec![(None, recipe)],
+            groups: vec![(None, recipe.into())],
             layouts: Vec::new(),
             settings: Vec::new(),
             core: None,
@@ -98,11 +98,22 @@ impl GpuModuleOptimizer {
 
     /// Steps the chosen parameters by another recipe. If a parameter matches several groups, the last one added counts.
     ///
+    /// ```
+    /// use burn::module::ParamGroup;
+    /// use wgpu_optim::{Recipe, base::AdamW};
+    /// # use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
+    /// # fn optimizer(gpu: &Gpu) -> GpuModuleOptimizer {
+    /// let decayed = AdamW::new(1e-3).betas([0.9, 0.95]).weight_decay(0.1);
+    /// GpuModuleOptimizer::new(gpu, decayed).with_group(ParamGroup::from_predicate("bias"), decayed.weight_decay(0.0))
+    /// # }
+    /// ```
+    ///
     /// # Panics
     /// After the first step, when parameters have their groups already.
-    pub fn with_group(mut self, select: impl Into<Select>, recipe: Recipe) -> Self {
+    #[must_use]
+    pub fn with_group(mut self, select: impl Into<Select>, recipe: impl Into<Recipe>) -> Self {
         assert!(self.core.is_none(), "groups are added before the first step");
-        self.groups.push((Some(select.into()), recipe));
+        self.groups.push((Some(select.into()), recipe.into()));
         self
     }
 
@@ -114,6 +125,7 @@ impl GpuModuleOptimizer {
     ///
     /// # Panics
     /// After the first step.
+    #[must_use]
     pub fn with_layout(mut self, select: impl Into<Select>, layout: MatrixLayout) -> Self {
         assert!(self.core.is_none(), "layouts are added before the first step");
         self.layouts.push((select.into(), layout));
@@ -125,6 +137,7 @@ impl GpuModuleOptimizer {
     ///
     /// # Panics
     /// After the first step.
+    #[must_use]
     pub fn with_max_grad_norm(self, max_norm: f64) -> Self {
         self.with_settings(move |groups| groups.with_max_grad_norm(max_norm))
     }
@@ -145,6 +158,7 @@ impl GpuModuleOptimizer {
     ///
     /// # Panics
     /// After the first step.
+    #[must_use]
     pub fn with_settings(mut self, settings: impl Fn(ParamGroups) -> ParamGroups + Send + Sync + 'static) -> Self {
         assert!(self.core.is_none(), "settings are chosen before the first step");
         self.settings.push(Box::new(settings));
@@ -153,6 +167,28 @@ impl GpuModuleOptimizer {
 
     fn settings(&self, groups: ParamGroups) -> ParamGroups {
         self.settings.iter().fold(groups, |groups, setting| setting(groups))
+    }
+
+    /// Sets the hyper-parameters of a group from the next step on. Group 0 is the recipe of [`new`](Self::new); each
+    /// [`with_group`](Self::with_group) has added one.
+    ///
+    /// ```no_run
+    /// # fn decay(optim: &mut wgpu_optim_burn::GpuModuleOptimizer) -> Result<(), wgpu_optim_burn::Error> {
+    /// optim.set_recipe(0, wgpu_optim::Recipe::adamw(1e-3).weight_decay(0.05).mgup())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`GpuOptimizer::set_recipe`]; before the first step every valid recipe is taken.
+    pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<(), Error> {
+        let (recipe, count) = (recipe.into(), self.groups.len());
+        recipe.validate()?;
+        let known = self.groups.get_mut(group).ok_or(wgpu_optim::Error::UnknownGroup { group, count })?;
+        if let Some(core) = &mut self.core {
+            core.optimizer.set_recipe(group, recipe)?;
+        }
+        known.1 = recipe;
+        Ok(())
     }
 
     /// How parameters and gradients are stored.
@@ -283,12 +319,16 @@ impl GpuModuleOptimizer {
             let name = names.add(found.id, &found.path);
             params.push(self.known(found.id, &found.path, &found.shape, name));
         }
-        let (core, applied) = self.build(known, &self.loaded, params)?;
-        // Only now: after a refusal they are all still there.
+        let built = self.build(known, &self.loaded, params)?;
+        self.take(built);
+        Ok(())
+    }
+
+    /// Goes on with what was built. Only now, as nothing can refuse any more, what it took from a record is dropped.
+    pub(crate) fn take(&mut self, (core, applied): (Core, HashSet<usize>)) {
         let mut at = 0..;
         self.loaded.retain(|_| !at.next().is_some_and(|at| applied.contains(&at)));
         self.core = Some(core);
-        Ok(())
     }
 
     /// The optimizer below for these parameters, with the state of those that `before` has, or a record; and which states

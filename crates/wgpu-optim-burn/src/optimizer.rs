@@ -98,12 +98,13 @@ impl<const D: usize> RecordState for RecipeState<D> {
 
 impl RecipeOptimizer {
     /// The recipe for parameters on this device. The recipe's own learning rate is not used: each step is given one.
-    pub fn new(gpu: &Gpu, recipe: Recipe) -> Self {
-        Self { gpu: gpu.clone(), recipe, sizes: Arc::default(), layout: MatrixLayout::InOut }
+    pub fn new(gpu: &Gpu, recipe: impl Into<Recipe>) -> Self {
+        Self { gpu: gpu.clone(), recipe: recipe.into(), sizes: Arc::default(), layout: MatrixLayout::InOut }
     }
 
     /// What Muon and AdaGO see in the parameters. Default: rank 2 is a matrix of (in, out), as Burn's `Linear` has it by
     /// default, and others go to the fallback.
+    #[must_use]
     pub fn with_layout(self, layout: MatrixLayout) -> Self {
         Self { layout, sizes: Arc::default(), ..self }
     }

@@ -8,7 +8,7 @@ use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::quantization::{Calibration, QuantValue};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use wgpu_optim::{Checkpoint, Precision, Recipe, verify};
+use wgpu_optim::{Checkpoint, Part, Precision, Recipe, verify};
 use wgpu_optim_burn::{Error, GpuModuleOptimizer};
 
 use crate::common::{Mlp, autodiff, bits, gpu, gradients};
@@ -455,4 +455,88 @@ fn a_parameter_of_another_shape_than_its_state_is_refused() {
     model.scale = Param::initialized(model.scale.id, Tensor::<1>::ones([3], &autodiff()).require_grad());
     let error = optim.save_checkpoint(&path, &model, none()).unwrap_err().to_string();
     assert_eq!(error, "parameter `scale`: its shape was [1] and is [3]");
+}
+
+/// A body, and a head of a size of its own.
+#[derive(Module, Debug)]
+struct Tuned {
+    body: Param<Tensor<2>>,
+    head: Param<Tensor<2>>,
+}
+
+impl Tuned {
+    fn new(seed: usize, classes: usize) -> Self {
+        let values = verify::params(12 * classes);
+        let head = Tensor::from_data(TensorData::new(values, [12, classes]), &autodiff());
+        Self { body: Param::from_tensor(weights(seed)), head: Param::from_tensor(head) }
+    }
+
+    fn run(mut self, optim: &mut GpuModuleOptimizer, steps: std::ops::Range<u64>) -> Self {
+        for t in steps {
+            let loss = (self.body.val() * weights(t as usize).inner()).sum() + self.head.val().powi_scalar(2).sum();
+            let grads = GradientsParams::from_grads(loss.backward(), &self);
+            self = optim.step(1e-2, self, grads);
+        }
+        self
+    }
+}
+
+#[test]
+fn a_new_head_stays_while_the_body_is_loaded() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let mut optim = adamw();
+    let model = Tuned::new(0, 7).run(&mut optim, 1..4);
+    optim.save_checkpoint(&path, &model, none()).unwrap();
+    let expected = model.clone().run(&mut optim, 4..7);
+
+    // Into an optimizer that has not stepped, and into one that has state of its own.
+    for steps in [1..1, 1..3] {
+        let mut again = adamw();
+        let mut fresh = Tuned::new(3, 2).run(&mut again, steps.clone());
+        let head = bits(&fresh)[1].clone();
+        assert_eq!(again.load_matching(&path, &mut fresh, Part::All).unwrap(), ["head"]);
+        assert_eq!(bits(&fresh)[0], bits(&model)[0]);
+        assert_eq!(bits(&fresh)[1], head);
+        let fresh = fresh.run(&mut again, 4..7);
+        assert_eq!(bits(&fresh)[0], bits(&expected)[0], "the body goes on with its state");
+        assert_eq!(again.optimizer().unwrap().steps("body").unwrap(), 6);
+        assert_eq!(again.optimizer().unwrap().steps("head").unwrap(), 3 + steps.count() as u64);
+    }
+
+    // Parameters alone: a first step for the optimizer.
+    let (mut again, mut fresh) = (adamw(), Tuned::new(3, 2));
+    assert_eq!(again.load_matching(&path, &mut fresh, Part::Params).unwrap(), ["head"]);
+    assert_eq!(bits(&fresh)[0], bits(&model)[0]);
+    assert!(again.optimizer().is_none());
+    drop(fresh.run(&mut again, 1..2));
+    assert_eq!(again.optimizer().unwrap().steps("body").unwrap(), 1);
+
+    // The parameter has its values, and not the state of another recipe.
+    let mut adago = GpuModuleOptimizer::new(gpu(), Recipe::adago(1e-2));
+    let mut fresh = Tuned::new(3, 2).run(&mut adago, 1..2);
+    assert_eq!(adago.load_matching(&path, &mut fresh, Part::All).unwrap(), ["body", "head"]);
+    assert_eq!(bits(&fresh)[0], bits(&model)[0]);
+}
+
+#[test]
+fn a_file_of_other_parameters_is_refused_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let mut optim = adamw();
+    let other = Mlp::new(&autodiff());
+    let grads = gradients(&other, 1, &[]);
+    let other = optim.step(1e-2, other, grads);
+    optim.save_checkpoint(&path, &other, none()).unwrap();
+    for part in [Part::Params, Part::All] {
+        let mut optim = adamw();
+        let mut model = Tuned::new(0, 7).run(&mut optim, 1..2);
+        let before = bits(&model);
+        let error = optim.load_matching(&path, &mut model, part).unwrap_err();
+        assert_eq!(error.code(), "checkpoint");
+        assert!(error.to_string().contains("no parameter of this model"), "{error}");
+        assert_eq!(bits(&model), before);
+        assert_eq!(optim.optimizer().unwrap().steps("body").unwrap(), 1);
+        assert_eq!(optim.load_matching("nowhere", &mut model, part).unwrap_err().code(), "checkpoint");
+    }
 }

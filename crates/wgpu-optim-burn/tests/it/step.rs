@@ -71,6 +71,40 @@ fn parameters_stay_in_place_unless_a_clone_of_the_model_is_alive() {
 }
 
 #[test]
+fn a_group_takes_other_hyper_parameters_from_the_next_step_on() {
+    let first = AdamW::new(1e-2).weight_decay(0.1);
+    let then = first.betas([0.8, 0.95]).weight_decay(0.5);
+    let mut optim = GpuModuleOptimizer::new(gpu(), Recipe::lion(1e-2)).with_group(Select::Rank(2), Recipe::lion(1e-2));
+    // Before the first step any recipe will do.
+    optim.set_recipe(0, first).unwrap();
+    optim.set_recipe(1, first).unwrap();
+    let mut model = Mlp::new(&autodiff());
+    let mut twins = twins(&model, first.into());
+    let is_matrix: Vec<_> = read(&model).iter().map(|values| values.shape.len() == 2).collect();
+    for t in 1..5 {
+        if t == 3 {
+            optim.set_recipe(1, then).unwrap();
+            twins.iter_mut().zip(&is_matrix).filter(|(_, is)| **is).for_each(|(twin, _)| twin.recipe = then.into());
+        }
+        // Refusals change nothing.
+        let refused: [(usize, Recipe, &str); 3] = [
+            (2, then.into(), "unknown_group"),
+            (1, then.weight_decay(-1.0).into(), "recipe"),
+            (1, Recipe::muon(1.0), "group"),
+        ];
+        for (group, recipe, code) in refused.into_iter().filter(|(.., code)| t > 1 || *code != "group") {
+            assert_eq!(optim.set_recipe(group, recipe).unwrap_err().code(), code);
+        }
+        let grads = gradients(&model, t, &[]);
+        model = optim.step(1e-2, model, grads);
+        for (i, twin) in twins.iter_mut().enumerate() {
+            twin.step(&gradient(twin.param.len(), i, t));
+        }
+        assert_follows(&model, &twins, "another recipe");
+    }
+}
+
+#[test]
 fn a_model_that_changes_place_between_steps_stays_correct() {
     struct Move;
     impl burn::module::ModuleMapper for Move {
