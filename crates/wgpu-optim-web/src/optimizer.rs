@@ -6,7 +6,7 @@ use std::rc::Rc;
 use js_sys::Promise;
 use wasm_bindgen::prelude::*;
 use wasm_bindgen_futures::JsFuture;
-use wgpu_optim::{Cost, Error, GpuOptimizer as Core, Guarded, Selected, Telemetry, TensorTelemetry};
+use wgpu_optim::{Cost, Error, GpuOptimizer as Core, Guarded, Selected, Telemetry, TensorSpec, TensorTelemetry};
 
 use crate::gpu::Gpu;
 use crate::js::{self, Thrown};
@@ -252,6 +252,40 @@ impl GpuOptimizer {
             }
             Ok(())
         })
+    }
+
+    /// Sets all hyper-parameters of a group, the first if none is named, from the next step on. The recipe needs the same base, policy and
+    /// selection as before.
+    ///
+    /// @throws If the recipe makes no sense, or needs other kernels or buffers; if there is no such group.
+    #[wasm_bindgen(js_name = setRecipe)]
+    pub fn set_recipe(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "string | Recipe")] recipe: &JsValue,
+        group: Option<f64>,
+    ) -> Result<(), Thrown> {
+        let (recipe, group) = (options::recipe(recipe)?, whole("group", group.unwrap_or(0.0))?);
+        self.with(|core| Ok(core.set_recipe(group as usize, recipe)?))
+    }
+
+    /// Sets what the next micro-batches count in the mean of a step, such as their numbers of samples. 1 at first.
+    ///
+    /// @throws If it is not positive and finite; without `accumulation`.
+    #[wasm_bindgen(js_name = setMicroBatchWeight)]
+    pub fn set_micro_batch_weight(&self, weight: f64) -> Result<(), Thrown> {
+        self.with(|core| Ok(core.set_micro_batch_weight(weight)?))
+    }
+
+    /// The tensors, in the order in which they were given.
+    ///
+    /// @throws If the optimizer was disposed.
+    #[wasm_bindgen(getter, unchecked_return_type = "{ name: string; shape: number[]; group: number }[]")]
+    pub fn tensors(&self) -> Result<JsValue, Thrown> {
+        let tensor = |spec: &TensorSpec| {
+            let shape = js::array(spec.shape.iter().map(|&size| (size as f64).into()));
+            js::object([("name", spec.name.as_str().into()), ("shape", shape), ("group", (spec.group as f64).into())])
+        };
+        self.with(|core| Ok(js::array(core.specs().map(tensor))))
     }
 
     /// Steps that were taken, those included that the GPU skipped.

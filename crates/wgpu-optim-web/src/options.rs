@@ -131,6 +131,11 @@ pub(crate) fn recipe_object(recipe: &Recipe) -> Result<JsValue, Thrown> {
     JSON::parse(&renamed(value, &camel_case)?.to_string()).map_err(|_| Thrown::options("a recipe is JSON"))
 }
 
+/// A recipe that the page gives, by its name or as an object.
+pub(crate) fn recipe(value: &JsValue) -> Result<Recipe, Thrown> {
+    read_recipe(&json("recipe", value)?, None)
+}
+
 /// A recipe by its name, or as an object with a base and a policy.
 fn read_recipe(value: &Value, lr: Option<f64>) -> Result<Recipe, Thrown> {
     let recipe: Recipe = match value {
@@ -233,7 +238,7 @@ impl OptimizerOptions {
         let mut groups = ParamGroups::from(recipes);
         for (group, schedule) in schedules.into_iter().enumerate() {
             if let Some(Schedule { warmup, shape }) = schedule.or_else(|| self.schedule.clone()) {
-                groups = groups.with_group_schedule(group, LrSchedule { warmup, shape });
+                groups = groups.with_group_schedule(group, LrSchedule::from(shape).with_warmup(warmup));
             }
         }
         let set = |groups, value: Option<f64>, with: fn(ParamGroups, f64) -> ParamGroups| match value {

@@ -330,6 +330,52 @@ test("groups, schedules, guards, components and telemetry", async () => {
   assert.ok(found.cost.dispatches > 3 && found.cost.memory > 4 * 4 * 6016 && found.cost.traffic > 28 * 6016);
 });
 
+test("recipes change between steps, and micro-batches have weights", async () => {
+  const found = await inPage(async ({ GpuOptimizer, recipe }) => {
+    const optimizer = await GpuOptimizer.create({
+      tensors: [
+        { name: "a", shape: [4] },
+        { name: "b", shape: [2, 3], group: 1 },
+      ],
+      groups: [{ recipe: "lion", lr: 1 }, { recipe: "lion", lr: 1 }],
+      accumulation: 2,
+    });
+    const { tensors } = optimizer;
+    const thrown = (act) => {
+      try {
+        act();
+      } catch (error) {
+        return error.code;
+      }
+    };
+    const codes = [
+      thrown(() => optimizer.setRecipe("adamw")),
+      thrown(() => optimizer.setRecipe("lion", 2)),
+      thrown(() => optimizer.setRecipe({ base: { type: "lion", weightDecay: -1 } })),
+      thrown(() => optimizer.setRecipe("lions")),
+      thrown(() => optimizer.setRecipe(undefined)),
+      thrown(() => optimizer.setMicroBatchWeight(0)),
+    ];
+    const lion = recipe("lion");
+    optimizer.setRecipe({ ...lion, base: { ...lion.base, lr: 0.25 } }, 1);
+    // The heavier micro-batch decides the sign.
+    for (const [weight, value] of [[3, 1], [1, -2]]) {
+      optimizer.setMicroBatchWeight(weight);
+      optimizer.writeGrad("a", new Float32Array(4).fill(value));
+      optimizer.writeGrad("b", new Float32Array(6).fill(value));
+      await optimizer.step();
+    }
+    const params = await Promise.all(["a", "b"].map(async (name) => (await optimizer.readParam(name))[0]));
+    return { tensors, codes, params };
+  });
+  assert.deepEqual(found.tensors, [
+    { name: "a", shape: [4], group: 0 },
+    { name: "b", shape: [2, 3], group: 1 },
+  ]);
+  assert.deepEqual(found.codes, ["group", "unknown_group", "recipe", "unknown_preset", "options", "recipe"]);
+  assert.deepEqual(found.params, [-1, -0.25]);
+});
+
 /** Counts the buffers of the page that are alive, and the bind groups and pipelines that were made. */
 const count = () => {
   window.counts = { buffers: 0, bindGroups: 0, pipelines: 0 };
