@@ -24,9 +24,12 @@ use crate::recipe::matrix::Matrix;
 use crate::recipe::policy::Policy;
 use crate::recipe::spec::TensorSpec;
 
+#[doc(hidden)]
 pub use crate::recipe::base::newton_schulz;
 pub use crate::recipe::float::grad_norm;
-pub use crate::recipe::policy::{sampled, top_k};
+#[doc(hidden)]
+pub use crate::recipe::policy::sampled;
+pub use crate::recipe::policy::top_k;
 
 /// A tensor with its state.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,6 +63,19 @@ pub struct Step<T> {
 }
 
 /// What clipping to `max_norm` multiplies gradients of norm `norm` by; 0 if that norm is not finite.
+///
+/// ```
+/// use wgpu_optim::reference::{self, clip_factor, grad_norm};
+/// use wgpu_optim::{Recipe, TensorSpec};
+///
+/// let spec = TensorSpec::new("weight", [2, 2]);
+/// let mut weight = reference::Tensor::with_shape(Recipe::muon(0.1).mgup(), &spec, vec![1.0f32, 0.0, 0.0, 1.0])?;
+/// let grad = [3.0, 0.0, 0.0, 4.0];
+/// let factor = clip_factor(grad_norm([&grad[..]]), 1.0);
+/// let step: reference::Step<f32> = weight.step(&grad.map(|g| factor * g));
+/// assert_eq!((step.selected, step.phi.len()), (2, 4));
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
 pub fn clip_factor<T: Float>(norm: T, max_norm: f64) -> T {
     if norm.is_finite() { (real::<T>(max_norm) / (norm + real(1e-6))).min(T::one()) } else { T::zero() }
 }
@@ -134,11 +150,21 @@ impl<T: Float + Debug> Tensor<T> {
 }
 
 /// φ of a tensor's scores in step `t`, and how many were selected.
+///
+/// ```
+/// use wgpu_optim::policy::Mgup;
+/// use wgpu_optim::reference::{phi, top_k};
+///
+/// let scores = [0.3f32, -0.1, 0.7, 0.0];
+/// assert_eq!(top_k(&scores, 2), [true, false, true, false]);
+/// assert_eq!(phi(&Mgup::default().into(), &scores, 1), (vec![2.0, 0.5, 2.0, 0.5], 2));
+/// ```
 pub fn phi<T: Float>(policy: &Policy, score: &[T], t: u64) -> (Vec<T>, usize) {
     policy.phi(score, t)
 }
 
 /// The order-preserving key of a score, as `shaders/lib/keys.wgsl` computes it. NaN has the key 0, below every other.
+#[doc(hidden)]
 pub fn key(score: f32) -> u32 {
     let bits = flushed(score).to_bits();
     match bits >> 31 {

@@ -15,10 +15,12 @@ use crate::recipe::spec::TensorSpec;
 use crate::reference::{Step, Tensor};
 
 /// Sizes of vectors around the edges of a vector of four, a workgroup, a chunk and a span.
+#[doc(hidden)]
 pub const SIZES: [usize; 10] = [1, 2, 3, 255, 256, 257, 4096, 4097, 65_537, 1_000_003];
 
 /// Shapes of matrices, for the bases that orthogonalize them: around the edges of a vector of four and of a block, wide and
 /// tall, with the three ways of selection.
+#[doc(hidden)]
 pub const SHAPES: [[usize; 2]; 12] = [
     [1, 1],
     [3, 5],
@@ -35,9 +37,11 @@ pub const SHAPES: [[usize; 2]; 12] = [
 ];
 
 /// Largest difference allowed: absolute, and relative to the reference.
+#[doc(hidden)]
 pub const TOLERANCE: (f64, f64) = (2e-6, 1e-5);
 
 /// The same for orthogonalized matrices: rounding grows with what Newton–Schulz amplifies.
+#[doc(hidden)]
 pub const MATRIX_TOLERANCE: (f64, f64) = (2e-4, 2e-3);
 
 /// A recipe on a tensor of some shape.
@@ -62,6 +66,14 @@ impl Case {
 }
 
 /// How a case ended.
+///
+/// ```
+/// use wgpu_optim::verify::Outcome;
+///
+/// fn holds(Outcome { failure, .. }: &Outcome) -> bool {
+///     failure.is_none()
+/// }
+/// ```
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
@@ -89,6 +101,13 @@ pub fn recipes() -> Vec<(String, Recipe)> {
 }
 
 /// Every recipe at every size or shape.
+///
+/// ```
+/// use wgpu_optim::verify::cases;
+///
+/// let large = cases().into_iter().filter(|case| case.shape == [65_537]);
+/// println!("{}", large.map(|case| case.name).collect::<Vec<_>>().join(", "));
+/// ```
 pub fn cases() -> Vec<Case> {
     let of = |(name, recipe): (String, Recipe)| {
         let shapes: Vec<Vec<usize>> = match recipe.base.newton_schulz() {
@@ -207,6 +226,7 @@ impl Drop for Runner {
 const NAME: &str = "tensor";
 
 /// Largest difference of a state: absolute, and relative to the reference.
+#[doc(hidden)]
 pub fn state_tolerance(state: &StateRow) -> (f64, f64) {
     match (state.squares, state.per) {
         (false, _) => TOLERANCE,
@@ -218,11 +238,21 @@ pub fn state_tolerance(state: &StateRow) -> (f64, f64) {
 }
 
 /// The largest difference, and what is wrong: NaN first, then the first value outside [`TOLERANCE`].
+///
+/// ```
+/// use wgpu_optim::verify::{compare, grads, params};
+///
+/// let (found, expected) = (params(100), params(100));
+/// assert_eq!(compare(&found, &expected, None), (0.0, None));
+/// let (error, wrong) = compare(&grads(100, 1), &expected, None);
+/// assert!(error > 0.1 && wrong.is_some());
+/// ```
 pub fn compare(actual: &[f32], expected: &[f32], skip: Option<&[bool]>) -> (f64, Option<String>) {
     compare_within(TOLERANCE, actual, expected, skip)
 }
 
 /// [`compare`] with another tolerance: absolute, and relative to what is expected.
+#[doc(hidden)]
 pub fn compare_within(
     tolerance: (f64, f64),
     actual: &[f32],

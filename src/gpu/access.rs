@@ -148,6 +148,14 @@ impl GpuOptimizer {
     /// Writes a parameter from the host, rounded where it is stored in two bytes, and its master. It lands before the next
     /// submit.
     ///
+    /// ```no_run
+    /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// optimizer.write_param("weight", &[0.5; 32])?;
+    /// optimizer.write_grad("weight", &[0.1; 32])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`param`](Self::param); [`Error::Slice`] if the length is not the tensor's.
     pub fn write_param(&self, name: &str, data: &[f32]) -> Result<()> {
@@ -167,6 +175,17 @@ impl GpuOptimizer {
 
     /// Writes a state from the host, as when resuming; see also [`set_steps`](Self::set_steps). It lands before the next
     /// submit.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// // State from elsewhere, after 1,000 steps.
+    /// optimizer.write_state("weight", "exp_avg", &[0.01; 32])?;
+    /// optimizer.write_state("weight", "exp_avg_sq", &[1e-4; 32])?;
+    /// optimizer.set_steps(1000);
+    /// optimizer.set_recorded_steps(1000); // for schedules
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`state`](Self::state); [`Error::Slice`] if the length is not the tensor's.
@@ -207,6 +226,17 @@ impl GpuOptimizer {
 
     /// Writes the factors of a tensor's components, each finite and not negative. They land before the next submit.
     ///
+    /// ```no_run
+    /// # fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec};
+    /// // Points with a position, a color and a size, each with a learning rate of its own.
+    /// let points = [TensorSpec::new("points", [1000, 7]).with_components(7)];
+    /// let optimizer = GpuOptimizer::new_blocking(device, queue, &points, Recipe::adamw(1e-3))?;
+    /// optimizer.write_rates("points", &[1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.1])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`rates`](Self::rates); [`Error::Slice`] if there are more or fewer; [`Error::Recipe`] for a factor out of range.
     pub fn write_rates(&self, name: &str, factors: &[f32]) -> Result<()> {
@@ -219,6 +249,14 @@ impl GpuOptimizer {
 
     /// Records the clearing of all gradients in the optimizer's arena; not of what micro-batches have added up.
     ///
+    /// ```no_run
+    /// # fn example(optimizer: &wgpu_optim::GpuOptimizer, encoder: &mut wgpu_optim::wgpu::CommandEncoder) -> Result<(), wgpu_optim::Error> {
+    /// // Before kernels that add to the gradients.
+    /// optimizer.zero_grad(encoder)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Ownership`] if the caller holds the gradients.
     pub fn zero_grad(&self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
@@ -230,6 +268,15 @@ impl GpuOptimizer {
     }
 
     /// Forgets the micro-batches that were recorded since the last step, and records the clearing of what they have added up.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer, encoder: &mut wgpu_optim::wgpu::CommandEncoder) -> Result<(), wgpu_optim::Error> {
+    /// if optimizer.micro_batches() > 0 {
+    ///     optimizer.forget_micro_batches(encoder);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forget_micro_batches(&mut self, encoder: &mut wgpu::CommandEncoder) {
         self.clear_sums_of(&mut Target::Encoder(encoder), &(0..self.plan.tensors.len()).collect::<Vec<_>>());
         (self.counts.micro_batches, self.counts.weights, self.counts.recorded_weight) = (0, 0.0, None);
@@ -264,6 +311,14 @@ impl GpuOptimizer {
 
     /// Reads the steps that a tensor has taken: t of the bias corrections. Off the web, poll the device until the future is ready.
     ///
+    /// ```no_run
+    /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// let (recorded, taken) = (optimizer.steps("weight")?, optimizer.read_steps("weight")?.await?);
+    /// println!("{} of {recorded} steps were skipped", recorded - taken);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownTensor`], and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_steps(&self, name: &str) -> Result<impl Future<Output = Result<u64>> + use<>> {
@@ -289,6 +344,15 @@ impl GpuOptimizer {
 
     /// Sets the number of steps that one tensor has taken, as when resuming tensors that have not always stepped together.
     ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// // The embedding has seen every step, the adapter only the last ten.
+    /// optimizer.set_tensor_steps("embedding", 1000)?;
+    /// optimizer.set_tensor_steps("adapter", 10)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownTensor`]; [`Error::Ownership`] for an optimizer with arenas, where all tensors step together.
     pub fn set_tensor_steps(&mut self, name: &str, steps: u64) -> Result<()> {
@@ -299,6 +363,14 @@ impl GpuOptimizer {
 
     /// Reads a parameter, its master where it is stored in two bytes. Off the web, poll the device until the future is ready.
     ///
+    /// ```no_run
+    /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// let weight: Vec<f32> = optimizer.read_param("weight")?.await?;
+    /// let weight = optimizer.read_param_blocking("weight")?; // the same off the web
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`param`](Self::param), and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_param(&self, name: &str) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
@@ -308,6 +380,16 @@ impl GpuOptimizer {
 
     /// Reads a state. Off the web, poll the device until the future is ready.
     ///
+    /// ```no_run
+    /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// for state in optimizer.state_names("weight")? {
+    ///     let values = optimizer.read_state("weight", state)?.await?;
+    ///     println!("{state}: {} values", values.len());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`state`](Self::state), and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_state(&self, name: &str, state: &str) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
@@ -316,6 +398,15 @@ impl GpuOptimizer {
 
     /// Reads what selection did to a tensor in the last step that ran. For a tensor that was left out of that step, it means
     /// nothing. Off the web, poll the device until the future is ready.
+    ///
+    /// ```no_run
+    /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::Selected;
+    /// let Selected { k, count, candidates, missed, .. } = optimizer.read_selected("weight")?.await?;
+    /// println!("{count} of K = {k} selected, {candidates} ranked, bracket missed: {missed}");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::UnknownTensor`], and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
@@ -337,6 +428,13 @@ impl GpuOptimizer {
     /// Reads the norm of all gradients of the last step that ran, as it was before it was clipped. Off the web, poll the
     /// device until the future is ready.
     ///
+    /// ```no_run
+    /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// let norm: f32 = optimizer.read_grad_norm()?.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::SettingOff`] if the optimizer does not clip, when called; as for [`read_guarded`](Self::read_guarded), when awaited.
     pub fn read_grad_norm(&self) -> Result<impl Future<Output = Result<f32>> + use<>> {
@@ -347,6 +445,17 @@ impl GpuOptimizer {
 
     /// Reads what the guard of the last step found: the gradients' norm, whether the step was skipped, and the scale of the next
     /// loss. Off the web, poll the device until the future is ready.
+    ///
+    /// ```no_run
+    /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::Guarded;
+    /// let Guarded { skipped, skipped_steps, loss_scale, .. } = optimizer.read_guarded()?.await?;
+    /// if skipped {
+    ///     println!("{skipped_steps} steps were skipped so far; the loss is scaled by {loss_scale}");
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::SettingOff`] if the optimizer neither clips a norm nor skips steps, when called. [`Error::Readback`], when awaited, and
@@ -382,6 +491,13 @@ impl GpuOptimizer {
     }
 
     /// Sets the scale of the next loss. It lands before the next submit.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// optimizer.set_loss_scale(1024.0)?; // where another program has arrived
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Recipe`] if it is not within 2⁻¹²⁶ to 2¹²⁶; [`Error::SettingOff`] for an optimizer without a

@@ -1,6 +1,25 @@
 //! Finding a GPU the way wgpu programs do it: `WGPU_BACKEND` and `WGPU_ADAPTER_NAME`.
 //!
 //! The optimizer itself takes any device; this is for programs that have none yet.
+//!
+//! ```no_run
+//! use wgpu_optim::matrix::Matmul;
+//! use wgpu_optim::{Requirements, adapter, wgpu};
+//!
+//! # async fn open() -> Result<(), Box<dyn std::error::Error>> {
+//! for adapter in adapter::all(&adapter::instance()).await {
+//!     println!("{}", adapter::describe(&adapter.get_info()));
+//! }
+//! let (_instance, adapter) = adapter::from_env().await?;
+//! let limits = Requirements::webgpu().device_limits(&adapter.limits())?;
+//! let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
+//! let (device, queue) = adapter.request_device(&descriptor).await?;
+//! println!("Muon multiplies by {:?}", adapter::matmul(&device));
+//! for way in Matmul::ALL {
+//!     println!("{way:?}: {}", adapter::supports(&device, way));
+//! }
+//! # Ok(()) }
+//! ```
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -63,6 +82,7 @@ pub async fn all(instance: &wgpu::Instance) -> Vec<wgpu::Adapter> {
 /// Finds out whether a device is still there. wgpu drops the work of a lost one without a word, or ends the process, and the
 /// callback that would tell belongs to whoever made the device.
 #[derive(Debug)]
+#[doc(hidden)]
 pub struct Probe {
     device: wgpu::Device,
     buffer: Mutex<wgpu::Buffer>,

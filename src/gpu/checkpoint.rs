@@ -53,6 +53,15 @@ impl GpuOptimizer {
 
     /// [`save`](Self::save), with anything of the caller's besides; see [`Checkpoint::extra`].
     ///
+    /// ```no_run
+    /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// use std::collections::BTreeMap;
+    /// let extra = BTreeMap::from([("epoch".to_owned(), "3".to_owned())]);
+    /// optimizer.save_with("run.safetensors", extra)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`save`](Self::save).
     pub fn save_with(&self, path: impl AsRef<Path>, extra: BTreeMap<String, String>) -> Result<()> {
@@ -61,6 +70,15 @@ impl GpuOptimizer {
 
     /// [`save_with`](Self::save_with), with parameters that lie in the caller's buffers, whether they are stepped or not: name, shape
     /// and place. The file has their masters, where there are any. [`Checkpoint::read_param`] reads them.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &wgpu_optim::GpuOptimizer, weight: &wgpu_optim::wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::TensorSlice;
+    /// let params = [("weight", &[256, 64][..], TensorSlice::whole(weight))];
+    /// optimizer.save_params("run.safetensors", &params, Default::default())?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`save`](Self::save); [`Error::Ownership`] for an optimizer with arenas, [`Error::Slice`] for a slice of another size than
@@ -184,6 +202,18 @@ impl GpuOptimizer {
     }
 
     /// [`load`](Self::load) from a file that is open already.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::Checkpoint;
+    /// let mut file = Checkpoint::open("run.safetensors")?;
+    /// for line in optimizer.differences(&file) {
+    ///     println!("{line}");
+    /// }
+    /// optimizer.load_from(&mut file)?; // `load` does all of this
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`load`](Self::load).
@@ -310,6 +340,17 @@ impl GpuOptimizer {
     }
 
     /// The names of the tensors that [`load_matching`](Self::load_matching) would leave as they are, in the order of the specs.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{Checkpoint, Part};
+    /// let mut file = Checkpoint::open("pretrained.safetensors")?;
+    /// if optimizer.mismatches(&file, Part::All)? == ["head.weight"] {
+    ///     optimizer.load_matching(&mut file, Part::All)?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Ownership`] as for [`load_matching`](Self::load_matching).

@@ -203,6 +203,18 @@ impl Checkpoint {
     }
 
     /// Names and shapes of the parameters in the file.
+    ///
+    /// ```no_run
+    /// # fn example(bytes: Vec<u8>) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{Checkpoint, FORMAT_VERSION};
+    /// let mut file = Checkpoint::from_bytes(bytes)?;
+    /// for (name, shape) in file.params() {
+    ///     println!("{name} {shape:?}: {:?}", file.read_param(&name)?);
+    /// }
+    /// println!("{:?} of format {FORMAT_VERSION} at most", file.extra());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn params(&self) -> Vec<(String, Vec<usize>)> {
         let keys = self.tensors.offset_keys().into_iter();
         let of = |key: String| Some((key.strip_prefix("params.")?.to_owned(), self.tensors.info(&key)?.shape.clone()));

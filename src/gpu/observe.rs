@@ -12,6 +12,25 @@ impl GpuOptimizer {
     /// The oldest observed step that was not fetched yet; see [`ParamGroups::with_telemetry`](crate::ParamGroups::with_telemetry).
     /// Never waits: a step arrives when the GPU is done with it and something is submitted or polled. The last 64 are kept.
     ///
+    /// ```no_run
+    /// # fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, Telemetry, TensorSpec, TensorTelemetry};
+    /// let groups = ParamGroups::from(Recipe::adamw(1e-3).mgup()).with_telemetry(100);
+    /// let mut optimizer = GpuOptimizer::new_blocking(device, queue, &[TensorSpec::new("w", [64])], groups)?;
+    /// for _ in 0..1000 {
+    ///     optimizer.step()?;
+    ///     while let Some(observed) = optimizer.take_telemetry() {
+    ///         let observed: Telemetry = observed?;
+    ///         println!("{}", observed.summary());
+    ///         for TensorTelemetry { name, update_norm, .. } in &observed.tensors {
+    ///             println!("{name}: |update| {update_norm}");
+    ///         }
+    ///     }
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::NonFinite`] under [`NonFinite::Error`](crate::NonFinite::Error) if steps were skipped since the last report, [`Error::Readback`].
     pub fn take_telemetry(&self) -> Option<Result<Telemetry>> {

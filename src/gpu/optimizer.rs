@@ -146,6 +146,16 @@ impl GpuOptimizer {
     /// An optimizer that holds only state; the caller gives parameters and gradients each step, to
     /// [`record_with`](Self::record_with). Nothing of the caller's is kept.
     ///
+    /// ```no_run
+    /// # async fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue, weight: &wgpu_optim::wgpu::Buffer, grad: &wgpu_optim::wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{GpuOptimizer, Recipe, TensorBuffers, TensorSlice, TensorSpec};
+    /// let specs = [TensorSpec::new("weight", [256, 64])];
+    /// let mut optimizer = GpuOptimizer::for_buffers(device, queue, &specs, Recipe::adamw(1e-3).mgup()).await?;
+    /// optimizer.step_with(&[TensorBuffers::new(TensorSlice::whole(weight), TensorSlice::whole(grad))])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`new`](Self::new).
     pub async fn for_buffers(
@@ -161,6 +171,17 @@ impl GpuOptimizer {
     /// caller gives all of them each step, to [`record_with`](Self::record_with), with state that begins at zero, and
     /// says with [`set_steps`](Self::set_steps) how many steps that state has seen.
     ///
+    /// ```no_run
+    /// # async fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue, [param, grad, momentum]: [&wgpu_optim::wgpu::Buffer; 3]) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{GpuOptimizer, Recipe, TensorBuffers, TensorSlice, TensorSpec};
+    /// let mut optimizer = GpuOptimizer::stateless(device, queue, &[TensorSpec::new("w", [64])], Recipe::lion(1e-4)).await?;
+    /// let [param, grad, momentum] = [param, grad, momentum].map(TensorSlice::whole);
+    /// optimizer.set_steps(10); // that `momentum` has seen
+    /// optimizer.step_with(&[TensorBuffers::new(param, grad).with_state(&[momentum])])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`new`](Self::new).
     pub async fn stateless(
@@ -174,6 +195,14 @@ impl GpuOptimizer {
 
     /// Another optimizer on the same device, made for buffers in the same way, for other tensors or groups. It shares the
     /// pipelines that are compiled already. The future does not borrow this one, which may go on stepping.
+    ///
+    /// ```no_run
+    /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{Recipe, TensorSpec};
+    /// let head = optimizer.sibling(&[TensorSpec::new("head", [10, 64])], Recipe::adamw(1e-2)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`new`](Self::new).
@@ -197,6 +226,13 @@ impl GpuOptimizer {
     }
 
     /// What it costs: memory, and traffic and dispatches of a step.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// println!("{}", optimizer.cost()); // 12.6 MB of buffers; a step: 19 dispatches, 31.0 MB read and written
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn cost(&self) -> Cost {
         Cost::of(&self.plan, &self.stages)
     }
@@ -208,6 +244,13 @@ impl GpuOptimizer {
 
     /// The recipe that steps a tensor, with its learning rate as it is now: that of its group, or the fallback of that recipe.
     ///
+    /// ```no_run
+    /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// println!("{}", optimizer.recipe_of("norm.bias")?); // the fallback of Muon, perhaps
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::UnknownTensor`].
     pub fn recipe_of(&self, name: &str) -> Result<Recipe> {
@@ -215,6 +258,15 @@ impl GpuOptimizer {
     }
 
     /// Sets the learning rate of all groups, from the next recorded step on.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// optimizer.set_lr(1e-3)?;
+    /// optimizer.set_group_lr(1, 1e-4)?;
+    /// println!("{}", optimizer.lr(1)?); // times the factor of the schedule
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Recipe`] if it is negative or not finite.
@@ -280,6 +332,13 @@ impl GpuOptimizer {
 
     /// Sets the norm to which gradients are clipped, from the next recorded step on.
     ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// optimizer.set_max_grad_norm(0.5)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`Error::Recipe`] if it is not positive and finite; [`Error::SettingOff`] if the optimizer was made without clipping.
     pub fn set_max_grad_norm(&mut self, max_norm: f64) -> Result<()> {
@@ -291,6 +350,14 @@ impl GpuOptimizer {
 
     /// Multiplies the gradients by this from the next recorded step on, before they are limited and clipped: 1/n undoes a loss that
     /// was multiplied by n. Costs nothing. 1 at first.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// optimizer.set_grad_scale(1.0 / 1024.0)?; // the loss was multiplied by 1024
+    /// assert_eq!(optimizer.grad_scale() * 1024.0, 1.0);
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// [`Error::Recipe`] if it is not positive and finite.
@@ -350,6 +417,15 @@ impl GpuOptimizer {
     /// Re-reads the f32 masters from the f16 or bf16 parameters. Call it after changing the parameters yourself. In arenas it is submitted
     /// at once. In the caller's buffers it happens with the next recorded step of each tensor, as it does by itself with the first: submit
     /// before what was recorded. Nothing happens at [`Precision::F32`](crate::Precision::F32).
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &wgpu_optim::GpuOptimizer, weight: &[u8], queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {
+    /// let slice = optimizer.param("weight")?;
+    /// queue.write_buffer(slice.buffer, slice.offset, weight);
+    /// optimizer.forget_masters();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn forget_masters(&self) {
         self.set_mastered((0..self.plan.tensors.len()).map(|tensor| (tensor, false)));
         self.submit_own(When::Masters);

@@ -51,6 +51,15 @@ impl GpuOptimizer {
     /// Records one step over all tensors into a compute pass that stays open, as [`record`](Self::record) does into an encoder. It sets
     /// a pipeline and bind groups: set your own again before you dispatch.
     ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer, encoder: &mut wgpu_optim::wgpu::CommandEncoder) -> Result<(), wgpu_optim::Error> {
+    /// let mut pass = encoder.begin_compute_pass(&Default::default());
+    /// // … the dispatches that write the gradients …
+    /// optimizer.record_in_pass(&mut pass)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// As for [`record`](Self::record), and [`Error::InPass`] with [telemetry](crate::ParamGroups::with_telemetry).
     pub fn record_in_pass(&mut self, pass: &mut wgpu::ComputePass<'_>) -> Result<()> {
@@ -83,6 +92,15 @@ impl GpuOptimizer {
     /// Records one step over the caller's buffers into a compute pass that stays open, as [`record_with`](Self::record_with) does into
     /// an encoder, and with the same effect on the pass as [`record_in_pass`](Self::record_in_pass). An `accumulator` given as state needs
     /// the usage `STORAGE`.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer, pass: &mut wgpu_optim::wgpu::ComputePass<'_>, [weight, grad]: [&wgpu_optim::wgpu::Buffer; 2]) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{TensorBuffers, TensorSlice};
+    /// let weight = TensorBuffers::new(TensorSlice::whole(weight), TensorSlice::whole(grad));
+    /// optimizer.record_with_in_pass(pass, &[weight])?;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// As for [`record_with`](Self::record_with), and [`Error::InPass`] with [telemetry](crate::ParamGroups::with_telemetry).

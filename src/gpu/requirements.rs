@@ -84,6 +84,20 @@ impl Requirements {
 
     /// Features that an adapter has, nothing needs, and the matrix products of Muon and AdaGO can use: subgroups on CPUs, and
     /// f16 for [`Matmul::TilesF16`](crate::matrix::Matmul::TilesF16).
+    ///
+    /// ```no_run
+    /// # async fn example(adapter: wgpu_optim::wgpu::Adapter) -> Result<(), Box<dyn std::error::Error>> {
+    /// use wgpu_optim::{Requirements, wgpu};
+    ///
+    /// let (device, queue) = adapter
+    ///     .request_device(&wgpu::DeviceDescriptor {
+    ///         required_features: Requirements::optional_features(adapter.features()),
+    ///         required_limits: Requirements::webgpu().device_limits(&adapter.limits())?,
+    ///         ..Default::default()
+    ///     })
+    ///     .await?;
+    /// # Ok(()) }
+    /// ```
     pub fn optional_features(adapter: wgpu::Features) -> wgpu::Features {
         adapter & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16)
     }
@@ -95,6 +109,18 @@ impl Requirements {
     }
 
     /// Refuses limits that do not suffice.
+    ///
+    /// ```
+    /// use wgpu_optim::{Error, Missing, Recipe, Requirements, TensorSpec, wgpu};
+    ///
+    /// let requirements = Requirements::new(&[TensorSpec::new("w", [5000])], Recipe::adamw(1e-3).mgup())?;
+    /// requirements.check(&wgpu::Limits::default())?;
+    /// let few = wgpu::Limits { max_storage_buffers_per_shader_stage: 4, ..wgpu::Limits::default() };
+    /// let Err(Error::Unsupported(missing)) = requirements.check(&few) else { panic!("four buffers are not enough") };
+    /// let Missing { limit, needed, available, .. } = &missing[0];
+    /// assert_eq!((&limit[..], needed, available), ("max_storage_buffers_per_shader_stage", &8, &4));
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     ///
     /// # Errors
     /// [`Error::Unsupported`] with every limit that is missing: needed and available.

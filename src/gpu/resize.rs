@@ -36,6 +36,18 @@ impl Rows<'_> {
     /// In place of an index: no row.
     pub const NONE: u32 = u32::MAX;
     /// Added to an index: its parameters, and no state.
+    ///
+    /// ```no_run
+    /// # async fn example(optimizer: wgpu_optim::GpuOptimizer, queue: &wgpu_optim::wgpu::Queue, index: wgpu_optim::wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
+    /// use wgpu_optim::{Rows, TensorSlice, TensorSpec};
+    /// // Of three points: the first stays, the last is split in two that begin again, one is new.
+    /// let rows = [0, 2 | Rows::PARAMETERS_ONLY, 2 | Rows::PARAMETERS_ONLY, Rows::NONE];
+    /// queue.write_buffer(&index, 0, &rows.map(u32::to_le_bytes).concat());
+    /// let (points, rows) = ([TensorSpec::new("points", [4, 14])], Rows::Gather(TensorSlice::whole(&index)));
+    /// let optimizer = optimizer.resized(&points, &[("points", rows)]).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub const PARAMETERS_ONLY: u32 = 1 << 31;
 }
 

@@ -9,7 +9,7 @@ use crate::recipe::guard::Guarded;
 
 /// How many observed steps are kept until [`GpuOptimizer::take_telemetry`](crate::GpuOptimizer::take_telemetry) fetches
 /// them; then the oldest is dropped.
-pub const KEPT: usize = 64;
+pub(crate) const KEPT: usize = 64;
 
 /// What an observed step did.
 #[derive(Debug, Clone, PartialEq)]

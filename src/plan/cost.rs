@@ -11,12 +11,14 @@ use super::stage::Stages;
 /// a device. Tables, a few hundred bytes for each tensor, are left out.
 ///
 /// ```
-/// use wgpu_optim::{PlanLimits, Program, Recipe, TensorSpec, matrix::Matmul};
+/// use wgpu_optim::matrix::Matmul;
+/// use wgpu_optim::{Cost, PlanLimits, Program, Recipe, TensorSpec};
 ///
 /// let specs = [TensorSpec::new("weight", [1024, 1024])];
 /// let program = Program::new(&specs, Recipe::adamw(1e-3), PlanLimits::WEBGPU, Matmul::Tiles)?;
-/// assert_eq!(program.cost.traffic / program.parameters, 28);
-/// println!("{}", program.cost); // 16.8 MB of buffers; a step: 1 dispatch, 29.4 MB read and written
+/// let Cost { traffic, dispatches, .. } = program.cost;
+/// assert_eq!((traffic / program.parameters, dispatches), (28, 1));
+/// assert_eq!(program.cost.to_string(), "16.8 MB of buffers; a step: 1 dispatch, 29.4 MB read and written");
 /// # Ok::<(), wgpu_optim::Error>(())
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]

@@ -8,6 +8,22 @@ pub use crate::kernel::linker::Binding;
 use super::cost::Cost;
 
 /// A step, or what goes with one.
+///
+/// ```
+/// use wgpu_optim::matrix::Matmul;
+/// use wgpu_optim::program::{Bound, Dispatch, Usage, When};
+/// use wgpu_optim::{PlanLimits, Program, Recipe, TensorSpec};
+///
+/// let specs = [TensorSpec::new("weight", [1024, 1024])];
+/// let program = Program::new(&specs, Recipe::adamw(1e-3).mgup(), PlanLimits::WEBGPU, Matmul::Tiles)?;
+/// let uniforms = program.buffers.iter().filter(|buffer| buffer.usage == Usage::Uniform).count();
+/// println!("{} buffers, {uniforms} of them uniforms", program.buffers.len());
+/// for Dispatch { purpose, kernel, workgroups, bindings, .. } in program.dispatches.iter().filter(|d| d.when == When::Step) {
+///     let written = bindings.iter().filter(|bound: &&Bound| bound.writes).count();
+///     println!("{purpose}: {} over {workgroups:?}, writes {written} buffers", program.kernels[*kernel].name);
+/// }
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Program {

@@ -15,6 +15,27 @@ use super::spec::{self, TensorSpec};
 
 /// Parameter groups: a recipe per group, and the settings that all groups share. A tensor names its group by index. A [`Recipe`] alone
 /// is one group.
+///
+/// ```
+/// use wgpu_optim::{GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe};
+///
+/// let groups = ParamGroups::from([Recipe::muon(2e-2).mgup(), Recipe::adamw(1e-3)])
+///     .with_schedule(LrSchedule::cosine(10_000, 0.0).with_warmup(500))
+///     .with_group_schedule(1, LrSchedule::constant())
+///     .with_max_grad_norm(1.0)
+///     .with_max_grad_value(100.0)
+///     .with_grad_scaler(GradScaler::default().init(1024.0).growth(2.0).backoff(0.5).interval(500))
+///     .with_accumulation(4)
+///     .with_precision(Precision::F16)
+///     .with_telemetry(100);
+/// groups.validate()?;
+/// assert_eq!(groups.non_finite(), NonFinite::Skip); // because of the scaler
+/// assert_eq!(groups.max_grad_norm(), Some(1.0));
+/// assert_eq!(groups.grad_scaler().unwrap().init, 1024.0);
+/// assert_eq!((groups.accumulation(), groups.precision()), (4, Precision::F16));
+/// assert_eq!(groups.schedules()[1].factor(9_999), 1.0);
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, SmartDefault, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ParamGroups {
@@ -105,6 +126,12 @@ impl ParamGroups {
 
     /// Sets what a step does when a gradient is not finite. Default [`NonFinite::Propagate`], or [`NonFinite::Skip`] with a
     /// [`GradScaler`]. Steps that may be skipped compute their bias corrections on the GPU, in f32.
+    ///
+    /// ```
+    /// use wgpu_optim::{NonFinite, ParamGroups, Recipe};
+    ///
+    /// let groups = ParamGroups::from(Recipe::adamw(1e-3)).with_non_finite(NonFinite::Error);
+    /// ```
     #[must_use]
     pub fn with_non_finite(self, policy: NonFinite) -> Self {
         Self { non_finite: Some(policy), ..self }
@@ -231,12 +258,27 @@ impl ParamGroups {
     }
 
     /// Sets how the matrix products of Muon and AdaGO are computed. Default [`adapter::matmul`](crate::adapter::matmul).
+    ///
+    /// ```
+    /// use wgpu_optim::matrix::Matmul;
+    /// use wgpu_optim::{ParamGroups, Recipe};
+    ///
+    /// let groups = ParamGroups::from(Recipe::muon(2e-2)).with_matmul(Matmul::TilesF16);
+    /// ```
     #[must_use]
     pub fn with_matmul(self, matmul: Matmul) -> Self {
         Self { matmul: Some(matmul), ..self }
     }
 
     /// Accepts groups of Muon or AdaGO without matrices, for tensors that join later. By default they are refused.
+    ///
+    /// ```
+    /// use wgpu_optim::{ParamGroups, Recipe, TensorSpec};
+    ///
+    /// let groups = ParamGroups::from(Recipe::muon(2e-2)).allow_no_matrices();
+    /// // The fallback steps a vector.
+    /// assert_eq!(groups.recipe_of(&TensorSpec::new("bias", [64])).name(), "adamw");
+    /// ```
     #[must_use]
     pub fn allow_no_matrices(self) -> Self {
         Self { may_lack_matrices: true, ..self }

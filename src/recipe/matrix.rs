@@ -18,6 +18,7 @@ pub enum MatrixLayout {
 
 /// A tensor as a matrix, stored row after row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[doc(hidden)]
 pub struct Matrix {
     /// Stored rows.
     pub rows: u64,
@@ -62,6 +63,7 @@ const WIDE: u64 = 64;
 
 /// m × n with m ≤ n.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[doc(hidden)]
 pub struct Shape {
     /// Rows.
     pub m: u64,

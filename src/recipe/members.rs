@@ -25,6 +25,18 @@ impl Members {
     }
 
     /// Tensors that a function accepts, for example by their rank.
+    ///
+    /// ```
+    /// use wgpu_optim::{Members, ParamGroups, Recipe, TensorSpec};
+    ///
+    /// let mut specs = [TensorSpec::new("fc.weight", [64, 32]), TensorSpec::new("fc.bias", [64])];
+    /// let groups = ParamGroups::assign(&mut specs, [
+    ///     (Recipe::adamw(1e-3).weight_decay(0.1), Members::matching(|spec| spec.shape.len() > 1)),
+    ///     (Recipe::adamw(1e-3), Members::rest()),
+    /// ])?;
+    /// assert_eq!(specs.map(|spec| spec.group), [0, 1]);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     pub fn matching(accepts: impl Fn(&TensorSpec) -> bool + 'static) -> Self {
         Self(Choice::Matching(Box::new(accepts)))
     }

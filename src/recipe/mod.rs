@@ -107,6 +107,17 @@ impl Recipe {
     }
 
     /// The same base with another update policy.
+    ///
+    /// ```
+    /// use wgpu_optim::Recipe;
+    /// use wgpu_optim::policy::{Mgup, Selection};
+    ///
+    /// let few = Recipe::adago(1e-2).with_policy(Mgup::default().ratio(0.3).selection(Selection::Approximate));
+    /// assert_eq!(few.name(), "mgup-adago-approximate");
+    /// assert_eq!(few.policy.factors(), (1.0 / 0.3, 0.3));
+    /// assert_eq!(Recipe::lion(1e-4).cautious_mgup().name(), "cautious-mgup-lion");
+    /// assert_eq!(Recipe::lion(1e-4).grams().name(), "grams-lion");
+    /// ```
     #[must_use]
     pub fn with_policy(self, policy: impl Into<Policy>) -> Self {
         Self::new(self.base, policy)
@@ -162,6 +173,14 @@ impl Recipe {
     }
 
     /// The recipe as JSON that [`Recipe::from_json`] reads.
+    ///
+    /// ```
+    /// use wgpu_optim::Recipe;
+    ///
+    /// let recipe = Recipe::lion(1e-4).weight_decay(0.5).cautious();
+    /// assert_eq!(Recipe::from_json(&recipe.to_json())?, recipe);
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
     pub fn to_json(&self) -> String {
         serde_json::to_string_pretty(self).expect("a recipe holds nothing that JSON cannot")
     }

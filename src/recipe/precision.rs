@@ -45,6 +45,14 @@ impl Precision {
     }
 
     /// The bytes of a buffer with these values, padded to whole words.
+    ///
+    /// ```
+    /// use wgpu_optim::Precision;
+    ///
+    /// let bytes = Precision::Bf16.encode(&[1.0, -2.5, 1.001]);
+    /// assert_eq!(bytes.len(), 8); // whole words
+    /// assert_eq!(Precision::Bf16.decode(&bytes, 3), [1.0, -2.5, 1.0]);
+    /// ```
     pub fn encode(self, values: &[f32]) -> Vec<u8> {
         let mut bytes: Vec<u8> = match self {
             Self::F32 => bytemuck::cast_slice(values).to_vec(),

@@ -19,6 +19,14 @@ impl Recipe {
     /// - `grams` is the optimizer of its paper: AdamW with ε after the bias correction, under the policy `grams`. `grams-adamw` adds ε
     ///   before it, as `adamw` does.
     /// - `cautious-lion` has the normalizer `count`, as its authors' code does.
+    ///
+    /// ```
+    /// use wgpu_optim::{Error, Recipe};
+    ///
+    /// assert!(Recipe::presets().contains(&"mgup-muon".to_owned()));
+    /// assert_eq!("mgup-lion".parse::<Recipe>()?.with_lr(3e-4), Recipe::lion(3e-4).mgup());
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn presets() -> Vec<String> {
         all().map(|recipe| recipe.name()).collect()
     }

@@ -119,6 +119,15 @@ impl LrSchedule {
     }
 
     /// Any function of the step, counted from 0.
+    ///
+    /// ```
+    /// use wgpu_optim::LrSchedule;
+    /// use wgpu_optim::schedule::Shape;
+    ///
+    /// let halved = LrSchedule::function(|step| 0.5f64.powi((step / 1000) as i32));
+    /// assert_eq!(halved.factor(2500), 0.25);
+    /// assert!(matches!(halved.shape, Shape::Function(_)));
+    /// ```
     pub fn function(factor: impl Fn(u64) -> f64 + Send + Sync + 'static) -> Self {
         Shape::Function(Function(Arc::new(factor))).into()
     }

@@ -6,11 +6,21 @@ use super::matrix::{Matrix, MatrixLayout};
 use super::prelude::*;
 
 /// Coordinates of a chunk, the work of one workgroup.
+#[doc(hidden)]
 pub const CHUNK: u64 = 4096;
 /// Largest number of coordinates of all tensors.
 const MOST: u64 = 1 << 36;
 
 /// A tensor to optimize: its name, shape and parameter group.
+///
+/// ```
+/// use wgpu_optim::{MatrixLayout, TensorSpec};
+///
+/// let weight = TensorSpec::new("weight", [256, 64]).in_group(1);
+/// assert_eq!((weight.numel(), weight.matrix().is_some()), (16_384, true));
+/// let embedding = TensorSpec::new("embedding", [50_000, 64]).with_layout(MatrixLayout::Fallback);
+/// assert!(embedding.matrix().is_none());
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]

@@ -4,6 +4,7 @@
 mod sound;
 
 mod architecture;
+mod examples;
 mod plan;
 mod recipes;
 mod reference;

@@ -6,6 +6,7 @@ mod common;
 mod checkpoint;
 mod faults;
 mod hostile;
+mod misuse;
 mod precision;
 mod resize;
 mod telemetry;

@@ -14,6 +14,17 @@ use crate::recipe::prelude::*;
 /// ```
 ///
 /// Where a schedule or a caller changes the learning rate, `min_step` follows in proportion. So a rate of 0 moves nothing.
+///
+/// ```
+/// use wgpu_optim::Recipe;
+/// use wgpu_optim::base::AdaGo;
+/// use wgpu_optim::policy::Grams;
+///
+/// let adago = AdaGo::new(5e-2).clip(5.0).min_step(5e-4);
+/// // A sign of a coordinate means nothing after matrices are orthogonalized.
+/// assert!(Recipe::new(adago, Grams::default()).validate().is_err());
+/// assert!(Recipe::from(adago).mgup().validate().is_ok());
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -16,6 +16,20 @@ use crate::recipe::prelude::*;
 ///
 /// The defaults follow the MGUP paper (Chang & Yuan, NeurIPS 2025). PyTorch's `AdamW` places ε after the bias
 /// correction, decays at the base rate and has `weight_decay` 1e-2: that is [`AdamW::torch`].
+///
+/// ```
+/// use wgpu_optim::Recipe;
+/// use wgpu_optim::base::{AdamW, DecayRate, EpsPlacement, SecondMoment};
+///
+/// let like_torch = AdamW::new(1e-3)
+///     .betas([0.9, 0.999])
+///     .eps_placement(EpsPlacement::AfterBiasCorrection)
+///     .decay_rate(DecayRate::Base)
+///     .weight_decay(0.01);
+/// assert_eq!(like_torch, AdamW::torch());
+/// // Half of the state, for large matrices.
+/// let small = Recipe::from(AdamW::new(1e-3).second_moment(SecondMoment::Row)).mgup();
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -8,6 +8,16 @@ use crate::recipe::prelude::*;
 /// ```text
 /// u = sign(β1 m + (1−β1) g) ;  step = lr ;  decay = lr λ ;  then m ← β2 m + (1−β2) g
 /// ```
+///
+/// ```
+/// use wgpu_optim::Recipe;
+/// use wgpu_optim::base::Lion;
+/// use wgpu_optim::policy::{Cautious, Normalizer};
+///
+/// let lion = Lion::new(1e-4).betas([0.95, 0.98]).weight_decay(1.0);
+/// let recipe = Recipe::new(lion, Cautious::default().normalizer(Normalizer::Count));
+/// assert_eq!(recipe.name(), "cautious-lion");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

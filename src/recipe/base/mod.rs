@@ -13,6 +13,7 @@ mod newton_schulz;
 #[doc(hidden)]
 pub use kind::{BaseRow, Per, Recall, StateRow, StepScalars};
 pub(crate) use kind::{Corrects, Direction};
+#[doc(hidden)]
 pub use newton_schulz::{NewtonSchulz, newton_schulz};
 
 use super::kinds::kinds;
@@ -30,6 +31,7 @@ kinds! { $
 
 impl Base {
     /// The scalars of a tensor's step `t`, counted from 1.
+    #[doc(hidden)]
     pub fn scalars(&self, t: u64) -> StepScalars {
         each!(self, b => b.scalars(t))
     }
@@ -69,6 +71,7 @@ impl Base {
     }
 
     /// How it orthogonalizes, for matrix bases.
+    #[doc(hidden)]
     pub fn newton_schulz(&self) -> Option<NewtonSchulz> {
         each!(self, b => b.newton_schulz())
     }

@@ -14,6 +14,15 @@ use crate::recipe::prelude::*;
 /// ```
 ///
 /// The momentum is an average, where PyTorch's is a sum. Newton–Schulz does not see the difference.
+///
+/// ```
+/// use wgpu_optim::Recipe;
+/// use wgpu_optim::base::{AdamW, Muon, Scale};
+/// use wgpu_optim::policy::Plain;
+///
+/// let muon = Muon::new(2e-2).momentum(0.95).scale(Scale::MatchRmsAdamw).fallback(AdamW::new(1e-3));
+/// assert_eq!(Recipe::from(muon), Recipe::new(muon, Plain::default()));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

@@ -23,6 +23,7 @@ pub(crate) use kind::Factor;
 #[doc(hidden)]
 pub use kind::{PolicyRow, Selects};
 pub(crate) use select::sampled_cut;
+#[doc(hidden)]
 pub use select::{SMALL, sampled, top_k};
 
 use super::base::{Base, BaseKind};
@@ -51,6 +52,7 @@ impl Policy {
     }
 
     /// Whether the factor is normalized by counts, see [`Normalizer::Count`].
+    #[doc(hidden)]
     pub fn count_normalizer(&self) -> bool {
         matches!(self, Self::Cautious(Cautious { normalizer: Normalizer::Count }))
     }
