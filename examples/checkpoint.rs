@@ -7,7 +7,8 @@
 use std::path::PathBuf;
 
 use clap::Parser;
-use wgpu_optim::{Checkpoint, GpuOptimizer, LrSchedule, ParamGroups, Recipe, TensorSpec, adapter, wgpu};
+use wgpu_optim::base::AdamW;
+use wgpu_optim::{Checkpoint, GpuOptimizer, LrSchedule, ParamGroups, TensorSpec, adapter, wgpu};
 
 const OUT: usize = 3;
 const IN: usize = 5;
@@ -52,9 +53,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut optimizer = if args.file.exists() {
         GpuOptimizer::resume(&device, &queue, &args.file)?
     } else {
-        let recipe: Recipe = "adamw-torch".parse()?;
         let groups =
-            ParamGroups::from(recipe.with_lr(0.03)).with_schedule(LrSchedule::stable(300, 100, 0.1).with_warmup(5));
+            ParamGroups::from(AdamW::torch().lr(0.03)).with_schedule(LrSchedule::stable(300, 100, 0.1).with_warmup(5));
         let specs = [TensorSpec::new("weight", [OUT, IN]), TensorSpec::new("bias", [OUT])];
         GpuOptimizer::new_blocking(&device, &queue, &specs, groups)?
     };
