@@ -234,7 +234,7 @@ impl GpuOptimizer {
     /// # }
     /// ```
     pub fn cost(&self) -> Cost {
-        Cost::of(&self.plan, &self.stages)
+        Cost::of(&self.plan, &self.stages.traffic())
     }
 
     /// The tensors, in the order in which they were given.

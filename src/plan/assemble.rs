@@ -187,8 +187,9 @@ impl Stages {
         self.kernels.iter().map(count).max().unwrap_or(0)
     }
 
-    /// The dispatches of a step whose micro-batches are added up already.
-    pub(crate) fn of_step(&self) -> impl Iterator<Item = &Stage> {
-        self.all.iter().filter(|stage| matches!(stage.when, When::Step | When::Round))
+    /// Bytes of each dispatch of a step whose micro-batches are added up already.
+    pub(crate) fn traffic(&self) -> Vec<u64> {
+        let of_step = self.all.iter().filter(|stage| matches!(stage.when, When::Step | When::Round));
+        of_step.map(|stage| stage.bytes).collect()
     }
 }

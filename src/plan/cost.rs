@@ -5,7 +5,6 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::layout::Plan;
-use super::stage::Stages;
 
 /// What an optimizer costs: [`GpuOptimizer::cost`](crate::GpuOptimizer::cost), or [`Program::cost`](crate::Program::cost) before there is
 /// a device. Tables, a few hundred bytes for each tensor, are left out.
@@ -40,13 +39,13 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// What a plan costs that runs these stages.
-    pub(crate) fn of(plan: &Plan, stages: &Stages) -> Self {
+    /// What a plan costs whose dispatches of a step move so many bytes each.
+    pub(crate) fn of(plan: &Plan, dispatches: &[u64]) -> Self {
         Self {
             memory: plan.memory(),
             scratch: plan.scratch_memory(),
-            traffic: stages.of_step().map(|stage| stage.bytes).sum(),
-            dispatches: stages.of_step().count() as u64,
+            traffic: dispatches.iter().sum(),
+            dispatches: dispatches.len() as u64,
             flops: plan.flops(),
         }
     }

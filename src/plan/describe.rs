@@ -105,7 +105,7 @@ impl Program {
             storage.fill(storage.chunks, &table(&plan.chunks));
         }
         let scalars = Scalars::FIELDS.iter().map(|(name, _)| (*name).to_owned()).collect();
-        let cost = Cost::of(plan, &stages);
+        let cost = Cost::of(plan, &stages.traffic());
         Self { parameters: plan.numel(), cost, buffers: storage.buffers, kernels, dispatches, scalars }
     }
 
