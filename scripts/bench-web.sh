@@ -15,4 +15,4 @@ swiftshader=${SWIFTSHADER:-/usr/lib/chromium/vk_swiftshader_icd.json}
 export WGPU_ADAPTER_NAME=SwiftShader VK_ADD_DRIVER_FILES="$swiftshader"
 echo "Native, on SwiftShader:"
 cargo run --quiet --release -p wgpu-optim-cli -- bench --params 1048576 --samples 7 --recipes adamw,mgup-adamw
-cargo run --quiet --release --example fit_image -- --optimizers mgup-adamw --size 128 --gaussians 500 --steps 51 --out "$WEB_BUILT/native"
+cargo run --quiet --release -p wgpu-optim-cli -- demo --optimizers mgup-adamw --size 128 --gaussians 500 --steps 51 --out "$WEB_BUILT/native"

@@ -37,7 +37,7 @@ cp $web/npm/package.json $web/README.md LICENSE-MIT LICENSE-APACHE "$out/package
 npm pack --silent "$out/package" --pack-destination "$out" >/dev/null
 rm -rf "$out/demo"
 mkdir -p "$out/demo/package"
-cp -r $web/demo/. examples/fit_image/shaders examples/fit_image/learning_rates.json "$out/demo"
+cp -r $web/demo/. crates/wgpu-optim-cli/src/demo/{shaders,learning_rates.json} "$out/demo"
 cp "$out"/package/*.js "$out"/package/*.wasm "$out/demo/package"
 size=$(wc -c <"$out/package/wgpu_optim_bg.wasm")
 echo "$out/package/wgpu_optim_bg.wasm: $size bytes, $(gzip -9 -c "$out/package/wgpu_optim_bg.wasm" | wc -c) with gzip" >&2

@@ -21,7 +21,7 @@ pub enum Error {
     /// A recipe could not be read: bad JSON, an unknown key, a wrong type.
     #[error("recipe: {field}: {message}")]
     RecipeSyntax {
-        /// Path of the field, for example `base.lr`, or `json` for text that is no JSON.
+        /// Path of the field, for example `base.lr`, or `json` for text that is not JSON.
         field: String,
         /// What the parser said.
         message: String,
@@ -51,7 +51,7 @@ pub enum Error {
     /// The tensors have more coordinates, or more components with learning rates of their own, than one optimizer takes.
     #[error("{given} {what} were given, and one optimizer takes at most {most}")]
     TooMany {
-        /// What there is too much of.
+        /// The thing of which too many were given.
         what: &'static str,
         /// How many were given.
         given: u64,
@@ -188,7 +188,7 @@ pub enum Error {
         /// What wgpu said.
         reason: String,
     },
-    /// wgpu refused something else: an error of ours, or of the driver.
+    /// wgpu refused something else: a bug in this crate or in the driver.
     #[error("wgpu: {0}")]
     Gpu(String),
     /// A buffer could not be mapped for reading, as when the device was lost.

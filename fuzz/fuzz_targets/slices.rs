@@ -1,4 +1,4 @@
-//! Any ranges of a caller's buffers: refused, and then nothing has changed, or stepped, and nothing beside them has.
+//! Any ranges of a caller's buffers: they are refused and nothing changes, or they are stepped and nothing else changes.
 #![no_main]
 
 use std::cell::RefCell;

@@ -127,7 +127,7 @@ impl GpuOptimizer {
         Ok(states.map(|state| state.name).chain(self.has_masters().then_some(MASTER)))
     }
 
-    /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW (the latter one number a row under
+    /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW (the latter with one number per row under
     /// [`SecondMoment::Row`](crate::base::SecondMoment::Row)), `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
     /// `accumulator` of AdaGO, one number, which can be copied but lies too close to others to be bound; and `master`, the
     /// parameter in f32, where it is stored in two bytes.
@@ -300,7 +300,7 @@ impl GpuOptimizer {
         self.counts = counts;
     }
 
-    /// Steps that a tensor was part of: t of the bias corrections, but for those that the GPU skipped
+    /// Steps that a tensor was part of: t of the bias corrections, except those that the GPU skipped
     /// ([`read_steps`](Self::read_steps)).
     ///
     /// # Errors
@@ -330,7 +330,7 @@ impl GpuOptimizer {
         })
     }
 
-    /// Sets the number of steps that every tensor has taken, as when resuming; at most 2⁶³ − 1, as a checkpoint has it.
+    /// Sets the number of steps that every tensor has taken, as when resuming; at most 2⁶³ − 1, the largest that a checkpoint holds.
     pub fn set_steps(&mut self, steps: u64) {
         (0..self.counts.steps.len()).for_each(|tensor| self.set_steps_of(tensor, steps));
     }

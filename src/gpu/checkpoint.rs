@@ -38,12 +38,12 @@ pub enum Part {
 
 impl GpuOptimizer {
     /// Writes a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. It is written
-    /// beside `path` under a temporary name of its own, synced and renamed: `path` always holds a complete checkpoint, also while others
+    /// next to `path` under a unique temporary name, synced and renamed: `path` always holds a complete checkpoint, also while others
     /// save to it or read it. Where `path` is a link, the file that it names is replaced; permissions stay as they were. Host
     /// memory stays a small multiple of the largest tensor. Waits for the GPU. Submit before what was recorded: it is counted already.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the file cannot be written, or what it says besides tensors takes more than 100 MiB;
+    /// [`Error::Checkpoint`] if the file cannot be written, or its header takes more than 100 MiB;
     /// [`Error::Readback`] if the GPU cannot be read; the old file is then as it was. So it is for a state that [`load`](Self::load)
     /// refuses: a second moment that is NaN, after a gradient that was and was not skipped. [`Error::MicroBatchDropped`] as for
     /// [`record`](Self::record). [`Error::Ownership`] if the caller holds the state.
@@ -51,7 +51,7 @@ impl GpuOptimizer {
         self.save_with(path, BTreeMap::new())
     }
 
-    /// [`save`](Self::save), with anything of the caller's besides; see [`Checkpoint::extra`].
+    /// [`save`](Self::save) with `extra` text of the caller; see [`Checkpoint::extra`].
     ///
     /// ```no_run
     /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -391,7 +391,7 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// An optimizer with arenas, its tensors, groups and everything else from a checkpoint, but for the way of multiplying matrices
+    /// An optimizer with arenas, its tensors, groups and everything else from a checkpoint, except the way of multiplying matrices
     /// ([`ParamGroups::with_matmul`](crate::ParamGroups::with_matmul)), which is a choice for a machine: build and [`load`](Self::load) to make it.
     ///
     /// # Errors
@@ -402,7 +402,7 @@ impl GpuOptimizer {
         Self::resume_from(device, queue, &mut file, groups)
     }
 
-    /// [`resume`](Self::resume) with changed settings, and what the caller had saved besides ([`save_with`](Self::save_with)). `change` gets
+    /// [`resume`](Self::resume) with changed settings, and the text that the caller had saved with it ([`save_with`](Self::save_with)). `change` gets
     /// the groups of the file, with constants in the place of schedules that were functions. Use it to give such functions again, and to
     /// choose how this machine multiplies matrices.
     ///
@@ -419,7 +419,7 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// As for [`resume`](Self::resume), except that functions are no error.
+    /// As for [`resume`](Self::resume), except that functions are not errors.
     pub fn resume_with(
         device: &wgpu::Device,
         queue: &wgpu::Queue,

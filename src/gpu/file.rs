@@ -1,4 +1,4 @@
-//! The file of a checkpoint: safetensors, with what the run needs beside tensors in its metadata.
+//! The file of a checkpoint: safetensors, with everything else that the run needs in its metadata.
 
 use std::collections::BTreeMap;
 use std::fmt::{Debug, Display};
@@ -28,7 +28,7 @@ pub const FORMAT_VERSION: u32 = 1;
 
 pub(super) const STEP: &str = "step";
 pub(super) const FORMAT: &str = "wgpu-optim";
-/// No header of ours is as long: the length of a foreign file's may be anything.
+/// Longest header that is read or written. The header of a foreign file may claim any length.
 pub(super) const LONGEST_HEADER: u64 = 100 << 20;
 /// Bytes of entries that are copied together, and how many they are at most: what wgpu does for a copy grows with those before it.
 const PART: usize = 1 << 20;
@@ -197,7 +197,7 @@ impl Checkpoint {
         Err(refusal(&self.path, reason))
     }
 
-    /// What [`GpuOptimizer::save_with`](crate::GpuOptimizer::save_with) was given besides.
+    /// The text that [`GpuOptimizer::save_with`](crate::GpuOptimizer::save_with) was given.
     pub fn extra(&self) -> &BTreeMap<String, String> {
         &self.about.extra
     }

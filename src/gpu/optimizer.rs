@@ -30,7 +30,7 @@ use crate::recipe::spec::TensorSpec;
 /// Optimizer steps on a GPU.
 ///
 /// It borrows a device and a queue, keeps all state in storage buffers, and records a step into the caller's encoder.
-/// Parameters and gradients lie either in its own arenas ([`GpuOptimizer::new`]) or in buffers of the caller, given anew
+/// Parameters and gradients lie either in its own arenas ([`GpuOptimizer::new`]) or in buffers of the caller, given again
 /// each step ([`GpuOptimizer::for_buffers`]); the state, too, may be the caller's ([`GpuOptimizer::stateless`]).
 ///
 /// Computing is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
@@ -57,7 +57,7 @@ pub struct GpuOptimizer {
     /// What a step over the optimizer's own arenas runs.
     pub(super) prepared: Option<Arc<Prepared>>,
     pub(super) counts: Counts,
-    /// What gradients are multiplied by.
+    /// Factor of the gradients.
     pub(super) grad_scale: f64,
     /// What those of a micro-batch count.
     pub(super) weight: f32,
@@ -465,7 +465,7 @@ impl GpuOptimizer {
         self.counts.micro_batches
     }
 
-    /// What gradients are multiplied by.
+    /// The factor of the gradients; see [`set_grad_scale`](Self::set_grad_scale).
     pub fn grad_scale(&self) -> f64 {
         self.grad_scale
     }

@@ -30,7 +30,7 @@ pub(super) struct Ring {
     /// Bytes of the chunks of a step.
     table_bytes: u64,
     free: Arc<Mutex<Vec<usize>>>,
-    /// Of each slot, the chunks that lie in it and where; and the last of them all: they seldom change.
+    /// For each slot, its chunks and their place. Then the last chunks of all slots, because they seldom change.
     known: Vec<(u64, Arc<Vec<Chunk>>)>,
     last: Arc<Vec<Chunk>>,
 }

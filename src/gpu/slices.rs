@@ -19,7 +19,7 @@ pub struct TensorSlice<'a> {
     pub offset: u64,
     /// Four times its number of coordinates, or twice at a [`Precision`] of two bytes, rounded up to a multiple of 4:
     /// behind an odd number of coordinates, the last two bytes of their word are the tensor's too. That of whole
-    /// vectors of four coordinates says that the bytes behind the last one belong to the tensor too and may be
+    /// vectors of four coordinates says that the bytes after the last one belong to the tensor too and may be
     /// overwritten; it is then reached four coordinates at a time, whatever its size.
     pub size: u64,
 }
@@ -70,7 +70,7 @@ impl<'a> TensorSlice<'a> {
         wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: NonZeroU64::new(size) })
     }
 
-    /// Refuses a range beyond the buffer, an offset that is no multiple of `alignment`, and a buffer without one of these usages.
+    /// Refuses a range beyond the buffer, an offset that is not a multiple of `alignment`, and a buffer without one of these usages.
     pub(super) fn check(&self, alignment: u64, usage: wgpu::BufferUsages) -> Result<(), String> {
         let Self { buffer, offset, size } = *self;
         let (all, has) = (buffer.size(), buffer.usage());

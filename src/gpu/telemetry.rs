@@ -102,7 +102,7 @@ impl Mailbox {
     }
 }
 
-/// The score of a key; `None` for what is no number.
+/// The score of a key; `None` for NaN.
 pub(crate) fn score_of(key: u32) -> Option<f32> {
     const ZERO: u32 = 0x8000_0000;
     match key {

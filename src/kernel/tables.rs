@@ -152,9 +152,9 @@ shared_structs! {
         min_step: f32,
         /// a₀, the square, for AdaGO.
         accumulator_init: f32,
-        /// What gradients are multiplied by.
+        /// Factor of the gradients.
         grad_scale: f32,
-        /// What gradients are limited to.
+        /// Limit of the absolute value of gradients.
         max_grad_value: f32,
         /// ln β1, for bias corrections where steps may be skipped.
         ln_beta1: f32,

@@ -118,7 +118,7 @@ fn round(writer: &mut Writer<'_>) {
     transfer(writer, "rounds masters into parameters", "transfer/round", constants, 6);
 }
 
-/// Reaches tensors as the caller has them, and moves `each` bytes per coordinate.
+/// Reaches tensors in the format of the caller, and moves `each` bytes per coordinate.
 fn transfer(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str, constants: Constants, each: u64) {
     let config = Config { format: writer.plan.precision, constants, ..writer.config };
     writer.add(purpose, entry, config, Over::Chunks, &|share| (each * share.numel, STREAM));

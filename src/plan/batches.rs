@@ -196,7 +196,7 @@ mod tests {
         Plan::new(&specs, &recipe.into(), Ownership::Caller, LIMITS).unwrap()
     }
 
-    /// Tensors one behind the other in buffers, as an engine's allocator would place them.
+    /// Tensors one after the other in buffers, as an engine's allocator would place them.
     fn place(plan: &Plan, buffers: &[(usize, usize)], rows: &[u32]) -> Vec<Placement> {
         let mut used = [0u64; 8];
         let mut take = |buffer: usize, size: u64| {

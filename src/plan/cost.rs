@@ -25,7 +25,7 @@ use super::layout::Plan;
 pub struct Cost {
     /// Bytes of the buffers that it keeps: state, `scratch`, and parameters and gradients where it owns them.
     pub memory: u64,
-    /// Of these, bytes that the kernels of a step hand to each other.
+    /// The part of `memory` that the kernels of a step hand to each other.
     pub scratch: u64,
     /// Bytes that a step reads and writes in storage buffers, summed over its dispatches, with as many candidates as are expected and no
     /// bracket missed.

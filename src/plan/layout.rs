@@ -118,7 +118,7 @@ pub struct Class {
     pub base: BaseKind,
     /// Kind of policy.
     pub policy: PolicyKind,
-    /// Of a matrix base.
+    /// The matrices of a matrix base.
     pub matrices: Option<Matrices>,
     /// Its tensors.
     pub tensors: Range<usize>,
@@ -245,7 +245,7 @@ impl Plan {
         self.tensors[self.tensors.len() - 1].chunks.end
     }
 
-    /// Bytes of what is observed: four words a chunk, then eight a tensor.
+    /// Bytes of what is observed: four words per chunk, then eight per tensor.
     pub(crate) fn observations(&self) -> u64 {
         16 * u64::from(self.chunk_count()) + 32 * self.tensors.len() as u64
     }
@@ -270,7 +270,7 @@ impl Plan {
         self.blocks.iter().map(bytes).sum::<u64>() + observations + self.scratch_memory()
     }
 
-    /// Bytes of the buffers that the kernels of a step hand to each other: what `memory` has besides parameters, gradients
+    /// Bytes of the buffers that the kernels of a step hand to each other: `memory` without parameters, gradients
     /// and state.
     pub fn scratch_memory(&self) -> u64 {
         let bits = self.scratch_blocks.iter().sum::<u64>();

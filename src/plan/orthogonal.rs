@@ -7,7 +7,7 @@
 //!
 //! Three workspaces are enough: X, its successor, where A lies before, and B. For wide matrices the polynomials of up to three steps are
 //! multiplied first, Q ← B Q and A ← B A B, all of them symmetric, which takes two more of the size of A: `X ← Q X` is then the only product
-//! with X beside X Xᵀ (Gram Newton–Schulz).
+//! with X next to X Xᵀ (Gram Newton–Schulz).
 
 use super::elementwise::{self, STREAM};
 use super::layout::{Matrices, WORKGROUP};

@@ -46,7 +46,7 @@ pub struct Program {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Buffer {
-    /// What it holds.
+    /// A name of its contents.
     pub label: String,
     /// Its size in bytes.
     pub size: u64,
@@ -57,7 +57,7 @@ pub struct Buffer {
     pub contents: Vec<u32>,
 }
 
-/// How a buffer is used, beside copies to and from it.
+/// How a buffer is used, in addition to copies to and from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
@@ -98,7 +98,7 @@ pub enum When {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Dispatch {
-    /// What it is for.
+    /// Its purpose, in words.
     pub purpose: String,
     /// When it runs.
     pub when: When,

@@ -44,7 +44,7 @@ pub(crate) type Bindings = Vec<(u32, Source)>;
 pub(crate) enum Source {
     /// The first form of the tensors of a batch: parameters, masters or sums.
     First,
-    /// The second form: gradients, or parameters as the caller has them.
+    /// The second form: gradients, or parameters in the format of the caller.
     Second,
     /// A state of the tensors.
     State(usize),

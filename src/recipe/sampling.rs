@@ -27,8 +27,8 @@ pub struct Sampling {
     pub strata: u32,
     /// The rank in the sample that estimates the K-th largest: that many sampled coordinates are selected.
     pub middle: u32,
-    /// Ranks in the sample between which the K-th largest lies, but for one in a hundred thousand: `high` sampled coordinates are
-    /// certainly selected, those behind the `low` largest certainly not.
+    /// Ranks in the sample between which the K-th largest lies, except one in a hundred thousand: `high` sampled coordinates are
+    /// certainly selected, those after the `low` largest certainly not.
     pub high: u32,
     /// See `high`. Beyond the sample's end if the bracket has no lower end.
     pub low: u32,

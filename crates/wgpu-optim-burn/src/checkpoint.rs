@@ -47,7 +47,7 @@ impl GpuModuleOptimizer {
     /// - Parameters that the optimizer does not step are written too: frozen ones, running statistics, those of another dtype or
     ///   device. The file has their values in f32 where that is exact. Otherwise it has their bytes, one number for each, under
     ///   the path with `#bytes` appended: f64 and quantized parameters, and those that do not fit into the [`Precision`] of the
-    ///   optimizer, as f32 beside f16. Those of another dtype or device are in host memory as well until the file is written.
+    ///   optimizer, such as f32 in a model of f16. Those of another dtype or device are in host memory as well until the file is written.
     /// - Integer and boolean parameters are not written.
     /// - State from a record that waits for its parameter's first step is written. State of parameters that `module` does not have
     ///   is not.

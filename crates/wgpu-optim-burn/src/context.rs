@@ -1,4 +1,4 @@
-//! What a parameter carries besides its values.
+//! What a parameter carries in addition to its values.
 
 use burn::module::ParamId;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};

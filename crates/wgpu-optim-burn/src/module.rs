@@ -118,7 +118,7 @@ impl GpuModuleOptimizer {
     }
 
     /// What Muon and AdaGO see in the chosen parameters: [`MatrixLayout::Fallback`] keeps embeddings and output heads from
-    /// being orthogonalised. If a parameter matches several, the last one added counts. Other recipes do not look.
+    /// being orthogonalized. If a parameter matches several, the last one added counts. Other recipes do not look.
     ///
     /// Without it, parameters of rank 2 are matrices of (in, out), as Burn's `Linear` has them by default, and others go to
     /// the fallback.
@@ -196,7 +196,7 @@ impl GpuModuleOptimizer {
         self.settings(ParamGroups::default()).precision()
     }
 
-    /// [`precision`](Self::precision), as Burn has it.
+    /// [`precision`](Self::precision) as a dtype of Burn.
     pub(crate) fn dtype(&self) -> DType {
         match self.precision() {
             Precision::F32 => DType::F32,

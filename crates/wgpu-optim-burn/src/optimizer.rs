@@ -29,7 +29,7 @@ use crate::tensor::{self, Range};
 /// # Ok::<(), wgpu_optim_burn::Error>(())
 /// ```
 ///
-/// State is Burn's: tensors beside the parameters, in records under the names of Burn's `AdamW` and `Lion`, which load
+/// State is Burn's: tensors next to the parameters, in records under the names of Burn's `AdamW` and `Lion`, which load
 /// ours and whose records load here. Each parameter is a submit of its own; a loop that owns its model steps faster
 /// with [`GpuModuleOptimizer`](crate::GpuModuleOptimizer).
 ///
@@ -38,7 +38,7 @@ use crate::tensor::{self, Range};
 pub struct RecipeOptimizer {
     gpu: Gpu,
     recipe: Recipe,
-    /// What the kernels of a step need besides tensors, for each size that has occurred, or shape of a matrix base; clones
+    /// What the kernels of a step need in addition to tensors, for each size that has occurred, or shape of a matrix base; clones
     /// share it.
     sizes: Arc<Mutex<HashMap<Vec<usize>, GpuOptimizer>>>,
     layout: MatrixLayout,
@@ -102,7 +102,7 @@ impl RecipeOptimizer {
         Self { gpu: gpu.clone(), recipe: recipe.into(), sizes: Arc::default(), layout: MatrixLayout::InOut }
     }
 
-    /// What Muon and AdaGO see in the parameters. Default: rank 2 is a matrix of (in, out), as Burn's `Linear` has it by
+    /// What Muon and AdaGO see in the parameters. Default: rank 2 is a matrix of (in, out), as Burn's `Linear` stores it by
     /// default, and others go to the fallback.
     #[must_use]
     pub fn with_layout(self, layout: MatrixLayout) -> Self {

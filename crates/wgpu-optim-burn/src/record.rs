@@ -25,8 +25,8 @@ impl GpuModuleOptimizer {
         OptimizerRecord::from_bytes(self.into_bytes()?).map_err(|e| Error::Record(e.to_string()))
     }
 
-    /// Replaces the state by a record of ours, or of Burn's `AdamW` or `Lion`. It is checked against the module in the
-    /// first step; parameters that the record does not have begin anew.
+    /// Replaces the state with a record of this optimizer, or of Burn's `AdamW` or `Lion`. It is checked against the module in the
+    /// first step; parameters that the record does not have begin again.
     ///
     /// # Errors
     /// [`Error::Record`] for a record without what it says it has.

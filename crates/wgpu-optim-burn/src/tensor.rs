@@ -20,7 +20,7 @@ use burn_ir::{InitOperationIr, OperationIr};
 use wgpu_optim::{TensorSlice, wgpu};
 
 /// What Burn's `Cube` backend calls a float tensor. Any crate of a program can switch fusion on, and the alias changes
-/// with it: both primitives are served, whichever it is. `B` is the backend below fusion.
+/// with it: both primitives are served. `B` is the backend below fusion.
 trait Primitive<B>: Sized {
     fn resolve(self) -> CubeTensor;
     fn wrap(tensor: CubeTensor) -> Self;

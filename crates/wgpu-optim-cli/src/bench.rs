@@ -1,4 +1,4 @@
-//! `wgpu-optim bench`: nanoseconds per parameter, beside a copy on the same buffers' size.
+//! `wgpu-optim bench`: nanoseconds per parameter, next to a copy of the same size.
 //!
 //! Machines are noisy: each sample of a recipe is taken next to samples of the copy and of the first recipe, and the
 //! ratios are the medians of those pairs.
@@ -19,7 +19,7 @@ use crate::settings;
 use crate::shapes::Shapes;
 use crate::sweep;
 
-/// Measure nanoseconds per parameter of every recipe beside a plain copy.
+/// Measure nanoseconds per parameter of every recipe, next to a plain copy.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Parameters, in one tensor.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Links that are followed to a file that does not exist yet, as many as Linux follows.
 const LINKS: usize = 40;
 
-/// Writes a new file beside `path` and renames it to `path`, so that `path` holds all of the old bytes or all of the new.
+/// Writes a new file next to `path` and renames it to `path`, so that `path` holds all of the old bytes or all of the new.
 ///
 /// Permissions of an existing file are kept. A symbolic link stays, and the file that it names is written. A pipe or a device
 /// is written in place.

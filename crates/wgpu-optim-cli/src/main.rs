@@ -4,6 +4,7 @@
 
 mod adapters;
 mod bench;
+mod demo;
 mod explain;
 mod files;
 mod numbers;
@@ -19,23 +20,42 @@ mod verify;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
 
-/// Optimizer steps on any GPU through wgpu: adapters, verification, replay, benchmarks.
+/// What to do next, for whoever calls the tool without a command.
+const GUIDE: &str = "\
+wgpu-optim runs optimizer steps on any GPU through wgpu.
+
+  wgpu-optim demo                  race optimizers on this GPU
+  wgpu-optim adapters              list the GPUs, and what they lack
+  wgpu-optim verify                check every optimizer against the CPU reference
+  wgpu-optim bench                 measure nanoseconds per parameter
+  wgpu-optim explain mgup-adamw    list every dispatch of a step
+
+Every command has --help.";
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  The command succeeded.
+  1  The command failed, or `verify` found a recipe that does not hold.
+  2  The arguments are wrong.";
+
+/// Optimizer steps on any GPU through wgpu: a demo, verification, replay, benchmarks.
 ///
 /// The adapter is chosen the way wgpu programs do it: WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME (part
 /// of a name that `wgpu-optim adapters` lists).
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// List the adapters, and whether they have what the optimizers need.
-    Adapters,
+    Demo(demo::Arguments),
+    Adapters(adapters::Arguments),
     /// Run every recipe against the CPU reference on every adapter, or on the chosen one.
     ///
     /// Prints a row for each recipe with the largest error over all sizes, and writes a report. Exits with 0 only if every row
@@ -44,18 +64,34 @@ enum Command {
     Replay(replay::Arguments),
     Bench(bench::Arguments),
     Explain(explain::Arguments),
+    /// Print a script that completes commands and options in your shell.
+    ///
+    /// For bash: wgpu-optim completions bash > ~/.local/share/bash-completion/completions/wgpu-optim
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
 }
 
 fn main() -> ExitCode {
     session::ensure();
     // Drivers that cannot be used complain at every start; RUST_LOG brings their words back.
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("error,wgpu_hal=off")).init();
-    let result = match Arguments::parse().command {
-        Command::Adapters => adapters::run(),
+    let Some(command) = Arguments::parse().command else {
+        println!("{GUIDE}");
+        return ExitCode::SUCCESS;
+    };
+    let result = match command {
+        Command::Demo(arguments) => demo::run(&arguments),
+        Command::Adapters(arguments) => adapters::run(&arguments),
         Command::Verify(arguments) => verify::run(&arguments),
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "wgpu-optim", &mut std::io::stdout());
+            Ok(())
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -31,7 +31,7 @@ pub struct Row {
     pub ratio_to_first: f64,
     /// To the same number of parameters in one tensor, where there are several.
     pub ratio_to_one_tensor: Option<f64>,
-    /// Billions of operations a second in the products of a matrix base, counted in full, over the whole step.
+    /// Billions of operations per second in the products of a matrix base, counted in full, over the whole step.
     pub gflops: Option<f64>,
     /// Share of the parameters that had to be ranked in the last step, of exact `mgup`.
     pub candidates: f64,

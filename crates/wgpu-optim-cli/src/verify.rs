@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use indicatif::ProgressBar;
+use serde::Serialize;
 use wgpu_optim::verify::{self, Case};
 use wgpu_optim::{Requirements, adapter, wgpu};
 
@@ -19,6 +20,30 @@ pub struct Arguments {
     /// Markdown file with the adapters, their drivers, limits and features, versions, and all results: for a bug report.
     #[arg(long, default_value = "wgpu-optim-report.md")]
     report: PathBuf,
+    /// Print JSON instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How an adapter did.
+#[derive(Serialize)]
+struct Verdicts {
+    adapter: String,
+    /// Why nothing runs on it.
+    unsupported: Option<String>,
+    recipes: Vec<Verdict>,
+}
+
+/// How a recipe did on it.
+#[derive(Serialize)]
+struct Verdict {
+    recipe: String,
+    cases: usize,
+    /// Largest absolute difference from the CPU reference; `null` for NaN.
+    max_error: f64,
+    /// Coordinates whose side of a threshold rounding decides.
+    uncertain: usize,
+    failures: Vec<String>,
 }
 
 pub fn run(arguments: &Arguments) -> Result<()> {
@@ -36,40 +61,51 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         (instance, adapters)
     };
     let mut report = Report::create(&arguments.report)?;
-    let (mut supported, mut failed) = (0, 0);
+    let say = |line: String| {
+        if !arguments.json {
+            println!("{line}");
+        }
+    };
+    let mut all = Vec::new();
     for found in &adapters {
-        println!("{}", adapter::describe(&found.get_info()));
+        let mut verdicts =
+            Verdicts { adapter: adapter::describe(&found.get_info()), unsupported: None, recipes: Vec::new() };
+        say(verdicts.adapter.clone());
         report.adapter(found)?;
         match Requirements::webgpu().check(&found.limits()) {
-            Ok(()) => {
-                supported += 1;
-                match verify_adapter(found, &mut report) {
-                    Ok(failures) => failed += failures,
-                    Err(error) => {
-                        report.line(&format!("\n**Stopped:** {error:#}"))?;
-                        return Err(error.context(format!("the report is in {}", arguments.report.display())));
-                    }
+            Ok(()) => match verify_adapter(found, &mut report, &say) {
+                Ok(recipes) => verdicts.recipes = recipes,
+                Err(error) => {
+                    report.line(&format!("\n**Stopped:** {error:#}"))?;
+                    return Err(error.context(format!("the report is in {}", arguments.report.display())));
                 }
-            }
+            },
             Err(missing) => {
-                println!("  unsupported: {missing}");
+                say(format!("  unsupported: {missing}"));
                 report.line(&format!("\nUnsupported: {missing}"))?;
+                verdicts.unsupported = Some(missing.to_string());
             }
         }
+        all.push(verdicts);
     }
-    println!("report, for a bug report: {}", arguments.report.display());
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    }
+    say(format!("report, for a bug report: {}", arguments.report.display()));
+    let failed = all.iter().flat_map(|of| &of.recipes).filter(|verdict| !verdict.failures.is_empty()).count();
     if failed > 0 {
         bail!("{failed} recipes do not hold");
     }
+    let supported = all.iter().filter(|of| of.unsupported.is_none()).count();
     if supported == 0 {
         bail!("no adapter is supported");
     }
-    println!("all recipes hold on {supported} {}", if supported == 1 { "adapter" } else { "adapters" });
+    say(format!("all recipes hold on {supported} {}", if supported == 1 { "adapter" } else { "adapters" }));
     Ok(())
 }
 
-/// Prints the rows of an adapter and returns how many failed.
-fn verify_adapter(found: &wgpu::Adapter, report: &mut Report) -> Result<usize> {
+/// Says the rows of an adapter, and returns them.
+fn verify_adapter(found: &wgpu::Adapter, report: &mut Report, say: &dyn Fn(String)) -> Result<Vec<Verdict>> {
     let (device, queue) = open(found)?;
     let mut recipes: BTreeMap<usize, (String, Vec<Case>)> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
@@ -85,13 +121,13 @@ fn verify_adapter(found: &wgpu::Adapter, report: &mut Report) -> Result<usize> {
     for (what, all, tolerance) in
         [("sizes", sizes, verify::TOLERANCE), ("shapes of matrix bases", shapes, verify::MATRIX_TOLERANCE)]
     {
-        println!("  {what} {}; tolerance {:e} + {:e} |x|", all.join(", "), tolerance.0, tolerance.1);
+        say(format!("  {what} {}; tolerance {:e} + {:e} |x|", all.join(", "), tolerance.0, tolerance.1));
     }
-    println!("  {:<32} {:>13} {:>10}", "recipe", "largest error", "uncertain");
+    say(format!("  {:<32} {:>13} {:>10}", "recipe", "largest error", "uncertain"));
     report.line("\n| recipe | cases | largest error | uncertain | verdict |\n|---|---|---|---|---|")?;
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(Duration::from_millis(100));
-    let mut failed = 0;
+    let mut verdicts = Vec::new();
     let mut runner = verify::Runner::new(&device, &queue);
     for (name, cases) in recipes.into_values() {
         let (mut largest, mut uncertain, mut failures) = (0.0f64, 0, Vec::new());
@@ -103,20 +139,20 @@ fn verify_adapter(found: &wgpu::Adapter, report: &mut Report) -> Result<usize> {
             largest =
                 if largest < outcome.max_error || outcome.max_error.is_nan() { outcome.max_error } else { largest };
             uncertain += outcome.uncertain;
-            failures.extend(outcome.failure.map(|f| format!("    shape {:?}: {f}", case.shape)));
+            failures.extend(outcome.failure.map(|f| format!("shape {:?}: {f}", case.shape)));
         }
         let verdict = if failures.is_empty() { "ok" } else { "FAILED" };
         spinner.suspend(|| {
-            println!("  {name:<32} {largest:>13.2e} {uncertain:>10} {verdict}");
-            failures.iter().for_each(|failure| println!("{failure}"));
+            say(format!("  {name:<32} {largest:>13.2e} {uncertain:>10} {verdict}"));
+            failures.iter().for_each(|failure| say(format!("    {failure}")));
         });
         // At once: a driver may take the process down with the next one.
-        let why: String = failures.iter().map(|failure| format!("<br>{}", failure.trim())).collect();
+        let why: String = failures.iter().map(|failure| format!("<br>{failure}")).collect();
         report.line(&format!("| {name} | {count} | {largest:.2e} | {uncertain} | {verdict}{why} |"))?;
-        failed += usize::from(!failures.is_empty());
+        verdicts.push(Verdict { recipe: name, cases: count, max_error: largest, uncertain, failures });
     }
     spinner.finish_and_clear();
-    Ok(failed)
+    Ok(verdicts)
 }
 
 /// The file, written as it goes.

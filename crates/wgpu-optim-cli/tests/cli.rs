@@ -39,6 +39,84 @@ fn adapters_are_listed() {
 }
 
 #[test]
+fn without_a_command_it_says_what_to_do_next() {
+    let output = run(&[]);
+    assert!(output.status.success());
+    let said = text(&output.stdout);
+    assert!(said.contains("wgpu-optim demo") && said.contains("--help"), "{said}");
+    assert!(text(&run(&["--help"]).stdout).contains("Exit codes:"));
+    let script = text(&run(&["completions", "bash"]).stdout);
+    assert!(script.contains("_wgpu-optim") && script.contains("--gaussians"), "{script}");
+}
+
+#[test]
+fn adapters_are_listed_in_json() {
+    let found: serde_json::Value = serde_json::from_slice(&run(&["adapters", "--json"]).stdout).unwrap();
+    assert!(found[0]["adapter"].is_string() && found[0]["max_buffer_size"].as_u64().unwrap() > 1 << 20, "{found}");
+}
+
+#[test]
+fn the_demo_races_optimizers_and_writes_a_report_that_needs_no_other_file() {
+    let folder = TempDir::new().unwrap();
+    let demo = |more: &[&str]| {
+        let mut command = tool();
+        command.args([
+            "demo",
+            "--size",
+            "32",
+            "--gaussians",
+            "40",
+            "--steps",
+            "60",
+            "--optimizers",
+            "mgup-adamw,grams",
+        ]);
+        command.args(more).arg("--out").arg(folder.path().join("out")).output().unwrap()
+    };
+    let output = demo(&[]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let (table, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(table.lines().count() >= 3 && table.contains("mgup-adamw") && table.contains("dB"), "{table}");
+    assert!(said.contains("report.html") && said.contains("40 Gaussians, 32 × 24 pixels, 60 steps"), "{said}");
+    let read = |name: &str| fs::read(folder.path().join("out").join(name)).unwrap();
+    let page = text(&read("report.html"));
+    assert_eq!(page.matches("data:image/png;base64,").count(), 3);
+    assert!(page.contains("<svg") && !page.contains("src=\"http") && page.contains("grams, "), "{page}");
+
+    // What was drawn is a picture to fit. The losses are those of before: the same seed gives the same bits.
+    let json = |more: &[&str]| -> serde_json::Value { serde_json::from_slice(&demo(more).stdout).unwrap() };
+    let (one, two) = (json(&["--json"]), json(&["--json"]));
+    for (one, two) in one["results"].as_array().unwrap().iter().zip(two["results"].as_array().unwrap()) {
+        assert_eq!(one["last_loss"], two["last_loss"]);
+        assert!(one["last_loss"].as_f64().unwrap() < 0.3 * one["first_loss"].as_f64().unwrap(), "{one}");
+    }
+    fs::copy(folder.path().join("out/target.png"), folder.path().join("picture.png")).unwrap();
+    let picture = folder.path().join("picture.png");
+    let again = json(&["--json", "--image", picture.to_str().unwrap()]);
+    assert_eq!((&again["width"], &again["height"]), (&one["width"], &one["height"]));
+}
+
+#[test]
+fn a_demo_that_makes_no_sense_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let out = folder.path().join("out");
+    for (arguments, words) in [
+        (&["--optimizers", "adamw,adamw"][..], "names `adamw` twice"),
+        (&["--optimizers", "adamx"], "neither a preset nor a JSON recipe file"),
+        (&["--lr", "-1"], "`base.lr` is -1"),
+        (&["--ratio", "2"], "`policy.ratio` is 2"),
+        (&["--steps", "1"], "expected a whole number from 2 to 1000000"),
+        (&["--image", "no/such/picture.png"], "no/such/picture.png"),
+        (&["--gaussians", "65535", "--size", "2048"], "use fewer Gaussians"),
+    ] {
+        let output = tool().arg("demo").args(arguments).arg("--out").arg(&out).output().unwrap();
+        assert!(!output.status.success());
+        assert!(text(&output.stderr).contains(words), "{words}: {}", text(&output.stderr));
+        assert!(!out.exists(), "{words}: nothing is written");
+    }
+}
+
+#[test]
 fn verify_prints_a_row_for_every_recipe_and_holds() {
     // The first one listed; the table in the library's tests runs on all of them.
     let listed = text(&run(&["adapters"]).stdout);

@@ -15,7 +15,7 @@ const SIZE: (u32, u32) = (960, 540);
 const MAX_POINTS: usize = 1500;
 const TEXT: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(225, 228, 232);
-/// Okabe and Ito's colours, which people with any colour vision can tell apart.
+/// Okabe and Ito's colors, which people with any color vision can tell apart.
 const COLORS: [RGBColor; 6] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),

@@ -72,7 +72,7 @@ const LARGEST: u64 = 1 << 30;
 /// Pictures and their labels.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pictures {
-    /// Grey or colour values, one picture after the other.
+    /// Gray or color values, one picture after the other.
     pub pixels: Vec<u8>,
     /// The label of each picture, below the number of classes.
     pub labels: Vec<u8>,
@@ -97,7 +97,7 @@ impl Pictures {
 /// A training set and a test set of pictures of one size.
 #[derive(Debug, Clone)]
 pub struct Dataset {
-    /// What it is, for people.
+    /// A description for people.
     pub name: String,
     /// Values in one picture.
     pub features: usize,

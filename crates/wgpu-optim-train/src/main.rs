@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The exit status of a program that Ctrl-C has ended, as shells have it.
+/// The exit status that shells give a program that Ctrl-C has ended.
 const INTERRUPTED: u8 = 130;
 
 fn run() -> Result<ExitCode> {

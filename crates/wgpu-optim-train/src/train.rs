@@ -24,7 +24,7 @@ use crate::model::Mlp;
 
 /// Losses stay on the GPU until this many steps have been recorded: to read one is to wait for it.
 const STEPS_PER_READ: usize = 10;
-/// How often the test set is asked within a run, besides the end.
+/// How often the test set is evaluated within a run, in addition to the end.
 const TESTS_PER_RUN: usize = 10;
 /// Pictures in one forward pass over the test set.
 const TEST_BATCH: usize = 1000;
@@ -38,7 +38,7 @@ const RECIPE: &str = "the recipe";
 pub struct Files<'a> {
     /// Its checkpoint.
     pub checkpoint: &'a Path,
-    /// What it holds, if the run goes on from it.
+    /// Its contents, if the run continues from it.
     pub resumed: Option<Progress>,
     /// Set when the run is to end after its step.
     pub stop: &'a AtomicBool,
@@ -158,14 +158,14 @@ pub struct Run {
     pub weights: Vec<Weights>,
     /// What was selected of each tensor in each step, if it was asked for: step, path, selection.
     pub selection: Vec<(usize, String, Selected)>,
-    /// What was observed of steps, if it was asked for. Of a run that was resumed, since then.
+    /// Observed steps, if telemetry was requested. In a resumed run, those since then.
     pub telemetry: Vec<Telemetry>,
 }
 
 /// The options that decide a run's result, with their values.
 type Choices = BTreeMap<String, String>;
 
-/// What a checkpoint has besides model and optimizer.
+/// What a checkpoint has in addition to model and optimizer.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Progress {
     choices: Choices,

@@ -2,7 +2,7 @@
 
 const MARGIN = { left: 64, right: 16, top: 16, bottom: 36 };
 
-/** Draws curves, `{ losses, colour, name }`, in the colours of the page. */
+/** Draws curves, `{ losses, color, name }`, in the colors of the page. */
 export function drawChart(canvas, curves) {
   const scale = window.devicePixelRatio || 1;
   const width = canvas.clientWidth;
@@ -12,7 +12,7 @@ export function drawChart(canvas, curves) {
   const context = canvas.getContext("2d");
   context.scale(scale, scale);
   const style = getComputedStyle(canvas);
-  const colour = (name) => style.getPropertyValue(name).trim();
+  const color = (name) => style.getPropertyValue(name).trim();
   context.font = `13px ${style.fontFamily}`;
 
   const found = curves.flatMap(({ losses }) => range(losses));
@@ -22,8 +22,8 @@ export function drawChart(canvas, curves) {
   const x = (step) => MARGIN.left + ((width - MARGIN.left - MARGIN.right) * step) / steps;
   const y = (loss) => MARGIN.top + ((height - MARGIN.top - MARGIN.bottom) * (high - Math.log10(loss))) / (high - low);
 
-  context.strokeStyle = colour("--line");
-  context.fillStyle = colour("--quiet");
+  context.strokeStyle = color("--line");
+  context.fillStyle = color("--quiet");
   context.textBaseline = "middle";
   context.textAlign = "right";
   for (let power = Math.ceil(low); power <= high; power++) {
@@ -41,7 +41,7 @@ export function drawChart(canvas, curves) {
   context.fillText("loss", 8, 8);
 
   for (const curve of curves) {
-    context.strokeStyle = colour(curve.colour);
+    context.strokeStyle = color(curve.color);
     context.lineWidth = 2;
     context.lineJoin = "round";
     context.beginPath();
@@ -51,7 +51,7 @@ export function drawChart(canvas, curves) {
   context.lineWidth = 1;
   context.textAlign = "right";
   curves.forEach((curve, i) => {
-    context.fillStyle = colour(curve.colour);
+    context.fillStyle = color(curve.color);
     context.fillText(curve.name, width - MARGIN.right - 8, MARGIN.top + 4 + 20 * i);
   });
 }

@@ -114,7 +114,7 @@ export function tensors(gaussians) {
   return [
     { name: "position", shape: [gaussians, 2] },
     { name: "shape", shape: [gaussians, 3] },
-    { name: "colour", shape: [gaussians, 3] },
+    { name: "color", shape: [gaussians, 3] },
   ];
 }
 
@@ -145,8 +145,8 @@ export class Fit {
       picture.config,
       picture.target,
       errors,
-      ...["position", "shape", "colour"].map((name) => optimizer.param(name)),
-      ...["position", "shape", "colour"].map((name) => optimizer.grad(name)),
+      ...["position", "shape", "color"].map((name) => optimizer.param(name)),
+      ...["position", "shape", "color"].map((name) => optimizer.grad(name)),
       projected,
       lists,
       history,

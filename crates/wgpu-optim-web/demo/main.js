@@ -206,7 +206,7 @@ async function run(mine) {
 const frame = () => new Promise(requestAnimationFrame);
 
 function chart() {
-  const curves = sides.map((side) => ({ losses: side.fit?.losses ?? [], colour: `--${side.id}`, name: side.name }));
+  const curves = sides.map((side) => ({ losses: side.fit?.losses ?? [], color: `--${side.id}`, name: side.name }));
   drawChart(at("chart"), curves);
 }
 

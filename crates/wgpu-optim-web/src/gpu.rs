@@ -72,7 +72,7 @@ impl Gpu {
         self.lost.get().cloned()
     }
 
-    /// Takes recipes through steps on this GPU, beside a CPU reference in this module, and says how far they lie apart.
+    /// Runs recipes on this GPU and on a CPU reference in this module, and returns the differences.
     ///
     /// @throws If a recipe cannot be run; a wrong result is part of the verdicts.
     #[wasm_bindgen(unchecked_return_type = "Promise<Verdict[]>")]

@@ -1,4 +1,4 @@
-//! [`GpuOptimizer`] as a page has it.
+//! [`GpuOptimizer`] for pages.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -298,7 +298,7 @@ impl GpuOptimizer {
 
     /// Sets the steps that were taken, for bias corrections and schedules, as when going on from state that was written.
     ///
-    /// @throws If it is no whole number, or negative.
+    /// @throws If it is not a whole number, or negative.
     #[wasm_bindgen(js_name = setSteps)]
     pub fn set_steps(&self, steps: f64) -> Result<(), Thrown> {
         let steps = whole("steps", steps)?;

@@ -1,4 +1,4 @@
-//! What a page says, as Rust has it.
+//! Options of a page, in Rust.
 //!
 //! Objects go through JSON, so that errors name the field. Recipes may be written in camelCase or as in recipe files.
 

@@ -87,7 +87,7 @@ export interface Muon {
   nsCoefficients?: [number, number, number];
   scale?: "original" | "match_rms_adamw" | "none";
   weightDecay?: number;
-  /** What steps tensors that are no matrices. */
+  /** Steps tensors that are not matrices. */
   fallback?: AdamW;
 }
 
@@ -101,7 +101,7 @@ export interface AdaGo {
   nsSteps?: number;
   nsCoefficients?: [number, number, number];
   weightDecay?: number;
-  /** What steps tensors that are no matrices. */
+  /** Steps tensors that are not matrices. */
   fallback?: AdamW;
 }
 
@@ -121,7 +121,7 @@ export type LrSchedule = { warmup?: number } & (
   | { type: "stable"; steps: number; decay: number; floor: number }
 );
 
-/** Bytes of a buffer: a resource for `createBindGroup`, but for AdaGO's `accumulator`. */
+/** Bytes of a buffer: a resource for `createBindGroup`, except AdaGO's `accumulator`. */
 export interface TensorSlice {
   buffer: GPUBuffer;
   offset: number;
@@ -200,7 +200,7 @@ export interface VerifyOptions {
   maxSize?: number;
 }
 
-/** How a recipe did on a tensor, beside the CPU reference. */
+/** How a recipe compares with the CPU reference on a tensor. */
 export interface Verdict {
   recipe: string;
   shape: number[];

@@ -19,7 +19,7 @@ pub struct BaseRow {
     pub rate: Option<&'static str>,
 }
 
-/// The row of a base that orthogonalizes a momentum, but for the name, the rate, and states per tensor.
+/// The row of a base that orthogonalizes a momentum, except the name, the rate, and states per tensor.
 pub(super) const MOMENTUM_ROW: BaseRow =
     BaseRow { name: "", shader: "momentum", states: &[MOMENTUM], recall: Recall::State, rate: None };
 

@@ -76,7 +76,7 @@ impl Base {
         each!(self, b => b.newton_schulz())
     }
 
-    /// Factor of the orthogonalized direction of a matrix, beside the learning rate, where it follows from the shape.
+    /// Factor of the orthogonalized direction of a matrix, in addition to the learning rate, where it follows from the shape.
     pub(crate) fn rate(&self, matrix: Matrix) -> f64 {
         each!(self, b => b.rate(matrix))
     }

@@ -1,8 +1,9 @@
 //! The pipeline: a picture on the GPU, and Gaussians that an optimizer fits to it.
 //!
-//! `shaders/fit.wgsl` says what is computed. A step is five dispatches of the example's own, which end with gradients in the
-//! optimizer's buffers, and the optimizer's, all in one encoder.
+//! `shaders/fit.wgsl` says what is computed. A step is five dispatches of the demo's own, which end with gradients in the
+//! optimizer's buffers, and then the optimizer's dispatches, all in one encoder.
 
+use anyhow::{Result, ensure};
 use wgpu_optim::{Error, GpuOptimizer, Recipe, TensorSpec, wgpu};
 
 /// A side of the tiles that `render` works on; `TILE` in the shader.
@@ -18,11 +19,11 @@ pub struct Picture {
     queue: wgpu::Queue,
     pub width: u32,
     pub height: u32,
-    gaussians: u32,
+    pub gaussians: u32,
     config: wgpu::Buffer,
     target: wgpu::Buffer,
     begin: wgpu::ComputePipeline,
-    /// Of a step, in order.
+    /// The stages of a step, in order.
     stages: [wgpu::ComputePipeline; 5],
 }
 
@@ -37,7 +38,7 @@ pub struct Fit<'a> {
 }
 
 impl Picture {
-    /// The example's own scene.
+    /// The demo's own scene.
     pub fn scene(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -82,29 +83,33 @@ impl Picture {
         picture
     }
 
-    /// Puts other pixels in its place: red, green, blue and anything, 0 to 1.
+    /// Replaces its pixels: red, green and blue from 0 to 1, and a value that is not used.
     pub fn set(&self, pixels: &[[f32; 4]]) {
-        assert_eq!(pixels.len() as u32, self.width * self.height, "a value a pixel");
+        assert_eq!(pixels.len() as u32, self.width * self.height, "a color for each pixel");
         self.queue.write_buffer(&self.target, 0, bytemuck::cast_slice(pixels));
     }
 
     /// Its pixels.
-    pub fn pixels(&self) -> Result<Vec<[f32; 4]>, Box<dyn std::error::Error>> {
+    pub fn pixels(&self) -> Result<Vec<[f32; 4]>> {
         read(&self.device, &self.queue, &self.target)
     }
 
     /// Begins a fit of at most so many steps.
-    pub fn fit(&self, recipe: Recipe, steps: u32) -> Result<Fit<'_>, Box<dyn std::error::Error>> {
+    pub fn fit(&self, recipe: Recipe, steps: u32) -> Result<Fit<'_>> {
         let tiles = [self.width.div_ceil(TILE), self.height.div_ceil(TILE)];
         let lists = 4 * u64::from(tiles[0] * tiles[1]) * (1 + u64::from(self.gaussians));
         let most = self.device.limits().max_storage_buffer_binding_size;
-        if lists > most {
-            let (n, [x, y]) = (self.gaussians, [self.width, self.height]);
-            return Err(format!("{n} Gaussians on {x} × {y} pixels need {lists} bytes, this GPU binds {most}").into());
-        }
+        ensure!(
+            lists <= most,
+            "{} Gaussians on {} × {} pixels need a binding of {lists} bytes, and this GPU has at most {most}; use fewer Gaussians \
+             (--gaussians) or pixels (--size)",
+            self.gaussians,
+            self.width,
+            self.height
+        );
         let n = self.gaussians as usize;
         let specs =
-            [TensorSpec::new("position", [n, 2]), TensorSpec::new("shape", [n, 3]), TensorSpec::new("colour", [n, 3])];
+            [TensorSpec::new("position", [n, 2]), TensorSpec::new("shape", [n, 3]), TensorSpec::new("color", [n, 3])];
         let optimizer = GpuOptimizer::new_blocking(&self.device, &self.queue, &specs, recipe)?;
         let storage = wgpu::BufferUsages::STORAGE;
         let errors = buffer(&self.device, "errors", self.target.size(), storage);
@@ -119,10 +124,10 @@ impl Picture {
             errors.as_entire_binding(),
             optimizer.param("position")?.binding(),
             optimizer.param("shape")?.binding(),
-            optimizer.param("colour")?.binding(),
+            optimizer.param("color")?.binding(),
             optimizer.grad("position")?.binding(),
             optimizer.grad("shape")?.binding(),
-            optimizer.grad("colour")?.binding(),
+            optimizer.grad("color")?.binding(),
             gaussians.as_entire_binding(),
             lists.as_entire_binding(),
             history.as_entire_binding(),
@@ -185,13 +190,13 @@ impl Fit<'_> {
     }
 
     /// The loss before each of the steps that were taken.
-    pub fn losses(&self) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+    pub fn losses(&self) -> Result<Vec<f32>> {
         let words: Vec<u32> = read(&self.picture.device, &self.picture.queue, &self.history)?;
         Ok(words[1..=words[0] as usize].iter().map(|&word| f32::from_bits(word)).collect())
     }
 
     /// The picture as it was before the last step.
-    pub fn pixels(&self) -> Result<Vec<[f32; 4]>, Box<dyn std::error::Error>> {
+    pub fn pixels(&self) -> Result<Vec<[f32; 4]>> {
         let errors: Vec<[f32; 4]> = read(&self.picture.device, &self.picture.queue, &self.errors)?;
         let target = self.picture.pixels()?;
         Ok(target.iter().zip(errors).map(|(t, e)| [t[0] + e[0], t[1] + e[1], t[2] + e[2], 1.0]).collect())
@@ -207,11 +212,7 @@ fn buffer(device: &wgpu::Device, label: &str, size: u64, usage: wgpu::BufferUsag
     })
 }
 
-fn read<T: bytemuck::Pod>(
-    device: &wgpu::Device,
-    queue: &wgpu::Queue,
-    from: &wgpu::Buffer,
-) -> Result<Vec<T>, Box<dyn std::error::Error>> {
+fn read<T: bytemuck::Pod>(device: &wgpu::Device, queue: &wgpu::Queue, from: &wgpu::Buffer) -> Result<Vec<T>> {
     let staging = device.create_buffer(&wgpu::BufferDescriptor {
         label: Some("staging"),
         size: from.size(),

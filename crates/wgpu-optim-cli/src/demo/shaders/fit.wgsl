@@ -1,9 +1,9 @@
 // A picture as a sum of Gaussians, and the gradient of its squared error.
 //
-//   colour(x) = Σₙ cₙ wₙ(x),  wₙ = exp(−½ |uₙ|²),  uₙ = R(φₙ)ᵀ (x − µₙ) / sₙ
-//   loss = mean over pixels and channels of (colour − target)²
+//   color(x) = Σₙ cₙ wₙ(x),  wₙ = exp(−½ |uₙ|²),  uₙ = R(φₙ)ᵀ (x − µₙ) / sₙ
+//   loss = mean over pixels and channels of (color − target)²
 //
-// `position` holds µ, `shape` the logarithms of s and the angle φ, `colour` c. Lengths are in eighths of the picture's longer
+// `position` holds µ, `shape` the logarithms of s and the angle φ, `color` c. Lengths are in eighths of the picture's longer
 // side, so that one learning rate suits all of them. Nothing here is summed in an order that may change: the same picture and
 // optimizer give the same bits.
 
@@ -15,24 +15,24 @@ struct History {
 
 // A Gaussian in pixels.
 struct Gaussian {
-    centre: vec2<f32>,
+    center: vec2<f32>,
     // Standard deviations along its axes, and the first of these.
     deviation: vec2<f32>,
     axis: vec2<f32>,
-    // How far it reaches from its centre along x and y.
+    // How far it reaches from its center along x and y.
     reach: vec2<f32>,
-    colour: vec4<f32>,
+    color: vec4<f32>,
 }
 
 @group(0) @binding(1) var<storage, read_write> target_image: array<vec4<f32>>;
-// Colour − target, of each pixel.
+// Color − target, of each pixel.
 @group(0) @binding(2) var<storage, read_write> errors: array<vec4<f32>>;
 @group(0) @binding(3) var<storage, read_write> position: array<vec2<f32>>;
 @group(0) @binding(4) var<storage, read_write> shape: array<f32>;
-@group(0) @binding(5) var<storage, read_write> colour: array<f32>;
+@group(0) @binding(5) var<storage, read_write> color: array<f32>;
 @group(0) @binding(6) var<storage, read_write> position_grad: array<vec2<f32>>;
 @group(0) @binding(7) var<storage, read_write> shape_grad: array<f32>;
-@group(0) @binding(8) var<storage, read_write> colour_grad: array<f32>;
+@group(0) @binding(8) var<storage, read_write> color_grad: array<f32>;
 @group(0) @binding(9) var<storage, read_write> gaussians: array<Gaussian>;
 // Of each tile, how many Gaussians reach into it, and which.
 @group(0) @binding(10) var<storage, read_write> lists: array<u32>;
@@ -82,13 +82,13 @@ fn project(@builtin(global_invocation_id) id: vec3<u32>) {
         deviation,
         axis,
         REACH * sqrt(a * a + b * b),
-        vec4<f32>(colour[3u * n], colour[3u * n + 1u], colour[3u * n + 2u], 0.0),
+        vec4<f32>(color[3u * n], color[3u * n + 1u], color[3u * n + 2u], 0.0),
     );
 }
 
 // u of a pixel.
 fn within(found: Gaussian, pixel: vec2<f32>) -> vec2<f32> {
-    let d = pixel - found.centre;
+    let d = pixel - found.center;
     return vec2<f32>(dot(d, found.axis), dot(d, across(found.axis))) / found.deviation;
 }
 
@@ -98,7 +98,7 @@ fn weight(u: vec2<f32>) -> f32 {
 }
 
 fn is_near(n: u32, middle: vec2<f32>) -> bool {
-    return all(abs(gaussians[n].centre - middle) < gaussians[n].reach + 0.5 * f32(TILE));
+    return all(abs(gaussians[n].center - middle) < gaussians[n].reach + 0.5 * f32(TILE));
 }
 
 var<workgroup> counts: array<u32, LANES>;
@@ -151,7 +151,7 @@ fn render(
     var sum = vec3<f32>(0.0);
     for (var at = start + 1u; at <= end; at += 1u) {
         let found = gaussians[lists[at]];
-        sum += found.colour.rgb * weight(within(found, pixel));
+        sum += found.color.rgb * weight(within(found, pixel));
     }
     let i = id.y * picture.width + id.x;
     errors[i] = vec4<f32>(sum - target_image[i].rgb, 0.0);
@@ -180,19 +180,19 @@ fn sum_loss(@builtin(local_invocation_index) lane: u32) {
 struct Sums {
     position: vec2<f32>,
     shape: vec3<f32>,
-    colour: vec3<f32>,
+    color: vec3<f32>,
 }
 
 var<workgroup> sums: array<Sums, LANES>;
 
-// A workgroup a Gaussian: with e = dloss/dcolour(x), the sums over its pixels of
+// A workgroup a Gaussian: with e = dloss/dcolor(x), the sums over its pixels of
 //   dc = e w,  dµ = (e·c) w Rᵀ⁻¹ (u / s),  dlog s = (e·c) w u²,  dφ = −(e·c) w u₁ u₂ (s₂/s₁ − s₁/s₂)
 @compute @workgroup_size(LANES)
 fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let n = workgroup.x;
     let mine = gaussians[n];
-    let low = vec2<u32>(clamp(floor(mine.centre - mine.reach), vec2<f32>(0.0), size()));
-    let high = vec2<u32>(clamp(ceil(mine.centre + mine.reach), vec2<f32>(0.0), size()));
+    let low = vec2<u32>(clamp(floor(mine.center - mine.reach), vec2<f32>(0.0), size()));
+    let high = vec2<u32>(clamp(ceil(mine.center + mine.reach), vec2<f32>(0.0), size()));
     let turn = mine.deviation.y / mine.deviation.x - mine.deviation.x / mine.deviation.y;
     var sum: Sums;
     for (var y = low.y + lane / 8u; y < high.y; y += LANES / 8u) {
@@ -200,11 +200,11 @@ fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
             let u = within(mine, vec2<f32>(vec2<u32>(x, y)) + 0.5);
             let w = weight(u);
             let error = errors[y * picture.width + x].rgb;
-            let pull = dot(error, mine.colour.rgb) * w;
+            let pull = dot(error, mine.color.rgb) * w;
             let slope = u / mine.deviation;
             sum.position += pull * (slope.x * mine.axis + slope.y * across(mine.axis));
             sum.shape += pull * vec3<f32>(u * u, -u.x * u.y * turn);
-            sum.colour += error * w;
+            sum.color += error * w;
         }
     }
     sums[lane] = sum;
@@ -213,7 +213,7 @@ fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
         for (var other = 1u; other < LANES; other += 1u) {
             sum.position += sums[other].position;
             sum.shape += sums[other].shape;
-            sum.colour += sums[other].colour;
+            sum.color += sums[other].color;
         }
         // Nothing pulls beyond where a deviation ends: a step goes against the gradient.
         let too_thin = (mine.deviation <= vec2<f32>(THINNEST)) & (sum.shape.xy > vec2<f32>(0.0));
@@ -223,7 +223,7 @@ fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocati
         position_grad[n] = scale * unit() * sum.position;
         for (var i = 0u; i < 3u; i += 1u) {
             shape_grad[3u * n + i] = scale * sum.shape[i];
-            colour_grad[3u * n + i] = scale * sum.colour[i];
+            color_grad[3u * n + i] = scale * sum.color[i];
         }
     }
 }
@@ -260,6 +260,6 @@ fn begin(@builtin(global_invocation_id) id: vec3<u32>) {
     shape[3u * n + 2u] = 3.14159265 * place.z;
     let under = target_image[at.y * picture.width + at.x].rgb;
     for (var i = 0u; i < 3u; i += 1u) {
-        colour[3u * n + i] = 0.5 * under[i];
+        color[3u * n + i] = 0.5 * under[i];
     }
 }

@@ -1,0 +1,163 @@
+//! `wgpu-optim demo`: a race of optimizers on this GPU. They fit 2-D Gaussians to a picture, with gradients that WGSL of the
+//! demo's own writes into their buffers. The page of crates/wgpu-optim-web runs the same shaders.
+
+mod chart;
+mod fit;
+mod page;
+mod race;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::{Context, Result, bail};
+use image::imageops::FilterType;
+use image::{DynamicImage, ImageDecoder, ImageReader, Rgb32FImage};
+use wgpu_optim::policy::Policy;
+use wgpu_optim::{Recipe, wgpu};
+
+use self::fit::Picture;
+use self::race::Race;
+use crate::adapters::open_chosen;
+use crate::files;
+use crate::numbers::whole;
+use crate::recipes;
+
+/// Race optimizers on this GPU: each fits a picture with 2-D Gaussians.
+///
+/// Shows the losses while they fall, then a table, and writes a report with the pictures and the curves. The optimizers take turns of a
+/// few steps, so that their speeds compare. On software adapters the defaults are smaller.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Optimizers, separated by commas: presets, or JSON recipe files.
+    #[arg(long, value_delimiter = ',', default_value = "adamw,mgup-adamw,lion,mgup-lion", value_parser = racer)]
+    optimizers: Vec<(String, Recipe)>,
+    /// PNG or JPEG to fit. Default: a scene that the demo draws.
+    #[arg(long, value_name = "FILE")]
+    image: Option<PathBuf>,
+    /// Pixels of the longer side, 16 to 2048. Default 256, or 128 on a software adapter.
+    #[arg(long, allow_negative_numbers = true, value_parser = whole::<u32>(16..=2048))]
+    size: Option<u32>,
+    /// Number of Gaussians, 1 to 65535. Default 2000, or 500 on a software adapter.
+    #[arg(long, allow_negative_numbers = true, value_parser = whole::<u32>(1..=65_535))]
+    gaussians: Option<u32>,
+    /// Steps per optimizer, 2 to 1000000. Default 1000, or 300 on a software adapter.
+    #[arg(long, allow_negative_numbers = true, value_parser = whole::<u32>(2..=1_000_000))]
+    steps: Option<u32>,
+    /// Learning rate of all optimizers. Default: one for each base that suits this task, or that of the recipe file.
+    #[arg(long, allow_negative_numbers = true)]
+    lr: Option<f64>,
+    /// τ of MGUP and Cautious-MGUP, between 0 and 1.
+    #[arg(long, allow_negative_numbers = true)]
+    ratio: Option<f64>,
+    /// Seed for the first places of the Gaussians.
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
+    /// Folder for the report, the pictures and the curves.
+    #[arg(long, default_value = "runs/demo", value_name = "FOLDER")]
+    out: PathBuf,
+    /// Print JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+}
+
+fn racer(text: &str) -> Result<(String, Recipe), String> {
+    recipes::named(text.as_ref())
+}
+
+pub fn run(arguments: &Arguments) -> Result<()> {
+    let racers = arguments.racers()?;
+    let (adapter, device, queue) = open_chosen()?;
+    let is_cpu = device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+    let or = |given: Option<u32>, gpu: u32, cpu: u32| given.unwrap_or(if is_cpu { cpu } else { gpu });
+    let (side, steps) = (or(arguments.size, 256, 128), or(arguments.steps, 1000, 300));
+    let image = arguments.image.as_ref().map(|path| open(path, side)).transpose()?;
+    let size = image.as_ref().map_or([side, side * 3 / 4], |image| image.dimensions().into());
+    let picture = Picture::scene(&device, &queue, size, or(arguments.gaussians, 2000, 500), arguments.seed);
+    if let Some(image) = image {
+        let pixels: Vec<_> = image.pixels().map(|p| [p.0[0], p.0[1], p.0[2], 1.0]).collect();
+        picture.set(&pixels);
+    }
+
+    eprintln!(
+        "{adapter}: {} Gaussians, {} × {} pixels, {steps} steps per optimizer",
+        picture.gaussians, size[0], size[1]
+    );
+    let race = Race::run(adapter, &picture, racers, steps)?;
+    let target = png(&picture, &picture.pixels()?)?;
+    let curves = chart::draw(&race.results)?;
+    let out = &arguments.out;
+    fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
+    let write = |name: String, bytes: &[u8]| {
+        let path = out.join(name);
+        files::write(&path, bytes).with_context(|| format!("{}", path.display()))
+    };
+    write("target.png".to_owned(), &target)?;
+    for result in &race.results {
+        write(format!("{}.png", result.name), &result.picture)?;
+    }
+    write("loss.svg".to_owned(), curves.as_bytes())?;
+    write("report.html".to_owned(), page::page(&race, &target, &curves).as_bytes())?;
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&race)?),
+        false => println!("{race}"),
+    }
+    eprintln!("Open {} to see the pictures and the curves.", out.join("report.html").display());
+    Ok(())
+}
+
+impl Arguments {
+    /// The optimizers with their learning rates and τ.
+    fn racers(&self) -> Result<Vec<(String, Recipe)>> {
+        let rates: BTreeMap<String, f64> = serde_json::from_str(include_str!("learning_rates.json"))?;
+        let mut names = BTreeSet::new();
+        let mut racers = self.optimizers.clone();
+        for (name, recipe) in &mut racers {
+            if !names.insert(name.clone()) {
+                bail!("--optimizers names `{name}` twice; name each once");
+            }
+            let is_preset = name.parse().is_ok_and(|preset: Recipe| preset == *recipe);
+            let base = serde_json::to_value(recipe.base)?;
+            let own = base["type"].as_str().and_then(|base| rates.get(base)).filter(|_| is_preset);
+            *recipe = recipe.with_lr(self.lr.or(own.copied()).unwrap_or(recipe.lr()));
+            if let Some(ratio) = self.ratio {
+                recipe.policy = match recipe.policy {
+                    Policy::Mgup(mgup) => mgup.ratio(ratio).into(),
+                    Policy::CautiousMgup(mgup) => mgup.ratio(ratio).into(),
+                    other => other,
+                };
+            }
+            recipe.validate().with_context(|| name.clone())?;
+        }
+        Ok(racers)
+    }
+}
+
+/// A picture of at most `side` pixels in each direction, upright, on white.
+fn open(path: &Path, side: u32) -> Result<Rgb32FImage> {
+    let read = || -> image::ImageResult<DynamicImage> {
+        let mut decoder = ImageReader::open(path)?.with_guessed_format()?.into_decoder()?;
+        let orientation = decoder.orientation()?;
+        let mut image = DynamicImage::from_decoder(decoder)?;
+        image.apply_orientation(orientation);
+        Ok(image)
+    };
+    let mut image = read().with_context(|| format!("{}", path.display()))?;
+    if image.width().max(image.height()) > side {
+        image = image.resize(side, side, FilterType::Triangle);
+    }
+    let pixels = image.into_rgba32f();
+    Ok(Rgb32FImage::from_fn(pixels.width(), pixels.height(), |x, y| {
+        let [r, g, b, a] = pixels.get_pixel(x, y).0;
+        image::Rgb([r, g, b].map(|value| value * a + 1.0 - a))
+    }))
+}
+
+/// Pixels as a PNG.
+fn png(picture: &Picture, pixels: &[[f32; 4]]) -> Result<Vec<u8>> {
+    let values = pixels.iter().flat_map(|p| [p[0], p[1], p[2]]).map(|x| x.clamp(0.0, 1.0)).collect();
+    let image = Rgb32FImage::from_raw(picture.width, picture.height, values).context("a color for each pixel")?;
+    let mut bytes = io::Cursor::new(Vec::new());
+    DynamicImage::from(image).into_rgb8().write_to(&mut bytes, image::ImageFormat::Png)?;
+    Ok(bytes.into_inner())
+}

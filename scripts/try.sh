@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Races optimizers on whatever GPU is there: each fits a picture, and a report compares them.
+# Arguments go to the program: ./scripts/try.sh --help
+#
+# WGPU_OPTIM names a program that is built already.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/adapter.sh
+ensure_adapter
+if [ -n "${WGPU_OPTIM:-}" ]; then
+    exec "$WGPU_OPTIM" demo "$@"
+fi
+ensure_cargo
+[ -e "${CARGO_TARGET_DIR:-target}/release/wgpu-optim" ] ||
+    echo "Building the tool, once; on two cores this takes about three minutes." >&2
+exec cargo run --release --locked -p wgpu-optim-cli -- demo "$@"
