@@ -233,6 +233,7 @@ impl GpuOptimizer {
     /// let points = [TensorSpec::new("points", [1000, 7]).with_components(7)];
     /// let optimizer = GpuOptimizer::new_blocking(device, queue, &points, Recipe::adamw(1e-3))?;
     /// optimizer.write_rates("points", &[1.0, 1.0, 1.0, 0.5, 0.5, 0.5, 0.1])?;
+    /// let resource = optimizer.rates("points")?.binding(); // for a kernel that writes them
     /// # Ok(())
     /// # }
     /// ```

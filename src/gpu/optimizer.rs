@@ -219,6 +219,12 @@ impl GpuOptimizer {
     /// Frees its memory on the GPU as soon as what was submitted is done, also where a clone of a buffer is still held; what was
     /// recorded and not submitted can no longer be. Dropping it frees what nothing refers to; in a browser, when garbage is next
     /// collected.
+    ///
+    /// ```no_run
+    /// # fn free(optimizer: wgpu_optim::GpuOptimizer) {
+    /// optimizer.destroy();
+    /// # }
+    /// ```
     pub fn destroy(self) {
         self.buffers.iter().for_each(wgpu::Buffer::destroy);
         self.ring.buffer.destroy();

@@ -46,7 +46,7 @@ fn without_a_command_it_says_what_to_do_next() {
     assert!(said.contains("wgpu-optim demo") && said.contains("--help"), "{said}");
     assert!(text(&run(&["--help"]).stdout).contains("Exit codes:"));
     let script = text(&run(&["completions", "bash"]).stdout);
-    assert!(script.contains("_wgpu-optim") && script.contains("--gaussians"), "{script}");
+    assert!(script.contains("complete -F") && script.contains("--gaussians"), "{script}");
 }
 
 #[test]

@@ -4,6 +4,14 @@ use super::kind::{Factor, PolicyRow, Selects};
 use crate::recipe::prelude::*;
 
 /// φ = α where s > 0, else γ: the Cautious-MGUP of the MGUP paper (Chang & Yuan, NeurIPS 2025).
+///
+/// ```
+/// use wgpu_optim::Recipe;
+/// use wgpu_optim::policy::CautiousMgup;
+///
+/// let recipe = Recipe::adamw(1e-3).with_policy(CautiousMgup::default().ratio(0.7));
+/// assert_eq!(recipe.policy.factors(), (1.0 / 0.7, 0.7));
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 #[setters(strip_option)]
