@@ -99,7 +99,7 @@ impl Running<'_> {
         self.bar.set_position(self.done.into());
         self.bar.set_message(format!("loss {last:.3e}  {:5.2} dB  {:.0} steps/s", psnr(last), self.speed()));
         // Where no terminal shows the bars.
-        if self.bar.is_hidden() && (self.done == steps || self.done / TURN % 10 == 0) {
+        if self.bar.is_hidden() && (self.done == steps || (self.done / TURN).is_multiple_of(10)) {
             eprintln!("{:24} {:>6}/{steps}  {}", self.name, self.done, self.bar.message());
         }
         Ok(())
