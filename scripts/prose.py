@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Checks the prose that readers see: pages, comments in the documentation, help texts and messages.
+"""Checks the prose that readers see: pages, and comments in the documentation.
 
-Searches for patterns that read like a translation, or that have a plainer form. A line that must keep one ends with a reason:
-`<!-- prose: reason -->` in Markdown, `// prose: reason` in code.
+Searches for patterns that read like a translation, or that have a plainer form, and for links to files and headings that do not exist. A line
+that must keep a pattern ends with a reason: `<!-- prose: reason -->` in Markdown, `// prose: reason` in code. Also checks that the README
+stays short.
 
     scripts/prose.py             every file
     scripts/prose.py FILE...     these files
@@ -17,6 +18,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+README_LINES, README_WORDS = 150, 1300
 
 UNITS = r"(?:bytes?|words?|bits?|ns|ms|seconds?|operations?|dispatch(?:es)?|MiB|KiB|kB|MB|submits?|rounds?|vectors?|rows?)"
 THINGS = r"(?:parameter|coordinate|tensor|page|chunk|row|step|second|matrix|candidate|group|workgroup|kernel|lane|pixel|invocation)"
@@ -83,11 +85,40 @@ def check(path):
     return found
 
 
+def anchors(path):
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def check_links(path):
+    found = 0
+    for number, line in prose(path):
+        for target in re.findall(r"\]\(([^)\s]+)\)", line):
+            name, _, anchor = target.partition("#")
+            if re.match(r"\w+:", target) or path.suffix != ".md":
+                continue
+            file = (path.parent / name) if name else path
+            if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+                print(f"{path.relative_to(ROOT)}:{number}: `{target}`: there is no such file or heading")
+                found += 1
+    return found
+
+
+def check_length():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    lines, words = len(text.splitlines()), len(text.split())
+    if lines <= README_LINES and words <= README_WORDS:
+        return 0
+    print(f"README.md: {lines} lines and {words} words, at most {README_LINES} and {README_WORDS}")
+    return 1
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("files", nargs="*", type=Path)
     files = [path.resolve() for path in arguments.parse_args().files] or tracked()
-    found = sum(map(check, files))
+    found = sum(check(path) + check_links(path) for path in files) + check_length()
     if found:
         print(f"{found} places to rewrite", file=sys.stderr)
     sys.exit(found > 0)
