@@ -9,7 +9,7 @@ use serde::Serialize;
 use wgpu_optim::Recipe;
 
 use super::fit::{Fit, Picture};
-use super::png;
+use super::images::png;
 
 /// Steps of a turn.
 const TURN: u32 = 10;
