@@ -36,7 +36,7 @@
 //!   [`Checkpoint`]. The files are safetensors files. Not on the web.
 //! - **Devices:** [`Requirements`] knows the limits that a device needs before there is one, [`adapter`] opens a device, and [`Cost`] knows
 //!   memory, traffic and dispatches.
-//! - **Checks:** [`reference`] is the same mathematics on the CPU, and [`verify`] compares the two on your GPU.
+//! - **Checks:** [`reference`](mod@reference) is the same mathematics on the CPU, and [`verify`] compares the two on your GPU.
 //! - **Other hosts:** [`Program`] is a step as data: buffers, WGSL and dispatches.
 //!
 //! Disable the default feature `backends` to choose wgpu's backends yourself. Errors are one type, [`Error`], with a stable
