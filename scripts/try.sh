@@ -11,6 +11,6 @@ if [ -n "${WGPU_OPTIM:-}" ]; then
     exec "$WGPU_OPTIM" demo "$@"
 fi
 ensure_cargo
-[ -e "${CARGO_TARGET_DIR:-target}/debug/wgpu-optim" ] ||
+[ -e "${CARGO_TARGET_DIR:-target}/try/wgpu-optim" ] ||
     echo "Building the tool, once; on two cores this takes one to three minutes." >&2
-exec cargo run --locked -p wgpu-optim-cli -- demo "$@"
+exec cargo run --profile try --locked -p wgpu-optim-cli -- demo "$@"
