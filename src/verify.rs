@@ -48,7 +48,7 @@ pub const MATRIX_TOLERANCE: (f64, f64) = (2e-4, 2e-3);
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Case {
-    /// Its name in a report.
+    /// The name of the case in a report.
     pub name: String,
     /// What steps it.
     pub recipe: Recipe,

@@ -262,7 +262,7 @@ impl GpuOptimizer {
             check("lr", lr, NOT_NEGATIVE)?;
             initial.with_lr(lr).validate()
         });
-        let weights = about.weights.unwrap_or(about.micro_batches.into());
+        let weights = about.weights.filter(|_| saved > 0).unwrap_or(saved.into());
         ranges = ranges.and(check("weights", weights, NOT_NEGATIVE));
         ranges = ranges.and(check("grad_scale", about.grad_scale, POSITIVE));
         ranges = ranges.and(check("loss_scale", about.loss_scale.into(), INVERTIBLE));

@@ -64,12 +64,16 @@ impl Plan {
                 continue;
             }
             (tensor.k, tensor.entry.k) = (k, k as u32);
-            if let Some(room) = tensor.sampling {
-                let wanted = Sampling::new(tensor.numel, k);
-                let sampling =
-                    if wanted.capacity > room.capacity { wanted.with_capacity(room.capacity) } else { wanted };
+            if tensor.sampling.is_some() {
+                let (policy, mut sampling) =
+                    (self.classes[self.blocks[tensor.block].class].policy, Sampling::new(tensor.numel, k));
+                // What was placed, whatever ratios came since: the list follows the candidates.
+                let room = (tensor.entry.list - tensor.entry.candidates) / CANDIDATE as u32;
+                if policy.selects() == Selects::Exact && sampling.capacity > room {
+                    sampling = sampling.with_capacity(room);
+                }
                 tensor.sampling = Some(sampling);
-                seek(&mut tensor.entry, &sampling, self.classes[self.blocks[tensor.block].class].policy);
+                seek(&mut tensor.entry, &sampling, policy);
             }
             changed.push(index);
         }

@@ -98,7 +98,7 @@ pub enum When {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Dispatch {
-    /// Its purpose, in words.
+    /// The purpose of the dispatch, in words.
     pub purpose: String,
     /// When it runs.
     pub when: When,

@@ -58,6 +58,14 @@ fn everything(optimizer: &GpuOptimizer) -> (Vec<Vec<u32>>, String) {
 
 type Call<'a> = Box<dyn Fn(&mut GpuOptimizer) -> Result<(), Error> + 'a>;
 
+/// A checkpoint of another model.
+fn foreign_file(optimizer: &GpuOptimizer) -> Result<Checkpoint, Error> {
+    let mut bytes = Vec::new();
+    let other = optimizer.sibling_blocking(&[TensorSpec::new("z", [4])], Recipe::lion(1.0))?;
+    other.save_to(&mut bytes, &[], Default::default())?;
+    Checkpoint::from_bytes(bytes)
+}
+
 /// Calls that this optimizer refuses, each with the code of its error.
 fn wrong<'a>(gpu: &'a Gpu, foreign: &'a wgpu::Buffer) -> Vec<(&'static str, &'static str, Call<'a>)> {
     fn call<'a, T>(call: impl Fn(&mut GpuOptimizer) -> Result<T, Error> + 'a) -> Call<'a> {
@@ -131,32 +139,8 @@ fn wrong<'a>(gpu: &'a Gpu, foreign: &'a wgpu::Buffer) -> Vec<(&'static str, &'st
         ("save", "checkpoint", call(|o| o.save("/nowhere/at/all.safetensors"))),
         ("save_params", "ownership", call(move |o| o.save_params("x", &[("x", &[1], whole())], Default::default()))),
         ("load", "checkpoint", call(|o| o.load("/nowhere/at/all.safetensors"))),
-        (
-            "load_from, other tensors",
-            "checkpoint",
-            call(|o| {
-                let mut bytes = Vec::new();
-                o.sibling_blocking(&[TensorSpec::new("z", [4])], Recipe::lion(1.0))?.save_to(
-                    &mut bytes,
-                    &[],
-                    Default::default(),
-                )?;
-                o.load_from(&mut Checkpoint::from_bytes(bytes)?)
-            }),
-        ),
-        (
-            "load_matching, nothing fits",
-            "checkpoint",
-            call(|o| {
-                let mut bytes = Vec::new();
-                o.sibling_blocking(&[TensorSpec::new("z", [4])], Recipe::lion(1.0))?.save_to(
-                    &mut bytes,
-                    &[],
-                    Default::default(),
-                )?;
-                o.load_matching(&mut Checkpoint::from_bytes(bytes)?, Part::All)
-            }),
-        ),
+        ("load_from, other tensors", "checkpoint", call(|o| o.load_from(&mut foreign_file(o)?))),
+        ("load_matching, nothing fits", "checkpoint", call(|o| o.load_matching(&mut foreign_file(o)?, Part::All))),
     ]
 }
 

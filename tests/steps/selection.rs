@@ -166,6 +166,20 @@ fn another_ratio_selects_its_own_k_in_the_room_of_the_first() {
 }
 
 #[test]
+fn a_ratio_that_comes_back_finds_all_of_its_room() {
+    for gpu in common::gpus() {
+        let (scores, half) = (adversaries(), recipe(0.5, Selection::Exact));
+        let back = phi_with(&gpu, half, &scores, |optimizer| {
+            optimizer.set_recipe(0, recipe(0.01, Selection::Exact)).unwrap();
+            optimizer.set_recipe(0, half).unwrap();
+        });
+        for ((name, _), (back, stayed)) in scores.iter().zip(back.iter().zip(phi(&gpu, half, &scores))) {
+            assert_eq!(back.selected, stayed.selected, "{}: {name}", gpu.name);
+        }
+    }
+}
+
+#[test]
 fn a_missed_bracket_costs_time_and_nothing_else() {
     for gpu in common::gpus() {
         for miss in [Miss::Above, Miss::Below, Miss::Overflow, Miss::Boundary] {

@@ -38,7 +38,7 @@ const RECIPE: &str = "the recipe";
 pub struct Files<'a> {
     /// Its checkpoint.
     pub checkpoint: &'a Path,
-    /// Its contents, if the run continues from it.
+    /// The contents of the checkpoint, if the run continues from it.
     pub resumed: Option<Progress>,
     /// Set when the run is to end after its step.
     pub stop: &'a AtomicBool,

@@ -257,7 +257,7 @@ impl GpuOptimizer {
     /// Sets all hyper-parameters of a group, the first if none is named, from the next step on. The recipe needs the same base, policy and
     /// selection as before.
     ///
-    /// @throws If the recipe makes no sense, or needs other kernels or buffers; if there is no such group.
+    /// @throws If a value is out of range, if the recipe needs other kernels or buffers, or if the group does not exist.
     #[wasm_bindgen(js_name = setRecipe)]
     pub fn set_recipe(
         &self,
