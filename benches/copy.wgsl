@@ -1,4 +1,4 @@
-// p[i] = g[i]: what memory allows, 8 bytes a parameter.
+// p[i] = g[i]: the speed of memory, 8 bytes per parameter.
 
 override RUN: u32;   // vectors of four per workgroup
 

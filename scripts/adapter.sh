@@ -1,7 +1,6 @@
 # Makes sure that wgpu finds a GPU adapter, software or real. Sourced by the other scripts.
 #
-# Software Vulkan (Mesa's lavapipe) is installed where apt is there and no Vulkan driver is; elsewhere this says what to
-# install.
+# Without a Vulkan driver, it installs Mesa's software driver (lavapipe) with apt. Without apt, it prints what to install.
 
 # EGL complains at every start where no session has set this.
 export XDG_RUNTIME_DIR="${XDG_RUNTIME_DIR:-/tmp}"

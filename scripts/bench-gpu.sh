@@ -2,8 +2,8 @@
 # Verifies and measures the GPU of this machine, in a few minutes, and writes one JSON file:
 #   ./scripts/bench-gpu.sh [FILE]        (bench-gpu.json)
 #
-# WGPU_OPTIM names a tool that is built already. Where Python has PyTorch with CUDA, its fused AdamW and MGUP written with
-# its operations are measured beside ours. WGPU_ADAPTER_NAME chooses the adapter.
+# WGPU_OPTIM names a tool that is already built. If Python has PyTorch with CUDA, its fused AdamW, and MGUP written in its
+# operations, are measured, too. WGPU_ADAPTER_NAME chooses the adapter.
 set -euo pipefail
 file=${1:-bench-gpu.json}
 case $file in /*) ;; *) file=$PWD/$file ;; esac

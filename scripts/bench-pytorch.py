@@ -46,7 +46,7 @@ def main():
     except ImportError:
         sys.exit("PyTorch is not installed")
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        sys.exit("PyTorch has no CUDA device")
+        sys.exit("PyTorch has no CUDA device; use --device cpu")
 
     def wait():
         if arguments.device == "cuda":

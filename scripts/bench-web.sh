@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Measures the package in a browser, and beside it the native build on the same software adapter, SwiftShader.
+# Measures the package in a browser, and then the native build on the same software adapter, SwiftShader.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh

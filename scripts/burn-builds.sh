@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The tests of wgpu-optim-burn on the builds of Burn that continuous integration leaves out: without kernel fusion, and
-# with the SPIR-V compiler (on SwiftShader; its matmul crashes the lavapipe of Mesa 22.3.6). Each compiles Burn anew.
+# with the SPIR-V compiler (on SwiftShader; its matmul crashes the lavapipe of Mesa 22.3.6). Each compiles Burn again.
 # Arguments choose: ./scripts/burn-builds.sh fusion-off, ./scripts/burn-builds.sh vulkan
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -17,7 +17,7 @@ for build in "$@"; do
             cargo test -p wgpu-optim-burn --no-default-features --features fusion,vulkan
         ;;
     *)
-        echo "unknown build $build: fusion-off or vulkan" >&2
+        echo "unknown build '$build': use fusion-off or vulkan" >&2
         exit 2
         ;;
     esac

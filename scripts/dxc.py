@@ -84,7 +84,7 @@ def complaint(compiler, path, entry_point):
     if status.value < 0:
         said = content(output(result, ERRORS)).decode(errors="replace")
     elif not content(output(result, OBJECT)).startswith(b"DXBC"):
-        said = "no DXIL came of it"
+        said = "the output is not DXIL"
     call(result, RELEASE, c_uint32)
     return said
 

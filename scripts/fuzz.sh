@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fuzzes what reads input, guided by coverage: ./scripts/fuzz.sh [SECONDS_OF_EACH] [TARGET...]
-# Default: 60 seconds, every target of fuzz/fuzz_targets. Inputs that were worth keeping stay in fuzz/corpus, those that fail in
-# fuzz/artifacts. With CI set, it tries the same each time.
+# Fuzzes the readers of input, guided by coverage: ./scripts/fuzz.sh [SECONDS_PER_TARGET] [TARGET...]
+# Default: 60 seconds, every target of fuzz/fuzz_targets. Inputs that reach new code are kept in fuzz/corpus, those that fail in
+# fuzz/artifacts. With CI set, every run uses the same seed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/tools.sh
@@ -13,7 +13,7 @@ case ${1:-} in
 esac
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "$0: '$seconds' is no number of seconds (try --help)" >&2 && exit 2; }
+[[ $seconds =~ ^[1-9][0-9]*$ ]] || { echo "$0: '$seconds' is not a whole number of seconds, at least 1 (try --help)" >&2 && exit 2; }
 targets=("$@")
 if [ $# -eq 0 ]; then
     for target in fuzz/fuzz_targets/*.rs; do targets+=("$(basename "$target" .rs)"); done

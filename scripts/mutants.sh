@@ -19,7 +19,7 @@ case ${1:-} in
     ;;
 '' | wgsl | rust) ;;
 *)
-    echo "$0: unknown part '$1': wgsl or rust (try --help)" >&2
+    echo "$0: unknown part '$1': use wgsl or rust (try --help)" >&2
     exit 2
     ;;
 esac
@@ -104,7 +104,7 @@ wgsl() {
     local i missing=0
     for i in "${!files[@]}"; do
         if ! replaced "${files[i]}" "${texts[i]}" '' >/dev/null; then
-            echo "${files[i]} does not hold once: ${texts[i]}" >&2
+            echo "${files[i]} must contain exactly once: ${texts[i]}" >&2
             missing=$((missing + 1))
         fi
     done

@@ -20,6 +20,10 @@ grep -q "^## \[$version\] - " CHANGELOG.md || { echo "CHANGELOG.md has no sectio
 
 echo "Packages" >&2
 cargo publish --locked --workspace --dry-run
+echo "The minimum Rust" >&2
+minimum=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+rustup toolchain install "$minimum" --profile minimal
+cargo "+$minimum" check --locked -p wgpu-optim -p wgpu-optim-cli
 echo "Documentation" >&2
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features -p wgpu-optim
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p wgpu-optim-burn -p wgpu-optim-cli

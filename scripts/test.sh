@@ -13,7 +13,7 @@ ensure_adapter
 # Burn without its autotune, which would take minutes of the tests on a software adapter.
 packages=(--workspace --no-default-features --features wgpu-optim-burn/fusion)
 failed=0
-# What a distribution does not have is said, and fails where everything is to run.
+# Reports a missing tool. In CI, where everything must run, this is a failure.
 missing() {
     echo "missing: $1" >&2
     [ -z "${CI:-}" ] || failed=1
@@ -30,7 +30,7 @@ if [ "$(uname -s)" = Linux ]; then
     fi
 fi
 env ${validation[@]+"${validation[@]}"} cargo test --no-fail-fast "${packages[@]}" || failed=1
-# They are there, and do end a test: they have something to say of every program's practices.
+# Checks that the layers are loaded and end a test: their best-practice checks complain about every program.
 if [ ${#validation[@]} -gt 0 ] && [ "${WGPU_BACKEND:-vulkan}" = vulkan ]; then
     strict=$(mktemp -d)
     trap 'rm -r "$strict"' EXIT
@@ -53,8 +53,7 @@ if [ ${#compilers[@]} -gt 0 ]; then
         { echo "Not every compiler saw the shaders." >&2 && failed=1; }
 fi
 
-# Some of the binaries and modules once more, on another driver; the same packages and features as above, so that nothing is
-# built twice.
+# Runs some of the tests again on another driver, with the packages and features from above, so that nothing is built twice.
 again() {
     env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND -u WGPU_ADAPTER_NAME RUNS=2 "$@" \
         cargo test --no-fail-fast "${packages[@]}" "${tests[@]}" || failed=1

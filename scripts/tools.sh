@@ -1,4 +1,4 @@
-# Makes sure that what the tests and the browser's part need is there. Sourced by the other scripts.
+# Makes sure that the tools for the tests and the web package are installed. Sourced by the other scripts.
 . scripts/adapter.sh
 
 ensure_compilers() {

@@ -20,7 +20,7 @@ CARGO_ENCODED_RUSTFLAGS="--remap-path-prefix=$HOME=$separator--remap-path-prefix
 cargo test --locked --workspace --no-default-features --features wgpu-optim-burn/fusion --no-run --test bindgen
 [ -d $web/node_modules/binaryen ] || npm --prefix $web ci --loglevel=error --no-audit --no-fund --ignore-scripts
 
-# Only what changed is optimized anew: that takes half a minute.
+# The module is optimized only if it changed, because that takes half a minute.
 module=$built/wasm32-unknown-unknown/small/wgpu_optim_web.wasm
 if [ ! -e "$out/module.wasm" ] || ! cmp -s "$module" "$out/module.wasm"; then
     rm -rf "$out/package" "$out/module.wasm"
@@ -42,4 +42,4 @@ cp "$out"/package/*.js "$out"/package/*.wasm "$out/demo/package"
 size=$(wc -c <"$out/package/wgpu_optim_bg.wasm")
 echo "$out/package/wgpu_optim_bg.wasm: $size bytes, $(gzip -9 -c "$out/package/wgpu_optim_bg.wasm" | wc -c) with gzip" >&2
 # A page on a phone loads it.
-[ "$size" -le 1000000 ] || { echo "The module is larger than 1,000,000 bytes." >&2; exit 1; }
+[ "$size" -le 1000000 ] || { echo "The module takes $size bytes; at most 1,000,000 are allowed." >&2; exit 1; }

@@ -34,7 +34,7 @@ pub enum Error {
         /// The names that exist, separated by commas.
         known: String,
     },
-    /// A list of tensors or parameter groups cannot be planned.
+    /// A tensor's spec is not valid, or does not fit the call or the parameter groups.
     #[error("tensor `{tensor}`: {reason}")]
     Tensor {
         /// Name of the tensor.
@@ -92,10 +92,8 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
-    /// A step within a compute pass cannot do what a setting asks for.
-    #[error(
-        "within a compute pass nothing can be read back, as {setting} asks for; record into an encoder, or leave it off"
-    )]
+    /// A setting needs commands that a compute pass cannot record.
+    #[error("{setting} copies to the host, which a compute pass cannot do; record into an encoder, or turn it off")]
     InPass {
         /// The setting of [`ParamGroups`](crate::ParamGroups).
         setting: &'static str,
@@ -108,15 +106,15 @@ pub enum Error {
         /// The feature, as wgpu names it, and what the adapter must offer.
         feature: &'static str,
     },
-    /// The device lacks limits that the plan needs.
-    #[error("the device cannot serve this plan: {}", .0.iter().map(Missing::to_string).collect::<Vec<_>>().join("; "))]
+    /// The device's limits are too low for the tensors and settings.
+    #[error("the limits of the device are too low: {}", .0.iter().map(Missing::to_string).collect::<Vec<_>>().join("; "))]
     Unsupported(Vec<Missing>),
-    /// A slice of a caller's buffer cannot be used.
+    /// A slice of a buffer, or a list of values for a tensor, does not fit.
     #[error("{what} of tensor `{tensor}`: {reason}")]
     Slice {
         /// Name of the tensor.
         tensor: String,
-        /// `parameter`, `gradient`, or the name of a state.
+        /// What was given: `parameter`, `gradient`, `rates`, `row index`, `state`, or the name of a state.
         what: &'static str,
         /// What is wrong with it, and what is allowed.
         reason: String,
@@ -132,10 +130,10 @@ pub enum Error {
         /// The names that exist.
         known: String,
     },
-    /// The call belongs to the other way of holding parameters: arenas or the caller's buffers.
+    /// The call or setting does not fit where parameters, gradients and state lie: in the optimizer's buffers or in yours.
     #[error("{0}")]
     Ownership(&'static str),
-    /// All slots for step scalars belong to steps that are recorded but not submitted.
+    /// Too many steps are recorded and not submitted.
     #[error(
         "{slots} recorded steps have not been submitted or have not finished; submit their encoders before recording more"
     )]
@@ -145,20 +143,20 @@ pub enum Error {
     },
     /// An encoder with a micro-batch, or with the step that ends a sum, was dropped. The accumulated gradients are incomplete or stale.
     #[error(
-        "an encoder with a micro-batch was dropped instead of submitted, so the sum of the gradients is not that of the step; call \
-         `forget_micro_batches`, and record the micro-batches of the step again"
+        "an encoder with a micro-batch was dropped instead of submitted, so the sum of the gradients is wrong; call \
+         `forget_micro_batches`, and record all micro-batches of the step again"
     )]
     MicroBatchDropped,
     /// A step was skipped because of a gradient that is infinite or not a number
     /// ([`NonFinite::Error`](crate::NonFinite::Error)).
     #[error("a gradient of tensor `{tensor}` is not finite; {steps} steps were skipped so far")]
     NonFinite {
-        /// The first tensor with such a gradient, in the order of the plan.
+        /// A tensor with such a gradient; `unknown (an earlier step)` if the last step had none.
         tensor: String,
-        /// Steps that were skipped so far.
+        /// Number of steps that were skipped so far.
         steps: u64,
     },
-    /// A checkpoint cannot be written or read, or is not of this optimizer.
+    /// A checkpoint cannot be written or read, or does not fit this optimizer.
     #[error("checkpoint {}: {reason}", path.display())]
     Checkpoint {
         /// The file.
@@ -170,28 +168,28 @@ pub enum Error {
     #[error("{0}")]
     NoAdapter(String),
     /// The device is gone: its driver failed or was reset, the adapter was unplugged, or it was destroyed.
-    #[error("the device of {adapter} was lost; open another, and go on from the last checkpoint")]
+    #[error("the device of {adapter} was lost; open a new one, and resume from the last checkpoint")]
     DeviceLost {
         /// The adapter, in words.
         adapter: String,
     },
     /// The adapter has no room for the buffers.
     #[error(
-        "{adapter} has no room for {needed} bytes of parameters, gradients and state ({reason}); free some, take a smaller \
-         model, a base with less state or f16, or another adapter"
+        "{adapter} has no room for {needed} bytes of optimizer buffers ({reason}); free memory, or use a smaller model, \
+         a base with less state, or another adapter"
     )]
     OutOfMemory {
         /// The adapter, in words.
         adapter: String,
-        /// Bytes of all buffers.
+        /// Size of all buffers of the optimizer, in bytes.
         needed: u64,
-        /// What wgpu said.
+        /// The message of wgpu.
         reason: String,
     },
-    /// wgpu refused something else: a bug in this crate or in the driver.
+    /// wgpu reported another error: a buffer that was destroyed or belongs to another device, or a bug in this crate or the driver.
     #[error("wgpu: {0}")]
     Gpu(String),
-    /// A buffer could not be mapped for reading, as when the device was lost.
+    /// Reading from the GPU failed, for example because the device was lost, or found a value that no checkpoint may hold.
     #[error("reading `{what}` back failed: {reason}")]
     Readback {
         /// What was read.

@@ -27,16 +27,16 @@
 //! - **What to optimize with:** a [`Recipe`] is a [base] (AdamW, Lion, Muon, AdaGO) times an update [policy] (plain, Cautious,
 //!   MGUP, Cautious-MGUP, Grams). [`ParamGroups`] holds one recipe per group and the settings that all groups share: [schedules](schedule),
 //!   clipping, [loss scaling](GradScaler), micro-batches, [`Precision`], telemetry.
-//! - **What to optimize:** [`TensorSpec`] names a tensor and its shape. [`MatrixLayout`] says what Muon and AdaGO see in it.
+//! - **What to optimize:** [`TensorSpec`] names a tensor and its shape. [`MatrixLayout`] says how Muon and AdaGO view it as a matrix.
 //! - **Where it lies:** in the optimizer's buffers ([`GpuOptimizer::new`]), in yours ([`GpuOptimizer::for_buffers`], [`TensorBuffers`]),
-//!   or with your state too ([`GpuOptimizer::stateless`]).
+//!   or in yours together with the state ([`GpuOptimizer::stateless`]).
 //! - **Steps:** [`record`](GpuOptimizer::record) adds one to an encoder, [`record_in_pass`](GpuOptimizer::record_in_pass) to an open compute
 //!   pass, and [`step`](GpuOptimizer::step) also submits.
 //! - **Saving:** [`save`](GpuOptimizer::save), [`resume`](GpuOptimizer::resume), [`load_matching`](GpuOptimizer::load_matching) and
 //!   [`Checkpoint`]. The files are safetensors files. Not on the web.
-//! - **Devices:** [`Requirements`] knows the limits that a device needs before there is one, [`adapter`] opens a device, and [`Cost`] knows
-//!   memory, traffic and dispatches.
-//! - **Checks:** [`reference`](mod@reference) is the same mathematics on the CPU, and [`verify`] compares the two on your GPU.
+//! - **Devices:** [`Requirements`] computes the limits that a device needs before you open one, [`adapter`] finds an adapter, and [`Cost`]
+//!   counts memory, traffic and dispatches.
+//! - **Checks:** [`reference`](mod@reference) takes the same steps on the CPU, and [`verify`] compares your GPU with it.
 //! - **Other hosts:** [`Program`] is a step as data: buffers, WGSL and dispatches.
 //!
 //! Disable the default feature `backends` to choose wgpu's backends yourself. Errors are one type, [`Error`], with a stable

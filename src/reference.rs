@@ -1,7 +1,6 @@
-//! The same mathematics on the CPU, generic over f32 and f64. Needs no GPU.
+//! Optimizer steps on the CPU, in f32 or f64, without a GPU.
 //!
-//! With f32 it is the twin of the kernels, with the same scalars rounded at the same places; with f64 it is the truth
-//! that both are measured against.
+//! In f32, they round the same scalars at the same places as the kernels. In f64, they are what both f32 versions are measured against.
 //!
 //! ```
 //! use wgpu_optim::{Recipe, reference};
@@ -34,16 +33,16 @@ pub use crate::recipe::policy::top_k;
 /// A tensor with its state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tensor<T> {
-    /// What steps it: the fallback, where a matrix base has no matrix.
+    /// The recipe that steps it: the fallback, if a matrix base does not see a matrix in it.
     pub recipe: Recipe,
-    /// θ.
+    /// The parameter θ, in row-major order.
     pub param: Vec<T>,
     /// The states, in the order of the [row](crate::base::BaseRow::states) of the base: a number per coordinate, row or tensor. AdaGO's
     /// `accumulator` is Σ n², without the a₀ that it begins with.
     pub states: Vec<Vec<T>>,
-    /// Factors of the learning rate of each component, coordinate i's at i modulo their number; empty for none.
+    /// Factors of the learning rate, one per component. Coordinate i uses the one at i modulo their number. Empty: all factors are 1.
     pub rates: Vec<T>,
-    /// Steps taken.
+    /// Number of steps taken.
     pub steps: u64,
     matrix: Option<Matrix>,
 }
@@ -52,17 +51,17 @@ pub struct Tensor<T> {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Step<T> {
-    /// u; for matrices, before it is orthogonalized.
+    /// The direction u; for matrices, before orthogonalization.
     pub direction: Vec<T>,
-    /// s = u ⊙ g.
+    /// The score s = u ⊙ g.
     pub score: Vec<T>,
-    /// φ.
+    /// The factor φ of each coordinate.
     pub phi: Vec<T>,
     /// How many coordinates were selected (`mgup`) or had a positive score (`cautious`); 0 under other policies.
     pub selected: usize,
 }
 
-/// What clipping to `max_norm` multiplies gradients of norm `norm` by; 0 if that norm is not finite.
+/// The factor that clips gradients of norm `norm` to `max_norm`: min(1, max_norm / (norm + 1e-6)), or 0 if `norm` is not finite.
 ///
 /// ```
 /// use wgpu_optim::reference::{self, clip_factor, grad_norm};

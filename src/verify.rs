@@ -1,4 +1,4 @@
-//! Does this adapter compute correctly? Every recipe over a table of sizes, GPU against the CPU twin.
+//! Does this adapter compute correctly? Compares every recipe at a table of sizes with the CPU [`reference`](mod@crate::reference).
 //!
 //! A score that lies so close to a threshold that rounding decides its side may be decided differently by two correct
 //! implementations. Such coordinates are counted as *uncertain* and left out of the comparison; too many of them fail
@@ -50,11 +50,11 @@ pub const MATRIX_TOLERANCE: (f64, f64) = (2e-4, 2e-3);
 pub struct Case {
     /// The name of the case in a report.
     pub name: String,
-    /// What steps it.
+    /// The recipe under test.
     pub recipe: Recipe,
-    /// Shape.
+    /// Shape of the tensor.
     pub shape: Vec<usize>,
-    /// Steps.
+    /// Number of steps.
     pub steps: u64,
 }
 
@@ -77,9 +77,9 @@ impl Case {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Largest absolute difference, uncertain coordinates left out; NaN if a value is NaN on one side only.
+    /// Largest absolute difference, without uncertain coordinates; NaN if any difference is NaN.
     pub max_error: f64,
-    /// Coordinates whose side of a threshold rounding decides.
+    /// Number of coordinates for which rounding decides the side of a threshold.
     pub uncertain: usize,
     /// Why it failed, if it did.
     pub failure: Option<String>,
@@ -237,7 +237,8 @@ pub fn state_tolerance(state: &StateRow) -> (f64, f64) {
     }
 }
 
-/// The largest difference, and what is wrong: NaN first, then the first value outside [`TOLERANCE`].
+/// The largest absolute difference, and what is wrong: a NaN, or else the first value that is off by more than 2e-6 + 1e-5 |expected|.
+/// Coordinates that are true in `skip` are left out.
 ///
 /// ```
 /// use wgpu_optim::verify::{compare, grads, params};

@@ -1,5 +1,5 @@
-// Gradients of two bytes, or parameters in their place, whose number is not a multiple of four, in a caller's buffer: what lies behind the
-// word of the last coordinate is not ours to read or write.
+// Gradients of two bytes, or parameters in their place, whose number is not a multiple of four, in a caller's buffer: words after
+// that of the last coordinate are not ours to read or write.
 
 import package::access::half::{narrow, widen};
 

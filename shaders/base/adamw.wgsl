@@ -1,5 +1,5 @@
 // m ← β1 m + (1−β1) g ;  v ← β2 v + (1−β2) g² ;  u = m / (√v + ε)
-// A v for each row has moved on already: see `step/row_moments.wgsl`.
+// With one v per row, `step/row_moments.wgsl` has updated it already.
 
 import package::state::{State, Update};
 import package::lib::largest::within_squares;

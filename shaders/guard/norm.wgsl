@@ -1,5 +1,5 @@
-// Σ g² of every chunk, with the sign bit set: 0 is left for chunks that a step leaves out. Not a number where a gradient is not finite,
-// which its exponent tells: the sum of finite ones may overflow, and is then Σ (2⁻⁹⁶ g)², without the sign bit.
+// Σ g² of every chunk, with the sign bit set; 0 stands for chunks that a step leaves out. NaN if the exponent of a gradient shows that it
+// is not finite. If the sum of finite ones overflows, Σ (2⁻⁹⁶ g)² without the sign bit.
 
 import package::access::grad::load_grad;
 import package::lib::{far::{EXPONENT, FAR, PRESENT}, gradients::{clip, scaled}, sum_few::sum_over_lanes};

@@ -1,5 +1,5 @@
 // The coordinates between two cuts, and the 2,048 bins that they fall into: a higher bin is selected first. Ties at the keys of the two
-// cuts, zeros above all, fall into bins by index, 512 each; what lies between them into 1,024 bins by key.
+// cuts, mostly zeros, fall into bins by index, 512 each; the keys between them fall into 1,024 bins.
 
 import package::tables::{BINS, Cut, tensors};
 

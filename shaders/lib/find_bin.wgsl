@@ -9,7 +9,7 @@ fn highest_bin(lane: u32) -> u32 {
     return BINS - 1u - BINS_PER_LANE * lane;
 }
 
-// Of a histogram among the counters, which it clears.
+// The lane's 8 bins of a histogram among the counters, which it clears.
 fn take_populations(histogram: u32, lane: u32) -> array<u32, 8> {
     var populations: array<u32, 8>;
     for (var b = 0u; b < BINS_PER_LANE; b += 1u) {

@@ -8,7 +8,7 @@ override GUARDED: bool = false;     // by factors that the GPU finds
 override AHEAD: bool = false;       // before `guard/guard.wgsl` has run
 override AS_IS: bool = false;       // directions, not gradients: nothing changes them
 
-// Before anything is limited or clipped. What is not scaled does not overflow by that.
+// The scaled gradient, before limits and clipping. 0 for directions, which have no scale and cannot overflow by it.
 fn scaled(g: vec4<f32>, s: Scalars) -> vec4<f32> {
     if AS_IS { return vec4<f32>(); }
     if AHEAD { return (s.grad_scale / tensors.loss_scale) * g; }

@@ -5,7 +5,7 @@
 @group(1) @binding(1) var<storage, read_write> result: array<vec4<f32>>;
 @group(1) @binding(2) var<storage, read_write> right: array<vec4<f32>>;
 
-// Whether the right factor of L Rᵀ is another matrix than the left one. The product is symmetric all the same: both are polynomials of one.
+// Whether the right factor of L Rᵀ is another matrix than the left one. The product is still symmetric: both are polynomials of one.
 override TWO_FACTORS: bool = false;
 
 // Four rows of four columns, a row a column of the result.

@@ -1,4 +1,4 @@
-// What tiles are staged as: half of the memory, and 11 bits. Sums are of f32 all the same.
+// Tiles are staged in f16: half of the memory, and 11 bits of precision. Sums stay f32.
 
 enable f16;
 

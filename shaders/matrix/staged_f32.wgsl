@@ -1,3 +1,3 @@
-// What tiles are staged as: what they are.
+// Tiles are staged in f32.
 
 alias Staged = vec4<f32>;

@@ -1,5 +1,5 @@
-// φ = α for the selected coordinates of a tensor, else γ. Selected are the K largest scores s = u ⊙ g, exactly or by a sample's estimate of
-// the K-th largest (`mgup`), or the positive ones (`cautious_mgup`): `package::selection` tells, or a kernel that finds K itself.
+// φ = α for the selected coordinates of a tensor, else γ. `mgup` selects the K largest scores s = u ⊙ g, exactly or by a sample's estimate
+// of the K-th largest; `cautious_mgup` selects the positive ones. `package::selection` decides, or a kernel that finds K itself.
 
 import package::tables::{Chunk, Scalars};
 

@@ -1,5 +1,5 @@
-// Counts prove that the bracket holds the K-th largest, and find its bin: one workgroup per tensor. Selected are the bins above the
-// boundary; of the bin at the boundary, the `remaining` first. Where the bracket missed, launches the kernels that select by full
+// Counts prove that the bracket holds the K-th largest, and find its bin: one workgroup per tensor. The bins above the
+// boundary are selected, and the first `remaining` of the bin at the boundary. Where the bracket missed, launches the kernels that select by full
 // histograms. Leaves the bins cleared.
 
 import package::lib::find_bin::{find_bin, population, scan, take_populations};

@@ -1,7 +1,7 @@
 // The cut after the rank-th largest of a tensor's sample: digit by digit from histograms of its keys, 11, 11 and 10 bits, then by index.
 // One workgroup per cut: the high and the low end of the bracket, or the one cut of approximate selection. An end of the bracket may lie a
-// few ranks further out, which saves the last passes over the sample: 22 bits are enough where few sampled keys share them. Also forgets
-// what the last step found and launched.
+// few ranks further out, which saves the last passes over the sample: 22 bits are enough where few sampled keys share them. Also clears
+// the results and launches of the last step.
 
 import package::lib::bins::{bins, clear_bins, count_each};
 import package::lib::{find_bin::{BINS_PER_LANE, find_bin, highest_bin, population, scan, sums, take_populations}, flags::ones};

@@ -1,4 +1,4 @@
-// Selected are the scores before the cut that the sample found: approximate selection, which counts what it selects.
+// Selects the scores before the cut that the sample found, and counts them: approximate selection.
 
 import package::lib::order::{ChunkCut, NAN_KEY, before, cut_in, key};
 import package::tables::{Chunk, EACH, tensors};

@@ -1,4 +1,4 @@
-// Selected is what the mask of an earlier kernel says.
+// Selects the coordinates in the mask of an earlier kernel.
 
 import package::lib::mask::marks;
 import package::tables::Chunk;

@@ -1,4 +1,4 @@
-// No coordinate is selected: the policy does without.
+// Selects nothing, for policies without a selection.
 
 import package::tables::Chunk;
 

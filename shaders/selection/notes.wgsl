@@ -1,4 +1,4 @@
-// Selected is what the notes of the exact selection say.
+// Selects the coordinates in the notes of the exact selection.
 
 import package::access::notes::load_notes;
 import package::lib::notes::{SELECTED, note_word, unpack_notes};

@@ -1,4 +1,4 @@
-// Selected are the positive scores.
+// Selects the positive scores.
 
 import package::lib::order::{ZERO_KEY, key};
 import package::tables::Chunk;

@@ -1,4 +1,4 @@
-// Forgets the count of the last step: one lane per tensor.
+// Clears the count of selected coordinates: one lane per tensor.
 
 import package::tables::{Invocation, WORKGROUP, grid, linear, tensors};
 

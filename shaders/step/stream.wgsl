@@ -1,4 +1,4 @@
-// The state moves on, and u = direction, s = u ⊙ g, φ = phi(s) go into a sink: a step of the parameters, or, before a matrix is
+// Updates the state, and passes u = direction, s = u ⊙ g and φ = phi(s) to a sink: a step of the parameters, or, before a matrix is
 // orthogonalized, the direction and a mask. One pass over the tensors, one chunk per workgroup.
 
 import package::{base::update, policy::{factors, phi}, selection::{begin_selection, end_selection, selects}, sink::{emit, end_sink}};

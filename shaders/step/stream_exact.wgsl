@@ -12,8 +12,8 @@ var<workgroup> chosen: atomic<u32>;
 var<workgroup> kept: atomic<u32>;           // candidates
 var<workgroup> written: atomic<u32>;
 var<workgroup> reserved: u32;
-// Vectors that hold candidates: which, with a bit for each candidate above, and their directions. Lanes share them evenly. Of more than
-// fit, each lane keeps its own.
+// Vectors that hold candidates: index, a bit for each candidate in the upper half, and directions. Lanes share them evenly. Each lane
+// keeps those of its own vectors that no longer fit.
 const SHARED: u32 = 256u;
 var<workgroup> touched: atomic<u32>;
 var<workgroup> vectors: array<u32, SHARED>;

@@ -1,4 +1,4 @@
-// 0 in every word of a range, within a compute pass, where no command clears. One word per invocation.
+// Clears a range within a compute pass, where no command can. One word per invocation.
 
 import package::tables::{Invocation, linear};
 

@@ -1,4 +1,4 @@
-// θ' ← the master θ in two bytes: one chunk per workgroup. Nothing where the step is skipped. The masters hold their values from here on.
+// θ' ← the master θ, rounded to two bytes: one chunk per workgroup. Does nothing in a skipped step. Marks the tensor's masters as set.
 
 import package::{access::grad::store_half, access::param::load_param};
 import package::lib::skip::chunk_at;

@@ -39,15 +39,15 @@ impl From<Header> for Guarded {
 }
 
 impl GpuOptimizer {
-    /// Where a parameter lies in the optimizer's arena: bind it, or copy to and from it.
+    /// The place of a parameter in the optimizer's buffers. Bind it, or copy to and from it.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`]; [`Error::Ownership`] if the caller holds the parameters.
+    /// [`Error::UnknownTensor`]; [`Error::Ownership`] if your buffers hold the parameters.
     pub fn param(&self, name: &str) -> Result<TensorSlice<'_>> {
         self.arena(name, |block| block.param)
     }
 
-    /// Where a gradient lies in the optimizer's arena: write it there with a kernel of your own.
+    /// The place of a gradient in the optimizer's buffers. Write it there with your own kernel.
     ///
     /// # Errors
     /// As for [`param`](Self::param).
@@ -57,7 +57,7 @@ impl GpuOptimizer {
 
     fn arena(&self, name: &str, which: fn(&BlockBuffers) -> usize) -> Result<TensorSlice<'_>> {
         let tensor = self.plan.tensor(name)?;
-        self.has_arenas(true, "this optimizer was made for the caller's buffers and holds no parameters or gradients")?;
+        self.has_arenas(true, "this optimizer steps your buffers and does not hold parameters or gradients")?;
         Ok(self.range_of(tensor, which(&self.storage.blocks[tensor.block]), self.plan.precision))
     }
 
@@ -127,13 +127,17 @@ impl GpuOptimizer {
         Ok(states.map(|state| state.name).chain(self.has_masters().then_some(MASTER)))
     }
 
-    /// Where a state lies: `exp_avg` and `exp_avg_sq` of AdamW (the latter with one number per row under
-    /// [`SecondMoment::Row`](crate::base::SecondMoment::Row)), `exp_avg` of Lion, `momentum_buffer` of Muon and AdaGO,
-    /// `accumulator` of AdaGO, one number, which can be copied but lies too close to others to be bound; and `master`, the
-    /// parameter in f32, where it is stored in two bytes.
+    /// The place of a state in the optimizer's buffers, in f32:
+    ///
+    /// - AdamW: `exp_avg` and `exp_avg_sq`. The latter has one number per row under
+    ///   [`SecondMoment::Row`](crate::base::SecondMoment::Row).
+    /// - Lion: `exp_avg`.
+    /// - Muon: `momentum_buffer`.
+    /// - AdaGO: `momentum_buffer` and `accumulator`, one number. You can copy the accumulator, but not bind it: its offset is not aligned.
+    /// - `master`: the parameter in f32, if it is stored in two bytes.
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if the caller holds the state.
+    /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if your buffers hold the state.
     pub fn state(&self, name: &str, state: &str) -> Result<TensorSlice<'_>> {
         let index = self.plan.tensor_index(name)?;
         self.has_state()?;
@@ -145,8 +149,8 @@ impl GpuOptimizer {
         })
     }
 
-    /// Writes a parameter from the host, rounded where it is stored in two bytes, and its master. It lands before the next
-    /// submit.
+    /// Writes a parameter from the host. If it is stored in two bytes, it is rounded, and its master is written too. The write takes
+    /// effect at the next submit, before its commands.
     ///
     /// ```no_run
     /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -165,7 +169,8 @@ impl GpuOptimizer {
         master.map_or(Ok(()), |master| self.write(name, "parameter", master, Precision::F32, data))
     }
 
-    /// Writes a gradient from the host, rounded where it is stored in two bytes. It lands before the next submit.
+    /// Writes a gradient from the host. If it is stored in two bytes, it is rounded. The write takes effect as for
+    /// [`write_param`](Self::write_param).
     ///
     /// # Errors
     /// As for [`write_param`](Self::write_param).
@@ -173,8 +178,8 @@ impl GpuOptimizer {
         self.write(name, "gradient", self.grad(name)?, self.plan.precision, data)
     }
 
-    /// Writes a state from the host, as when resuming; see also [`set_steps`](Self::set_steps). It lands before the next
-    /// submit.
+    /// Writes a state from the host, for example to resume a run of another program. Set the steps that it has seen with
+    /// [`set_steps`](Self::set_steps). The write takes effect as for [`write_param`](Self::write_param).
     ///
     /// ```no_run
     /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -213,18 +218,19 @@ impl GpuOptimizer {
         scope::watch(&self.device, || self.queue.write_buffer(to.buffer, to.offset, &bytes))
     }
 
-    /// Where the factors of a tensor's components lie: f32s that multiply its learning rate, and the weight decay with it. Write them
-    /// there on the GPU, or bind them.
+    /// The place of the factors of a tensor's components: one f32 per component, which multiplies the learning rate and with it the
+    /// weight decay. Write them there on the GPU, or bind them.
     ///
     /// # Errors
     /// [`Error::UnknownTensor`]; [`Error::Tensor`] if its spec has no [`components`](crate::TensorSpec::with_components).
     pub fn rates(&self, name: &str) -> Result<TensorSlice<'_>> {
-        let reason = "its spec has no components with learning rates of their own".to_owned();
+        let reason = "its spec has no components; add them with `with_components`".to_owned();
         let none = Error::Tensor { tensor: name.to_owned(), reason };
         self.find(self.plan.tensor_index(name)?, RATES).ok_or(none)
     }
 
-    /// Writes the factors of a tensor's components, each finite and not negative. They land before the next submit.
+    /// Writes the factors of a tensor's components, one per component, each ≥ 0 and finite. The write takes effect as for
+    /// [`write_param`](Self::write_param).
     ///
     /// ```no_run
     /// # fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {
@@ -248,7 +254,7 @@ impl GpuOptimizer {
         self.write(name, "rates", slice, Precision::F32, factors)
     }
 
-    /// Records the clearing of all gradients in the optimizer's arena; not of what micro-batches have added up.
+    /// Records commands that set all gradients in the optimizer's buffers to 0. Sums of micro-batches stay.
     ///
     /// ```no_run
     /// # fn example(optimizer: &wgpu_optim::GpuOptimizer, encoder: &mut wgpu_optim::wgpu::CommandEncoder) -> Result<(), wgpu_optim::Error> {
@@ -259,9 +265,9 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Ownership`] if the caller holds the gradients.
+    /// [`Error::Ownership`] if your buffers hold the gradients.
     pub fn zero_grad(&self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
-        self.has_arenas(true, "the caller holds the gradients of this optimizer")?;
+        self.has_arenas(true, "this optimizer steps your buffers and does not hold gradients: clear your own")?;
         for block in &self.storage.blocks {
             encoder.clear_buffer(&self.buffers[block.grad], 0, None);
         }
@@ -301,8 +307,8 @@ impl GpuOptimizer {
         self.counts = counts;
     }
 
-    /// Steps that a tensor was part of: t of the bias corrections, except those that the GPU skipped
-    /// ([`read_steps`](Self::read_steps)).
+    /// Number of recorded steps that a tensor took part in, including those that the GPU skipped. [`read_steps`](Self::read_steps)
+    /// leaves these out.
     ///
     /// # Errors
     /// [`Error::UnknownTensor`].
@@ -355,9 +361,9 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::UnknownTensor`]; [`Error::Ownership`] for an optimizer with arenas, where all tensors step together.
+    /// [`Error::UnknownTensor`]; [`Error::Ownership`] for an optimizer that holds its parameters, where all tensors step together.
     pub fn set_tensor_steps(&mut self, name: &str, steps: u64) -> Result<()> {
-        self.has_arenas(false, "in arenas all tensors step together: use `set_steps`")?;
+        self.has_arenas(false, "this optimizer holds its parameters, so all tensors step together: use `set_steps`")?;
         self.set_steps_of(self.plan.tensor_index(name)?, steps);
         Ok(())
     }
@@ -444,8 +450,8 @@ impl GpuOptimizer {
         Ok(async move { Ok(guarded.await?.grad_norm) })
     }
 
-    /// Reads what the guard of the last step found: the gradients' norm, whether the step was skipped, and the scale of the next
-    /// loss. Off the web, poll the device until the future is ready.
+    /// Reads the norm of the gradients of the last step, whether the step was skipped, and the scale of the next loss. Off the web, poll
+    /// the device until the future is ready.
     ///
     /// ```no_run
     /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -463,7 +469,7 @@ impl GpuOptimizer {
     /// [`Error::NonFinite`] under [`NonFinite::Error`] if a step was skipped since this was last read.
     pub fn read_guarded(&self) -> Result<impl Future<Output = Result<Guarded>> + use<>> {
         let setting = "`max_grad_norm`, `grad_scaler` and `non_finite`";
-        let advice = "give its parameter groups one of them to clip gradients, or to look whether they are finite";
+        let advice = "set one of them in its parameter groups to clip gradients or to check that they are finite";
         ensure!(self.plan.gradients.guarded, Error::SettingOff { setting, advice });
         let (what, checked) = ("what the guard found", self.checked());
         let decode = move |bytes: Vec<u8>| Ok(checked(readback::decode(what, &bytes)?)?.into());
@@ -478,24 +484,24 @@ impl GpuOptimizer {
         let reported = self.reported.clone();
         move |header| {
             let is_new = header.skipped > reported.fetch_max(header.skipped, Ordering::Relaxed);
-            let broken = names.get(header.broken as usize).map_or("of an earlier step", String::as_str);
+            let broken = names.get(header.broken as usize).map_or("unknown (an earlier step)", String::as_str);
             let (tensor, steps) = (broken.to_owned(), header.skipped.into());
             ensure!(!(fails && is_new), Error::NonFinite { tensor, steps });
             Ok(header)
         }
     }
 
-    /// What the next loss is to be multiplied by: an f32, alone, to be bound as a uniform or as storage that is only read, or copied. It
-    /// changes on the GPU, with a step. 1 without a [`GradScaler`](crate::GradScaler).
+    /// The factor for the next loss: one f32 on the GPU. Bind it as a uniform or as read-only storage, or copy it. Steps change it. It is 1
+    /// without a [`GradScaler`](crate::GradScaler).
     pub fn loss_scale(&self) -> TensorSlice<'_> {
         TensorSlice { size: 4, ..TensorSlice::whole(self.table()) }
     }
 
-    /// Sets the scale of the next loss. It lands before the next submit.
+    /// Sets the scale of the next loss, 2⁻¹²⁶ to 2¹²⁶. The write takes effect at the next submit, before its commands.
     ///
     /// ```no_run
     /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
-    /// optimizer.set_loss_scale(1024.0)?; // where another program has arrived
+    /// optimizer.set_loss_scale(1024.0)?; // the scale that another program had found
     /// # Ok(())
     /// # }
     /// ```

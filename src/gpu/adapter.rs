@@ -1,6 +1,6 @@
-//! Finding a GPU the way wgpu programs do it: `WGPU_BACKEND` and `WGPU_ADAPTER_NAME`.
+//! Finds a GPU by the environment variables of wgpu programs: `WGPU_BACKEND`, `WGPU_ADAPTER_NAME` and `WGPU_POWER_PREF`.
 //!
-//! The optimizer itself takes any device; this is for programs that have none yet.
+//! Optimizers accept any device. This module is for programs that do not have one yet.
 //!
 //! ```no_run
 //! use wgpu_optim::matrix::Matmul;
@@ -39,11 +39,11 @@ pub fn instance() -> wgpu::Instance {
     wgpu::Instance::new(wgpu::InstanceDescriptor::new_without_display_handle_from_env())
 }
 
-/// The adapter that the environment chooses: of the backends in `WGPU_BACKEND`, the first whose name contains
-/// `WGPU_ADAPTER_NAME` (in any case), or wgpu's own choice where that is not set.
+/// The adapter that the environment chooses. Among the backends in `WGPU_BACKEND` (default: all), it is the first whose name contains
+/// `WGPU_ADAPTER_NAME`, ignoring case. Without that variable, wgpu chooses by `WGPU_POWER_PREF` (default: high performance).
 ///
 /// # Errors
-/// [`Error::NoAdapter`] says what was looked for and what there is, or that `WGPU_BACKEND` names no backend.
+/// [`Error::NoAdapter`] names what was searched for and which adapters exist, or the part of `WGPU_BACKEND` that is not a backend.
 pub async fn from_env() -> Result<(wgpu::Instance, wgpu::Adapter)> {
     let reason = "wgpu was built without a backend for this platform: enable the feature `backends` of wgpu-optim, \
                   or one of wgpu's own";
@@ -140,7 +140,8 @@ pub fn describe(info: &wgpu::AdapterInfo) -> String {
     format!("{} ({}, {kind}{driver})", info.name, info.backend)
 }
 
-/// The way to compute matrix products that suits a device.
+/// The default way to compute matrix products on a device: [`Matmul::Tiles`] on GPUs, [`Matmul::Subgroups`] or [`Matmul::Registers`] on
+/// CPUs.
 pub fn matmul(device: &wgpu::Device) -> Matmul {
     match device.adapter_info().device_type {
         wgpu::DeviceType::Cpu if supports(device, Matmul::Subgroups) => Matmul::Subgroups,

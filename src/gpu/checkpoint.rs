@@ -32,26 +32,31 @@ use crate::recipe::schedule::Shape;
 pub enum Part {
     /// Parameters. State and counts stay as they are.
     Params,
-    /// Parameters where they lie in arenas, state, and the number of steps of each tensor.
+    /// Parameters if the optimizer holds them, state, and the number of steps of each tensor.
     All,
 }
 
 impl GpuOptimizer {
-    /// Writes a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. It is written
-    /// next to `path` under a unique temporary name, synced and renamed: `path` always holds a complete checkpoint, also while others
-    /// save to it or read it. Where `path` is a link, the file that it names is replaced; permissions stay as they were. Host
-    /// memory stays a small multiple of the largest tensor. Waits for the GPU. Submit before what was recorded: it is counted already.
+    /// Writes a checkpoint: parameters if the optimizer holds them, state, step counts, learning rates and the scaler. Submit recorded
+    /// steps first, because they are already counted. Waits for the GPU.
+    ///
+    /// The file is written under a unique temporary name next to `path`, synced and renamed. So `path` always holds a complete checkpoint,
+    /// even while others save to it or read it. If `path` is a link, the file that it names is replaced. Permissions stay. Host memory
+    /// stays a small multiple of the largest tensor.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the file cannot be written, or its header takes more than 100 MiB;
-    /// [`Error::Readback`] if the GPU cannot be read; the old file is then as it was. So it is for a state that [`load`](Self::load)
-    /// refuses: a second moment that is NaN, after a gradient that was and was not skipped. [`Error::MicroBatchDropped`] as for
-    /// [`record`](Self::record). [`Error::Ownership`] if the caller holds the state.
+    /// After an error, the old file is unchanged.
+    ///
+    /// - [`Error::Checkpoint`] if the file cannot be written, or its header takes more than 100 MiB.
+    /// - [`Error::Readback`] if the GPU cannot be read, or a state has a value that [`load`](Self::load) refuses, such as NaN in a second
+    ///   moment.
+    /// - [`Error::MicroBatchDropped`] as for [`record`](Self::record).
+    /// - [`Error::Ownership`] if your buffers hold the state.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         self.save_with(path, BTreeMap::new())
     }
 
-    /// [`save`](Self::save) with `extra` text of the caller; see [`Checkpoint::extra`].
+    /// [`save`](Self::save) with `extra` text of your own, which [`Checkpoint::extra`] and [`resume_with`](Self::resume_with) return.
     ///
     /// ```no_run
     /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -68,8 +73,8 @@ impl GpuOptimizer {
         self.save_params(path, &[], extra)
     }
 
-    /// [`save_with`](Self::save_with), with parameters that lie in the caller's buffers, whether they are stepped or not: name, shape
-    /// and place. The file has their masters, where there are any. [`Checkpoint::read_param`] reads them.
+    /// [`save_with`](Self::save_with), and parameters in your buffers, as name, shape and place. The optimizer need not step them. If a
+    /// parameter has an f32 master, the file holds the master. [`Checkpoint::read_param`] reads them.
     ///
     /// ```no_run
     /// # fn example(optimizer: &wgpu_optim::GpuOptimizer, weight: &wgpu_optim::wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
@@ -81,8 +86,8 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// As for [`save`](Self::save); [`Error::Ownership`] for an optimizer with arenas, [`Error::Slice`] for a slice of another size than
-    /// its shape, or of a buffer without `COPY_SRC`.
+    /// As for [`save`](Self::save); [`Error::Ownership`] for an optimizer that holds its parameters; [`Error::Slice`] for a slice smaller
+    /// than its shape, or of a buffer without `COPY_SRC`; [`Error::Tensor`] for a name that occurs twice.
     pub fn save_params(
         &self,
         path: impl AsRef<Path>,
@@ -94,8 +99,8 @@ impl GpuOptimizer {
         write_synced(path, &head, &entries, |entries| self.read_entries(entries, &counts))
     }
 
-    /// [`save_params`](Self::save_params) into anything that takes bytes: a buffer, a socket, an archive. Written in parts of about 1 MiB;
-    /// not flushed. [`Checkpoint::from_bytes`] reads it.
+    /// [`save_params`](Self::save_params) into a writer: a buffer, a socket, an archive. It is written in parts and not flushed.
+    /// [`Checkpoint::from_bytes`] reads it.
     ///
     /// ```no_run
     /// # fn send(optimizer: &wgpu_optim::GpuOptimizer) -> Result<Vec<u8>, wgpu_optim::Error> {
@@ -156,7 +161,7 @@ impl GpuOptimizer {
         let mut head = serde_json::to_vec(&tensors).map_err(|e| refusal(path, e))?;
         head.resize(head.len().next_multiple_of(8), b' ');
         let too_long = format!(
-            "the names, settings and extra data take {} bytes, of {LONGEST_HEADER} that a header may have; write extra data elsewhere",
+            "the names, settings and extra data take {} bytes, but a header has at most {LONGEST_HEADER}; store extra data elsewhere",
             head.len()
         );
         ensure!(head.len() as u64 <= LONGEST_HEADER, refusal(path, too_long));
@@ -190,12 +195,12 @@ impl GpuOptimizer {
         Ok(bytes)
     }
 
-    /// Goes on from a checkpoint: parameters where they lie in arenas, state, counts, learning rates, scaler. The recipes and
-    /// schedules stay those of this optimizer; [`resume`](Self::resume) takes those of the file.
+    /// Loads a checkpoint: parameters if the optimizer holds them, state, step counts, learning rates and the scaler. The optimizer keeps
+    /// its own recipes and schedules; [`resume`](Self::resume) takes those of the file.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the file is not a checkpoint, is truncated, newer than this program, or of other tensors, shapes or
-    /// state: nothing is changed then. If the disk fails while tensors are read, some are changed: load again, or another file.
+    /// [`Error::Checkpoint`] if the file is not a checkpoint, is truncated, has a newer format, or has other tensors, shapes or state.
+    /// Nothing is changed then. If reading fails later, some tensors are already changed: load it again, or load another file.
     pub fn load(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let mut file = Checkpoint::open(path)?;
         self.load_from(&mut file)
@@ -222,10 +227,10 @@ impl GpuOptimizer {
         let (path, about) = (file.path.clone(), file.about.clone());
         let refusal = |reason: String| refusal(&path, reason);
         let (saved, takes) = (about.micro_batches, self.groups.accumulation());
-        let within = || format!("it holds {saved} micro-batches of a step, and this optimizer takes {takes} for one");
+        let within = || format!("it holds {saved} micro-batches of a step, and this optimizer takes {takes} per step");
         ensure!(saved == 0 || saved < takes, refusal(within()));
         let (given, own) = (about.lrs.len(), self.initial.len());
-        ensure!(given == own, refusal(format!("it has {given} parameter groups, this optimizer {own}")));
+        ensure!(given == own, refusal(format!("it has {given} parameter groups, but this optimizer has {own}")));
         let mut entries = self.entries()?;
         // Tensors that have not stepped take their parameters for masters, and sums are not always there.
         let is_optional = |entry: &Entry<'_>| [MASTER, GRAD_SUM].contains(&entry.what);
@@ -240,7 +245,7 @@ impl GpuOptimizer {
             let [given, own] = [&about.groups, &self.groups].map(|groups| groups.precision().name());
             let why = match key.rsplit('.').next() {
                 Some(GRAD_SUM) => format!(
-                    ": it was saved within a step of {saved} micro-batches, and this optimizer takes {takes} for one"
+                    ": it was saved within a step of {saved} micro-batches, and this optimizer takes {takes} per step"
                 ),
                 Some(MASTER) if given != own => {
                     format!(": its parameters are stored in {given}, and this optimizer's in {own}")
@@ -308,8 +313,8 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// Loads the tensors that a file has under the same name with the same shapes, and leaves the others as they are, such as a new head.
-    /// Returns the names of those, in the order of the specs. Learning rates, schedules, the scaler and micro-batches stay as they are.
+    /// Loads the tensors that a file has with the same name and shape, and leaves the others unchanged, such as a new head. Returns the
+    /// names of the unchanged tensors, in the order of the specs. Learning rates, schedules, the scaler and micro-batches stay.
     ///
     /// ```no_run
     /// use wgpu_optim::{Checkpoint, Error, GpuOptimizer, Part};
@@ -322,8 +327,8 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if the file has none of the tensors, or values out of range; [`Error::Ownership`] for [`Part::Params`] of an
-    /// optimizer for buffers of the caller's. Nothing is changed then.
+    /// [`Error::Checkpoint`] if the file has none of the tensors, or values out of range; [`Error::Ownership`] for [`Part::Params`] if your
+    /// buffers hold the parameters. Nothing is changed then.
     pub fn load_matching(&mut self, file: &mut Checkpoint, part: Part) -> Result<Vec<String>> {
         let (entries, left) = self.matching(file, part)?;
         ensure!(!entries.is_empty(), refusal(&file.path, "no tensor of this optimizer is in it with the same shape"));
@@ -361,7 +366,7 @@ impl GpuOptimizer {
     /// What a file has of this optimizer, and the names of the tensors that it does not have as they are here.
     fn matching(&self, file: &Checkpoint, part: Part) -> Result<(Vec<Entry<'_>>, Vec<String>)> {
         if part == Part::Params {
-            self.has_arenas(true, "the caller holds the parameters: read them with `Checkpoint::read_param`")?;
+            self.has_arenas(true, "your buffers hold the parameters: read them with `Checkpoint::read_param`")?;
         }
         let mut entries = self.entries()?;
         entries.retain(|entry| entry.what != GRAD_SUM && (part == Part::All || entry.what == PARAM));
@@ -391,8 +396,9 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// An optimizer with arenas, its tensors, groups and everything else from a checkpoint, except the way of multiplying matrices
-    /// ([`ParamGroups::with_matmul`](crate::ParamGroups::with_matmul)), which is a choice for a machine: build and [`load`](Self::load) to make it.
+    /// Builds an optimizer that holds its parameters, with the tensors, groups and everything else of a checkpoint. A file does not hold
+    /// [`ParamGroups::with_matmul`](crate::ParamGroups::with_matmul), which depends on the machine: set it with
+    /// [`resume_with`](Self::resume_with).
     ///
     /// # Errors
     /// As for [`Checkpoint::open`], [`Checkpoint::groups`], [`new`](Self::new) and [`load`](Self::load).
@@ -402,9 +408,10 @@ impl GpuOptimizer {
         Self::resume_from(device, queue, &mut file, groups)
     }
 
-    /// [`resume`](Self::resume) with changed settings, and the text that the caller had saved with it ([`save_with`](Self::save_with)). `change` gets
-    /// the groups of the file, with constants in the place of schedules that were functions. Use it to give such functions again, and to
-    /// choose how this machine multiplies matrices.
+    /// [`resume`](Self::resume) with changed settings. Returns the optimizer and the extra text of [`save_with`](Self::save_with).
+    ///
+    /// `change` gets the groups of the file. Schedules that were functions are constant there: set them again. Also use `change` to choose
+    /// how this machine multiplies matrices.
     ///
     /// ```no_run
     /// use wgpu_optim::{Error, GpuOptimizer, LrSchedule, wgpu};
@@ -508,7 +515,7 @@ impl GpuOptimizer {
         slice: TensorSlice<'a>,
         counts: &[Tensor],
     ) -> Result<Entry<'a>> {
-        self.has_arenas(false, "this optimizer has arenas of its own, which `save` writes")?;
+        self.has_arenas(false, "this optimizer holds its parameters, and `save` writes them")?;
         let refusal = |reason| Error::slice(name, "parameter", reason);
         let numel = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
         let numel = numel.ok_or_else(|| refusal(format!("shape {shape:?} is too large")))?;

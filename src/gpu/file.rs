@@ -19,11 +19,11 @@ use crate::recipe::json;
 use crate::recipe::precision::Precision;
 use crate::recipe::spec::TensorSpec;
 
-/// The version that [`GpuOptimizer::save`](crate::GpuOptimizer::save) writes, and the newest that is read.
+/// The format version that [`GpuOptimizer::save`](crate::GpuOptimizer::save) writes, and the newest that this crate reads.
 ///
-/// A file of a version is read by every later program. The version rises when a program of today would read a new file wrongly: when the
-/// meaning or the name of a tensor or setting changes, or when one is no longer written. It does not rise for new tensors and settings:
-/// they are written only where they are used, and a program that does not know one refuses the file and names it.
+/// Later releases read all older versions. The version rises when an older release would misread a new file: when the meaning or the name
+/// of a tensor or setting changes, or when one is no longer written. It does not rise for new tensors and settings. They are written only
+/// where they are used, and a release that does not know one refuses the file and names it.
 pub const FORMAT_VERSION: u32 = 1;
 
 pub(super) const STEP: &str = "step";
@@ -34,20 +34,20 @@ pub(super) const LONGEST_HEADER: u64 = 100 << 20;
 const PART: usize = 1 << 20;
 const COPIES: usize = 256;
 
-/// A checkpoint file, its header read and checked. Nothing else of it is in memory.
+/// An open checkpoint file. Its header is read and checked; tensors are read when they are needed.
 ///
-/// | tensor | of | shape |
+/// | tensor | written for | shape |
 /// |---|---|---|
-/// | `params.{name}` | optimizers with arenas | the tensor's |
-/// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's; its rows where these have a second moment |
+/// | `params.{name}` | parameters in the optimizer's buffers, and those given to `save_params` | the tensor's |
+/// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's, or its rows for second moments per row |
 /// | `state.{name}.accumulator` | AdaGO | scalar |
-/// | `state.{name}.master` | parameters in two bytes in the caller's buffers | the tensor's |
-/// | `state.{name}.grad_sum` | gradients that no step has taken, between two micro-batches | the tensor's |
-/// | `state.{name}.rates` | tensors with components | their number |
-/// | `state.{name}.step` | all | scalar, I64 |
+/// | `state.{name}.master` | parameters in two bytes in your buffers | the tensor's |
+/// | `state.{name}.grad_sum` | sums of micro-batches that no step has used yet | the tensor's |
+/// | `state.{name}.rates` | tensors with components | number of components |
+/// | `state.{name}.step` | all tensors | scalar, I64 |
 ///
-/// All but the last are F32, `params` too, whatever the precision. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the tensors, groups,
-/// learning rates, places in the schedules, and the scaler.
+/// All tensors but the last are F32 at any precision. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the
+/// tensors, groups, learning rates, places in the schedules, and the scaler.
 #[derive(Debug)]
 pub struct Checkpoint {
     pub(super) path: PathBuf,
@@ -187,13 +187,14 @@ impl Checkpoint {
         &self.about.specs
     }
 
-    /// The parameter groups, with the learning rates that they began with.
+    /// The parameter groups, with their initial learning rates.
     ///
     /// # Errors
-    /// [`Error::Checkpoint`] if a schedule was a function: no file can hold it, so build the groups as they were built before.
+    /// [`Error::Checkpoint`] if a schedule was a function, which a file cannot hold. Build the groups in code, or use
+    /// [`GpuOptimizer::resume_with`](crate::GpuOptimizer::resume_with).
     pub fn groups(&self) -> Result<ParamGroups> {
         let Some(group) = self.about.functions.first() else { return Ok(self.about.groups.clone()) };
-        let reason = format!("the schedule of group {group} was a function, which must be given again");
+        let reason = format!("the schedule of group {group} was a function, which a file cannot hold; give it again");
         Err(refusal(&self.path, reason))
     }
 
@@ -260,7 +261,7 @@ fn target(path: &Path) -> Result<PathBuf> {
         let Ok(link) = fs::read_link(&target) else { return Ok(target) };
         target = target.parent().unwrap_or(Path::new("")).join(link);
     }
-    Err(refusal(path, "it is a link to a link, and so on without an end"))
+    Err(refusal(path, "it is a chain of more than 40 symbolic links"))
 }
 
 /// Entries that are copied together: one, or small ones.

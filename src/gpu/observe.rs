@@ -9,8 +9,9 @@ use crate::recipe::guard::Guarded;
 use crate::recipe::policy::Selects;
 
 impl GpuOptimizer {
-    /// The oldest observed step that was not fetched yet; see [`ParamGroups::with_telemetry`](crate::ParamGroups::with_telemetry).
-    /// Never waits: a step arrives when the GPU is done with it and something is submitted or polled. The last 64 are kept.
+    /// Takes the oldest observed step that was not taken yet; `None` if none has arrived. See
+    /// [`ParamGroups::with_telemetry`](crate::ParamGroups::with_telemetry). It never waits: a step arrives after the GPU is done with it,
+    /// at the next submit or poll. The last 64 are kept.
     ///
     /// ```no_run
     /// # fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {

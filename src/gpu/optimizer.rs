@@ -29,13 +29,13 @@ use crate::recipe::spec::TensorSpec;
 
 /// Optimizer steps on a GPU.
 ///
-/// It borrows a device and a queue, keeps all state in storage buffers, and records a step into the caller's encoder.
-/// Parameters and gradients lie either in its own arenas ([`GpuOptimizer::new`]) or in buffers of the caller, given again
-/// each step ([`GpuOptimizer::for_buffers`]); the state, too, may be the caller's ([`GpuOptimizer::stateless`]).
+/// It keeps its state in storage buffers, and records steps into your encoder. Parameters and gradients lie in its own buffers
+/// ([`GpuOptimizer::new`]), or in yours, which you pass to each step ([`GpuOptimizer::for_buffers`]). The state can lie in your buffers
+/// too ([`GpuOptimizer::stateless`]).
 ///
-/// Computing is f32. A step of one adapter on the same inputs gives the same bits. A non-finite value in one
-/// coordinate of a gradient, parameter or state leaves that coordinate unspecified and touches no other, except within its
-/// matrix under Muon and AdaGO, within its row where rows have a second moment, and through the norm that gradients are clipped to.
+/// Arithmetic is f32. On one adapter, the same step on the same inputs gives the same bits. A NaN or infinity in a gradient, parameter or
+/// state leaves only its own coordinate unspecified. Exceptions: it spreads within its matrix under Muon and AdaGO, within its row when
+/// second moments are per row, and through the norm that gradients are clipped to.
 pub struct GpuOptimizer {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -73,13 +73,13 @@ pub struct GpuOptimizer {
 pub struct Selected {
     /// K = ⌊τ d⌋ under `mgup`, 0 under other policies.
     pub k: u64,
-    /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
+    /// Number of coordinates that were selected (`mgup`) or had a positive score (`cautious`); 0 under other policies.
     pub count: u64,
-    /// How many coordinates lay between the ends of the sample's bracket and had to be ranked: exact `mgup` on more than
-    /// 4,096 coordinates, 0 otherwise.
+    /// Number of candidates: coordinates in the *bracket*, the range of scores around the K-th largest that a sample gives. Only they
+    /// are ranked. 0 except under exact `mgup` on more than 4,096 coordinates.
     pub candidates: u64,
-    /// Whether the bracket did not hold the K-th largest score, or more candidates than there is room for, so that full
-    /// histograms had to find it: the step was right, and slower.
+    /// Whether the bracket did not hold the K-th largest score, or held more candidates than there is room for. Full histograms then
+    /// find the score: the step is correct, but slower.
     pub missed: bool,
 }
 
@@ -127,13 +127,15 @@ pub(super) struct Prepared {
 }
 
 impl GpuOptimizer {
-    /// An optimizer that holds parameters and gradients in arenas of its own, both zero at first: fill them with
-    /// [`write_param`](Self::write_param) and [`write_grad`](Self::write_grad), or bind the slices that
-    /// [`param`](Self::param) and [`grad`](Self::grad) return in kernels of your own.
+    /// Builds an optimizer that holds parameters and gradients in its own buffers. Both are zero at first. Fill them with
+    /// [`write_param`](Self::write_param) and [`write_grad`](Self::write_grad), or in your own kernels bind the slices that
+    /// [`param`](Self::param) and [`grad`](Self::grad) return.
     ///
     /// # Errors
-    /// Bad recipes or specs, a device that lacks a limit, or what wgpu reports while buffers and pipelines are made,
-    /// out of memory included.
+    /// - [`Error::Recipe`], [`Error::Tensor`], [`Error::Group`], [`Error::Empty`] or [`Error::TooMany`] for recipes, settings or specs that
+    ///   are not valid.
+    /// - [`Error::Unsupported`] or [`Error::MissingFeature`] if the device lacks limits or a feature.
+    /// - [`Error::OutOfMemory`], [`Error::DeviceLost`] or [`Error::Gpu`] if wgpu cannot make buffers or pipelines.
     pub async fn new(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -143,8 +145,8 @@ impl GpuOptimizer {
         Self::build(device, queue, specs, groups.into(), Ownership::Arenas, None).await
     }
 
-    /// An optimizer that holds only state; the caller gives parameters and gradients each step, to
-    /// [`record_with`](Self::record_with). Nothing of the caller's is kept.
+    /// Builds an optimizer that holds only state. You pass parameters and gradients to [`record_with`](Self::record_with) in each step.
+    /// They may lie in other buffers each time.
     ///
     /// ```no_run
     /// # async fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue, weight: &wgpu_optim::wgpu::Buffer, grad: &wgpu_optim::wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
@@ -167,9 +169,9 @@ impl GpuOptimizer {
         Self::build(device, queue, specs, groups.into(), Ownership::Caller, None).await
     }
 
-    /// An optimizer that holds neither parameters nor state, only what the kernels of a step hand to each other: the
-    /// caller gives all of them each step, to [`record_with`](Self::record_with), with state that begins at zero, and
-    /// says with [`set_steps`](Self::set_steps) how many steps that state has seen.
+    /// Builds an optimizer that holds neither parameters nor state, only scratch memory. You pass parameters, gradients and state to
+    /// [`record_with`](Self::record_with) in each step. State begins at zero. Set the number of steps that it has seen with
+    /// [`set_steps`](Self::set_steps).
     ///
     /// ```no_run
     /// # async fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue, [param, grad, momentum]: [&wgpu_optim::wgpu::Buffer; 3]) -> Result<(), wgpu_optim::Error> {
@@ -183,7 +185,8 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// As for [`new`](Self::new).
+    /// As for [`new`](Self::new); [`Error::Ownership`] for settings that need state: micro-batches, skipped steps, f16 and bf16, and second
+    /// moments per row.
     pub async fn stateless(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -193,8 +196,8 @@ impl GpuOptimizer {
         Self::build(device, queue, specs, groups.into(), Ownership::Stateless, None).await
     }
 
-    /// Another optimizer on the same device, made for buffers in the same way, for other tensors or groups. It shares the
-    /// pipelines that are compiled already. The future does not borrow this one, which may go on stepping.
+    /// Builds another optimizer on the same device for other tensors or groups, with the same split between its buffers and yours. It
+    /// shares the compiled pipelines. The future does not borrow this optimizer, so you can go on stepping it.
     ///
     /// ```no_run
     /// # async fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -216,9 +219,9 @@ impl GpuOptimizer {
         async move { Self::build(&device, &queue, &specs, groups, ownership, Some(pipelines)).await }
     }
 
-    /// Frees its memory on the GPU as soon as what was submitted is done, also where a clone of a buffer is still held; what was
-    /// recorded and not submitted can no longer be. Dropping it frees what nothing refers to; in a browser, when garbage is next
-    /// collected.
+    /// Frees its memory on the GPU as soon as the submitted work is done, even if clones of its buffers exist. Encoders that were recorded
+    /// and not submitted become invalid. Dropping the optimizer instead frees only buffers without clones, in a browser at the next
+    /// garbage collection.
     ///
     /// ```no_run
     /// # fn free(optimizer: wgpu_optim::GpuOptimizer) {
@@ -294,8 +297,10 @@ impl GpuOptimizer {
     }
 
     /// Sets all hyper-parameters of a group, from the next recorded step on: weight decay, betas, momentum, ε, α, γ and the ratio τ.
-    /// Checkpoints keep them, and [`resume`](Self::resume) restores them. Another ratio lands before the next submit: submit before what
-    /// was recorded. As room for candidates stays that of the first ratio, one closer to ½ may make more steps slow; none is wrong.
+    /// Checkpoints keep them, and [`resume`](Self::resume) restores them.
+    ///
+    /// A new ratio takes effect at the next submit: submit recorded steps first. Buffers keep the size for the first ratio, so a ratio
+    /// closer to ½ may make more steps slower. No step is wrong.
     ///
     /// ```no_run
     /// # fn decay(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -305,9 +310,8 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Group`] for a recipe that needs other kernels or buffers
-    /// than the group was made with: another base, policy, selection, number of Newton–Schulz iterations or scale. Nothing is changed
-    /// then.
+    /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Group`] for a recipe that needs other kernels or buffers:
+    /// another base, policy, selection, kind of second moment, number of Newton–Schulz iterations or scale. Nothing is changed then.
     pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<()> {
         let recipe = recipe.into();
         self.has_group(group)?;
@@ -322,7 +326,7 @@ impl GpuOptimizer {
         let fits = recipe.fallback().is_some() == old.fallback().is_some()
             && own.all(|spec| built(recipe, spec) == built(old, spec));
         let reason =
-            "it steps with another base, policy, selection, `ns_steps` or `scale`; make another optimizer for that";
+            "the recipe changes base, policy, selection, `second_moment`, `ns_steps` or `scale`; build a new optimizer";
         ensure!(fits, Error::Group { group, reason: reason.to_owned() });
         recipe.base.warn();
         (self.initial[group], self.groups.recipes[group]) = (recipe, recipe);
@@ -354,8 +358,8 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// Multiplies the gradients by this from the next recorded step on, before they are limited and clipped: 1/n undoes a loss that
-    /// was multiplied by n. Costs nothing. 1 at first.
+    /// Sets the factor of the gradients, > 0 and finite, from the next recorded step on. It applies before limiting and clipping: 1/n
+    /// undoes a loss that was multiplied by n. Costs nothing. 1 at first.
     ///
     /// ```no_run
     /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -375,8 +379,8 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    /// Sets what the next micro-batches count in the mean of a step, such as their numbers of samples: the gradient of the step is
-    /// Σ w g / Σ w over its micro-batches. It stays until it is set again. 1 at first.
+    /// Sets the weight w of the next micro-batches, > 0 and finite, such as their number of samples. The gradient of a step is Σ w g / Σ w
+    /// over its micro-batches. The weight stays until it is set again. 1 at first.
     ///
     /// ```no_run
     /// # fn two(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -395,7 +399,7 @@ impl GpuOptimizer {
     /// [accumulation](crate::ParamGroups::with_accumulation).
     pub fn set_micro_batch_weight(&mut self, weight: f64) -> Result<()> {
         check("micro_batch_weight", weight, POSITIVE)?;
-        let (setting, advice) = ("`accumulation`", "give its parameter groups 2 or more micro-batches for a step");
+        let (setting, advice) = ("`accumulation`", "set 2 or more micro-batches per step in its parameter groups");
         ensure!(self.plan.accumulates, Error::SettingOff { setting, advice });
         self.weight = weight as f32;
         Ok(())
@@ -420,9 +424,11 @@ impl GpuOptimizer {
         self.counts.recorded = steps;
     }
 
-    /// Re-reads the f32 masters from the f16 or bf16 parameters. Call it after changing the parameters yourself. In arenas it is submitted
-    /// at once. In the caller's buffers it happens with the next recorded step of each tensor, as it does by itself with the first: submit
-    /// before what was recorded. Nothing happens at [`Precision::F32`](crate::Precision::F32).
+    /// Re-reads the f32 masters from the f16 or bf16 parameters. Call it after changing the parameters yourself, and submit recorded steps
+    /// first.
+    ///
+    /// If the optimizer holds the parameters, it submits the work at once. If your buffers hold them, the next step of each tensor
+    /// re-reads its master, as the first step does. Does nothing at [`Precision::F32`](crate::Precision::F32).
     ///
     /// ```no_run
     /// # fn example(optimizer: &wgpu_optim::GpuOptimizer, weight: &[u8], queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {
@@ -490,13 +496,13 @@ impl GpuOptimizer {
 
     /// Refuses a call that needs state, where the caller holds it.
     pub(super) fn has_state(&self) -> Result<()> {
-        let held = "the caller holds the state of this optimizer";
+        let held = "this optimizer was made with `stateless`: your buffers hold its state";
         ensure!(self.plan.ownership != Ownership::Stateless, Error::Ownership(held));
         Ok(())
     }
 
     pub(super) fn clips(&self) -> Result<()> {
-        let (setting, advice) = ("`max_grad_norm`", "give it to its parameter groups to clip gradients");
+        let (setting, advice) = ("`max_grad_norm`", "set it in its parameter groups to clip gradients");
         ensure!(self.groups.max_grad_norm().is_some(), Error::SettingOff { setting, advice });
         Ok(())
     }

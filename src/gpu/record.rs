@@ -28,22 +28,27 @@ type Given<'a> = [Option<TensorBuffers<'a>>];
 type StepScalars = (Vec<u32>, Vec<Scalars>);
 
 impl GpuOptimizer {
-    /// Records one step over all tensors, from the optimizer's own gradient arena, and never submits. Several steps may
-    /// go into one encoder.
+    /// Records one step over all tensors, with the gradients in the optimizer's buffers, and never submits. Several steps may go into one
+    /// encoder.
     ///
-    /// One rule: submit each encoder once, in the order in which steps are recorded. The step's count t, its learning rate and its
-    /// place among micro-batches are decided here, and nothing can tell later that steps changed places. A step counts from here on,
-    /// also if its encoder is dropped; a micro-batch whose encoder is dropped is an error of the next call. An encoder that wgpu refuses
-    /// at its submit counts as submitted. Recording blocks only when no slot is free; wgpu may then run `on_submitted_work_done`
-    /// callbacks.
+    /// One rule: submit each encoder exactly once, in the order of recording. Recording fixes the step's count t, its learning rate and
+    /// its place among micro-batches; another order of submits cannot be detected.
     ///
-    /// With [accumulation](crate::ParamGroups::with_accumulation) this records a micro-batch, and with the last one of them the step.
+    /// - A recorded step counts, even if its encoder is dropped.
+    /// - If an encoder with a micro-batch is dropped, the next call is an error. An encoder that wgpu refuses to submit counts as submitted.
+    /// - Recording blocks only if too many steps (at least 8, at most 256) are not finished. wgpu may then run `on_submitted_work_done`
+    ///   callbacks.
+    ///
+    /// With [accumulation](crate::ParamGroups::with_accumulation), each call records a micro-batch, and the last one also the step.
     ///
     /// # Errors
-    /// [`Error::Ownership`] for an optimizer made with [`for_buffers`](Self::for_buffers). [`Error::RingFull`] when too
-    /// many recorded steps (at least 8, at most 256) wait to be submitted. [`Error::Recipe`] if a schedule's function leaves its
-    /// range, or the scale of the gradients over the sum of weights. [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
-    /// [`forget_micro_batches`](Self::forget_micro_batches). Nothing is recorded then.
+    /// After an error, nothing is recorded.
+    ///
+    /// - [`Error::Ownership`] for an optimizer that steps your buffers.
+    /// - [`Error::RingFull`] if too many recorded steps wait to be submitted.
+    /// - [`Error::Recipe`] if the factor of a schedule's function, or the gradient scale over the sum of weights, is out of range.
+    /// - [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
+    ///   [`forget_micro_batches`](Self::forget_micro_batches).
     pub fn record(&mut self, encoder: &mut wgpu::CommandEncoder) -> Result<()> {
         self.record_given(&mut Target::Encoder(encoder), None)
     }
@@ -66,21 +71,23 @@ impl GpuOptimizer {
         self.record_given(&mut Target::Pass(pass), None)
     }
 
-    /// Records one step over the caller's buffers, in the order of the specs, and never submits: a slice of
-    /// [`TensorBuffers`], or of `Option`s where `None` leaves a tensor out of this step, with its state and its step
-    /// count as they are. Tensors whose parameters lie in
-    /// one buffer, and whose gradients do, share their dispatches.
+    /// Records one step over your buffers, and never submits. `buffers` has one item per tensor, in the order of the specs: a
+    /// [`TensorBuffers`], or an `Option` of one. `None` leaves a tensor out of this step, with its state and step count unchanged. Tensors
+    /// share dispatches if their parameters lie in one buffer and their gradients in one buffer.
     ///
-    /// Parameters are changed in place. Every range is bound as read-write storage, so several slices may lie in one
-    /// buffer, but they must not overlap.
+    /// Parameters are changed in place. Every range is bound as read-write storage. Slices may share a buffer, but must not overlap, except
+    /// gradients with each other.
     ///
     /// # Errors
-    /// [`Error::Ownership`] for an optimizer with arenas, [`Error::Count`] if the number of tensors differs,
-    /// [`Error::Slice`] for a slice of another size than its tensor, misaligned, overlapping another, reaching beyond
-    /// its buffer, or of a buffer without `STORAGE`, and for state that is missing or not asked for;
-    /// [`Error::Recipe`] for a learning rate out of range; off the web, [`Error::Gpu`] for a buffer of another device;
-    /// [`Error::RingFull`] and [`Error::MicroBatchDropped`] as for [`record`](Self::record). Nothing is
-    /// recorded then.
+    /// After an error, nothing is recorded.
+    ///
+    /// - [`Error::Ownership`] for an optimizer that holds its parameters.
+    /// - [`Error::Count`] if the number of items is not the number of tensors.
+    /// - [`Error::Slice`] for a slice that has the wrong size, is misaligned, overlaps another, reaches beyond its buffer, or whose buffer
+    ///   lacks `STORAGE`; and for state that is missing or not expected.
+    /// - [`Error::Recipe`] for a learning rate out of range.
+    /// - Off the web, [`Error::Gpu`] for a buffer of another device.
+    /// - [`Error::RingFull`] and [`Error::MicroBatchDropped`] as for [`record`](Self::record).
     pub fn record_with<'a, B>(&mut self, encoder: &mut wgpu::CommandEncoder, buffers: &[B]) -> Result<()>
     where
         B: Copy + Into<Option<TensorBuffers<'a>>>,
@@ -89,9 +96,9 @@ impl GpuOptimizer {
         self.record_given(&mut Target::Encoder(encoder), Some(&buffers))
     }
 
-    /// Records one step over the caller's buffers into a compute pass that stays open, as [`record_with`](Self::record_with) does into
-    /// an encoder, and with the same effect on the pass as [`record_in_pass`](Self::record_in_pass). An `accumulator` given as state needs
-    /// the usage `STORAGE`.
+    /// Records one step over your buffers into a compute pass that stays open, as [`record_with`](Self::record_with) does into an encoder.
+    /// It sets a pipeline and bind groups: set your own again before you dispatch. An `accumulator` given as state needs the usage
+    /// `STORAGE`.
     ///
     /// ```no_run
     /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer, pass: &mut wgpu_optim::wgpu::ComputePass<'_>, [weight, grad]: [&wgpu_optim::wgpu::Buffer; 2]) -> Result<(), wgpu_optim::Error> {
@@ -115,8 +122,8 @@ impl GpuOptimizer {
     /// Records a step over arenas, or over the caller's buffers.
     fn record_given(&mut self, target: &mut Target<'_, '_>, given: Option<&Given<'_>>) -> Result<()> {
         let refusal = match given {
-            None => "this optimizer was made for the caller's buffers: use `record_with`",
-            Some(_) => "this optimizer has arenas of its own: use `record`",
+            None => "this optimizer steps your buffers: use `record_with` or `step_with`",
+            Some(_) => "this optimizer holds its parameters: use `record` or `step`",
         };
         self.has_arenas(given.is_none(), refusal)?;
         let in_pass = matches!(target, Target::Pass(_));
@@ -393,21 +400,21 @@ impl GpuOptimizer {
         }
     }
 
-    /// [`record`](Self::record) and submit. wgpu may run `on_submitted_work_done` callbacks inside this call: do not hold a lock
-    /// that such a callback takes. [`record`](Self::record) alone runs none while it has room.
+    /// Records a step as [`record`](Self::record) does, and submits it. wgpu may run `on_submitted_work_done` callbacks inside this call:
+    /// do not hold a lock that such a callback takes.
     ///
     /// # Errors
-    /// As for [`record`](Self::record); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed: nothing
-    /// is counted then.
+    /// As for [`record`](Self::record); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed. The step
+    /// does not count then.
     pub fn step(&mut self) -> Result<wgpu::SubmissionIndex> {
         self.submit(|optimizer, encoder| optimizer.record(encoder))
     }
 
-    /// [`record_with`](Self::record_with) and submit, as for [`step`](Self::step).
+    /// Records a step as [`record_with`](Self::record_with) does, and submits it as [`step`](Self::step) does.
     ///
     /// # Errors
-    /// As for [`record_with`](Self::record_with); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed:
-    /// nothing is counted then.
+    /// As for [`record_with`](Self::record_with); [`Error::DeviceLost`], and off the web [`Error::Gpu`] for a buffer that was destroyed. The
+    /// step does not count then.
     pub fn step_with<'a, B>(&mut self, buffers: &[B]) -> Result<wgpu::SubmissionIndex>
     where
         B: Copy + Into<Option<TensorBuffers<'a>>>,

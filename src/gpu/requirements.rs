@@ -32,12 +32,14 @@ pub struct Requirements {
 }
 
 impl Requirements {
-    /// Derives the limits. None of them exceeds WebGPU's defaults unless a tensor is larger than 256 MiB, a matrix of Muon or
-    /// AdaGO larger than 128 MiB with its padding, or more than 4,000 tensors of more than 4,096 parameters, or 1,600 of more than
-    /// 32,768, are stepped under exact `mgup`.
+    /// Computes the limits. They exceed WebGPU's defaults only for:
+    ///
+    /// - a tensor larger than 256 MiB,
+    /// - a matrix under Muon or AdaGO, with its padding, or a tensor with second moments per row, larger than 128 MiB,
+    /// - under exact `mgup`, more than 4,000 tensors of more than 4,096 parameters, or 1,600 of more than 32,768.
     ///
     /// # Errors
-    /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that no device could serve.
+    /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and recipes that are not valid on any device.
     pub fn new(specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<Self> {
         let groups = groups.into();
         groups.validate_specs(specs)?;
@@ -82,8 +84,8 @@ impl Requirements {
         Ok(Self { limits })
     }
 
-    /// Features that an adapter has, nothing needs, and the matrix products of Muon and AdaGO can use: subgroups on CPUs, and
-    /// f16 for [`Matmul::TilesF16`](crate::matrix::Matmul::TilesF16).
+    /// The features of an adapter that can speed up the matrix products of Muon and AdaGO: subgroups on CPUs, and f16 for
+    /// [`Matmul::TilesF16`](crate::matrix::Matmul::TilesF16). They are optional.
     ///
     /// ```no_run
     /// # async fn example(adapter: wgpu_optim::wgpu::Adapter) -> Result<(), Box<dyn std::error::Error>> {
@@ -102,13 +104,13 @@ impl Requirements {
         adapter & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16)
     }
 
-    /// WebGPU's default limits for compute: what every adapter of a browser has, and enough for any recipe on tensors up
-    /// to 256 MiB, or matrices of Muon and AdaGO up to 128 MiB.
+    /// WebGPU's default limits for compute, which every adapter of a browser has. [`new`](Self::new) says which tensors and recipes need
+    /// more.
     pub fn webgpu() -> Self {
         Self { limits: wgpu::Limits::default() }
     }
 
-    /// Refuses limits that do not suffice.
+    /// Checks that the limits of a device or adapter are high enough.
     ///
     /// ```
     /// use wgpu_optim::{Error, Missing, Recipe, Requirements, TensorSpec, wgpu};
@@ -134,11 +136,11 @@ impl Requirements {
         if missing.is_empty() { Ok(()) } else { Err(Error::Unsupported(missing)) }
     }
 
-    /// Limits to ask a device for: WebGPU's defaults where the adapter has them, and the adapter's own for the sizes
-    /// of buffers and bindings.
+    /// The limits to request a device with: the adapter's own for the sizes of buffers and bindings, and WebGPU's defaults for the rest, or
+    /// the adapter's where they are lower.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] if the adapter does not suffice.
+    /// [`Error::Unsupported`] if the limits of the adapter are too low.
     pub fn device_limits(&self, adapter: &wgpu::Limits) -> Result<wgpu::Limits> {
         self.check(adapter)?;
         Ok(wgpu::Limits {

@@ -18,24 +18,25 @@ use crate::recipe::spec::TensorSpec;
 /// Tensors that are carried in one submit: what wgpu does for a copy grows with those before it.
 const COPIES: u32 = 64;
 
-/// Which rows of a tensor a resized one has. A row is what the first dimension counts.
+/// Where the rows of a resized tensor come from. A row is one index of the first dimension.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum Rows<'a> {
-    /// Those at the same place, as many as both have. Others are zero.
+    /// Each row keeps its place. Rows that are new are zero.
     Keep,
-    /// Row r is that of `index[r]`, a u32: in a buffer with `STORAGE`, one for each row that there will be. [`Rows::NONE`] leaves a row
-    /// zero, [`Rows::PARAMETERS_ONLY`] added to an index takes the parameters and leaves the state zero, as for
-    /// points that are split. An index beyond the rows that there were leaves a row zero.
+    /// Row r comes from the old row `index[r]`. The slice holds one u32 per new row, in a buffer with `STORAGE`.
+    ///
+    /// Add [`Rows::PARAMETERS_ONLY`] to an index to take the parameters and leave the state zero, for example for points that are split.
+    /// [`Rows::NONE`], and any index beyond the old rows, leaves the row zero.
     Gather(TensorSlice<'a>),
-    /// None: all are zero, and so is its count of steps.
+    /// All rows are zero, and the tensor's step count is 0. The tensor may have any shape.
     Reset,
 }
 
 impl Rows<'_> {
-    /// In place of an index: no row.
+    /// The index of no row: the new row is zero.
     pub const NONE: u32 = u32::MAX;
-    /// Added to an index: its parameters, and no state.
+    /// Added to an index: takes the parameters of the row, and leaves its state zero.
     ///
     /// ```no_run
     /// # async fn example(optimizer: wgpu_optim::GpuOptimizer, queue: &wgpu_optim::wgpu::Queue, index: wgpu_optim::wgpu::Buffer) -> Result<(), wgpu_optim::Error> {
@@ -52,13 +53,12 @@ impl Rows<'_> {
 }
 
 impl GpuOptimizer {
-    /// Another optimizer with the same groups for these specs, into which everything is carried on the GPU: state and, in arenas,
-    /// parameters; sums of micro-batches, counts of steps, learning rates, factors of components, the scaler. Tensors are known by their names; what
-    /// `rows` does not mention keeps its rows. Submits copies at once: submit before what
-    /// was recorded.
+    /// Builds an optimizer with the same groups for these specs, and copies everything into it on the GPU: parameters if the optimizer holds
+    /// them, state, sums of micro-batches, step counts, learning rates, factors of components, and the scaler. Tensors are matched by name.
+    /// Tensors that `rows` does not mention keep their rows. It submits the copies at once, so submit recorded steps first.
     ///
-    /// In the caller's buffers the parameters are the caller's to move. Where these are stored in two bytes, the masters of a tensor
-    /// that changes are taken from them again.
+    /// If your buffers hold the parameters, move them yourself. If they are stored in two bytes, a tensor that changes re-reads its masters
+    /// from them.
     ///
     /// ```no_run
     /// # async fn grow(optimizer: wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -70,10 +70,15 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// As for [`new`](Self::new). [`Error::Tensor`] if a row has another size than before, or another recipe's state;
-    /// [`Error::Slice`] for an index that does not fit, [`Error::UnknownTensor`] for rows of a tensor that is not in both,
-    /// [`Error::Unsupported`] for gathering in a tensor larger than a binding;
-    /// [`Error::MicroBatchDropped`] as for [`record`](Self::record); on the web, [`Error::RingFull`] for gathering many tensors at once.
+    /// As for [`new`](Self::new), and:
+    ///
+    /// - [`Error::Tensor`] if a tensor changes another dimension than the first, or moves to a group with another base.
+    /// - [`Error::Slice`] for an index with the wrong size or usage.
+    /// - [`Error::UnknownTensor`] for rows of a tensor that is not in both optimizers.
+    /// - [`Error::Unsupported`] for [`Rows::Gather`] in a tensor larger than a binding.
+    /// - [`Error::Ownership`] if your buffers hold the state.
+    /// - [`Error::MicroBatchDropped`] as for [`record`](Self::record).
+    /// - On the web, [`Error::RingFull`] for gathering many tensors at once.
     pub async fn resized(&self, specs: &[TensorSpec], rows: &[(&str, Rows<'_>)]) -> Result<Self> {
         self.has_state()?;
         self.check_submissions()?;
@@ -132,9 +137,9 @@ impl GpuOptimizer {
         let [was, is] = [&self.plan.tensors[before], &new.plan.tensors[after]];
         let old = &was.spec.shape;
         let refusal = |reason| Error::Tensor { tensor: name.clone(), reason };
-        let other_rows = || refusal(format!("rows of shape {old:?} cannot become those of {:?}", spec.shape));
+        let other_rows = || refusal(format!("shape {old:?} cannot become {:?}: rows must keep their size", spec.shape));
         ensure!(old.get(1..) == spec.shape.get(1..), other_rows());
-        let other_state = || refusal("another group steps it, whose state is another".to_owned());
+        let other_state = || refusal("its new group has another base, and so another state; keep the base".to_owned());
         ensure!(self.plan.base_of(was) == new.plan.base_of(is), other_state());
         let mut copy = |from: TensorSlice<'_>, to: TensorSlice<'_>| {
             let size = from.size.min(to.size);

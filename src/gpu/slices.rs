@@ -13,31 +13,35 @@ use crate::recipe::ranges::{NOT_NEGATIVE, check};
 /// A tensor's range of a buffer, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TensorSlice<'a> {
-    /// The buffer. Others may lie in it too.
+    /// The buffer. Other tensors may lie in it too.
     pub buffer: &'a wgpu::Buffer,
-    /// Where the tensor begins: a multiple of the device's `min_storage_buffer_offset_alignment`.
+    /// First byte of the tensor: a multiple of the device's `min_storage_buffer_offset_alignment`.
     pub offset: u64,
-    /// Four times its number of coordinates, or twice at a [`Precision`] of two bytes, rounded up to a multiple of 4:
-    /// behind an odd number of coordinates, the last two bytes of their word are the tensor's too. That of whole
-    /// vectors of four coordinates says that the bytes after the last one belong to the tensor too and may be
-    /// overwritten; it is then reached four coordinates at a time, whatever its size.
+    /// Size in bytes: 4 per coordinate, or 2 at a [`Precision`] of two bytes, rounded up to a multiple of 4.
+    ///
+    /// It may also be rounded up to whole vectors of four coordinates. Kernels then read four coordinates at a time, which is faster, and
+    /// may overwrite the padding.
     pub size: u64,
 }
 
-/// A tensor in the caller's buffers, for one step. It converts into the `Option` that
+/// A tensor in your buffers, for one step. It converts into the `Option` that
 /// [`GpuOptimizer::record_with`](crate::GpuOptimizer::record_with) takes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct TensorBuffers<'a> {
-    /// Changed in place.
+    /// The parameter. The step changes it in place.
     pub param: TensorSlice<'a>,
-    /// Its gradient.
+    /// The gradient. The step only reads it.
     pub grad: TensorSlice<'a>,
-    /// The state, for an optimizer [without one](crate::GpuOptimizer::stateless): `exp_avg` and, under AdamW,
-    /// `exp_avg_sq`; `momentum_buffer` under Muon and AdaGO; with sizes rounded up to multiples of 16. Then `accumulator`
-    /// under AdaGO, 4 bytes of a buffer with `COPY_SRC` and `COPY_DST`, or with `STORAGE` within a compute pass. Changed in place. Empty for other optimizers.
+    /// The state, in f32, for an optimizer [without one](crate::GpuOptimizer::stateless). The step changes it in place. Empty for other
+    /// optimizers.
+    ///
+    /// - AdamW: `exp_avg`, `exp_avg_sq`. Lion: `exp_avg`. Muon: `momentum_buffer`. AdaGO: `momentum_buffer`, `accumulator`.
+    /// - Sizes are 4 bytes per coordinate, rounded up to a multiple of 16. The accumulator has 4 bytes, in a buffer with `COPY_SRC` and
+    ///   `COPY_DST`, or with `STORAGE` in a compute pass.
     pub state: &'a [TensorSlice<'a>],
-    /// The learning rate in this step, in place of the group's; that of a fallback changes in proportion.
+    /// The learning rate of this step, ≥ 0 and finite, in place of the group's and its schedule. The rate of a fallback changes in
+    /// proportion.
     pub lr: Option<f64>,
 }
 
@@ -76,7 +80,7 @@ impl<'a> TensorSlice<'a> {
         let (all, has) = (buffer.size(), buffer.usage());
         let beyond = || format!("offset {offset} and {size} bytes reach beyond the buffer's {all}");
         ensure!(offset.checked_add(size).is_some_and(|end| end <= all), beyond());
-        ensure!(offset.is_multiple_of(alignment), format!("offset {offset} is no multiple of {alignment}"));
+        ensure!(offset.is_multiple_of(alignment), format!("offset {offset} is not a multiple of {alignment}"));
         let needed = || usage.iter_names().map(|(name, _)| name).collect::<Vec<_>>().join(" or ");
         ensure!(has.contains(usage), format!("its buffer lacks {}, it has {has:?}", needed()));
         Ok(())

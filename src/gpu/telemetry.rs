@@ -15,11 +15,11 @@ pub(crate) const KEPT: usize = 64;
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Telemetry {
-    /// The step, counted from 1, as [`recorded_steps`](crate::GpuOptimizer::recorded_steps) counts.
+    /// Number of the step, counted from 1 as by [`recorded_steps`](crate::GpuOptimizer::recorded_steps).
     pub step: u64,
-    /// What its guard found, if it had one.
+    /// Norm, loss scale and skips, for optimizers that clip a norm, scale the loss or skip steps.
     pub guarded: Option<Guarded>,
-    /// Its tensors, in the order of the specs; those that the step left out are missing.
+    /// The tensors of the step, in the order of the specs. Tensors that the step left out are missing.
     pub tensors: Vec<TensorTelemetry>,
 }
 
@@ -27,28 +27,28 @@ pub struct Telemetry {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct TensorTelemetry {
-    /// Its name.
+    /// Name of the tensor.
     pub name: String,
-    /// Its coordinates, d.
+    /// Number of coordinates, d.
     pub numel: u64,
     /// K of `mgup`; 0 under other policies.
     pub k: u64,
-    /// How many coordinates were selected (`mgup`), or had a positive score (`cautious`); 0 under other policies.
+    /// Number of coordinates that were selected (`mgup`) or had a positive score (`cautious`); 0 under other policies.
     pub selected: u64,
-    /// A score that separates, under `mgup`: no selected coordinate has a lower one, no other a higher one. `None` under other
-    /// policies, in a step that was skipped, and where fewer than K scores are numbers.
+    /// The threshold of `mgup`: selected coordinates have no lower score, and others no higher one. `None` under other policies, in a
+    /// skipped step, and if fewer than K scores are numbers.
     pub threshold: Option<f32>,
-    /// Candidates that lay between the ends of the sample's bracket.
+    /// Number of candidates, as in [`Selected::candidates`](crate::Selected::candidates).
     pub candidates: u64,
-    /// Whether the bracket missed.
+    /// Whether the bracket missed, as in [`Selected::missed`](crate::Selected::missed).
     pub missed: bool,
     /// Share of the coordinates with a positive score u·g, 0 to 1.
     pub alignment: f32,
-    /// ‖g‖₂ of the finite gradients, the scale of the loss undone, before anything is limited or clipped.
+    /// Norm ‖g‖₂ of the finite gradients, before limiting and clipping. The scale of the loss is undone.
     pub grad_norm: f32,
-    /// ‖Δθ‖₂.
+    /// Norm ‖Δθ‖₂ of the change of the parameters.
     pub update_norm: f32,
-    /// Gradients that are infinite or not a number.
+    /// Number of gradients that are infinite or NaN.
     pub non_finite: u64,
 }
 

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::layout::Plan;
 
-/// What an optimizer costs: [`GpuOptimizer::cost`](crate::GpuOptimizer::cost), or [`Program::cost`](crate::Program::cost) before there is
-/// a device. Tables, a few hundred bytes for each tensor, are left out.
+/// Memory, traffic and dispatches of an optimizer: [`GpuOptimizer::cost`](crate::GpuOptimizer::cost), or without a device
+/// [`Program::cost`](crate::Program::cost). Tables, a few hundred bytes per tensor, are left out.
 ///
 /// ```
 /// use wgpu_optim::matrix::Matmul;
@@ -23,18 +23,18 @@ use super::layout::Plan;
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Cost {
-    /// Bytes of the buffers that it keeps: state, `scratch`, and parameters and gradients where it owns them.
+    /// Size in bytes of the optimizer's buffers: state, `scratch`, and parameters and gradients if it holds them.
     pub memory: u64,
-    /// The part of `memory` that the kernels of a step hand to each other.
+    /// Size in bytes of the part of `memory` that is scratch space within a step.
     pub scratch: u64,
-    /// Bytes that a step reads and writes in storage buffers, summed over its dispatches, with as many candidates as are expected and no
-    /// bracket missed.
+    /// Bytes that a step reads and writes in storage buffers, summed over its dispatches. It assumes the expected number of candidates
+    /// and no missed bracket.
     pub traffic: u64,
-    /// Dispatches of a step, those left out that observe it or add micro-batches up. Over the caller's buffers, a dispatch that touches
+    /// Number of dispatches of a step, without those that observe it or add up micro-batches. In your buffers, a dispatch that touches
     /// parameters or gradients is repeated for each pair of buffers that they lie in.
     pub dispatches: u64,
-    /// Multiplications and additions of Newton–Schulz in a step, its products counted in full: 4 m² n + 2 m³ for each iteration on a
-    /// matrix of m × n, m ≤ n.
+    /// Multiplications and additions of Newton–Schulz in a step, with all products counted in full: 4 m² n + 2 m³ per iteration on an
+    /// m × n matrix, m ≤ n.
     pub flops: f64,
 }
 

@@ -18,10 +18,11 @@ use crate::recipe::matrix::Matmul;
 use crate::recipe::spec::TensorSpec;
 
 impl Program {
-    /// The program of a step over the optimizer's own arenas, on a device of these limits that multiplies matrices in this way.
+    /// The program of a step over the optimizer's own buffers, for a device with these limits. `matmul` is how Muon and AdaGO multiply
+    /// matrices.
     ///
     /// # Errors
-    /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), for specs and groups that the limits do not serve.
+    /// As for [`GpuOptimizer::new`](crate::GpuOptimizer::new), if specs or groups are not valid or exceed the limits.
     pub fn new(
         specs: &[TensorSpec],
         groups: impl Into<ParamGroups>,

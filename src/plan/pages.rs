@@ -33,10 +33,10 @@ impl Plan {
             bases.iter().flatten().any(|base| BaseKind::of(base).has_rows())
         };
         let has_state = ownership != Ownership::Stateless;
-        let none = "an optimizer without state has none for rows";
+        let none = "an optimizer without state has no second moments for rows: use `new` or `for_buffers`";
         ensure!(has_state || !groups.recipes().iter().any(by_row), Error::Ownership(none));
         let keeps = groups.gradients().skips || groups.accumulation() > 1 || groups.precision() != Precision::F32;
-        let none = "an optimizer without state keeps no counts of skipped steps, sums of gradients or masters";
+        let none = "an optimizer without state cannot skip steps, add up micro-batches, or keep f16 or bf16 masters";
         ensure!(has_state || !keeps, Error::Ownership(none));
         let mut plan = Self {
             ownership,

@@ -7,7 +7,7 @@ pub use crate::kernel::linker::Binding;
 
 use super::cost::Cost;
 
-/// A step, or what goes with one.
+/// A step as data, for any host of WebGPU: buffers, WGSL kernels and dispatches.
 ///
 /// ```
 /// use wgpu_optim::matrix::Matmul;
@@ -27,18 +27,18 @@ use super::cost::Cost;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Program {
-    /// Parameters that it steps.
+    /// Number of parameters that it steps.
     pub parameters: u64,
-    /// What it costs.
+    /// Memory, traffic and dispatches.
     pub cost: Cost,
-    /// The buffers that exist.
+    /// All buffers, which bindings name by index.
     pub buffers: Vec<Buffer>,
-    /// The kernels that run.
+    /// All kernels, which dispatches name by index.
     pub kernels: Vec<Kernel>,
-    /// What runs, in order.
+    /// All dispatches, in order. [`When`] says in which steps each one runs.
     pub dispatches: Vec<Dispatch>,
-    /// Names of the scalars that the host writes for every step, words in this order: one set every 256 bytes for each parameter group,
-    /// then, if a group has one, for each fallback.
+    /// Names of the scalars that the host writes for every step, one word each, in this order. There is one set per parameter group, and
+    /// then, if any group has a fallback, one per group for its fallback. Sets are 256 bytes apart.
     pub scalars: Vec<String>,
 }
 
@@ -80,7 +80,7 @@ pub enum When {
     /// For each micro-batch, before a step.
     #[strum(to_string = "for each micro-batch")]
     MicroBatch,
-    /// Before a step over the caller's buffers, and where parameters in two bytes are read again.
+    /// When masters are read from parameters in two bytes: before a step over your buffers, or after `forget_masters`.
     #[strum(to_string = "when masters are read again")]
     Masters,
     /// In each step.
@@ -102,23 +102,23 @@ pub struct Dispatch {
     pub purpose: String,
     /// When it runs.
     pub when: When,
-    /// Index of its kernel.
+    /// Index of its kernel in [`Program::kernels`].
     pub kernel: usize,
-    /// Its entry point.
+    /// Name of its entry point.
     pub entry_point: String,
-    /// What it binds.
+    /// The buffer ranges that it binds.
     pub bindings: Vec<Bound>,
-    /// How many chunks, pieces, matrices or tensors it covers.
+    /// How many items it covers: runs of up to 4,096 coordinates (chunks), parts of tensors (pieces), matrices or tensors.
     pub count: u32,
-    /// Workgroups in three dimensions.
+    /// Number of workgroups in three dimensions.
     pub workgroups: [u32; 3],
-    /// Whether it runs only where a bracket missed: its workgroups then come from a buffer that an earlier kernel fills.
+    /// Whether it is an indirect dispatch, which runs only after a missed bracket: an earlier kernel writes its number of workgroups.
     pub indirect: bool,
-    /// Bytes that it reads and writes in storage buffers, tables left out.
+    /// Bytes that it reads and writes in storage buffers, without tables.
     pub bytes: u64,
-    /// Invocations of a workgroup.
+    /// Number of invocations per workgroup.
     pub lanes: u32,
-    /// Largest number of rounds of memory accesses that one lane makes one after the other.
+    /// Largest number of rounds of memory accesses that one invocation makes in sequence.
     pub serial_rounds: u64,
 }
 
@@ -130,11 +130,11 @@ pub struct Bound {
     pub group: u32,
     /// The `@binding`.
     pub binding: u32,
-    /// Index of the buffer.
+    /// Index of the buffer in [`Program::buffers`].
     pub buffer: usize,
-    /// First byte.
+    /// First byte of the range.
     pub offset: u64,
-    /// Bytes.
+    /// Size of the range in bytes.
     pub size: u64,
     /// Whether the kernel reads it.
     pub reads: bool,

@@ -16,6 +16,8 @@ use super::spec::{self, TensorSpec};
 /// Parameter groups: a recipe per group, and the settings that all groups share. A tensor names its group by index. A [`Recipe`] alone
 /// is one group.
 ///
+/// Settings cost dispatches per *page*: the tensors, or parts of one, that share kernels and fit into one binding.
+///
 /// ```
 /// use wgpu_optim::{GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe};
 ///
@@ -62,7 +64,7 @@ impl ParamGroups {
         &self.recipes
     }
 
-    /// Sets the schedule of all learning rates.
+    /// Sets the learning rate schedule of all groups. Default [`LrSchedule::constant`].
     #[must_use]
     pub fn with_schedule(mut self, schedule: LrSchedule) -> Self {
         self.schedules.fill(schedule);
@@ -155,11 +157,11 @@ impl ParamGroups {
         self.grad_scaler
     }
 
-    /// Steps with the mean gradient of this many micro-batches, 1 to 65,536. All calls but the last only add their gradients up, in
-    /// f32. The last one steps. Default 1.
+    /// Steps with the mean gradient of this many micro-batches, 1 to 65,536. Each recorded call is one micro-batch and adds its
+    /// gradients to a sum in f32. The last call also steps. Default 1.
     ///
-    /// More than 1 costs 4 bytes of memory per parameter, and one dispatch per page and 12 bytes of traffic per parameter for each
-    /// micro-batch. A tensor that is left out of a last micro-batch keeps its sum until it takes part in a later one.
+    /// More than 1 costs 4 bytes of memory per parameter. Each micro-batch costs one dispatch per page and 12 bytes of traffic per
+    /// parameter. A tensor that is left out of the last micro-batch keeps its sum until a step that it is part of.
     #[must_use]
     pub fn with_accumulation(self, micro_batches: u32) -> Self {
         Self { accumulation: micro_batches, ..self }
@@ -173,8 +175,8 @@ impl ParamGroups {
     /// Sets the format of parameters and gradients, including those in your own buffers. Default [`Precision::F32`].
     ///
     /// A format below f32 costs 4 bytes of memory per parameter for masters, and one dispatch per page and 6 bytes of traffic per
-    /// parameter to round them. Reading gradients saves 2 bytes of traffic. Your own buffers take one more dispatch, which does nothing
-    /// as soon as the masters hold the parameters.
+    /// parameter to round them. Reading gradients saves 2 bytes of traffic. In your own buffers, one more dispatch per page fills the
+    /// masters in the first step, and does nothing in later ones.
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
@@ -211,7 +213,7 @@ impl ParamGroups {
         }
     }
 
-    /// Refuses settings out of range.
+    /// Checks that all settings and recipes are in range. Constructors of optimizers call it.
     ///
     /// # Errors
     /// [`Error::Recipe`] names the field, its value and what is allowed; [`Error::Empty`] if there is no group.
@@ -252,7 +254,7 @@ impl ParamGroups {
         Ok(names)
     }
 
-    /// The largest norm of gradients.
+    /// The norm to which gradients are clipped; `None` if they are not.
     pub fn max_grad_norm(&self) -> Option<f64> {
         self.max_grad_norm
     }
@@ -309,7 +311,10 @@ impl ParamGroups {
         spec.group + if falls_back { self.recipes.len() } else { 0 }
     }
 
-    /// What steps a tensor: the recipe of its group, or the fallback of that recipe.
+    /// The recipe that steps a tensor: that of its group, or the group's fallback if the tensor is not a matrix.
+    ///
+    /// # Panics
+    /// If the group does not exist.
     pub fn recipe_of(&self, spec: &TensorSpec) -> Recipe {
         self.recipes[spec.group].on(spec)
     }

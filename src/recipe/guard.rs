@@ -14,12 +14,12 @@ pub enum NonFinite {
     /// The step changes no parameter, no state and no step count. A count of skipped steps goes up. The GPU decides, so the CPU does
     /// not wait. Costs one pass over the gradients and two dispatches, shared with clipping.
     Skip,
-    /// As `Skip`, and the next read about the step returns [`Error::NonFinite`].
+    /// As `Skip`. In addition, the next `read_guarded`, `read_grad_norm` or `take_telemetry` returns [`Error::NonFinite`].
     Error,
 }
 
-/// Scales the loss so that small gradients survive a format of few bits. It finds the scale by itself, as PyTorch's `GradScaler` does,
-/// and stays on the GPU:
+/// Scales the loss so that small gradients do not round to 0 in f16. Like PyTorch's `GradScaler`, it finds the scale by itself. It does so
+/// on the GPU, without waiting:
 ///
 /// - A step with a gradient that is not finite is skipped, and the scale shrinks.
 /// - After `interval` steps in a row without one, the scale grows.
@@ -63,7 +63,7 @@ pub struct Gradients {
     pub skips: bool,
 }
 
-/// What the guard of the last step found.
+/// The norm of the last step's gradients, whether the step was skipped, and the scale of the next loss.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct Guarded {

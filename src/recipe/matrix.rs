@@ -1,6 +1,6 @@
-//! Matrices: which tensors matrix bases take as matrices, and their layout while they are orthogonalized.
+//! Matrices: which tensors Muon and AdaGO treat as matrices, and how they multiply them.
 
-/// What matrix bases (Muon, AdaGO) see in a tensor. Other bases ignore it.
+/// How Muon and AdaGO view a tensor as a matrix. Other bases ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -92,21 +92,21 @@ impl ParamGroups {
     pub fn assign(specs: &mut [TensorSpec], groups: impl IntoIterator<Item = (Recipe, Members)>) -> Result<Self> {
         let (recipes, members): (Vec<_>, Vec<_>) = groups.into_iter().unzip();
         let rests: Vec<_> = (0..members.len()).filter(|&g| matches!(members[g].0, Choice::Rest)).collect();
-        let several = || format!("groups {rests:?} are all to have the rest of the tensors");
+        let several = || format!("groups {rests:?} all use `Members::rest()`; only one may");
         ensure!(rests.len() < 2, Error::Group { group: rests[1], reason: several() });
         for (group, members) in members.iter().enumerate() {
             let Choice::Named(patterns) = &members.0 else { continue };
             let is_idle = |pattern: &&String| !specs.iter().any(|spec| fits(pattern, spec));
             if let Some(idle) = patterns.iter().find(is_idle) {
-                return Err(Error::Group { group, reason: format!("pattern `{idle}` fits no tensor") });
+                return Err(Error::Group { group, reason: format!("pattern `{idle}` matches no tensor name") });
             }
         }
         let group_of = |spec: &TensorSpec| {
             let own: Vec<_> = (0..members.len()).filter(|&g| members[g].has(spec)).collect();
             let reason = match (&own[..], &rests[..]) {
                 (&[group], _) | ([], &[group]) => return Ok(group),
-                ([], _) => format!("it is in none of the {} groups", members.len()),
-                (several, _) => format!("it is in groups {several:?}, and must be in one"),
+                ([], _) => format!("it is in none of the {} groups; add a group of `Members::rest()`", members.len()),
+                (several, _) => format!("it is in groups {several:?}, but must be in one"),
             };
             Err(Error::Tensor { tensor: spec.name.clone(), reason })
         };

@@ -134,12 +134,12 @@ impl Recipe {
         self.base.lr()
     }
 
-    /// What steps tensors that are not matrices under a matrix base: its fallback under the same policy.
+    /// The recipe for tensors that are not matrices: the fallback of Muon or AdaGO under the same policy. `None` for other bases.
     pub fn fallback(&self) -> Option<Self> {
         Some(Self { base: self.base.fallback()?, ..*self })
     }
 
-    /// What steps a tensor: this recipe, or its fallback.
+    /// The recipe that steps a tensor: this one, or its fallback if the tensor is not a matrix.
     pub fn on(&self, spec: &TensorSpec) -> Self {
         self.fallback().filter(|_| spec.matrix().is_none()).unwrap_or(*self)
     }
@@ -150,7 +150,7 @@ impl Recipe {
         Self { base: self.base.with_lr(lr), ..self }
     }
 
-    /// Refuses hyper-parameters outside their ranges.
+    /// Checks that every hyper-parameter is in its range, and that base and policy work together.
     ///
     /// # Errors
     /// [`Error::Recipe`] names the field, its value and what is allowed.

@@ -63,7 +63,10 @@ impl Precision {
         bytes
     }
 
-    /// `count` values from a buffer.
+    /// Decodes the first `count` values of a buffer.
+    ///
+    /// # Panics
+    /// For [`Precision::F32`], if there are fewer than 4 × `count` bytes. The other formats return as many values as there are.
     pub fn decode(self, bytes: &[u8], count: usize) -> Vec<f32> {
         let halves = || bytes.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).take(count);
         match self {

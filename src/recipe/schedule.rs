@@ -32,34 +32,34 @@ pub struct LrSchedule {
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Shape {
-    /// 1.
+    /// The factor is always 1.
     Constant {},
     /// Half a cosine from 1 down to `floor` at step `steps`, then `floor`.
     Cosine {
-        /// All steps, more than those of the warm-up.
+        /// Number of steps with the warm-up, more than `warmup`.
         steps: u64,
         /// Last factor, in [0, 1].
         floor: f64,
     },
     /// A line from 1 down to `floor` at step `steps`, then `floor`.
     Linear {
-        /// All steps, more than those of the warm-up.
+        /// Number of steps with the warm-up, more than `warmup`.
         steps: u64,
         /// Last factor, in [0, 1].
         floor: f64,
     },
-    /// 1, multiplied by `factor` each time that `every` steps have passed since the warm-up.
+    /// Starts at 1 after the warm-up. Every `every` steps multiply it by `factor`.
     Step {
         /// Steps between changes, at least 1.
         every: u64,
         /// Factor of each change, in (0, 1].
         factor: f64,
     },
-    /// 1, then a line down to `floor` over the last `decay` steps: warm-up, stable, decay.
+    /// Warm-up, stable, decay: 1, then a line down to `floor` over the last `decay` steps.
     Stable {
-        /// All steps, at least those of the warm-up and the decay.
+        /// Number of steps with warm-up and decay, at least `warmup` + `decay`.
         steps: u64,
-        /// Steps of the decay, at least 1.
+        /// Number of steps of the decay, at least 1.
         decay: u64,
         /// Last factor, in [0, 1].
         floor: f64,
@@ -108,7 +108,7 @@ impl LrSchedule {
         Shape::Linear { steps, floor }.into()
     }
 
-    /// Multiplied by `factor` every `every` steps.
+    /// Starts at 1. Every `every` steps, at least 1, multiply it by `factor`, in (0, 1].
     pub fn step(every: u64, factor: f64) -> Self {
         Shape::Step { every, factor }.into()
     }
@@ -118,7 +118,7 @@ impl LrSchedule {
         Shape::Stable { steps, decay, floor }.into()
     }
 
-    /// Any function of the step, counted from 0.
+    /// Any function from the step, counted from 0, to the factor, ≥ 0 and finite. During a warm-up it is not called.
     ///
     /// ```
     /// use wgpu_optim::LrSchedule;

@@ -32,11 +32,11 @@ pub struct TensorSpec {
     /// Index of the parameter group. Default 0.
     #[serde(default)]
     pub group: usize,
-    /// What Muon and AdaGO see in it. Default a matrix of (out, in) if it has rank 2.
+    /// How Muon and AdaGO view it as a matrix. Default: as a matrix of (out, in) if it has rank 2.
     #[serde(default)]
     pub layout: MatrixLayout,
-    /// Number of components, which have a factor of the learning rate each. Coordinate i has the factor i modulo this number, so the
-    /// columns of a row can be components. Default 0: none.
+    /// Number of components, each with its own factor of the learning rate. Coordinate i belongs to component i modulo this number, so
+    /// the columns of a matrix can be components. Default 0: none.
     #[serde(default)]
     pub components: usize,
 }
@@ -64,8 +64,9 @@ impl TensorSpec {
         Self { layout, ..self }
     }
 
-    /// The same tensor with learning rates for this many components: a divisor of the number of coordinates, such as the last size of
-    /// the shape. Their factors are 1 at first; see [`GpuOptimizer::write_rates`](crate::GpuOptimizer::write_rates).
+    /// The same tensor with a factor of the learning rate for each of this many components: a divisor of the number of coordinates, such
+    /// as the last size of the shape. All tensors together have at most 4,032, each rounded up to a multiple of 64. The factors are 1 at
+    /// first; see [`GpuOptimizer::write_rates`](crate::GpuOptimizer::write_rates).
     #[must_use]
     pub fn with_components(self, components: usize) -> Self {
         Self { components, ..self }
@@ -91,11 +92,11 @@ pub(super) fn validate(specs: &[TensorSpec], groups: usize) -> Result<HashMap<St
         ensure!(!shape.contains(&0), refusal(format!("shape {shape:?} holds nothing; leave the tensor out")));
         let numel = spec.numel();
         let fits = numel <= u64::from(u32::MAX) - CHUNK;
-        ensure!(fits, refusal(format!("shape {shape:?} has more than 2^32 coordinates")));
+        ensure!(fits, refusal(format!("shape {shape:?} has more than 2^32 - 4097 coordinates; split the tensor")));
         let divides = *components == 0 || numel.is_multiple_of(*components as u64);
         let reason = || format!("{components} components do not divide the coordinates of shape {shape:?}");
         ensure!(divides, refusal(reason()));
-        ensure!(*group < groups, refusal(format!("group {group} of {groups}")));
+        ensure!(*group < groups, refusal(format!("parameter group {group} does not exist; there are {groups}")));
     }
     // Before anything is laid out, which takes memory.
     let all: u64 = specs.iter().map(TensorSpec::numel).sum();

@@ -1,4 +1,4 @@
-//! What `ARCHITECTURE.md` and its picture say is true: paths, names, kernels, bindings, numbers, and the floors.
+//! What `ARCHITECTURE.md` and its picture say is true: paths, names, kernels, bindings, numbers, and the layers.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -227,7 +227,7 @@ fn the_room_within_eight_storage_buffers_is_as_the_page_says() {
     }
 }
 
-/// Lines of a file, comments left out, that use a higher floor.
+/// Lines of a file, comments left out, that use a higher layer.
 fn upward<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
     let higher: &[&str] = match path.split('/').nth(1) {
         Some("recipe") => &["crate::kernel", "crate::plan", "crate::gpu", "wgpu::"],
@@ -239,7 +239,7 @@ fn upward<'a>(path: &str, text: &'a str) -> Vec<&'a str> {
     code.filter(|line| higher.iter().any(|floor| line.contains(floor))).collect()
 }
 
-/// Fails where a file uses a floor above its own.
+/// Fails where a file uses a layer above its own.
 #[test]
 fn arrows_point_down() {
     for file in files(&root().join("src")) {

@@ -579,7 +579,7 @@ fn sums_are_in_a_file_only_where_there_are_any() {
     optimizer.step_with(&given).unwrap();
     optimizer.save(&path).unwrap();
     let message = reason(make(1).load(&path));
-    assert!(message.contains("1 micro-batches of a step, and this optimizer takes 1"), "{message}");
+    assert!(message.contains("1 micro-batches of a step, and this optimizer takes 1 per step"), "{message}");
     let mut again = make(2);
     again.load(&path).unwrap();
     assert_eq!(again.micro_batches(), 1);

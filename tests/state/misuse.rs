@@ -179,7 +179,7 @@ fn what_cannot_be_built_is_refused_by_its_kind() {
         (new(&one(), ParamGroups::default()), ("empty", "at least one parameter group")),
         (new(&[TensorSpec::new("", [8])], adamw()), ("tensor", "empty name")),
         (new(&[TensorSpec::new("w", [8, 0])], adamw()), ("tensor", "holds nothing")),
-        (new(&[TensorSpec::new("w", [8]).in_group(1)], adamw()), ("tensor", "group 1 of 1")),
+        (new(&[TensorSpec::new("w", [8]).in_group(1)], adamw()), ("tensor", "group 1 does not exist")),
         (new(&[TensorSpec::new("w", [8]).with_components(3)], adamw()), ("tensor", "3 components")),
         (new(&[TensorSpec::new("w", [1 << 20, 1 << 13])], adamw()), ("tensor", "2^32")),
         (new(&one(), Recipe::muon(1e-3).into()), ("group", "none of its tensors is one")),

@@ -692,7 +692,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
         (r#"{"base": {"type": "adago", "min_step": -1}}"#, "`base.min_step` is -1"),
         (r#"{"base": {"type": "muon", "fallback": {"type": "lion"}}}"#, "lion"),
         (r#"{"base": {"type": "muon", "fallback": {"type": "adamw", "eps": -1}}}"#, "`base.fallback.eps` is -1"),
-        (r#"{"base": {"type": "muon"}, "policy": {"type": "grams"}}"#, "means nothing after orthogonalisation"),
+        (r#"{"base": {"type": "muon"}, "policy": {"type": "grams"}}"#, "means nothing after orthogonalization"),
         (r#"{"base": {"type": "adago"}, "policy": {"type": "grams"}}"#, "`policy.type` is grams"),
     ] {
         let refused = message(Recipe::from_json(text));

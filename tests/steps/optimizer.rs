@@ -536,8 +536,9 @@ fn bad_specs_and_groups_are_refused_by_name() {
     assert_eq!(new(&twice), "tensor `w`: tensors 0 and 2 have the same name");
     assert_eq!(new(&[TensorSpec::new("", [2])]), "tensor ``: tensor 0 has an empty name");
     assert_eq!(new(&[TensorSpec::new("w", [2, 0])]), "tensor `w`: shape [2, 0] holds nothing; leave the tensor out");
-    assert_eq!(new(&[TensorSpec::new("w", [2]).in_group(1)]), "tensor `w`: group 1 of 1");
-    assert!(new(&[TensorSpec::new("w", [1 << 40, 1 << 40])]).contains("more than 2^32 coordinates"));
+    let no_group = "tensor `w`: parameter group 1 does not exist; there are 1";
+    assert_eq!(new(&[TensorSpec::new("w", [2]).in_group(1)]), no_group);
+    assert!(new(&[TensorSpec::new("w", [1 << 40, 1 << 40])]).contains("more than 2^32 - 4097 coordinates"));
     let large = new(&[TensorSpec::new("w", [1 << 30])]);
     assert!(large.contains("max_buffer_size needed 4294967296, available 268435456"), "{large}");
     let none: Vec<Recipe> = Vec::new();
@@ -800,7 +801,7 @@ fn bad_slices_are_refused_and_nothing_is_recorded() {
     }
     type Spoil<'a> = Box<dyn Fn(&mut Vec<Option<TensorBuffers<'a>>>) + 'a>;
     let cases: Vec<(Spoil<'_>, &str)> = vec![
-        (Box::new(|b| at(b, 0).param.offset += 4), "parameter of tensor `a`: offset 260 is no multiple of"),
+        (Box::new(|b| at(b, 0).param.offset += 4), "parameter of tensor `a`: offset 260 is not a multiple of"),
         (Box::new(|b| at(b, 1).param.size -= 4), "parameter of tensor `b`: 16496 bytes given, 16500 needed"),
         (Box::new(|b| at(b, 1).grad.size += 4), "gradient of tensor `b`: 16504 bytes given"),
         (Box::new(|b| at(b, 4).grad.offset += 256), "reach beyond the buffer's"),

@@ -1,6 +1,6 @@
 //! Writes the JavaScript and TypeScript side of a module that was compiled to wasm.
 //!
-//! In place of the `wasm-bindgen` command, whose version must be that of the library to the last digit: Cargo.lock sees to that.
+//! It replaces the `wasm-bindgen` command, whose version must equal that of the library: Cargo.lock ensures this.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use wasm_bindgen_cli_support::Bindgen;
 #[derive(Parser)]
 #[command(about = "Writes the JavaScript and TypeScript side of a module that was compiled to wasm")]
 struct Args {
-    /// The module, as cargo built it.
+    /// The .wasm file that cargo built.
     module: PathBuf,
     /// A folder for NAME.js, NAME.d.ts and NAME_bg.wasm.
     #[arg(long)]

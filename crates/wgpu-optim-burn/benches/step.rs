@@ -1,7 +1,7 @@
 //! Our step against Burn's, in one process, on one device: `cargo bench -p wgpu-optim-burn`.
 //!
-//! Samples alternate, and what is compared is the median ratio of neighbours. Burn has its kernel fusion and autotune. On Mesa, switch the
-//! shader cache off (`MESA_SHADER_CACHE_DISABLE=true`), or the first steps of the second run are not first steps.
+//! Samples alternate, and the ratios are medians over neighboring samples. Burn has its kernel fusion and autotune. On Mesa, disable the
+//! shader cache (`MESA_SHADER_CACHE_DISABLE=true`). Otherwise, the first steps of a second run do not compile shaders.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
 /// Measures optimizer steps of wgpu-optim and of Burn.
 #[derive(Parser)]
 struct Arguments {
-    /// Steps of each contestant, after two that are reported by themselves.
+    /// Steps of each optimizer, after two first steps that are reported separately.
     #[arg(long, default_value_t = 25)]
     samples: usize,
     /// Parameters of the large tensor.
@@ -37,7 +37,7 @@ struct Arguments {
 enum Subject {
     /// AdamW over a model and over one large tensor.
     Adamw,
-    /// MGUP-AdamW beside MGUP in Burn's operations.
+    /// MGUP-AdamW, and MGUP in Burn's operations.
     Mgup,
     /// Muon over matrices of three shapes.
     Muon,
@@ -216,7 +216,7 @@ fn report(title: &str, model: &Tensors, [ours, theirs]: &[Outcome; 2], names: [&
     let tensors = model.vectors.len() + model.matrices.len();
     let ms = |d: &Duration| d.as_secs_f64() * 1e3;
     println!("\n{title}: {tensors} tensors, {} parameters", model.num_params());
-    println!("  {:32} {:>10} {:>10} {:>16} {:>14}", "", "ms a step", "ns/param", "host µs/tensor", "first two, ms");
+    println!("  {:32} {:>10} {:>10} {:>16} {:>14}", "", "ms/step", "ns/param", "host µs/tensor", "first two, ms");
     for (name, outcome) in names.iter().zip([ours, theirs]) {
         let step = median(outcome.steps.iter().map(ms).collect());
         println!(

@@ -29,7 +29,7 @@ struct Arguments {
     /// Passes over the points.
     #[arg(long, default_value_t = 20)]
     epochs: usize,
-    /// Where logs and checkpoints go. Default: a folder for temporary files.
+    /// Folder for logs and checkpoints. Default: `wgpu-optim-learner` in the temporary folder.
     #[arg(long)]
     out: Option<PathBuf>,
 }

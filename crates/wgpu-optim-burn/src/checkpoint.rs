@@ -45,7 +45,7 @@ impl GpuModuleOptimizer {
     ///
     /// - Tied parameters are written once, under the path of the first.
     /// - Parameters that the optimizer does not step are written too: frozen ones, running statistics, those of another dtype or
-    ///   device. The file has their values in f32 where that is exact. Otherwise it has their bytes, one number for each, under
+    ///   device. The file has their values in f32 where that is exact. Otherwise it has their bytes, one number per byte, under
     ///   the path with `#bytes` appended: f64 and quantized parameters, and those that do not fit into the [`Precision`] of the
     ///   optimizer, such as f32 in a model of f16. Those of another dtype or device are in host memory as well until the file is written.
     /// - Integer and boolean parameters are not written.
@@ -53,8 +53,8 @@ impl GpuModuleOptimizer {
     ///   is not.
     ///
     /// # Errors
-    /// Before the first step; if a parameter cannot be read, or has another shape than when it was stepped; if the file cannot
-    /// be written; if `extra` has the key `wgpu-optim-burn`, which is reserved.
+    /// If no step was taken yet; if a parameter cannot be read, or has another shape than when it was stepped; if the file
+    /// cannot be written; if `extra` has the reserved key `wgpu-optim-burn`.
     pub fn save_checkpoint<M: Module>(
         &self,
         path: impl AsRef<Path>,
@@ -116,11 +116,11 @@ impl GpuModuleOptimizer {
         Ok(core.optimizer.save_params(path, &params, extra)?)
     }
 
-    /// Goes on from a checkpoint: gives the module its parameters, and returns the `extra` that was saved with them.
+    /// Resumes from a checkpoint: fills the module's parameters, and returns the `extra` that was saved with them.
     ///
-    /// The module may be a new one, with other ids: parameters are known by their paths. Each keeps its id, dtype, device and
-    /// whether it requires gradients. The optimizer must have the same groups and settings. Parameters are in memory twice until
-    /// all are read.
+    /// The module may be a new one with other ids, because the file identifies parameters by their paths. Each keeps its id,
+    /// dtype and device, and still requires gradients or not. The optimizer must have the same groups and settings. Parameters
+    /// are in memory twice until all are read.
     ///
     /// Parameters that the file ties must be tied in the module: of one id, dtype and device. They share their storage and their
     /// gradient afterwards. Parameters that the module ties must be tied in the file.
@@ -135,8 +135,8 @@ impl GpuModuleOptimizer {
     /// ```
     ///
     /// # Errors
-    /// If the file is not a checkpoint, cannot be read to its end, or is of another model or optimizer. The module and the optimizer
-    /// are as they were then.
+    /// If the file is not a checkpoint, cannot be read to its end, or belongs to another model or optimizer. Then the module and
+    /// the optimizer do not change.
     pub fn load_checkpoint<M: Module>(
         &mut self,
         path: impl AsRef<Path>,
@@ -162,12 +162,12 @@ impl GpuModuleOptimizer {
         Ok(extra)
     }
 
-    /// Gives the module the parameters that a checkpoint has under the same path with the same shape, and leaves the others as they
-    /// are, such as a new head. With [`Part::All`] their state and counts come along, where this optimizer has the same state. Returns
-    /// the paths of the parameters that it left as they are, or the state of which, in the order of the module.
+    /// Loads the parameters that a checkpoint has under the same path and with the same shape. Others, such as a new head, do not
+    /// change. [`Part::All`] also loads their state and counts if this optimizer has the same state. Returns the paths, in the order
+    /// of the module, of the parameters that were not loaded, or whose state was not.
     ///
-    /// Learning rates, groups and settings stay those of this optimizer. Parameters that the module ties take the values of the first.
-    /// Where parameters are stored in two bytes, all masters may be taken from them again.
+    /// Learning rates, groups and settings do not change. Tied parameters of the module take the values of the first. With
+    /// parameters in f16 or bf16, the optimizer may read all its f32 masters from the parameters again.
     ///
     /// ```no_run
     /// # use burn::module::Module;
@@ -180,8 +180,8 @@ impl GpuModuleOptimizer {
     /// ```
     ///
     /// # Errors
-    /// If the file is not a checkpoint, cannot be read to its end, or has none of the parameters. The module and the optimizer are as
-    /// they were then.
+    /// If the file is not a checkpoint, cannot be read to its end, or has none of the parameters. Then the module and the optimizer
+    /// do not change.
     pub fn load_matching<M: Module>(
         &mut self,
         path: impl AsRef<Path>,
@@ -283,7 +283,7 @@ impl GpuModuleOptimizer {
         }
         if params.is_empty() {
             let reason = match known.is_empty() {
-                true => "no step was taken yet",
+                true => "no step was taken yet: call `step` first",
                 false => "no step was taken yet with a parameter of this module",
             };
             return Err(Error::NoStep(reason));

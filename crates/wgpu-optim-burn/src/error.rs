@@ -14,13 +14,13 @@ pub enum Error {
         /// What is wrong, and what to do about it.
         reason: String,
     },
-    /// The optimizer refused.
+    /// An error of `wgpu-optim`.
     #[error(transparent)]
     Optimizer(#[from] wgpu_optim::Error),
     /// No device could be opened or shared.
     #[error("{0}")]
     Device(String),
-    /// The call needs a step that was taken before.
+    /// The call needs at least one earlier step.
     #[error("{0}")]
     NoStep(&'static str),
     /// A record could not be written, read or applied.
@@ -29,8 +29,8 @@ pub enum Error {
 }
 
 impl Error {
-    /// A stable word for the kind of the error, for example `parameter`; for errors of `wgpu-optim`,
-    /// [its word](wgpu_optim::Error::code).
+    /// A stable word for the kind of error, for example `parameter`. Errors of `wgpu-optim` keep
+    /// [their own](wgpu_optim::Error::code).
     pub fn code(&self) -> &'static str {
         match self {
             Self::Parameter { .. } => "parameter",
@@ -46,11 +46,11 @@ impl Error {
     }
 }
 
-/// A step that was refused: the error, and the model as it was.
+/// A refused step: the error, and the unchanged model.
 pub struct StepError<M> {
     /// The model, with the values that it had before the step.
     pub model: M,
-    /// Why.
+    /// Why the step was refused.
     pub error: Error,
 }
 

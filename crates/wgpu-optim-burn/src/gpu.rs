@@ -11,26 +11,26 @@ use crate::error::Error;
 
 /// A Burn device and the wgpu handles below it.
 ///
-/// Open it once a process and clone it: Burn makes another runtime of every registration.
+/// Make one per process and clone it: Burn creates a new runtime for each registration.
 #[derive(Debug, Clone)]
 pub struct Gpu {
-    /// Burn's name of the device, without autodiff.
+    /// The Burn device, without autodiff.
     pub device: Device,
     /// The wgpu device on which Burn keeps its buffers.
     pub wgpu_device: wgpu::Device,
     /// The queue to which Burn submits.
     pub queue: wgpu::Queue,
-    /// The adapter, for people.
+    /// Name, backend and driver of the adapter, for display.
     pub adapter: String,
     probe: Arc<Probe>,
 }
 
 impl Gpu {
-    /// Opens the adapter that the environment asks for (`WGPU_BACKEND`, `WGPU_ADAPTER_NAME`), or the first fast one, with
-    /// all that it offers, and registers it with Burn.
+    /// Opens the adapter that `WGPU_BACKEND` and `WGPU_ADAPTER_NAME` choose, or wgpu's high-performance choice, with its
+    /// limits and its features that are not experimental, and registers it with Burn.
     ///
     /// # Errors
-    /// [`Error::Optimizer`] if no adapter fits, [`Error::Device`] if it gives no device or Burn cannot use it.
+    /// [`Error::Optimizer`] if no adapter fits, [`Error::Device`] if no device can be opened or Burn cannot use it.
     pub fn open() -> Result<Self, Error> {
         pollster::block_on(Self::open_async())
     }
@@ -54,11 +54,11 @@ impl Gpu {
                 ..Default::default()
             })
             .await
-            .map_err(|e| Error::Device(format!("{name} gives no device: {e}")))?;
+            .map_err(|e| Error::Device(format!("cannot open a device on {name}: {e}")))?;
         Self::register(WgpuSetup { instance, adapter, device, queue, backend: info.backend })
     }
 
-    /// Registers wgpu handles of the caller with Burn, as of a renderer.
+    /// Registers your own wgpu device with Burn, for example that of a renderer.
     ///
     /// # Errors
     /// [`Error::Device`] if Burn cannot use them; with the feature `vulkan`, also without
@@ -70,7 +70,8 @@ impl Gpu {
         let missing = needed.difference(setup.device.features());
         if cfg!(feature = "vulkan") && setup.backend == wgpu::Backend::Vulkan && !missing.is_empty() {
             return Err(Error::Device(format!(
-                "Burn's SPIR-V compiler needs more features than the device of {name} was opened with: {missing}"
+                "Burn's SPIR-V compiler needs features that the device of {name} was opened without: {missing}; request \
+                 them, or build without the feature `vulkan`"
             )));
         }
         let device = Device::wgpu_options()
@@ -80,8 +81,8 @@ impl Gpu {
         Ok(Self::from_setup(device, &setup))
     }
 
-    /// A device that Burn has opened, and the setup that it gave for it: what
-    /// `Device::wgpu_options().init_with_setup()` returns.
+    /// Shares a device that Burn has opened. Pass the device and the setup that
+    /// `Device::wgpu_options().init_with_setup()` returned.
     pub fn from_setup(device: Device, setup: &WgpuSetup) -> Self {
         Self {
             device: device.inner(),

@@ -2,15 +2,15 @@
 
 use burn::module::{ParamGroup, ParamId};
 
-/// A choice of parameters: by path or id, as Burn's [`ParamGroup`] has it, or by rank.
+/// Selects parameters: by path or id through Burn's [`ParamGroup`], or by rank.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Select {
-    /// Those that a Burn group matches: `ParamGroup::from_predicate("bias")`, `ParamGroup::from_regex(…)`.
+    /// Parameters that a Burn group matches: `ParamGroup::from_predicate("bias")`, `ParamGroup::from_regex(…)`.
     Group(ParamGroup),
-    /// Those of this rank: 2 for matrices, as of linear layers and embeddings.
+    /// Parameters of this rank: 2 for matrices, such as the weights of linear layers and embeddings.
     Rank(usize),
-    /// Those whose rank is not this.
+    /// Parameters of any other rank.
     NotRank(usize),
 }
 

@@ -3,7 +3,7 @@
 #![doc = include_str!("../README.md")]
 
 #[cfg(target_family = "wasm")]
-compile_error!("wgpu-optim-burn waits for the GPU in places, which a browser forbids: native targets only");
+compile_error!("wgpu-optim-burn blocks on the GPU, which a browser forbids: build it for a native target");
 
 mod checkpoint;
 mod context;

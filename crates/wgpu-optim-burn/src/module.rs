@@ -21,11 +21,11 @@ use crate::tensor::{self, Range};
 /// Steps a whole Burn module: every parameter and gradient is bound where Burn keeps it, and all of them go into one
 /// submit.
 ///
-/// A parameter is changed in place where nothing else holds it. While a clone of the model is alive, as one kept for
+/// A parameter is changed in place if nothing else holds it. While a clone of the model is alive, for example for
 /// evaluation, the step fills new storage instead, and the clone keeps its values.
 ///
-/// Parameters get state at their first gradient. Those without a gradient in a step, frozen ones among them, are left
-/// alone and keep what they have. Two parameters of one id that share their storage are tied: the step moves both, and
+/// Parameters get state at their first gradient. Parameters without a gradient in a step, for example frozen ones, keep
+/// their values and state. Two parameters of one id that share their storage are tied: the step moves both, and
 /// the gradients of all their uses add up. If they do not share it, or one is a view of the other, only the first in the
 /// module steps. Parameters of size 0 are left alone.
 ///
@@ -84,7 +84,8 @@ struct Moving {
 impl GpuModuleOptimizer {
     /// An optimizer for any module on this device, which steps all parameters by one recipe.
     ///
-    /// The recipe's own learning rate is not used: each step is given one, as Burn's optimizers are.
+    /// You pass the learning rate to each step, as with Burn's optimizers. The recipe's own is only the base of
+    /// proportions: of the fallback's rate, and of AdaGO's `min_step`.
     pub fn new(gpu: &Gpu, recipe: impl Into<Recipe>) -> Self {
         Self {
             gpu: gpu.clone(),
@@ -96,7 +97,7 @@ impl GpuModuleOptimizer {
         }
     }
 
-    /// Steps the chosen parameters by another recipe. If a parameter matches several groups, the last one added counts.
+    /// Steps the chosen parameters by another recipe. If a parameter matches several groups, the last one added wins.
     ///
     /// ```
     /// use burn::module::ParamGroup;
@@ -109,42 +110,42 @@ impl GpuModuleOptimizer {
     /// ```
     ///
     /// # Panics
-    /// After the first step, when parameters have their groups already.
+    /// If it is called after the first step, when parameters already have their groups.
     #[must_use]
     pub fn with_group(mut self, select: impl Into<Select>, recipe: impl Into<Recipe>) -> Self {
-        assert!(self.core.is_none(), "groups are added before the first step");
+        assert!(self.core.is_none(), "call `with_group` before the first step");
         self.groups.push((Some(select.into()), recipe.into()));
         self
     }
 
-    /// What Muon and AdaGO see in the chosen parameters: [`MatrixLayout::Fallback`] keeps embeddings and output heads from
-    /// being orthogonalized. If a parameter matches several, the last one added counts. Other recipes do not look.
+    /// Sets how Muon and AdaGO read the chosen parameters as matrices. [`MatrixLayout::Fallback`] keeps embeddings and output
+    /// heads from being orthogonalized. If a parameter matches several, the last one added wins. Other recipes ignore it.
     ///
-    /// Without it, parameters of rank 2 are matrices of (in, out), as Burn's `Linear` has them by default, and others go to
-    /// the fallback.
+    /// Default: parameters of rank 2 are matrices of (in, out), the default of Burn's `Linear`, and other ranks go to the
+    /// fallback.
     ///
     /// # Panics
-    /// After the first step.
+    /// If it is called after the first step.
     #[must_use]
     pub fn with_layout(mut self, select: impl Into<Select>, layout: MatrixLayout) -> Self {
-        assert!(self.core.is_none(), "layouts are added before the first step");
+        assert!(self.core.is_none(), "call `with_layout` before the first step");
         self.layouts.push((select.into(), layout));
         self
     }
 
     /// Clips the gradients of every step to a global norm, over all parameters and groups; see
-    /// [`ParamGroups::with_max_grad_norm`]. Burn's own clipping is per parameter.
+    /// [`ParamGroups::with_max_grad_norm`]. `max_norm` is > 0 and finite. Burn's own clipping is per parameter.
     ///
     /// # Panics
-    /// After the first step.
+    /// If it is called after the first step.
     #[must_use]
     pub fn with_max_grad_norm(self, max_norm: f64) -> Self {
         self.with_settings(move |groups| groups.with_max_grad_norm(max_norm))
     }
 
-    /// What holds for all groups: clipping, steps that are skipped, the scale of the loss, micro-batches, telemetry, and the
-    /// [`Precision`] of parameters and gradients, as [`ParamGroups`] has them. Schedules have no effect: each step is given its
-    /// learning rate.
+    /// Sets what all groups share, with the setters of [`ParamGroups`]: clipping, skipped steps, loss scaling, micro-batches,
+    /// telemetry, and the [`Precision`] of parameters and gradients. Schedules have no effect, because you pass the learning
+    /// rate to each step.
     ///
     /// ```
     /// use wgpu_optim::{GradScaler, Precision, Recipe};
@@ -157,10 +158,10 @@ impl GpuModuleOptimizer {
     /// ```
     ///
     /// # Panics
-    /// After the first step.
+    /// If it is called after the first step.
     #[must_use]
     pub fn with_settings(mut self, settings: impl Fn(ParamGroups) -> ParamGroups + Send + Sync + 'static) -> Self {
-        assert!(self.core.is_none(), "settings are chosen before the first step");
+        assert!(self.core.is_none(), "call `with_settings` before the first step");
         self.settings.push(Box::new(settings));
         self
     }
@@ -179,7 +180,7 @@ impl GpuModuleOptimizer {
     /// ```
     ///
     /// # Errors
-    /// As for [`GpuOptimizer::set_recipe`]; before the first step every valid recipe is taken.
+    /// As for [`GpuOptimizer::set_recipe`]; before the first step, every valid recipe is accepted.
     pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<(), Error> {
         let (recipe, count) = (recipe.into(), self.groups.len());
         recipe.validate()?;
@@ -205,13 +206,13 @@ impl GpuModuleOptimizer {
         }
     }
 
-    /// The optimizer below, once there was a step: telemetry, counts, what the guard found.
+    /// The core optimizer, for telemetry, counts and what the guard found. `None` until a parameter has state.
     pub fn optimizer(&self) -> Option<&GpuOptimizer> {
         self.core.as_ref().map(|core| &core.optimizer)
     }
 
-    /// What the next loss is to be multiplied by, in f32, on the GPU; 1 without a
-    /// [`GradScaler`](wgpu_optim::GradScaler). Nothing waits.
+    /// The factor for the next loss, as an f32 tensor on the GPU: 1 without a [`GradScaler`](wgpu_optim::GradScaler). Does
+    /// not wait for the GPU.
     ///
     /// # Errors
     /// If the device is lost.
@@ -233,8 +234,8 @@ impl GpuModuleOptimizer {
         Ok(tensor::wrap(tensor))
     }
 
-    /// One step: the module with new parameters. `lr` is a number, or a
-    /// [`ModuleLearningRate`] with one for each of Burn's parameter groups.
+    /// Takes one step and returns the module with its new parameters. `lr` is a number, or a [`ModuleLearningRate`] with one
+    /// per Burn parameter group.
     ///
     /// # Panics
     /// With the error's message, where [`try_step`](Self::try_step) returns it.
@@ -243,11 +244,11 @@ impl GpuModuleOptimizer {
             .unwrap_or_else(|refused| panic!("{}; `try_step` returns this error, and the module", refused.error))
     }
 
-    /// [`step`](Self::step) that returns a refusal: the error, and the module with the values that it had.
+    /// [`step`](Self::step) that returns an error together with the unchanged module.
     ///
     /// # Errors
-    /// A gradient or parameter that is not F32, lives on another device, or has another shape than before; a recipe or
-    /// learning rate out of range; a device that is lost or out of memory.
+    /// If a gradient or parameter does not have the optimizer's dtype (F32 unless a precision is set), is on another device, or
+    /// has changed its shape; if a recipe or learning rate is out of range; if the device is lost or out of memory.
     pub fn try_step<M: Module>(
         &mut self,
         lr: impl Into<ModuleLearningRate>,
@@ -278,18 +279,18 @@ impl GpuModuleOptimizer {
         }
     }
 
-    /// The norm of all gradients of the last step, as it was before it was clipped. Waits for the GPU.
+    /// The norm of all gradients of the last step, before clipping. Waits for the GPU.
     ///
     /// # Errors
-    /// If the optimizer does not clip, or the norm cannot be read.
+    /// Before the first step, if the optimizer does not clip, or if the norm cannot be read.
     pub fn grad_norm(&self) -> Result<f32, Error> {
         match &self.core {
             Some(core) => Ok(core.optimizer.read_grad_norm_blocking()?),
-            None => Err(Error::NoStep("no step was taken yet")),
+            None => Err(Error::NoStep("no step was taken yet: call `step` first")),
         }
     }
 
-    /// What selection did to every parameter in the last step, by path. Waits for the GPU once for each.
+    /// What selection did to every parameter in the last step, by path. Waits for the GPU, one read per parameter.
     ///
     /// # Errors
     /// If it cannot be read.

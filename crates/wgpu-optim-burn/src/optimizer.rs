@@ -16,8 +16,8 @@ use crate::gpu::Gpu;
 use crate::state::is_of_burn;
 use crate::tensor::{self, Range};
 
-/// A recipe behind Burn's [`Optimizer`], for what steps a parameter at a time: `ModuleOptimizer` with its groups and
-/// records, and burn-train's `Learner`.
+/// Implements Burn's [`Optimizer`] for a recipe. Use it with what steps one parameter at a time: `ModuleOptimizer` with
+/// its groups and records, and burn-train's `Learner`.
 ///
 /// ```no_run
 /// use burn::optim::ModuleOptimizer;
@@ -29,11 +29,11 @@ use crate::tensor::{self, Range};
 /// # Ok::<(), wgpu_optim_burn::Error>(())
 /// ```
 ///
-/// State is Burn's: tensors next to the parameters, in records under the names of Burn's `AdamW` and `Lion`, which load
-/// ours and whose records load here. Each parameter is a submit of its own; a loop that owns its model steps faster
-/// with [`GpuModuleOptimizer`](crate::GpuModuleOptimizer).
+/// State lies in Burn tensors, and in records under the names that Burn's `AdamW` and `Lion` use, so each can load the
+/// other's records. Each parameter takes one submit. In your own training loop,
+/// [`GpuModuleOptimizer`](crate::GpuModuleOptimizer) is faster.
 ///
-/// As Burn's trait has no way to return an error, a step that is refused panics with the message.
+/// Burn's trait cannot return an error, so a refused step panics with the message.
 #[derive(Clone)]
 pub struct RecipeOptimizer {
     gpu: Gpu,
@@ -97,13 +97,14 @@ impl<const D: usize> RecordState for RecipeState<D> {
 }
 
 impl RecipeOptimizer {
-    /// The recipe for parameters on this device. The recipe's own learning rate is not used: each step is given one.
+    /// An optimizer for parameters on this device. You pass the learning rate to each step. The recipe's own is only
+    /// the base of proportions: of the fallback's rate, and of AdaGO's `min_step`.
     pub fn new(gpu: &Gpu, recipe: impl Into<Recipe>) -> Self {
         Self { gpu: gpu.clone(), recipe: recipe.into(), sizes: Arc::default(), layout: MatrixLayout::InOut }
     }
 
-    /// What Muon and AdaGO see in the parameters. Default: rank 2 is a matrix of (in, out), as Burn's `Linear` stores it by
-    /// default, and others go to the fallback.
+    /// Sets how Muon and AdaGO read parameters as matrices. Default: rank 2 is a matrix of (in, out), the default of Burn's
+    /// `Linear`, and other ranks go to the fallback.
     #[must_use]
     pub fn with_layout(self, layout: MatrixLayout) -> Self {
         Self { layout, sizes: Arc::default(), ..self }
@@ -213,7 +214,7 @@ fn moments<const D: usize>(
         }
         (Base::Adamw(_), Some(RecipeState::AdamW(AdamWState { momentum }))) => {
             if momentum.max_moment_2.is_some() {
-                return Err("its record is of AMSGrad, which no recipe has".to_owned());
+                return Err("its record is of AMSGrad, which no recipe supports; load one of plain AdamW".to_owned());
             }
             (momentum.time, vec![momentum.moment_1, momentum.moment_2], Vec::new())
         }

@@ -17,24 +17,24 @@ use crate::module::GpuModuleOptimizer;
 use crate::state::{Loaded, base_of, leaves, shape_of};
 
 impl GpuModuleOptimizer {
-    /// The state as a record of Burn's; `AdamW` and `Lion` of Burn load it too.
+    /// The state as a Burn record, which Burn's `AdamW` and `Lion` can load, too.
     ///
     /// # Errors
-    /// [`Error::Optimizer`] if the state cannot be read back, as from a lost device.
+    /// [`Error::Optimizer`] if the state cannot be read back, for example from a lost device.
     pub fn to_record(&self) -> Result<OptimizerRecord, Error> {
         OptimizerRecord::from_bytes(self.into_bytes()?).map_err(|e| Error::Record(e.to_string()))
     }
 
-    /// Replaces the state with a record of this optimizer, or of Burn's `AdamW` or `Lion`. It is checked against the module in the
-    /// first step; parameters that the record does not have begin again.
+    /// Replaces the state with a record of this optimizer, or of Burn's `AdamW` or `Lion`. The first step checks it against the
+    /// module. Parameters that are not in the record start without state.
     ///
     /// # Errors
-    /// [`Error::Record`] for a record without what it says it has.
+    /// [`Error::Record`] if the record is malformed.
     pub fn load_record(self, record: OptimizerRecord) -> Result<Self, Error> {
         self.from_bytes(record.into_bytes().map_err(|e| Error::Record(e.to_string()))?)
     }
 
-    /// Writes the state to a file, which is replaced as a whole or not at all.
+    /// Writes the state to a file, which is replaced as a whole or not at all. A path without an extension gets `.bpk`.
     ///
     /// # Errors
     /// As for [`to_record`](Self::to_record); [`Error::Record`] if the file cannot be written.
@@ -45,7 +45,7 @@ impl GpuModuleOptimizer {
     /// [`load_record`](Self::load_record) from a file.
     ///
     /// # Errors
-    /// [`Error::Record`] if there is no such file, or it is not a record.
+    /// [`Error::Record`] if the file does not exist or is not a record.
     pub fn load(self, path: impl AsRef<Path>) -> Result<Self, Error> {
         self.read(Reader::from_file(path).map_err(|e| Error::Record(e.to_string()))?)
     }
@@ -121,7 +121,7 @@ impl GpuModuleOptimizer {
             let (name, dtype, shape, _, bytes) = tensor.into_parts().map_err(|e| Error::Record(e.to_string()))?;
             let parts = name.split_once('.').and_then(|(id, leaf)| Some((id.parse::<u64>().ok()?, leaf)));
             let Some((id, leaf)) = parts else {
-                return Err(Error::Record(format!("`{name}` is no state of a parameter")));
+                return Err(Error::Record(format!("`{name}` is not `<parameter id>.<state>`")));
             };
             if dtype != DType::F32 {
                 return Err(Error::Record(format!("`{name}` is {dtype:?}, not F32")));

@@ -22,15 +22,16 @@ use crate::sweep;
 /// Measure nanoseconds per parameter of every recipe, next to a plain copy.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Parameters, in one tensor.
+    /// Number of parameters in the one tensor, 1 to 4294901760.
     #[arg(long, default_value_t = 1 << 24, allow_negative_numbers = true, value_parser = whole::<u64>(1..=0xffff_0000))]
     params: u64,
-    /// A model instead of one tensor: `gpt` (148 tensors, 12.6 million parameters), or shapes with how often they occur,
-    /// as in 288x864*12,288*25.
+    /// A model instead of one tensor: `gpt` (148 tensors, 12.6 million parameters), or shapes with their counts, as in
+    /// 288x864*12,288*25.
     #[arg(long, allow_hyphen_values = true, conflicts_with = "params")]
     tensors: Option<Shapes>,
-    /// Recipes, by preset name, separated by commas; each with settings behind it, as in adamw+clip+skip: clip (the norm),
-    /// limit (the values), skip (what is not finite), scaler, observe (telemetry of every step, observe50 of every fiftieth), accumulate (two micro-batches), f16, bf16.
+    /// Recipes, separated by commas: presets or JSON files. Settings may follow a name, as in adamw+clip+skip: clip (gradient
+    /// norm to 1), limit (gradients to ±1), skip (steps with non-finite gradients), scaler (loss scale), observe (telemetry of
+    /// every step; observe50: of every 50th), accumulate (two micro-batches), f16, bf16.
     #[arg(
         long,
         value_delimiter = ',',
@@ -38,10 +39,10 @@ pub struct Arguments {
         default_value = "adamw,cautious-adamw,mgup-adamw,mgup-adamw-approximate,cautious-mgup-adamw,grams,lion,cautious-lion,mgup-lion"
     )]
     recipes: Vec<(String, ParamGroups)>,
-    /// Samples of each; the median counts.
+    /// Samples per recipe, at least 1. Their median is reported.
     #[arg(long, default_value_t = 7, allow_negative_numbers = true, value_parser = whole::<u32>(1..=u32::MAX.into()))]
     samples: u32,
-    /// How the matrix products of Muon and AdaGO are computed [default: what suits the adapter].
+    /// How the matrix products of Muon and AdaGO are computed [default: chosen for the adapter].
     #[arg(long, value_enum)]
     matmul: Option<Products>,
     /// Measure sizes from a thousand parameters up to `--params` instead, and draw them into this SVG file.
@@ -54,9 +55,13 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 pub enum Products {
+    /// In registers, for software adapters
     Registers,
+    /// In registers, shared across subgroups of 8, for software adapters
     Subgroups,
+    /// In tiles of workgroup memory, for GPUs
     Tiles,
+    /// In tiles of f16 with f32 sums, for GPUs
     TilesF16,
 }
 

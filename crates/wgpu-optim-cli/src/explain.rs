@@ -18,31 +18,31 @@ use crate::shapes::Shapes;
 
 /// Print what a step does: each dispatch with what it reads and writes, and what it costs.
 ///
-/// Opens no device. A line for each dispatch: its kernel in shaders/, its workgroups and their lanes, the largest number of rounds of memory
-/// accesses that one lane makes one after the other, the bytes that it moves (with as many candidates as are expected), and the buffers that
-/// it reads and writes. Tables of the dispatches themselves are left out.
+/// Opens no device. Prints one line per dispatch: its kernel in shaders/, its workgroups, the lanes (invocations) of each, the largest
+/// number of rounds of memory accesses that one lane makes in sequence, the bytes that it moves for the expected number of
+/// candidates, and the buffers that it reads and writes. The dispatch's own tables are left out.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// A preset's name or a JSON recipe file; settings may follow, as in mgup-adamw+clip+skip: see `bench --help`.
     #[arg(value_parser = settings::named)]
     recipe: (String, ParamGroups),
-    /// Parameters, in one tensor.
+    /// Number of parameters in the one tensor, 1 to 4294901760.
     #[arg(long, default_value_t = 1 << 24, allow_negative_numbers = true, value_parser = whole::<u64>(1..=0xffff_0000))]
     params: u64,
-    /// A model instead: `gpt` (148 tensors, 12.6 million parameters), or shapes with how often they occur, as in 288x864*12,288*25.
+    /// A model instead: `gpt` (148 tensors, 12.6 million parameters), or shapes with their counts, as in 288x864*12,288*25.
     #[arg(long, allow_hyphen_values = true, conflicts_with = "params")]
     tensors: Option<Shapes>,
-    /// A model as a JSON file: a list of tensors, each with a `name`, a `shape` and, where they differ from their defaults, `layout` and
+    /// A model as a JSON file: a list of tensors, each with a `name` and a `shape`, and optionally `group`, `layout` and
     /// `components`.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["params", "tensors"])]
     specs: Option<PathBuf>,
-    /// The device that stands for one: with WebGPU's default limits (bindings of 128 MiB), or with those of most GPUs (2 GiB).
+    /// The limits of the device that the step is planned for.
     #[arg(long, value_enum, default_value_t = Limits::Large)]
     limits: Limits,
     /// How the matrix products of Muon and AdaGO are computed.
     #[arg(long, value_enum, default_value_t = Products::Tiles)]
     matmul: Products,
-    /// Print the WGSL of a kernel of this step instead, by the name that the table gives it.
+    /// Print the WGSL of one kernel instead, by its name in the table.
     #[arg(long, value_name = "KERNEL", conflicts_with = "json")]
     wgsl: Option<String>,
     /// Print JSON instead of a table: buffers, kernels with their WGSL, dispatches.
@@ -52,7 +52,9 @@ pub struct Arguments {
 
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum Limits {
+    /// WebGPU's defaults: bindings of 128 MiB, buffers of 256 MiB
     Webgpu,
+    /// Those of most GPUs: bindings of 2 GiB, buffers of 4 GiB
     Large,
 }
 

@@ -38,13 +38,13 @@ Every command has --help.";
 const EXIT_CODES: &str = "\
 Exit codes:
   0  The command succeeded.
-  1  The command failed, or `verify` found a recipe that does not hold.
+  1  The command failed, or `verify` found a recipe that differs from the CPU reference.
   2  The arguments are wrong.";
 
 /// Optimizer steps on any GPU through wgpu: a demo, verification, replay, benchmarks.
 ///
-/// The adapter is chosen the way wgpu programs do it: WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME (part
-/// of a name that `wgpu-optim adapters` lists).
+/// Choose the adapter with WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME (part of a name that
+/// `wgpu-optim adapters` lists).
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {
@@ -58,8 +58,8 @@ enum Command {
     Adapters(adapters::Arguments),
     /// Run every recipe against the CPU reference on every adapter, or on the chosen one.
     ///
-    /// Prints a row for each recipe with the largest error over all sizes, and writes a report. Exits with 0 only if every row
-    /// holds.
+    /// Prints the largest error of each recipe over all sizes, and writes a report. Exits with 0 only if every recipe is
+    /// within the tolerance.
     Verify(verify::Arguments),
     Replay(replay::Arguments),
     Bench(bench::Arguments),

@@ -45,7 +45,7 @@ pub fn parse(bytes: &[u8]) -> Result<BTreeMap<String, Recording>> {
             ensure!(k == expected, "gradients of `{name}`: step {expected} is missing before step {k}");
             ensure!(
                 shape == recording.shape,
-                "tensor `grad.{k}.{name}` has shape {shape:?}, its parameter {:?}",
+                "tensor `grad.{k}.{name}` has shape {shape:?}, but its parameter has {:?}",
                 recording.shape
             );
             recording.grads.push(grad);
@@ -84,7 +84,7 @@ impl Tensor<'_> {
 /// The crate `safetensors` keeps the last of several tensors of one name, and refuses a file for any dtype that it does not
 /// know.
 fn tensors(bytes: &[u8]) -> Result<Vec<(String, Tensor<'_>)>> {
-    let (length, rest) = bytes.split_first_chunk().context("it has less than 8 bytes")?;
+    let (length, rest) = bytes.split_first_chunk().context("it has fewer than 8 bytes")?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok().filter(|&length| length <= rest.len());
     let length = length.with_context(|| format!("its header does not fit into its {} bytes", bytes.len()))?;
     let (header, data) = rest.split_at(length);
@@ -102,7 +102,7 @@ fn tensors(bytes: &[u8]) -> Result<Vec<(String, Tensor<'_>)>> {
             let bits = shape.iter().try_fold(known.bitsize(), |bits, &size| bits.checked_mul(size));
             ensure!(
                 bits.is_some_and(|bits| bits.is_multiple_of(8) && bits / 8 == to - from),
-                "tensor `{name}`: {} bytes are not those of {dtype} of shape {shape:?}",
+                "tensor `{name}`: {} bytes do not match {dtype} of shape {shape:?}",
                 to - from
             );
         }

@@ -14,11 +14,11 @@ use crate::files;
 use crate::recipes;
 use crate::recording::{self, Recording};
 
-/// Take recorded parameters and gradients through an optimizer.
+/// Run an optimizer on recorded parameters and gradients.
 ///
-/// The input holds f32 tensors `param.<name>` and `grad.<k>.<name>` for k = 0, 1, 2, …; others, of any dtype, are
-/// ignored. The output holds `param.<name>` after the last step. To Muon and AdaGO a tensor of rank 2 is a matrix of
-/// (out, in); any other goes to the fallback.
+/// The input holds f32 tensors `param.<name>` and `grad.<k>.<name>` for k = 0, 1, 2, …; other tensors are ignored. The
+/// output holds `param.<name>` after the last step. For Muon and AdaGO, rank-2 tensors are matrices of (out, in), and
+/// others go to the fallback.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// The recipe: a JSON file, or the name of a preset, as in mgup-adamw.

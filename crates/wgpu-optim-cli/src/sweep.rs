@@ -66,7 +66,7 @@ fn paint(
         .x_label_formatter(&|x| format!("{x:.0e}"))
         .y_label_formatter(&|y| if *y < 10.0 { format!("{y:.1}") } else { format!("{y:.0}") })
         .draw()?;
-    // Distinct for colour-blind eyes (Okabe and Ito).
+    // Distinct for color-blind eyes (Okabe and Ito).
     let colors = [(0, 0, 0), (0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0)];
     for (i, (name, points)) in curves.iter().enumerate() {
         let (r, g, b) = colors[i % colors.len()];

@@ -17,7 +17,7 @@ use crate::adapters::open;
 
 #[derive(Args)]
 pub struct Arguments {
-    /// Markdown file with the adapters, their drivers, limits and features, versions, and all results: for a bug report.
+    /// Markdown file to write for a bug report: adapters, drivers, limits, features, versions, and all results.
     #[arg(long, default_value = "wgpu-optim-report.md")]
     report: PathBuf,
     /// Print JSON instead of tables.
@@ -91,16 +91,16 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&all)?);
     }
-    say(format!("report, for a bug report: {}", arguments.report.display()));
+    say(format!("report for an issue: {}", arguments.report.display()));
     let failed = all.iter().flat_map(|of| &of.recipes).filter(|verdict| !verdict.failures.is_empty()).count();
     if failed > 0 {
-        bail!("{failed} recipes do not hold");
+        bail!("recipes that differ from the CPU reference: {failed}; attach the report to an issue");
     }
     let supported = all.iter().filter(|of| of.unsupported.is_none()).count();
     if supported == 0 {
-        bail!("no adapter is supported");
+        bail!("no adapter has the limits that the optimizers need; see above what each lacks");
     }
-    say(format!("all recipes hold on {supported} {}", if supported == 1 { "adapter" } else { "adapters" }));
+    say(format!("all recipes pass on {supported} {}", if supported == 1 { "adapter" } else { "adapters" }));
     Ok(())
 }
 

@@ -129,7 +129,7 @@ fn verify_prints_a_row_for_every_recipe_and_holds() {
         let row = printed.lines().find(|l| l.trim_start().starts_with(&format!("{recipe} ")));
         assert!(row.is_some_and(|row| row.ends_with("ok")), "{recipe}: {printed}");
     }
-    assert!(printed.contains("all recipes hold on 1 adapter"), "{printed}");
+    assert!(printed.contains("all recipes pass on 1 adapter"), "{printed}");
 
     let report = fs::read_to_string(folder.path().join("wgpu-optim-report.md")).unwrap();
     let version = format!("| wgpu-optim | {} |", env!("CARGO_PKG_VERSION"));
@@ -237,7 +237,7 @@ fn bad_recordings_are_refused_by_name_and_nothing_is_written() {
     write(vec![("param.w", good()), ("grad.0.w", good()), ("grad.2.w", good())]);
     refused("gradients of `w`: step 1 is missing");
     write(vec![("param.w", good()), ("grad.0.w", view(Dtype::F32, &[2, 1], f32s))]);
-    refused("tensor `grad.0.w` has shape [2, 1], its parameter [2]");
+    refused("tensor `grad.0.w` has shape [2, 1], but its parameter has [2]");
     write(vec![("param.w", good()), ("grad.0.w", view(Dtype::F16, &[4], f32s))]);
     refused("tensor `grad.0.w` has dtype F16, but must be F32");
     let v = vec![("param.v", good()), ("grad.0.v", good()), ("grad.1.v", good())];
@@ -319,8 +319,8 @@ fn headers_are_checked_and_tensors_of_other_dtypes_ignored() {
         ),
         (format!("{good},{}", entry("x", "F128", 16, 49)), 48, "tensor `x`: its data are bytes 16 to 49"),
         (format!("{good},{}", entry("x", "F128", 16, 15)), 16, "tensor `x`: its data are bytes 16 to 15"),
-        (format!("{good},{}", entry("x", "F32", 16, 25)), 25, "tensor `x`: 9 bytes are not those of F32 of shape [2]"),
-        (format!("{good},{huge}"), 16, "tensor `other`: 0 bytes are not those of F32"),
+        (format!("{good},{}", entry("x", "F32", 16, 25)), 25, "tensor `x`: 9 bytes do not match F32 of shape [2]"),
+        (format!("{good},{huge}"), 16, "tensor `other`: 0 bytes do not match F32"),
         (good.clone(), 17, "its tensors have 16 bytes of data, and the file has 17"),
         (format!(r#"{good},"x":{{"dtype":"F32","shape":[2]}}"#), 16, "tensor `x`: missing field `data_offsets`"),
     ] {

@@ -14,7 +14,7 @@ use crate::recipes;
 const EXAMPLES: &str = "\
 Examples:
   wgpu-optim-train
-      AdamW, MGUP-AdamW and MGUP-Muon on the digits that the program carries
+      AdamW, MGUP-AdamW and MGUP-Muon on the built-in digits
   wgpu-optim-train --compare adamw,lion,mgup-lion --steps 2000
       three optimizers, each with its own learning rate
   wgpu-optim-train --optimizer mgup-adamw --lr 3e-3 --seed 7
@@ -26,7 +26,7 @@ Examples:
   wgpu-optim-train --data gzip --split balanced
       one of the splits of EMNIST in the directory gzip
   wgpu-optim-train --schedule cosine --warmup 50 --clip 1 --accumulate 4 --precision f16
-      what a large run needs; Ctrl-C saves and ends, and the same line with --resume goes on
+      settings of a large run; Ctrl-C saves and stops, and the same line with --resume continues
 
 Environment:
   WGPU_BACKEND       vulkan, metal, dx12 or gl: the graphics API to use
@@ -53,11 +53,11 @@ pub struct Args {
     #[arg(long, value_name = "NAME", conflicts_with = "compare", value_parser = OsStringValueParser::new().try_map(optimizer))]
     optimizer: Option<Optimizer>,
 
-    /// The learning rate of all of them [default: each recipe's own]
+    /// Learning rate of all optimizers [default: each recipe's own]
     #[arg(long, allow_negative_numbers = true, value_parser = positive)]
     pub lr: Option<f64>,
 
-    /// Optimizer steps; with --resume, those before it included
+    /// Optimizer steps in total, including those before --resume
     #[arg(
         long,
         value_name = "N",
@@ -87,7 +87,7 @@ pub struct Args {
     )]
     pub seed: u64,
 
-    /// Widths of the hidden layers
+    /// Widths of the hidden layers, each 1 to 65536
     #[arg(
         long,
         value_name = "N,N,…",
@@ -99,7 +99,7 @@ pub struct Args {
     pub hidden: Vec<usize>,
 
     /// A directory with IDX files (MNIST, Fashion-MNIST, EMNIST) or CIFAR-10 binary batches, or the directory above it
-    /// [default: the digits that the program carries]
+    /// [default: the built-in digits]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
 
@@ -116,7 +116,7 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = ScheduleName::Constant)]
     pub schedule: ScheduleName,
 
-    /// Steps in which the learning rate rises from 0, before the schedule
+    /// Steps over which the learning rate rises linearly from 0, before the schedule
     #[arg(
         long,
         value_name = "N",
@@ -126,7 +126,7 @@ pub struct Args {
     )]
     pub warmup: u64,
 
-    /// Clip the gradients of a step to this norm
+    /// Clip the gradients of a step to this global norm
     #[arg(long, value_name = "NORM", allow_negative_numbers = true, value_parser = positive)]
     pub clip: Option<f64>,
 
@@ -140,8 +140,8 @@ pub struct Args {
     )]
     pub accumulate: u32,
 
-    /// What parameters, activations and gradients are stored in; below f32 the loss is scaled, and the optimizer keeps f32
-    /// masters
+    /// Format of parameters, activations and gradients. With f16 and bf16, the optimizer keeps f32 copies of the parameters;
+    /// with f16, the loss is scaled, too
     #[arg(long, value_enum, default_value_t = PrecisionName::F32)]
     pub precision: PrecisionName,
 
@@ -155,13 +155,13 @@ pub struct Args {
     )]
     pub save_every: usize,
 
-    /// Go on from the checkpoints in --out; optimizers without one begin at step 0. Options that decide the result must be
-    /// those of the checkpoint, but --steps may grow under --schedule constant. --steps below the steps that a checkpoint
-    /// has taken is an error
+    /// Continue from the checkpoints in --out; optimizers without one begin at step 0. Options that affect the result must
+    /// match the checkpoint, except that --steps may grow under --schedule constant. --steps must not be below the
+    /// checkpoint's
     #[arg(long)]
     pub resume: bool,
 
-    /// Observe every tensor each so many steps: telemetry.csv, telemetry.svg, and lines of the log at RUST_LOG=info
+    /// Observe every tensor in the first of every N steps; write telemetry.csv and telemetry.svg, and log with RUST_LOG=info
     #[arg(
         long,
         value_name = "N",
@@ -204,7 +204,7 @@ impl Args {
         };
         for (index, optimizer) in chosen.iter().enumerate() {
             if chosen[..index].iter().any(|o| o.name == optimizer.name) {
-                return Err(format!("--compare names '{}' twice; each optimizer is trained once", optimizer.name));
+                return Err(format!("--compare names '{}' twice; name each optimizer once", optimizer.name));
             }
         }
         if let Some(lr) = self.lr {
@@ -220,15 +220,15 @@ impl Args {
 /// How the learning rate changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum ScheduleName {
-    /// It stays
+    /// Constant
     Constant,
     /// Half a cosine down to 0
     Cosine,
-    /// A line down to 0
+    /// Linear down to 0
     Linear,
-    /// A tenth of it after each third of the steps
+    /// Times 0.1 after each third of the steps that follow the warm-up
     Step,
-    /// It stays, and goes down to 0 along a line over the last fifth
+    /// Constant, then linear down to 0 over the last fifth of the steps that follow the warm-up
     Stable,
 }
 
@@ -237,9 +237,9 @@ pub enum ScheduleName {
 pub enum PrecisionName {
     /// Four bytes
     F32,
-    /// Two bytes; the adapter must compute in f16
+    /// Two bytes; the adapter must support f16
     F16,
-    /// Two bytes, the range of f32; the adapter must compute in bf16, which WGSL has not
+    /// Two bytes, the range of f32; the adapter must support bf16, which WGSL does not have
     Bf16,
 }
 

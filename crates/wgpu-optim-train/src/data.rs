@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use flate2::bufread::GzDecoder;
 
-/// Classes of every data set but some of EMNIST's, labelled from 0 to 9.
+/// Classes of every data set except some of EMNIST's, labeled from 0 to 9.
 const CLASSES: usize = 10;
 
 /// A split of EMNIST, as its files are named.
@@ -210,7 +210,7 @@ impl Dataset {
     fn cifar(dir: &Path, batches: &[PathBuf]) -> Result<Self> {
         ensure!(
             !batches.is_empty(),
-            "{}: expected data_batch_1.bin and more beside test_batch.bin, found none",
+            "{}: expected data_batch_1.bin and others next to test_batch.bin, found none",
             dir.display()
         );
         let mut train = Pictures::new();
@@ -324,7 +324,7 @@ impl Contents {
 fn parse_digit(line: &str) -> Result<(u8, Vec<u8>)> {
     let mut values = line
         .split(',')
-        .map(|v| v.parse::<u8>().with_context(|| format!("'{v}' is no number from 0 to 255")))
+        .map(|v| v.parse::<u8>().with_context(|| format!("'{v}' is not a number from 0 to 255")))
         .collect::<Result<Vec<_>>>()?;
     ensure!(
         values.len() == DIGITS_PIXELS + 1,
@@ -333,13 +333,13 @@ fn parse_digit(line: &str) -> Result<(u8, Vec<u8>)> {
     );
     let label = values.pop().unwrap_or_default();
     ensure!(usize::from(label) < CLASSES, "the label {label} is not one of 0 to 9");
-    ensure!(values.iter().all(|&v| v <= DIGITS_MAX), "a grey value is larger than {DIGITS_MAX}");
+    ensure!(values.iter().all(|&v| v <= DIGITS_MAX), "a gray value is larger than {DIGITS_MAX}");
     Ok((label, values))
 }
 
 fn gunzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut out = Vec::new();
-    Gunzip::new(bytes).read_to_end(&mut out).context("not a whole gzip file")?;
+    Gunzip::new(bytes).read_to_end(&mut out).context("incomplete or damaged gzip file")?;
     Ok(out)
 }
 
@@ -408,7 +408,7 @@ impl Source {
     fn up_to(&mut self, count: u64) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         let read = self.bytes.by_ref().take(count).read_to_end(&mut out);
-        let what = if self.is_packed { "not a whole gzip file" } else { "cannot be read" };
+        let what = if self.is_packed { "incomplete or damaged gzip file" } else { "cannot be read" };
         read.with_context(|| format!("{}: {what}", self.path.display()))?;
         Ok(out)
     }
@@ -482,7 +482,7 @@ fn read_idx(path: &Path, magic: u32, rank: usize) -> Result<(Vec<usize>, Vec<u8>
     ensure!(dims.iter().all(|&d| d > 0), "{}: empty: sizes {dims:?}, expected at least 1 of each", path.display());
     let size = dims.iter().try_fold(1u64, |n, &d| n.checked_mul(d.into())).filter(|&n| n <= LARGEST);
     let size = size.with_context(|| {
-        format!("{}: the sizes {dims:?} are of more than the {LARGEST} bytes that are read", path.display())
+        format!("{}: the sizes {dims:?} hold more than the {LARGEST} bytes allowed", path.display())
     })?;
     let expected = header as u64 + size;
     // One more than there should be, which says whether the file ends there.
@@ -520,7 +520,7 @@ fn read_cifar_batch(path: &Path, to: &mut Pictures) -> Result<()> {
                 before + rest
             ),
         }
-        ensure!((before as u64) < LARGEST, "{}: more than the {LARGEST} bytes that are read", path.display());
+        ensure!((before as u64) < LARGEST, "{}: more than the {LARGEST} bytes allowed", path.display());
         ensure!(
             usize::from(record[0]) < CLASSES || !has_cifar_100_size(path),
             "{} is of {CIFAR_100}: expected a label from 0 to 9 and {CIFAR_PIXELS} pixel values per record, as in CIFAR-10",
@@ -613,7 +613,7 @@ mod tests {
             ("1,2,3".to_string(), "found 3 values"),
             (format!("{}10", "1,".repeat(64)), "label 10"),
             (format!("{}3", "17,".repeat(64)), "larger than 16"),
-            (format!("{}x", "1,".repeat(64)), "'x' is no number"),
+            (format!("{}x", "1,".repeat(64)), "'x' is not a number"),
         ];
         for (line, message) in bad {
             let error = format!("{:#}", parse_digit(&line).unwrap_err());

@@ -95,7 +95,7 @@ fn run() -> Result<ExitCode> {
     let gpu = Gpu::open()?;
     ensure!(
         gpu.device.supports_dtype(options.dtype()),
-        "--precision {}: Burn cannot compute in {:?} on {}",
+        "--precision {}: Burn cannot compute in {:?} on {}; use --precision f32, or another adapter",
         options.precision.name(),
         options.dtype(),
         gpu.adapter
@@ -125,7 +125,7 @@ fn run() -> Result<ExitCode> {
         if asked.swap(true, Ordering::Relaxed) {
             std::process::exit(INTERRUPTED.into());
         }
-        eprintln!("\nending after this step; again to end at once");
+        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
     })?;
     let mut runs = Vec::new();
     for (optimizer, (checkpoint, resumed)) in optimizers.into_iter().zip(resumed) {
@@ -147,7 +147,7 @@ fn run() -> Result<ExitCode> {
     print!("\n{}", report::table(&runs));
     println!("\nresults in {}", args.out.display());
     if stop.load(Ordering::Relaxed) {
-        println!("interrupted; the same command with --resume goes on");
+        println!("interrupted; the same command with --resume continues");
         return Ok(ExitCode::from(INTERRUPTED));
     }
     Ok(ExitCode::SUCCESS)

@@ -71,7 +71,7 @@ impl Mlp {
         if dtype == DType::F32 { self } else { self.map(&mut Cast(dtype)) }
     }
 
-    /// The tensor for its optimizer. To Muon and AdaGO, all weights but the last are matrices of (out, in); the rows of the last are classes.
+    /// An optimizer for it. For Muon and AdaGO, all weights are matrices of (out, in), except the last, whose rows are classes.
     pub fn optimizer(&self, gpu: &Gpu, recipe: Recipe) -> GpuModuleOptimizer {
         let head = ParamGroup::from_predicate(format!("layers.{}.", self.layers.len() - 1));
         GpuModuleOptimizer::new(gpu, recipe)

@@ -96,7 +96,7 @@ fn summary<'a>(adapter: &'a str, runs: &'a [Run]) -> Summary<'a> {
     Summary { adapter, runs: runs.collect() }
 }
 
-/// A line a step; the test accuracy stands where it was asked for.
+/// One line per step, with the test accuracy where it was measured.
 fn metrics(runs: &[Run]) -> String {
     let mut csv = String::from("optimizer,step,train_loss,test_accuracy\n");
     for run in runs {
@@ -112,7 +112,7 @@ fn metrics(runs: &[Run]) -> String {
     csv
 }
 
-/// A line a step and tensor under `mgup`.
+/// One line per step and tensor under `mgup`.
 fn selection(runs: &[Run]) -> String {
     let mut csv = String::from("optimizer,step,tensor,numel,k,selected,candidates,missed\n");
     for run in runs {
@@ -127,7 +127,7 @@ fn selection(runs: &[Run]) -> String {
     csv
 }
 
-/// A line an observed step and tensor.
+/// One line per observed step and tensor.
 fn telemetry(runs: &[Run]) -> String {
     let mut csv = String::from(
         "optimizer,step,tensor,numel,k,selected,threshold,candidates,missed,alignment,grad_norm,update_norm,\

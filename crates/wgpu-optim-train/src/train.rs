@@ -51,7 +51,7 @@ pub struct Options {
     pub data: String,
     /// Optimizer steps.
     pub steps: usize,
-    /// Pictures a step.
+    /// Pictures per step.
     pub batch: usize,
     /// Determines the initial parameters and the order of the pictures.
     pub seed: u64,
@@ -63,11 +63,11 @@ pub struct Options {
     pub schedule: LrSchedule,
     /// The norm that gradients are clipped to.
     pub clip: Option<f64>,
-    /// Batches a step.
+    /// Batches per step.
     pub accumulate: u32,
     /// What parameters and gradients are stored in.
     pub precision: Precision,
-    /// Of how many steps the first is observed.
+    /// The first of every so many steps is observed.
     pub telemetry: Option<u32>,
     /// Steps between two checkpoints; 0 for none.
     pub save_every: usize,

@@ -345,7 +345,7 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
     assert!(Command::new("sh").args(["-c", &interrupt]).status().unwrap().success());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(130));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("--resume goes on"));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("--resume continues"));
     let done = outcome(&cut, "mgup-adamw").0.len();
     assert!(done >= 5);
     // It is tested where it ended.

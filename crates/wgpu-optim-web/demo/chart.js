@@ -73,7 +73,7 @@ function range(losses) {
   return low <= high ? [low, high] : [];
 }
 
-/** At most a point a pixel, each the mean of its losses. */
+/** At most one point per pixel, each the mean of its losses. */
 function thinned(losses, width) {
   const group = Math.max(1, Math.floor(losses.length / width));
   const points = [];

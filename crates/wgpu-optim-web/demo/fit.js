@@ -131,7 +131,7 @@ export class Fit {
       history: 4 * (1 + HISTORY),
     };
     const most = picture.device.limits.maxStorageBufferBindingSize;
-    if (own.lists > most) throw new Error("so many Gaussians and pixels do not fit into a buffer of this GPU: take fewer");
+    if (own.lists > most) throw new Error("this many Gaussians and pixels need a larger buffer than this GPU has: choose fewer");
     this.buffers = Object.entries(own).map(([name, size]) => picture.buffer(name, size, GPUBufferUsage.STORAGE));
     const [errors, projected, lists, history] = this.buffers;
     this.history = history;

@@ -173,7 +173,7 @@ async function run(mine) {
       if (!isCurrent()) return;
       const taken = sides[0].fit.losses.length;
       if (!isRunning || isChecking || taken >= MOST_STEPS) {
-        const why = taken >= MOST_STEPS ? ": at rest" : isChecking ? ": waiting for the check" : "";
+        const why = taken >= MOST_STEPS ? ": finished" : isChecking ? ": waiting for the check" : "";
         at("rate").textContent = `${taken.toLocaleString("en")} steps${why}`;
         [since, steps] = [performance.now(), 0];
         continue;
@@ -259,7 +259,7 @@ async function openPicture(file) {
     const { data } = context.getImageData(0, 0, width, height);
     ownPicture = { width, height, pixels: Float32Array.from(data, (value) => value / 255) };
   } catch {
-    trouble(`${file.name || "That"} is no picture that this browser can read.`);
+    trouble(`${file.name || "That"} is not a picture that this browser can read.`);
     return;
   }
   await restart();
@@ -276,7 +276,7 @@ function lost(device, info) {
   if (device !== gpu.device) return;
   isReady = false;
   for (const id of CONTROLS) at(id).disabled = true;
-  trouble(`The GPU was lost: ${info.message || info.reason}. What ran on it is gone; the page can start again.`, true);
+  trouble(`The GPU was lost: ${info.message || info.reason}. Both fits are gone; the page can start again.`, true);
 }
 
 async function verify() {
@@ -297,8 +297,8 @@ async function verify() {
       }
       verdict.textContent = `${cases} cases, ${failed} failed`;
     });
-    const all = `All ${cases} cases hold on this GPU.`;
-    verdict.textContent = failed ? `${failed} of ${cases} cases do not hold on this GPU.` : all;
+    const all = `All ${cases} cases passed on this GPU.`;
+    verdict.textContent = failed ? `${failed} of ${cases} cases failed on this GPU.` : all;
   } catch (error) {
     verdict.textContent = error.message;
   }
@@ -308,7 +308,7 @@ async function verify() {
 
 function setRunning(running) {
   isRunning = running;
-  at("play").textContent = running ? "Pause" : "Go on";
+  at("play").textContent = running ? "Pause" : "Resume";
 }
 
 for (const count of [250, 500, 1000, 2000, 4000]) at("gaussians").append(new Option(count.toLocaleString("en"), count));

@@ -10,7 +10,7 @@ use wgpu_optim::{Requirements, wgpu};
 use crate::js::{self, Thrown};
 use crate::options::{self, GpuOptions, VerifyOptions};
 
-/// A GPU of this machine: its device is made here, with the limits that optimizers need, and handed out to the page.
+/// A GPU device for optimizers and your own shaders. It is created here, with the limits that optimizers need.
 #[wasm_bindgen]
 #[derive(Clone)]
 pub struct Gpu {
@@ -66,7 +66,7 @@ impl Gpu {
         self.device.as_webgpu().expect("the backend is WebGPU").into()
     }
 
-    /// Why the device was lost, if it was; `device.lost` tells when.
+    /// Why the device was lost, or undefined. The promise `device.lost` tells when.
     #[wasm_bindgen(getter)]
     pub fn lost(&self) -> Option<String> {
         self.lost.get().cloned()
@@ -93,7 +93,7 @@ impl Gpu {
     /// Refuses to go on with a device that is gone: nothing would happen, without a word.
     pub(crate) fn check(&self) -> Result<(), Thrown> {
         match self.lost.get() {
-            Some(reason) => Err(Thrown::new("device_lost", &format!("the GPU was lost: {reason}"))),
+            Some(reason) => Err(Thrown::new("device_lost", &format!("the GPU was lost: {reason}; open it again"))),
             None => Ok(()),
         }
     }

@@ -31,7 +31,7 @@ pub fn recipes() -> Vec<String> {
     Recipe::presets()
 }
 
-/// A recipe by its name, with every hyper-parameter, to be changed and given to `create`.
+/// A preset as an object with every hyper-parameter. Change it, and pass it to `create`.
 ///
 /// @throws If no recipe has this name.
 #[wasm_bindgen(unchecked_return_type = "Recipe")]

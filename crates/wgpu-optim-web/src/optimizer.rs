@@ -12,8 +12,8 @@ use crate::gpu::Gpu;
 use crate::js::{self, Thrown};
 use crate::options::{self, OptimizerOptions};
 
-/// Optimizer steps on the GPU: parameters, gradients and state lie in buffers of its own, which the page reads, writes and
-/// binds in shaders of its own.
+/// Steps parameters on the GPU. It owns the buffers of parameters, gradients and state. You can read and write them, and bind
+/// them in your own shaders.
 #[wasm_bindgen]
 pub struct GpuOptimizer {
     gpu: Gpu,
@@ -52,7 +52,7 @@ impl GpuOptimizer {
         Self::on(Gpu::open(JsValue::UNDEFINED).await?, &options).await
     }
 
-    /// Another optimizer on the same device, at zero, which shares the pipelines that are compiled already.
+    /// Makes another optimizer on the same device, with parameters and state at zero. It reuses the compiled pipelines.
     ///
     /// @throws As for `create`.
     #[wasm_bindgen(unchecked_return_type = "Promise<GpuOptimizer>")]
@@ -77,13 +77,12 @@ impl GpuOptimizer {
         self.gpu.device()
     }
 
-    /// Takes a step from the gradients that lie in its buffers by then: what the page has submitted before comes first. It is
-    /// submitted when this returns, unless some hundred steps are ahead of the GPU: then the promise waits for a place. So await it
-    /// before you submit what comes after.
+    /// Takes a step, after the work that you have submitted, with the gradients that are then in its buffers. The promise is
+    /// pending only if hundreds of steps are ahead of the GPU. Await it before you submit more work.
     ///
-    /// With `accumulation` it takes a micro-batch, and with the last one of them the step.
+    /// With `accumulation`, each call takes a micro-batch. The last of them also takes the step.
     ///
-    /// @throws If the step before it still waits: that one was not awaited.
+    /// @throws If the step before is still pending, because you did not await it.
     #[wasm_bindgen(unchecked_return_type = "Promise<void>")]
     pub fn step(&self) -> Promise {
         if self.held.is_waiting.get() {
@@ -111,7 +110,7 @@ impl GpuOptimizer {
         self.with(|core| Ok(js::slice(core.param(tensor)?)))
     }
 
-    /// The range of a buffer where its gradient lies.
+    /// The range of a buffer where the gradient of a parameter lies.
     ///
     /// @throws If no tensor has this name.
     #[wasm_bindgen(unchecked_return_type = "TensorSlice")]
@@ -143,7 +142,7 @@ impl GpuOptimizer {
         self.with(|core| Ok(js::slice(core.rates(tensor)?)))
     }
 
-    /// The range of a buffer that holds what the next loss is to be multiplied by: a float, 1 without a `gradScaler`.
+    /// The range of a buffer that holds the factor for the next loss: one f32, 1 without a `gradScaler`.
     ///
     /// @throws If the optimizer was disposed.
     #[wasm_bindgen(js_name = lossScale, unchecked_return_type = "TensorSlice")]
@@ -175,7 +174,7 @@ impl GpuOptimizer {
         self.with(|core| Ok(core.write_state(tensor, state, values)?))
     }
 
-    /// Writes the factors of a tensor's components.
+    /// Writes the factors of the learning rate of a tensor's components, ≥ 0. They are 1 at first.
     ///
     /// @throws If no tensor has this name, another number of components, or none; if a factor is negative or not finite.
     #[wasm_bindgen(js_name = writeRates)]
@@ -254,7 +253,7 @@ impl GpuOptimizer {
         })
     }
 
-    /// Sets all hyper-parameters of a group, the first if none is named, from the next step on. The recipe needs the same base, policy and
+    /// Sets all hyper-parameters of a group (default: the first) from the next step on. The recipe needs the same base, policy and
     /// selection as before.
     ///
     /// @throws If a value is out of range, if the recipe needs other kernels or buffers, or if the group does not exist.
@@ -268,9 +267,9 @@ impl GpuOptimizer {
         self.with(|core| Ok(core.set_recipe(group as usize, recipe)?))
     }
 
-    /// Sets what the next micro-batches count in the mean of a step, such as their numbers of samples. 1 at first.
+    /// Sets the weight of the next micro-batches in the mean of a step, such as their numbers of samples. 1 at first.
     ///
-    /// @throws If it is not positive and finite; without `accumulation`.
+    /// @throws If it is not positive and finite, or without `accumulation`.
     #[wasm_bindgen(js_name = setMicroBatchWeight)]
     pub fn set_micro_batch_weight(&self, weight: f64) -> Result<(), Thrown> {
         self.with(|core| Ok(core.set_micro_batch_weight(weight)?))
@@ -288,7 +287,7 @@ impl GpuOptimizer {
         self.with(|core| Ok(js::array(core.specs().map(tensor))))
     }
 
-    /// Steps that were taken, those included that the GPU skipped.
+    /// The number of steps so far, including those that the GPU skipped.
     ///
     /// @throws If the optimizer was disposed.
     #[wasm_bindgen(getter)]
@@ -296,9 +295,9 @@ impl GpuOptimizer {
         self.with(|core| Ok(core.recorded_steps() as f64))
     }
 
-    /// Sets the steps that were taken, for bias corrections and schedules, as when going on from state that was written.
+    /// Sets the number of steps for bias corrections and schedules, for example after you restored state with `writeState`.
     ///
-    /// @throws If it is not a whole number, or negative.
+    /// @throws If it is not a whole number from 0 to 2³² − 1.
     #[wasm_bindgen(js_name = setSteps)]
     pub fn set_steps(&self, steps: f64) -> Result<(), Thrown> {
         let steps = whole("steps", steps)?;
@@ -385,7 +384,7 @@ impl Drop for Held {
 fn whole(what: &str, number: f64) -> Result<u64, Thrown> {
     match (0.0..=f64::from(u32::MAX)).contains(&number) && number.fract() == 0.0 {
         true => Ok(number as u64),
-        false => Err(Thrown::options(&format!("{what}: {number} is no whole number from 0 to 2³² − 1"))),
+        false => Err(Thrown::options(&format!("{what}: {number} is not a whole number from 0 to 2³² − 1"))),
     }
 }
 

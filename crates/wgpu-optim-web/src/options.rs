@@ -232,7 +232,7 @@ impl OptimizerOptions {
                 let schedules = groups.iter().map(|group| group.schedule.clone()).collect();
                 (recipes.collect::<Result<_, _>>()?, schedules)
             }
-            (None, Some(_)) => return Err(Thrown::options("options: each of `groups` has its own `lr`")),
+            (None, Some(_)) => return Err(Thrown::options("options: give `lr` in each of `groups`")),
             _ => return Err(Thrown::options("options: one of `recipe` and `groups` must be given")),
         };
         let mut groups = ParamGroups::from(recipes);
@@ -281,7 +281,7 @@ impl VerifyOptions {
                 && self.recipes.as_ref().is_none_or(|names| names.contains(&case.name))
         });
         match cases.is_empty() {
-            true => Err(Thrown::options("options: they leave nothing to verify")),
+            true => Err(Thrown::options("options: no case is left to verify; raise `maxSize` or add `recipes`")),
             false => Ok(cases),
         }
     }

@@ -1,110 +1,146 @@
-/** What makes a `Gpu`. */
+/** Options of `Gpu.open`. */
 export interface GpuOptions {
-  /** Of several GPUs, which. Default the browser's choice. */
+  /** Which of several GPUs to open. Default: the browser's choice. */
   powerPreference?: "low-power" | "high-performance";
-  /** Features that the page's own shaders need. */
+  /** Features that your own shaders need. Default: none. */
   requiredFeatures?: GPUFeatureName[];
-  /** Limits that the page's own shaders need, where WebGPU's defaults do not suffice. */
+  /** Limits that your own shaders need above WebGPU's defaults. */
   requiredLimits?: Record<string, number>;
 }
 
-/** What makes a `GpuOptimizer`: tensors, and a `recipe` for all or `groups`. */
+/** Options of a `GpuOptimizer`: tensors, and either one `recipe` for all of them or `groups`. */
 export interface OptimizerOptions extends Settings {
   tensors: TensorSpec[];
-  /** A name, as in `recipes()`, or an object. */
+  /** A name from `recipes()`, or an object. */
   recipe?: string | Recipe;
   /** Learning rate, ≥ 0, in place of the recipe's; a fallback's changes in proportion. */
   lr?: number;
-  /** Parameter groups, in place of `recipe` and `lr`; a tensor names its own by index. */
+  /** Parameter groups, in place of `recipe` and `lr`. Each tensor names its group by index. */
   groups?: { recipe: string | Recipe; lr?: number; schedule?: LrSchedule }[];
 }
 
-/** What holds for all groups. What is left out is off, and costs nothing. */
+/** Settings of all groups. Omitted settings are off and cost nothing. */
 export interface Settings {
-  /** A factor of the learning rate for every step; a group's own goes first. */
+  /** A factor of the learning rate for every step. A group's own schedule takes its place. */
   schedule?: LrSchedule;
-  /** Clips the norm of all gradients of a step. */
+  /** Clips the norm of all gradients of a step to this, > 0. */
   maxGradNorm?: number;
-  /** Limits every gradient to ± this. */
+  /** Limits every gradient to ± this, > 0. */
   maxGradValue?: number;
-  /** What a step does when a gradient is infinite or NaN. Default "propagate", or "skip" with a `gradScaler`. */
+  /**
+   * What a step does when a gradient is infinite or NaN: "propagate" steps with it, "skip" changes nothing, "error" also fails the next
+   * `readGuarded()` or `takeTelemetry()`. Default "propagate", or "skip" with a `gradScaler`.
+   */
   nonFinite?: "propagate" | "skip" | "error";
-  /** Finds a scale for the loss: multiply it by `lossScale()`, on the GPU. Defaults 65,536, 2, 0.5, 2,000. */
+  /**
+   * Finds a scale for the loss. Multiply the loss by `lossScale()` on the GPU. The scale starts at `init` (65,536), is multiplied by
+   * `growth` (2) after `interval` (2,000) steps without overflow, and by `backoff` (0.5) after an overflow.
+   */
   gradScaler?: { init?: number; growth?: number; backoff?: number; interval?: number };
-  /** Micro-batches of a step, whose mean gradient it takes: 1 to 65,536. Default 1. */
+  /** Micro-batches per step, 1 to 65,536. A step takes the mean of their gradients. Default 1. */
   accumulation?: number;
-  /** What parameters and gradients are stored as in their buffers. Default "f32". */
+  /** Format of parameters and gradients in their buffers. Below "f32", the optimizer also keeps the parameters in f32. Default "f32". */
   precision?: "f32" | "f16" | "bf16";
-  /** Observes the first of every so many steps, for `takeTelemetry()`. */
+  /** Observes the first of every so many steps, at least 1, for `takeTelemetry()`. */
   telemetry?: number;
 }
 
 /** A tensor of parameters, zero at first. */
 export interface TensorSpec {
-  /** Unique. */
+  /** A unique name, not empty. */
   name: string;
-  /** Sizes of its dimensions; empty for a scalar. */
+  /** Sizes of its dimensions, at least 1; empty for a scalar. */
   shape: number[];
   /** Index of its parameter group. Default 0. */
   group?: number;
-  /** What Muon and AdaGO see in it: a matrix of (out, in), which is the default, of (in, out), of (first, all others), or none. */
+  /** How Muon and AdaGO read it: as a matrix of (out, in) (default), (in, out) or (first, all others), or by the fallback. */
   layout?: "out_in" | "in_out" | "flattened" | "fallback";
-  /** Components with a factor of the learning rate each: coordinate i has the factor i modulo this. See `writeRates`. */
+  /** Number of components, each with a factor of the learning rate: coordinate i has factor i modulo this. See `writeRates`. */
   components?: number;
 }
 
-/** A base times an update policy. What is left out has its default, as `recipe(name)` shows. */
+/** A base times an update policy. Omitted fields have their defaults. */
 export interface Recipe {
   base: AdamW | Lion | Muon | AdaGo;
-  /** Default plain. */
+  /** Default: plain. */
   policy?: Policy;
 }
 
+/** AdamW (Loshchilov & Hutter, 2019). */
 export interface AdamW {
   type: "adamw";
+  /** Learning rate, ≥ 0. Default 1e-3. */
   lr?: number;
+  /** Decay of the first and second moment, each in [0, 1). Default [0.9, 0.999]. */
   betas?: [number, number];
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-8. */
   eps?: number;
+  /** ≥ 0. Default 0. */
   weightDecay?: number;
+  /** Where ε is added. Default "before_bias_correction"; PyTorch adds it after. */
   epsPlacement?: "before_bias_correction" | "after_bias_correction";
+  /** The rate that weight decay follows. Default "bias_corrected"; PyTorch's is "base". */
   decayRate?: "bias_corrected" | "base";
+  /** What has its own second moment. Default "coordinate". "row" saves nearly 4 bytes per parameter. */
   secondMoment?: "coordinate" | "row";
 }
 
+/** Lion (Chen et al., 2023). */
 export interface Lion {
   type: "lion";
+  /** Learning rate, ≥ 0. Default 1e-4. */
   lr?: number;
+  /** Interpolation for the direction and decay of the momentum, each in [0, 1). Default [0.9, 0.99]. */
   betas?: [number, number];
+  /** ≥ 0. Default 0. */
   weightDecay?: number;
 }
 
+/** Muon (Jordan et al., 2024), for matrices. */
 export interface Muon {
   type: "muon";
+  /** Learning rate, ≥ 0. Default 2e-2. */
   lr?: number;
+  /** In [0, 1). Default 0.95. */
   momentum?: number;
+  /** Whether the direction looks a step ahead. Default true. */
   nesterov?: boolean;
+  /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
+  /** Coefficients of an iteration. Default [3.4445, -4.775, 2.0315]. */
   nsCoefficients?: [number, number, number];
+  /** How the step depends on the shape of the matrix. Default "original". */
   scale?: "original" | "match_rms_adamw" | "none";
+  /** ≥ 0. Default 0. */
   weightDecay?: number;
   /** Steps tensors that are not matrices. */
   fallback?: AdamW;
 }
 
+/** AdaGO (Zhang et al., 2025), for matrices. */
 export interface AdaGo {
   type: "adago";
+  /** Learning rate, ≥ 0. Default 5e-2. */
   lr?: number;
+  /** In [0, 1). Default 0.95. */
   momentum?: number;
+  /** Largest norm that a gradient counts with. Default 10. */
   clip?: number;
+  /** The smallest step, ≥ 0. It changes in proportion with the learning rate. Default 5e-4. */
   minStep?: number;
+  /** Square root of the accumulator before the first step. Default 1e-6. */
   accumulatorInit?: number;
+  /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
+  /** Coefficients of an iteration. Default [3.4445, -4.775, 2.0315]. */
   nsCoefficients?: [number, number, number];
+  /** ≥ 0. Default 0. */
   weightDecay?: number;
   /** Steps tensors that are not matrices. */
   fallback?: AdamW;
 }
 
+/** `ratio` is τ, in (0, 1), default 0.5. `alpha` (default 1/τ) and `gamma` (default τ) are ≥ 0. "grams" needs AdamW or Lion. */
 export type Policy =
   | { type: "plain" }
   | { type: "cautious"; normalizer?: "mean" | "count" }
@@ -144,7 +180,7 @@ export interface Selected {
 export interface Guarded {
   /** Norm of all gradients, before it was clipped. */
   gradNorm: number;
-  /** What the next loss is to be multiplied by. */
+  /** Factor for the next loss; 1 without a `gradScaler`. */
   lossScale: number;
   skipped: boolean;
   skippedSteps: number;
@@ -152,7 +188,7 @@ export interface Guarded {
 
 /** What an observed step did. */
 export interface Telemetry {
-  /** From 1. */
+  /** Number of the step, from 1. */
   step: number;
   guarded?: Guarded;
   tensors: {
@@ -192,11 +228,11 @@ export interface OptimizerError extends Error {
   code: string;
 }
 
-/** Which cases `verify` runs. Default all. */
+/** Which cases `verify` runs. Default: all. */
 export interface VerifyOptions {
-  /** Names, as in the verdicts. */
+  /** Names of recipes, as in the verdicts. */
   recipes?: string[];
-  /** Coordinates of the largest tensor. */
+  /** Largest number of coordinates of a tensor. */
   maxSize?: number;
 }
 
@@ -208,6 +244,6 @@ export interface Verdict {
   maxError: number;
   /** Coordinates whose side of a threshold rounding decides; they are left out. */
   uncertain: number;
-  /** Why it does not hold, if it does not. */
+  /** Why the recipe failed; absent if it passed. */
   failure?: string;
 }

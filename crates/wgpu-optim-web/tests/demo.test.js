@@ -88,7 +88,7 @@ test("by keyboard: pause, go on, reset, another optimizer", { timeout: 120_000 }
   const page = await browser.page(SMALL);
   await reaches(page, 10);
   await page.keyboard.press("Space");
-  await page.waitForFunction(() => document.getElementById("play").textContent === "Go on");
+  await page.waitForFunction(() => document.getElementById("play").textContent === "Resume");
   // The frame that was begun ends.
   await page.waitForFunction(() => /^[\d,]+ steps$/.test(document.getElementById("rate").textContent));
   const paused = await steps(page);
@@ -174,7 +174,7 @@ test("a picture of the reader's own, and what is no picture", { timeout: 120_000
   for (const loss of await losses(page)) assert.ok(loss > 0 && loss < 0.02, `${loss}`);
   await page.setInputFiles("#file", { name: "notes.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") });
   await page.waitForSelector("#trouble:not([hidden])");
-  assert.match(await page.textContent("#trouble-text"), /notes\.txt is no picture/);
+  assert.match(await page.textContent("#trouble-text"), /notes\.txt is not a picture/);
   await restarts(page, () => page.click("#scene"));
   assert.deepEqual(await sizeOf("right"), [64, 48]);
   // Dropped onto the page.
@@ -227,7 +227,7 @@ test("the reader can check the GPU, and the fits wait meanwhile", { timeout: 240
   await page.waitForFunction(() => document.getElementById("rate").textContent.endsWith("waiting for the check"));
   const paused = await steps(page);
   await page.waitForFunction(() => document.getElementById("verdict").textContent.startsWith("All "), null, { timeout: 200_000 });
-  assert.match(await page.textContent("#verdict"), /^All [3-9]\d\d cases hold on this GPU\.$/);
+  assert.match(await page.textContent("#verdict"), /^All [3-9]\d\d cases passed on this GPU\.$/);
   await reaches(page, paused + 5);
   await browser.done(page);
 });

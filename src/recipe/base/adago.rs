@@ -6,14 +6,15 @@ use super::newton_schulz::{NewtonSchulz, QUINTIC};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 
-/// AdaGO (Zhang et al., 2025), for matrices. `fallback` steps other tensors, see [`MatrixLayout`](crate::MatrixLayout).
+/// AdaGO (Zhang et al., 2025, arXiv 2509.02981), for matrices. `fallback` steps other tensors; see
+/// [`MatrixLayout`](crate::MatrixLayout).
 ///
 /// ```text
 /// m ← μ m + (1−μ) g ;  n = min(‖g‖_F, clip) ;  a ← a + n², from a₀ = accumulator_init²
 /// O = NewtonSchulz(m) ;  step = max(min_step, lr n / √a) ;  decay = lr λ ;  score s = m ⊙ g
 /// ```
 ///
-/// Where a schedule or a caller changes the learning rate, `min_step` follows in proportion. So a rate of 0 moves nothing.
+/// If a schedule or `set_lr` changes the learning rate, `min_step` changes in proportion. So a rate of 0 moves nothing.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -32,10 +33,10 @@ pub struct AdaGo {
     /// Learning rate η, ≥ 0 and finite. Default 5e-2.
     #[default(5e-2)]
     pub lr: f64,
-    /// μ, in [0, 1). Default 0.95.
+    /// Momentum μ, in [0, 1). Default 0.95.
     #[default(0.95)]
     pub momentum: f64,
-    /// Largest norm that a gradient counts with, 1.1e-19 to 1.8e19. A norm that is not finite in f32 counts as this. Default 10.
+    /// Largest gradient norm n of a matrix, 1.1e-19 to 1.8e19. Larger norms, and norms not finite in f32, count as this. Default 10.
     #[default(10.0)]
     pub clip: f64,
     /// The smallest step at the learning rate `lr`, ≥ 0 and finite. It changes in proportion with the learning rate, and is 0 at a
@@ -45,15 +46,15 @@ pub struct AdaGo {
     /// √a before the first step, 1.1e-19 to 1.8e19. Default 1e-6.
     #[default(1e-6)]
     pub accumulator_init: f64,
-    /// Newton–Schulz iterations, as in [`Muon::ns_steps`](super::Muon::ns_steps).
+    /// Number of Newton–Schulz iterations, as in [`Muon::ns_steps`](super::Muon::ns_steps).
     #[default(5)]
     pub ns_steps: u32,
     /// Newton–Schulz coefficients, as in [`Muon::ns_coefficients`](super::Muon::ns_coefficients).
     #[default(QUINTIC)]
     pub ns_coefficients: [f64; 3],
-    /// λ, ≥ 0 and finite. Default 0.
+    /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
-    /// What steps tensors that are not matrices, under the same policy.
+    /// AdamW for tensors that are not matrices, under the same policy. Default `AdamW::default()`.
     #[serde(with = "tagged")]
     pub fallback: AdamW,
 }

@@ -3,7 +3,7 @@
 use super::kind::{BaseRow, Corrects, Direction, EPS, Per, Recall, StateRow, StepScalars};
 use crate::recipe::prelude::*;
 
-/// AdamW (Loshchilov & Hutter, 2019): adaptive moments with decoupled weight decay.
+/// AdamW (Loshchilov & Hutter, 2019, arXiv 1711.05101): adaptive moments with decoupled weight decay.
 ///
 /// ```text
 /// m ← β1 m + (1−β1) g ;  v ← β2 v + (1−β2) g²
@@ -37,7 +37,7 @@ pub struct AdamW {
     /// Learning rate η, ≥ 0 and finite. Default 1e-3.
     #[default(1e-3)]
     pub lr: f64,
-    /// Decay of the first and second moment, each in [0, 1). Default (0.9, 0.999).
+    /// Decay rates β1 and β2 of the first and second moment, each in [0, 1). Default (0.9, 0.999).
     #[default([0.9, 0.999])]
     pub betas: [f64; 2],
     /// ε: 0, or finite and at least 2⁻¹²⁶. With [`EpsPlacement::AfterBiasCorrection`], the same holds for ε √(1 − β2). Default 1e-8.
@@ -46,13 +46,13 @@ pub struct AdamW {
     /// bounds steps whose g² f32 rounds to 0.
     #[default(1e-8)]
     pub eps: f64,
-    /// λ, ≥ 0 and finite. Default 0.
+    /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
-    /// Where ε is added. Default before the bias correction.
+    /// Where ε is added. Default: before the bias correction.
     pub eps_placement: EpsPlacement,
-    /// The rate that weight decay follows. Default the bias-corrected one.
+    /// The learning rate that λ is multiplied by. Default: the bias-corrected one.
     pub decay_rate: DecayRate,
-    /// What has its own second moment. Default each coordinate.
+    /// Whether coordinates or rows have their own second moment. Default: coordinates.
     #[serde(skip_serializing_if = "is_per_coordinate")]
     pub second_moment: SecondMoment,
 }
@@ -79,7 +79,8 @@ pub enum SecondMoment {
     Coordinate,
     /// Each row: v ← β2 v + (1−β2) mean(g²). The first dimension of a tensor counts rows, such as the points of a splat or a field.
     ///
-    /// Saves nearly 4 bytes of memory per parameter and costs one dispatch per page. Every tensor must fit into a binding.
+    /// Saves 4 bytes of memory per parameter, and costs 4 per row and one dispatch per page. Every tensor must fit into one binding. Not
+    /// for [`GpuOptimizer::stateless`](crate::GpuOptimizer::stateless).
     Row,
 }
 
@@ -119,7 +120,7 @@ impl AdamW {
     pub(super) fn warn(&self) {
         let (eps, least) = (number(self.eps), number(LEAST_EPS));
         if self.eps == 0.0 {
-            log::warn!("eps is 0: a coordinate that never had a gradient becomes NaN");
+            log::warn!("eps is 0: a coordinate that never had a gradient becomes NaN; {least} or more avoids this");
         } else if self.eps < LEAST_EPS {
             log::warn!(
                 "eps is {eps}: gradients below 1e-22, whose square f32 rounds to 0, take large steps; {least} or more bounds them"

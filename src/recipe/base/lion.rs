@@ -3,7 +3,7 @@
 use super::kind::{BaseRow, Direction, EPS, Per, Recall, StateRow, StepScalars};
 use crate::recipe::prelude::*;
 
-/// Lion (Chen et al., 2023): the sign of an interpolated momentum.
+/// Lion (Chen et al., 2023, arXiv 2302.06675): the sign of an interpolated momentum.
 ///
 /// ```text
 /// u = sign(β1 m + (1−β1) g) ;  step = lr ;  decay = lr λ ;  then m ← β2 m + (1−β2) g
@@ -25,10 +25,10 @@ pub struct Lion {
     /// Learning rate η, ≥ 0 and finite. Default 1e-4.
     #[default(1e-4)]
     pub lr: f64,
-    /// Interpolation for the direction and decay of the momentum, each in [0, 1). Default (0.9, 0.99).
+    /// β1 interpolates the direction, and β2 is the decay rate of the momentum, each in [0, 1). Default (0.9, 0.99).
     #[default([0.9, 0.99])]
     pub betas: [f64; 2],
-    /// λ, ≥ 0 and finite. Default 0.
+    /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
 }
 

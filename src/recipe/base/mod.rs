@@ -1,7 +1,6 @@
 //! Base optimizers: the direction of a step.
 //!
-//! Each base is a file: its hyper-parameters, their ranges, its rows in the table of kinds and its CPU twin. A new one adds its file, its
-//! `mod` line and its line in the list.
+//! `ARCHITECTURE.md` lists the steps to add one.
 
 mod adago;
 mod adamw;
@@ -65,7 +64,7 @@ impl Base {
         self
     }
 
-    /// What steps tensors that are not matrices, for bases that step only matrices.
+    /// The base for tensors that are not matrices, under Muon and AdaGO. `None` for other bases.
     pub fn fallback(&self) -> Option<Base> {
         each!(self, b => b.fallback().map(Base::from))
     }

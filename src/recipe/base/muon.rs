@@ -13,7 +13,7 @@ use crate::recipe::prelude::*;
 /// O = NewtonSchulz(d) ;  step = lr · scale(rows, cols) ;  decay = lr λ ;  score s = d ⊙ g, before orthogonalization
 /// ```
 ///
-/// The momentum is an average, where PyTorch's is a sum. Newton–Schulz does not see the difference.
+/// The momentum is an average, while PyTorch's is a sum. The step is the same, because Newton–Schulz normalizes the direction first.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -30,24 +30,24 @@ pub struct Muon {
     /// Learning rate η, ≥ 0 and finite. Default 2e-2.
     #[default(2e-2)]
     pub lr: f64,
-    /// μ, in [0, 1). Default 0.95.
+    /// Momentum μ, in [0, 1). Default 0.95.
     #[default(0.95)]
     pub momentum: f64,
-    /// Whether the direction looks a step ahead. Default true.
+    /// Whether the direction is Nesterov's, μ m + (1−μ) g, instead of m. Default true.
     #[default(true)]
     pub nesterov: bool,
-    /// Newton–Schulz iterations, 1 to 100. Default 5.
+    /// Number of Newton–Schulz iterations, 1 to 100. Default 5.
     #[default(5)]
     pub ns_steps: u32,
-    /// (a, b, c) of X ← a X + (b A + c A²) X with A = X Xᵀ, finite. The default, (3.4445, −4.775, 2.0315), takes singular values near
-    /// 1 in five steps, but does not converge to it. (2, −1.5, 0.5) converges.
+    /// (a, b, c) of X ← a X + (b A + c A²) X with A = X Xᵀ, finite. The default, (3.4445, −4.775, 2.0315), brings singular values close
+    /// to 1 in five steps, but does not converge. (2, −1.5, 0.5) converges to 1.
     #[default(QUINTIC)]
     pub ns_coefficients: [f64; 3],
-    /// How the step depends on the shape. Default `original`.
+    /// How the step depends on the shape. Default [`Scale::Original`].
     pub scale: Scale,
-    /// λ, ≥ 0 and finite. Default 0.
+    /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
-    /// What steps tensors that are not matrices, under the same policy.
+    /// AdamW for tensors that are not matrices, under the same policy. Default `AdamW::default()`.
     #[serde(with = "tagged")]
     pub fallback: AdamW,
 }
@@ -60,9 +60,9 @@ pub enum Scale {
     /// √max(1, rows / cols): Jordan et al.
     #[default]
     Original,
-    /// 0.2 √max(rows, cols), for learning rates and weight decays of AdamW: Liu et al.
+    /// 0.2 √max(rows, cols), for the learning rate and weight decay of AdamW: Liu et al., 2025, arXiv 2502.16982.
     MatchRmsAdamw,
-    /// 1.
+    /// The factor is 1.
     None,
 }
 

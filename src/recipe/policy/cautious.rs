@@ -3,7 +3,7 @@
 use super::kind::{Factor, PolicyRow, Selects};
 use crate::recipe::prelude::*;
 
-/// φ = c where s > 0, else 0 (Liang et al., 2024). c makes up for what the mask takes away.
+/// φ = c where s > 0, else 0 (Liang et al., 2024, arXiv 2411.16085). The factor c compensates for the coordinates that the mask sets to 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]

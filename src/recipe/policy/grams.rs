@@ -3,7 +3,7 @@
 use super::kind::{Factor, PolicyRow, Selects};
 use crate::recipe::prelude::*;
 
-/// φ = sign(s), with sign(0) = 0: the step takes the gradient's sign and the direction's size (Cao et al., 2024). No parameters.
+/// φ = sign(s), with sign(0) = 0: the step has the gradient's sign and the direction's size (Cao et al., 2024, arXiv 2412.17107).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 #[non_exhaustive]
@@ -11,7 +11,7 @@ pub struct Grams {}
 
 impl Factor for Grams {
     const ROWS: &'static [PolicyRow] = &[PolicyRow {
-        no_matrices: Some("a coordinate's sign means nothing after orthogonalisation"),
+        no_matrices: Some("a coordinate's sign means nothing after orthogonalization"),
         ..PolicyRow::new("grams", "grams", Selects::Nothing)
     }];
 

@@ -22,7 +22,7 @@ pub struct Mgup {
     /// Factor of the others, ≥ 0 and finite. Default τ (the paper); the authors' code uses 0.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gamma: Option<f64>,
-    /// Whether K must be met exactly. Default `exact`.
+    /// Whether exactly K coordinates are selected, or about K. Default [`Selection::Exact`].
     pub selection: Selection,
 }
 
@@ -34,12 +34,12 @@ pub enum Selection {
     /// Exactly K coordinates, ties to the lowest index.
     #[default]
     Exact,
-    /// The scores that are no smaller than the one that a sample of the step takes for the K-th largest. Tensors of at most 4,096
-    /// coordinates select exactly K.
+    /// About K coordinates: those with scores at or above a threshold, which a sample of the step's scores estimates. Tensors of at
+    /// most 4,096 coordinates select exactly K.
     ///
-    /// A sample of a tensor of d has about n = (4.5 d)^⅔ coordinates, at least 2,048 and at most 65,536. The selected share of a tensor
-    /// differs from τ by √(τ (1 − τ) / n), one standard deviation, where the scores of neighbors are unrelated: at τ = 0.5 from
-    /// 1.1 % down to 0.2 %. It differs by at most twice that where the four scores of a sector are equal.
+    /// For a tensor of d coordinates, the sample has about n = (4.5 d)^⅔, at least 2,048 and at most 65,536, in runs of four neighbors.
+    /// If the scores of neighbors are independent, the selected share has a standard deviation of √(τ (1 − τ) / n) around τ: 1.1 % to
+    /// 0.2 % at τ = 0.5. If the four scores of each run are equal, it is at most twice that.
     Approximate,
 }
 

@@ -8,8 +8,7 @@
 //! - A score beyond f32's range is infinite, and ties with other infinite scores. The direction of matrices has the size of the
 //!   gradient, so gradients of about 1e19 reach this.
 //!
-//! Each policy is a file: its parameters, their ranges, its rows in the table of kinds and its CPU twin. A new one adds its file, its
-//! `mod` line and its line in the list.
+//! `ARCHITECTURE.md` lists the steps to add one.
 
 mod cautious;
 mod cautious_mgup;

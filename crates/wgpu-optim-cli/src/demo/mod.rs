@@ -26,7 +26,7 @@ use crate::recipes;
 /// Race optimizers on this GPU: each fits a picture with 2-D Gaussians.
 ///
 /// Shows the losses while they fall, then a table, and writes a report with the pictures and the curves. The optimizers take turns of a
-/// few steps, so that their speeds compare. On software adapters the defaults are smaller.
+/// few steps, so that their speeds are comparable. On software adapters the defaults are smaller.
 #[derive(clap::Args)]
 pub struct Arguments {
     /// Optimizers, separated by commas: presets, or JSON recipe files.
@@ -44,13 +44,13 @@ pub struct Arguments {
     /// Steps per optimizer, 2 to 1000000. Default 1000, or 300 on a software adapter.
     #[arg(long, allow_negative_numbers = true, value_parser = whole::<u32>(2..=1_000_000))]
     steps: Option<u32>,
-    /// Learning rate of all optimizers. Default: one for each base that suits this task, or that of the recipe file.
+    /// Learning rate of all optimizers. Default: for presets, one that suits this task; for recipe files, their own.
     #[arg(long, allow_negative_numbers = true)]
     lr: Option<f64>,
-    /// τ of MGUP and Cautious-MGUP, between 0 and 1.
+    /// τ of MGUP and Cautious-MGUP, between 0 and 1. Default: the recipe's, which is 0.5 for presets.
     #[arg(long, allow_negative_numbers = true)]
     ratio: Option<f64>,
-    /// Seed for the first places of the Gaussians.
+    /// Seed for the initial places and angles of the Gaussians.
     #[arg(long, default_value_t = 1)]
     seed: u32,
     /// Folder for the report, the pictures and the curves.

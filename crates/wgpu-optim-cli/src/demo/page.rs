@@ -51,7 +51,7 @@ pub fn page(race: &Race, target: &[u8], curves: &str) -> String {
                 p {
                     "Made by " code { "wgpu-optim demo" } " " (env!("CARGO_PKG_VERSION")) ". Buffers and dispatches are those of the "
                     "optimizer. Speeds include the renderer and leave out the first step, which compiles kernels. The optimizers took "
-                    "turns of a few steps. At one learning rate, the mean factor of MGUP's steps is 1 + τ − τ², 1.25 at τ = 0.5."
+                    "turns of a few steps. At equal learning rates, MGUP's factors average 1 + τ − τ², which is 1.25 at τ = 0.5."
                 }
             }
         }

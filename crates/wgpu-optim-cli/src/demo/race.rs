@@ -65,7 +65,7 @@ impl Race {
         let mut running = Vec::new();
         for (name, recipe) in racers {
             let bar = bars.add(ProgressBar::new(steps.into()).with_style(style.clone()).with_prefix(name.clone()));
-            bar.set_message("compiles its kernels");
+            bar.set_message("compiling kernels");
             bar.tick();
             let mut fit = picture.fit(recipe, steps)?;
             fit.step()?;

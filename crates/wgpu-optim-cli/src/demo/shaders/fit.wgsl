@@ -34,13 +34,13 @@ struct Gaussian {
 @group(0) @binding(7) var<storage, read_write> shape_grad: array<f32>;
 @group(0) @binding(8) var<storage, read_write> color_grad: array<f32>;
 @group(0) @binding(9) var<storage, read_write> gaussians: array<Gaussian>;
-// Of each tile, how many Gaussians reach into it, and which.
+// Per tile, the number of Gaussians that reach into it, and their indices.
 @group(0) @binding(10) var<storage, read_write> lists: array<u32>;
 @group(0) @binding(11) var<storage, read_write> history: History;
 
 // A side of a tile.
 const TILE = 16u;
-// Invocations of a workgroup where it is no tile.
+// Invocations of a workgroup that is not a tile.
 const LANES = 32u;
 // Where a Gaussian ends, in standard deviations.
 const REACH = 3.5;
@@ -103,7 +103,7 @@ fn is_near(n: u32, middle: vec2<f32>) -> bool {
 
 var<workgroup> counts: array<u32, LANES>;
 
-// A workgroup a tile: every lane looks at a range of the Gaussians, so that the list is in their order.
+// One workgroup per tile: every lane looks at a range of the Gaussians, so that the list is in their order.
 @compute @workgroup_size(LANES)
 fn list(
     @builtin(workgroup_id) tile: vec3<u32>,
@@ -185,7 +185,7 @@ struct Sums {
 
 var<workgroup> sums: array<Sums, LANES>;
 
-// A workgroup a Gaussian: with e = dloss/dcolor(x), the sums over its pixels of
+// One workgroup per Gaussian: with e = dloss/dcolor(x), the sums over its pixels of
 //   dc = e w,  dµ = (e·c) w Rᵀ⁻¹ (u / s),  dlog s = (e·c) w u²,  dφ = −(e·c) w u₁ u₂ (s₂/s₁ − s₁/s₂)
 @compute @workgroup_size(LANES)
 fn gradient(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {

@@ -53,7 +53,7 @@ fn draw(@builtin(global_invocation_id) id: vec3<u32>) {
     if id.x >= picture.width || id.y >= picture.height {
         return;
     }
-    // Four samples a pixel.
+    // Four samples per pixel.
     var sum = vec3<f32>(0.0);
     for (var i = 0u; i < 4u; i += 1u) {
         let at = vec2<f32>(id.xy) + vec2<f32>(f32(i & 1u), f32(i >> 1u)) * 0.5 + 0.25;
