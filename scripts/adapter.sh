@@ -25,14 +25,38 @@ has_adapter() {
 
 apt_install() {
     local run=()
-    [ "$(id -u)" -eq 0 ] || run=(sudo)
+    if [ "$(id -u)" -ne 0 ]; then
+        if ! command -v sudo >/dev/null 2>&1; then
+            echo "Run this as root: apt-get install $*" >&2
+            return 1
+        fi
+        run=(sudo)
+    fi
     "${run[@]}" apt-get update -qq || return
     "${run[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
 }
 
+# Rust, and the C compiler that it links programs with.
 ensure_cargo() {
-    command -v cargo >/dev/null 2>&1 && return 0
-    echo "Rust is missing: install it from https://rustup.rs" >&2
+    if ! command -v cargo >/dev/null 2>&1; then
+        echo "Rust is missing: install it from https://rustup.rs" >&2
+        return 1
+    fi
+    local needed=1.95 found
+    found=$(rustc --version | sed 's/^rustc \([0-9]*\.[0-9]*\).*/\1/')
+    if [ "$(printf '%s\n' "$needed" "$found" | sort -V | head -n 1)" != "$needed" ]; then
+        echo "Rust $needed or newer is needed, and this is Rust $found: run \`rustup update\`, or install Rust from https://rustup.rs" >&2
+        return 1
+    fi
+    case "$(uname -s)" in
+    MINGW* | MSYS* | CYGWIN*) return 0 ;; # Rust's installer asks for one
+    esac
+    command -v cc >/dev/null 2>&1 && return 0
+    if command -v apt-get >/dev/null 2>&1; then
+        echo "A C compiler is missing, which Rust links programs with: installing gcc (gcc libc6-dev)." >&2
+        apt_install gcc libc6-dev >&2 && command -v cc >/dev/null 2>&1 && return 0
+    fi
+    echo "A C compiler is missing, which Rust links programs with (Fedora: dnf install gcc; macOS: xcode-select --install)." >&2
     return 1
 }
 

@@ -1,11 +1,17 @@
 #!/usr/bin/env bash
-# Verifies and measures the GPU of this machine, in a few minutes, and writes one JSON file:
+# Verifies and measures the GPU of this machine and writes one JSON file. Takes minutes on a GPU and an hour on a software adapter.
 #   ./scripts/bench-gpu.sh [FILE]        (bench-gpu.json)
 #
 # WGPU_OPTIM names a tool that is already built. If Python has PyTorch with CUDA, its fused AdamW, and MGUP written in its
 # operations, are measured, too. WGPU_ADAPTER_NAME chooses the adapter.
 set -euo pipefail
 file=${1:-bench-gpu.json}
+case $file in
+-*)
+    sed -n '2,3s/^# \{0,1\}//p' "$0"
+    exit
+    ;;
+esac
 case $file in /*) ;; *) file=$PWD/$file ;; esac
 cd "$(dirname "$0")/.."
 . scripts/adapter.sh

@@ -5,6 +5,7 @@ cd "$(dirname "$0")/.."
 . scripts/tools.sh
 ensure_cargo
 ensure_chromium
+ensure_node
 ./scripts/web.sh
 echo "In Chromium, on SwiftShader:"
 WEB_BUILT=$(cd "${CARGO_TARGET_DIR:-target}/web" && pwd)

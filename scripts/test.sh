@@ -9,6 +9,7 @@ cd "$(dirname "$0")/.."
 ensure_cargo
 ensure_adapter
 [ $# -eq 0 ] || exec cargo test "$@"
+ensure_node
 
 # Burn without its autotune, which would take minutes of the tests on a software adapter.
 packages=(--workspace --no-default-features --features wgpu-optim-burn/fusion)

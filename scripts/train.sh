@@ -6,11 +6,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/adapter.sh
+[ -n "${WGPU_OPTIM_TRAIN:-}" ] || ensure_cargo
 ensure_adapter
 if [ -n "${WGPU_OPTIM_TRAIN:-}" ]; then
     exec "$WGPU_OPTIM_TRAIN" "$@"
 fi
-ensure_cargo
 [ -e "${CARGO_TARGET_DIR:-target}/try/wgpu-optim-train" ] ||
     echo "Building the trainer and Burn, once; on two cores this takes three to ten minutes." >&2
 # In release, Burn takes 3.5 times as long to build, and the training 0.6 of the time.

@@ -6,11 +6,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/adapter.sh
+[ -n "${WGPU_OPTIM:-}" ] || ensure_cargo
 ensure_adapter
 if [ -n "${WGPU_OPTIM:-}" ]; then
     exec "$WGPU_OPTIM" demo "$@"
 fi
-ensure_cargo
 [ -e "${CARGO_TARGET_DIR:-target}/try/wgpu-optim" ] ||
     echo "Building the tool, once; on two cores this takes one to three minutes." >&2
 exec cargo run --profile try --locked -p wgpu-optim-cli -- demo "$@"

@@ -176,10 +176,14 @@ async fn by_name(instance: &wgpu::Instance, name: &str) -> Result<wgpu::Adapter>
 
 fn none_at_all() -> Error {
     let backends = std::env::var("WGPU_BACKEND").map_or(String::new(), |b| format!(" for WGPU_BACKEND={b}"));
-    Error::NoAdapter(format!(
-        "no GPU adapter was found{backends}; install a Vulkan driver for your GPU, or a software one \
-         (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
-    ))
+    let driver = match std::env::var("WGPU_BACKEND").as_deref() {
+        Ok("gl") => "OpenGL with EGL (Debian and Ubuntu: apt-get install libegl1 libgl1-mesa-dri)",
+        _ => {
+            "a Vulkan driver for your GPU, or a software one (Debian and Ubuntu: apt-get install libvulkan1 mesa-vulkan-drivers)"
+        }
+    };
+    let unset = if backends.is_empty() { "" } else { ", or unset WGPU_BACKEND" };
+    Error::NoAdapter(format!("no GPU adapter was found{backends}; install {driver}{unset}"))
 }
 
 #[cfg(test)]

@@ -174,8 +174,9 @@ fn table(name: &str, specs: &[TensorSpec], program: &Program) -> Result<String> 
     let per_parameter = |bytes: u64| bytes as f64 / program.parameters as f64;
     writeln!(
         text,
-        "A step has {} dispatches{}. It moves {} ({:.2} bytes per parameter). The buffers take {} ({:.2} bytes per parameter).",
+        "A step has {} dispatch{}{}. It moves {} ({:.2} bytes per parameter). The buffers take {} ({:.2} bytes per parameter).",
         step.len(),
+        if step.len() == 1 { "" } else { "es" },
         if missed > 0 { format!(", {missed} of them only after a miss") } else { String::new() },
         bytes(program.cost.traffic),
         per_parameter(program.cost.traffic),

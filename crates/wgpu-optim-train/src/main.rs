@@ -145,7 +145,10 @@ fn run() -> Result<ExitCode> {
 
     output.report(&gpu.adapter, &data.name, &runs)?;
     print!("\n{}", report::table(&runs));
-    println!("\nresults in {}", args.out.display());
+    println!(
+        "\nThe results are in {}; open loss.svg in it to see the curves.",
+        std::path::absolute(&args.out)?.display()
+    );
     if stop.load(Ordering::Relaxed) {
         println!("interrupted; the same command with --resume continues");
         return Ok(ExitCode::from(INTERRUPTED));

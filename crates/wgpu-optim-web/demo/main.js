@@ -276,7 +276,7 @@ function lost(device, info) {
   if (device !== gpu.device) return;
   isReady = false;
   for (const id of CONTROLS) at(id).disabled = true;
-  trouble(`The GPU was lost: ${info.message || info.reason}. Both fits are gone; the page can start again.`, true);
+  trouble(`The GPU was lost: ${(info.message || info.reason).replace(/[.]*$/, "")}. Both fits are gone; the page can start again.`, true);
 }
 
 async function verify() {

@@ -79,6 +79,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         picture.set(&pixels);
     }
 
+    // Before the race, so that no result is lost.
+    let out = &arguments.out;
+    let cannot = || format!("cannot write the report to {}; choose another folder with --out", out.display());
+    fs::create_dir_all(out).with_context(cannot)?;
     eprintln!(
         "{adapter}: {} Gaussians, {} × {} pixels, {steps} steps per optimizer",
         picture.gaussians, size[0], size[1]
@@ -86,12 +90,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     let race = Race::run(adapter, &picture, racers, steps)?;
     let target = png(&picture, &picture.pixels()?)?;
     let curves = chart::draw(&race.results)?;
-    let out = &arguments.out;
-    fs::create_dir_all(out).with_context(|| format!("{}", out.display()))?;
-    let write = |name: String, bytes: &[u8]| {
-        let path = out.join(name);
-        files::write(&path, bytes).with_context(|| format!("{}", path.display()))
-    };
+    let write = |name: String, bytes: &[u8]| files::write(&out.join(name), bytes).with_context(cannot);
     write("target.png".to_owned(), &target)?;
     for result in &race.results {
         write(format!("{}.png", result.name), &result.picture)?;
@@ -102,7 +101,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         true => println!("{}", serde_json::to_string_pretty(&race)?),
         false => println!("{race}"),
     }
-    eprintln!("Open {} to see the pictures and the curves.", out.join("report.html").display());
+    let report = std::path::absolute(out.join("report.html"))?;
+    eprintln!("Open {} in a browser to see the pictures and the curves.", report.display());
     Ok(())
 }
 
