@@ -30,7 +30,7 @@ RUNS = {
         ["digits/loss.svg"],
     ),
     "./scripts/demo.sh": (f"./scripts/demo.sh {PORT}", []),
-    "cargo run --release -p wgpu-optim-cli -- verify": ("{bin}/wgpu-optim verify --report {out}/report.md", ["report.md"]),
+    "cargo run --profile try -p wgpu-optim-cli -- verify": ("{bin}/wgpu-optim verify --report {out}/report.md", ["report.md"]),
     "cargo run --release -p wgpu-optim-cli -- bench": ("{bin}/wgpu-optim bench --params 65536 --samples 1", []),
     "cargo run --release --example counterexample": (
         "{bin}/examples/counterexample --seeds 5 --steps 900 --out {out}",

@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CORE = "wgpu-optim"
 CRATES = [CORE, "wgpu-optim-burn", "wgpu-optim-cli", "wgpu-optim-web", "wgpu-optim-train"]
-FILE_LINES, CODE_LINES, SHADER_LINES = 600, 7700, 2950
+FILE_LINES, CODE_LINES, SHADER_LINES = 600, 7450, 2800
 
 SKIPPED = re.compile(r"""//[^\n]*|/\*|\b[bc]?r(\#*)".*?"\1|"(?:\\.|[^"\\])*"|'(?:\\[^\n]+?|[^\\'\n])'""", re.S)
 ATTRIBUTES = r"((?:#\[[^\]]*\]\s*)*)"
@@ -204,12 +204,16 @@ def check_cycles(name):
 def check_limits():
     """Prints the size of the core. Returns the number of limits that it exceeds."""
     lines = lambda path: len(path.read_text(encoding="utf-8").splitlines())
-    code = sum(bool(line.strip()) for file in Crate(ROOT / "src/lib.rs").files for line in file.code.splitlines())
+    # Each optimizer has files of its own, which do not make the core larger.
+    shared = lambda path: path.stem in ("mod", "kind") or path.parent.name not in ("base", "correction", "policy")
+    files = [file for file in Crate(ROOT / "src/lib.rs").files if shared(file.path)]
+    code = sum(bool(line.strip()) for file in files for line in file.code.splitlines())
+    shaders = filter(shared, ROOT.glob("shaders/**/*.wgsl"))
     sizes = [(str(path.relative_to(ROOT)), lines(path), FILE_LINES) for path in sorted(ROOT.glob("src/**/*.rs"))]
     longest = max(sizes, key=lambda size: size[1])
     sizes = [size for size in sizes if size[1] > FILE_LINES] or [longest]
-    sizes.append(("lines of code in src/, without tests, comments and blank lines", code, CODE_LINES))
-    sizes.append(("lines in shaders/", sum(map(lines, ROOT.glob("shaders/**/*.wgsl"))), SHADER_LINES))
+    sizes.append(("lines of code in src/, without optimizers, tests, comments and blank lines", code, CODE_LINES))
+    sizes.append(("lines in shaders/, without optimizers", sum(map(lines, shaders)), SHADER_LINES))
     for what, size, most in sizes:
         print(f"{'  error: ' if size > most else ''}{what}: {size}, at most {most}")
     return sum(size > most for _, size, most in sizes)

@@ -31,7 +31,7 @@ pub enum Error {
     UnknownPreset {
         /// The name that was given.
         name: String,
-        /// The names that exist, separated by commas.
+        /// The names that exist, in a sentence.
         known: String,
     },
     /// A tensor's spec is not valid, or does not fit the call or the parameter groups.

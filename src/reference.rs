@@ -130,7 +130,12 @@ impl<T: Float + Debug> Tensor<T> {
         self.steps += 1;
         let scalars = self.recipe.base.scalars(self.steps);
         let (step, decay) = (real::<T>(scalars.step), real::<T>(scalars.decay));
-        let direction = self.recipe.base.advance(&scalars, grad, &mut self.states);
+        let penalty = real::<T>(scalars.penalty);
+        let coupled: Vec<T> = match scalars.penalty {
+            0.0 => grad.to_vec(),
+            _ => grad.iter().zip(&self.param).map(|(&g, &theta)| g + penalty * theta).collect(),
+        };
+        let direction = self.recipe.base.advance(&scalars, &coupled, &mut self.states);
         let score: Vec<T> = direction.iter().zip(grad).map(|(&u, &g)| u * g).collect();
         let (phi, selected) = phi(&self.recipe.policy, &score, self.steps);
         // The direction orthogonalized, times the factor of this matrix in this step.
@@ -140,9 +145,13 @@ impl<T: Float + Debug> Tensor<T> {
             newton_schulz(&direction, matrix, ns).into_iter().map(|o| rate * o).collect::<Vec<_>>()
         });
         let moved = orthogonal.as_ref().unwrap_or(&direction);
+        let cautious = self.recipe.base.has_cautious_decay();
         let rate = |i: usize| if self.rates.is_empty() { T::one() } else { self.rates[i % self.rates.len()] };
         for (i, ((theta, &u), &phi)) in self.param.iter_mut().zip(moved).zip(&phi).enumerate() {
-            *theta = *theta - rate(i) * (decay * *theta + step * (phi * u));
+            let update = phi * u;
+            let is_away = *theta > T::zero() && update < T::zero() || *theta < T::zero() && update > T::zero();
+            let decaying = if cautious && is_away { T::zero() } else { *theta };
+            *theta = *theta - rate(i) * (decay * decaying + step * update);
         }
         Step { direction, score, phi, selected }
     }

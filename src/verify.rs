@@ -7,9 +7,9 @@
 use crate::error::Result;
 use crate::gpu::{GpuOptimizer, readback};
 use crate::recipe::Recipe;
-use crate::recipe::base::{BaseKind, Per, StateRow};
+use crate::recipe::base::{Base, BaseKind, Per, StateRow};
 use crate::recipe::groups::ParamGroups;
-use crate::recipe::policy::{PolicyKind, Selects, sampled_cut};
+use crate::recipe::policy::{Mgup, PolicyKind, Selection, Selects, sampled_cut};
 use crate::recipe::sampling::Sampling;
 use crate::recipe::spec::TensorSpec;
 use crate::reference::{Step, Tensor};
@@ -17,6 +17,9 @@ use crate::reference::{Step, Tensor};
 /// Sizes of vectors around the edges of a vector of four, a workgroup, a chunk and a span.
 #[doc(hidden)]
 pub const SIZES: [usize; 10] = [1, 2, 3, 255, 256, 257, 4096, 4097, 65_537, 1_000_003];
+
+/// The sizes for bases whose kernels differ from AdamW's and Lion's only in the direction of a coordinate.
+const FEW_SIZES: [usize; 4] = [3, 257, 4097, 65_537];
 
 /// Shapes of matrices, for the bases that orthogonalize them: around the edges of a vector of four and of a block, wide and
 /// tall, with the three ways of selection.
@@ -85,7 +88,7 @@ pub struct Outcome {
     pub failure: Option<String>,
 }
 
-/// The recipes of the table: every pair of base and policy, with weight decay and a learning rate that makes a wrong
+/// The recipes of the table: every pair of base and policy, and every variant of a base under MGUP, with weight decay and a learning rate that makes a wrong
 /// factor stand out.
 pub fn recipes() -> Vec<(String, Recipe)> {
     let mut recipes = Vec::new();
@@ -97,10 +100,46 @@ pub fn recipes() -> Vec<(String, Recipe)> {
         }
         recipes.push((name, recipe));
     }
+    // The presets have the first row of each base.
+    for base in Base::variants().into_iter().filter(|base| BaseKind::of(base).row().name.contains('(')) {
+        let name = BaseKind::of(&base).row().name;
+        let exact = Recipe::from(base).mgup();
+        let (name, recipe) = match exact.validate() {
+            Ok(()) => (format!("mgup-{name}"), exact),
+            Err(_) => (
+                format!("mgup-{name}-approximate"),
+                exact.with_policy(Mgup::default().selection(Selection::Approximate)),
+            ),
+        };
+        recipes.push((name, recipe));
+    }
     recipes
 }
 
-/// Every recipe at every size or shape.
+/// Recipes of the table in which every base, every variant and every policy occurs: AdamW, Lion, Muon and AdaGO under each policy, other
+/// bases under two that take turns. All recipes, if the environment has `WGPU_OPTIM_ALL_RECIPES`.
+#[doc(hidden)]
+pub fn few_recipes() -> Vec<(String, Recipe)> {
+    let mut all = recipes();
+    if std::env::var_os("WGPU_OPTIM_ALL_RECIPES").is_some() {
+        return all;
+    }
+    let kinds: Vec<_> = BaseKind::all().collect();
+    let mut seen = vec![0; kinds.len()];
+    all.retain(|(_, recipe)| {
+        let base = BaseKind::of(&recipe.base);
+        let at = kinds.iter().position(|kind| *kind == base).expect("each base is of a kind");
+        seen[at] += 1;
+        let whole =
+            matches!(recipe.base, Base::Adamw(_) | Base::Lion(_)) || base.is_matrix() || base.row().name.contains('(');
+        // Seven recipes of a base: five policies, one with two selections, one with two normalizers.
+        whole || [at % 7, (at + 3) % 7].contains(&(seen[at] - 1))
+    });
+    all
+}
+
+/// Every recipe at sizes or shapes around the edges of what kernels handle together. AdamW and Lion have vectors of ten sizes, up to
+/// 1,000,003 coordinates; bases that differ from them only in the direction of a coordinate have four of these sizes.
 ///
 /// ```
 /// use wgpu_optim::verify::cases;
@@ -112,7 +151,11 @@ pub fn cases() -> Vec<Case> {
     let of = |(name, recipe): (String, Recipe)| {
         let shapes: Vec<Vec<usize>> = match recipe.base.newton_schulz() {
             Some(_) => SHAPES.map(Vec::from).into(),
-            None => SIZES.map(|numel| vec![numel]).into(),
+            None => {
+                let all = matches!(recipe.base, Base::Adamw(_) | Base::Lion(_));
+                let sizes = if all { &SIZES[..] } else { &FEW_SIZES };
+                sizes.iter().map(|&numel| vec![numel]).collect()
+            }
         };
         shapes.into_iter().map(move |shape| Case::new(&name, recipe, shape, 3))
     };
@@ -286,11 +329,17 @@ fn mark_uncertain(before: &Tensor<f32>, grad: &[f32], step: &Step<f32>, uncertai
     let selects = PolicyKind::of(&policy, numel).selects();
     let of = |i: usize| {
         let states: Vec<f64> = before.states.iter().map(|state| state[i * state.len() / grad.len()].into()).collect();
-        base.direction_error(&scalars, &states, grad[i].into(), step.direction[i].into())
+        let (g, decay) = (f64::from(grad[i]), scalars.penalty * f64::from(before.param[i]));
+        base.direction_error(&scalars, &states, [g + decay, g.abs() + decay.abs()], step.direction[i].into())
     };
     let errors: Vec<_> = (0..grad.len()).map(of).collect();
     let flipped: Vec<_> = (0..grad.len()).filter(|&i| errors[i].is_none()).collect();
     flipped.iter().for_each(|&i| uncertain[i] = true);
+    if base.has_cautious_decay() {
+        // Whether a parameter decays hangs on the sign.
+        let is_near_zero = |i: usize| errors[i].is_some_and(|error| f64::from(step.direction[i]).abs() <= error);
+        (0..grad.len()).filter(|&i| grad[i] != 0.0 && is_near_zero(i)).for_each(|i| uncertain[i] = true);
+    }
     // Error of each score: that of the direction, whose moment may have cancelled, times the gradient.
     let error: Vec<f64> = errors.iter().zip(grad).map(|(e, g)| e.unwrap_or(0.0) * f64::from(g.abs())).collect();
     let score = |i: usize| f64::from(step.score[i]);

@@ -1,7 +1,11 @@
-// θ ← θ − rate (decay θ + step φ u)
+// θ ← θ − rate (decay θ + step φ u). A cautious decay leaves out coordinates that the step moves away from 0.
 
 import package::tables::Scalars;
 
 fn step(theta: vec4<f32>, factor: vec4<f32>, direction: vec4<f32>, rate: vec4<f32>, s: Scalars) -> vec4<f32> {
-    return theta - rate * (s.decay * theta + s.step * (factor * direction));
+    let update = factor * direction;
+    let zero = vec4<f32>();
+    let away = ((theta > zero) & (update < zero)) | ((theta < zero) & (update > zero));
+    let decaying = select(theta, zero, away & vec4<bool>(s.cautious_decay == 1u));
+    return theta - rate * (s.decay * decaying + s.step * update);
 }

@@ -2,7 +2,7 @@
 // but where to look: a later kernel may round them differently.
 
 import package::{access::grad::load_grad, base::update, state::load_state};
-import package::lib::{bins::{clear_bins, count_each, flush_bins}, gradients::clip, order::{NAN_KEY, key}};
+import package::lib::{bins::{clear_bins, count_each, flush_bins}, coupled::coupled, gradients::clip, order::{NAN_KEY, key}};
 import package::lib::{sampling::{SECTOR, STRATA, sampled_sector}, skip::scalars_of};
 import package::tables::{Invocation, WORKGROUP, chunks, grid, linear, tensors};
 
@@ -22,7 +22,8 @@ fn sample(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let inside = SECTOR * sampled_sector(piece.tensor, s.t, stratum) - piece.index;
             if inside < piece.len {
                 let g = clip(load_grad((piece.grad + inside) / 4u, 4u), s);
-                let found = key(update(load_state(piece, (piece.offset + inside) / 4u), g, s).direction * g);
+                let entering = coupled(g, piece, inside / 4u, s);
+                let found = key(update(load_state(piece, (piece.offset + inside) / 4u), entering, s).direction * g);
                 samples[tensors.each[piece.tensor].sample / 4u + stratum] = found;
                 count_each(found, 21u, found != vec4<u32>(NAN_KEY));
             }

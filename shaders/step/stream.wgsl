@@ -3,7 +3,7 @@
 
 import package::{base::update, policy::{factors, phi}, selection::{begin_selection, end_selection, selects}, sink::{emit, end_sink}};
 import package::state::{load_state, store_state};
-import package::lib::{gradients::read_grad, skip::{chunk_at, scalars_of}};
+import package::lib::{coupled::coupled, gradients::read_grad, skip::{chunk_at, scalars_of}};
 import package::tables::{Invocation, LANES, grid, linear};
 
 @compute @workgroup_size(32)
@@ -17,10 +17,10 @@ fn stream(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let vector = chunk.offset / 4u + j;
             let g = read_grad(chunk, j, s);
-            let next = update(load_state(chunk, vector), g, s);
+            let next = update(load_state(chunk, vector), coupled(g, chunk, j, s), s);
             let score = next.direction * g;
             let selected = selects(score, chunk, j);
-            store_state(vector, next.state);
+            store_state(chunk, vector, next.state);
             emit(chunk, j, s, phi(own, selected, score), next.direction, selected, vec4<bool>(false));
         }
         end_selection(chunk, lane);

@@ -3,7 +3,7 @@
 
 import package::{access::notes::{load_notes, notes}, base::update, policy::{factors, phi}, recall::{decided, note, recall, recall_key}};
 import package::{sink::emit, state::{load_state, store_state}};
-import package::lib::{bracket::{Bracket, bin_of, bracket_of, within}, candidates::{Candidate, write_candidate}, flags::flags_of};
+import package::lib::{bracket::{Bracket, bin_of, bracket_of, within}, candidates::{Candidate, write_candidate}, coupled::coupled, flags::flags_of};
 import package::lib::{gradients::read_grad, notes::{UNDECIDED, note_shift, note_word, unpack_notes}, order::{NAN_KEY, before, cut_in, key}};
 import package::lib::skip::{chunk_at, scalars_of};
 import package::tables::{Chunk, EACH, Invocation, LANES, counters, grid, linear, tensors};
@@ -66,14 +66,14 @@ fn stream_exact(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let g = read_grad(chunk, j, s);
-            let next = update(load_state(chunk, vector), g, s);
+            let next = update(load_state(chunk, vector), coupled(g, chunk, j, s), s);
             let score = next.direction * g;
             var found = key(score);
             if lanes < 4u { found = select(vec4<u32>(NAN_KEY), found, EACH < vec4<u32>(lanes)); }
             let index = chunk.index + 4u * j;
             let selected = before(found, index, high);
             let undecided = before(found, index, low) & !selected;
-            store_state(vector, next.state);
+            store_state(chunk, vector, next.state);
             emit(chunk, j, s, phi(own_factors, selected, score), next.direction, selected, undecided);
             counted += select(vec4<u32>(0u), vec4<u32>(1u), selected);
             left += select(vec4<u32>(0u), vec4<u32>(1u), undecided);

@@ -2,7 +2,7 @@
 // copy of the parameters. Reads the state and leaves it as it is.
 
 import package::{access::grad::load_grad, access::param::load_param, base::update, state::load_state};
-import package::lib::{flags::ones, gradients::{clip, scaled}, observations::{observations, snapshot}, order::{ZERO_KEY, key}};
+import package::lib::{coupled::coupled, flags::ones, gradients::{clip, scaled}, observations::{observations, snapshot}, order::{ZERO_KEY, key}};
 import package::lib::{skip::scalars_of, sum_few::sum_over_lanes};
 import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, grid, linear, tensors};
 
@@ -33,7 +33,7 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let raw = scaled(select(vec4<f32>(), read, finite & inside), s);
             squares += raw * raw;
             let g = clip(read, s);
-            let score = update(load_state(chunk, vector), g, s).direction * g;
+            let score = update(load_state(chunk, vector), coupled(g, chunk, j, s), s).direction * g;
             agree += ones((key(score) > vec4<u32>(ZERO_KEY)) & inside);
             lost += ones(!finite & inside);
             snapshot[vector] = load_param(chunk.param / 4u + j, lanes);

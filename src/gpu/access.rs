@@ -9,7 +9,7 @@ use super::target::Target;
 use super::{readback, scope};
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
-use crate::plan::layout::{self, Ownership};
+use crate::plan::layout::{self, ALIGNMENT, Ownership};
 use crate::plan::storage::BlockBuffers;
 use crate::recipe::base::Per;
 use crate::recipe::guard::{Guarded, NonFinite};
@@ -81,10 +81,18 @@ impl GpuOptimizer {
         }
         let is_given = self.plan.ownership == Ownership::Stateless;
         let states = if is_given { &[] } else { self.plan.base_of(tensor).row().states };
+        let bindings = self.plan.base_of(tensor).state_bindings();
         for (at, state) in states.iter().enumerate() {
             let (offset, size) = (4 * tensor.rows, 4 * tensor.row_count());
+            // Alone, or one of the pair that lies tensor after tensor.
+            let shared = if bindings.len() < states.len() { bindings[0].states.len() } else { 1 };
             match state.per {
-                Per::Coordinate => add(state.name, &spec.shape, words(block.states[at])),
+                Per::Coordinate => {
+                    let slice = words(block.states[at / shared]);
+                    let count = bindings[at / shared].states.len() as u64;
+                    let other = (at % shared) as u64 * tensor.numel.next_multiple_of(ALIGNMENT);
+                    add(state.name, &spec.shape, TensorSlice { offset: 4 * (count * tensor.offset + other), ..slice });
+                }
                 Per::Row => {
                     let shape = if tensor.row_len == 1 { &spec.shape[..] } else { &spec.shape[..1] };
                     add(state.name, shape, TensorSlice { offset, size, ..words(block.states[at]) });
@@ -132,7 +140,8 @@ impl GpuOptimizer {
     /// - AdamW: `exp_avg` and `exp_avg_sq`. The latter has one number per row under
     ///   [`SecondMoment::Row`](crate::base::SecondMoment::Row).
     /// - Lion: `exp_avg`.
-    /// - Muon: `momentum_buffer`.
+    /// - Muon, and SGD and RMSprop with a momentum: `momentum_buffer`.
+    /// - Others: see [`state_names`](Self::state_names). A third state of AdamW and Adam is `max_exp_avg_sq`.
     /// - AdaGO: `momentum_buffer` and `accumulator`, one number. You can copy the accumulator, but not bind it: its offset is not aligned.
     /// - `master`: the parameter in f32, if it is stored in two bytes.
     ///

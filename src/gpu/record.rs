@@ -394,7 +394,7 @@ impl GpuOptimizer {
             let base = self.plan.base_of(&self.plan.tensors[tensor]);
             let (Some(own), true) = (own, base.scalar_names().next().is_some()) else { continue };
             let entry = self.entry(tensor, offset_of!(Tensor, accumulator), 4);
-            let theirs = own.state[base.state_names().count()];
+            let theirs = own.state[base.state_bindings().len()];
             let [from, to] = if to_entries { [theirs, entry] } else { [entry, theirs] };
             target.copy_word(&self.pipelines, from, to);
         }

@@ -46,7 +46,8 @@ impl Requirements {
         let limits = wgpu::Limits::default();
         // A matrix is bound whole while it is orthogonalized.
         let matrix = layout::largest_matrix(specs, &groups);
-        let buffer = limits.max_buffer_size.max(layout::largest_tensor(specs)).max(matrix);
+        // States of a pair share a buffer.
+        let buffer = limits.max_buffer_size.max(2 * layout::largest_tensor(specs)).max(matrix);
         let endless = PlanLimits { binding: u64::MAX, buffer };
         let plan = Plan::new(specs, &groups, Ownership::Arenas, endless)?;
         let buffers = Storage::new(&plan);

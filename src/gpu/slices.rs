@@ -5,8 +5,8 @@ use std::num::NonZeroU64;
 use wgpu::BufferUsages as To;
 
 use crate::error::{Error, Result, ensure};
-use crate::plan::layout::{Ownership, Plan};
-use crate::recipe::base::Per;
+use crate::plan::layout::{ALIGNMENT, Ownership, Plan};
+use crate::recipe::base::{BaseKind, Per, StateBinding};
 use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{NOT_NEGATIVE, check};
 
@@ -36,9 +36,11 @@ pub struct TensorBuffers<'a> {
     /// The state, in f32, for an optimizer [without one](crate::GpuOptimizer::stateless). The step changes it in place. Empty for other
     /// optimizers.
     ///
-    /// - AdamW: `exp_avg`, `exp_avg_sq`. Lion: `exp_avg`. Muon: `momentum_buffer`. AdaGO: `momentum_buffer`, `accumulator`.
-    /// - Sizes are 4 bytes per coordinate, rounded up to a multiple of 16. The accumulator has 4 bytes, in a buffer with `COPY_SRC` and
-    ///   `COPY_DST`, or with `STORAGE` in a compute pass.
+    /// - The states are those of [`state_names`](crate::GpuOptimizer::state_names), in this order: `exp_avg`, `exp_avg_sq` of AdamW.
+    /// - Up to two states per coordinate have a slice each: 4 bytes per coordinate, rounded up to a multiple of 16.
+    /// - Of three or four, two share a slice, one after the other; a third has its own. In a shared slice, each state takes 4 bytes per
+    ///   coordinate, rounded up to a multiple of 512.
+    /// - The `accumulator` of AdaGO has 4 bytes, in a buffer with `COPY_SRC` and `COPY_DST`, or with `STORAGE` in a compute pass.
     pub state: &'a [TensorSlice<'a>],
     /// The learning rate of this step, ≥ 0 and finite, in place of the group's and its schedule. The rate of a fallback changes in
     /// proportion.
@@ -92,6 +94,19 @@ pub(super) fn new_buffer(device: &wgpu::Device, label: &str, size: u64, usage: T
     device.create_buffer(&wgpu::BufferDescriptor { label: Some(label), size, usage, mapped_at_creation: false })
 }
 
+/// The states that the caller gives of a tensor: the name of the first of a binding, what has a number of its own, and bytes. A pair lies
+/// in one slice, the second state after the first, whose coordinates are rounded up to a multiple of 128.
+fn given_states(base: BaseKind, numel: u64) -> Vec<(&'static str, Per, u64)> {
+    let bindings = base.state_bindings().into_iter().map(|StateBinding { states, per, .. }| {
+        let size = match states.len() as u64 {
+            1 => 4 * numel.next_multiple_of(4),
+            count => 4 * count * numel.next_multiple_of(ALIGNMENT),
+        };
+        (states[0], per, size)
+    });
+    bindings.chain(base.scalar_names().map(|name| (name, Per::Tensor, 4))).collect()
+}
+
 /// Refuses slices that cannot be bound or would overlap, and learning rates out of range. Within a pass, kernels copy what otherwise
 /// commands copy.
 pub(crate) fn validate(
@@ -108,10 +123,11 @@ pub(crate) fn validate(
         let name = &tensor.spec.name;
         buffers.lr.map_or(Ok(()), |lr| check("lr", lr, NOT_NEGATIVE))?;
         let is_given = plan.ownership == Ownership::Stateless;
-        let states = if is_given { plan.base_of(tensor).row().states } else { &[] };
+        let states = if is_given { given_states(plan.base_of(tensor), tensor.numel) } else { Vec::new() };
         let (given, needed) = (buffers.state.len(), states.len());
         ensure!(given == needed, Error::slice(name, "state", format!("{given} slices given, {needed} needed")));
-        let states = states.iter().zip(buffers.state).map(|(state, slice)| (state.name, Some(state.per), *slice));
+        let states =
+            states.iter().zip(buffers.state).map(|(&(name, per, size), slice)| (name, Some((per, size)), *slice));
         let all = [("parameter", None, buffers.param), ("gradient", None, buffers.grad)];
         for (what, per, slice) in all.into_iter().chain(states) {
             let precision = if per.is_none() { plan.precision } else { Precision::F32 };
@@ -119,9 +135,9 @@ pub(crate) fn validate(
             let padded = precision.bytes() * tensor.numel.next_multiple_of(4);
             let (needed, usage) = match per {
                 None => ((precision.bytes() * tensor.numel).next_multiple_of(4), To::STORAGE),
-                Some(Per::Tensor) if in_pass => (4, To::STORAGE),
-                Some(Per::Tensor) => (4, To::COPY_SRC | To::COPY_DST),
-                Some(_) => (padded, To::STORAGE),
+                Some((Per::Tensor, size)) if in_pass => (size, To::STORAGE),
+                Some((Per::Tensor, size)) => (size, To::COPY_SRC | To::COPY_DST),
+                Some((_, size)) => (size, To::STORAGE),
             };
             let refusal = |reason| Error::slice(name, what, reason);
             let (given, shape, format) = (slice.size, &tensor.spec.shape, precision.name());

@@ -12,7 +12,7 @@ use super::compact::wgsl;
 pub use super::linker::Kernel;
 use super::linker::{File, link};
 use super::tables;
-use crate::recipe::base::{BaseKind, Per, Recall};
+use crate::recipe::base::{BaseKind, Per, Recall, StateBinding};
 use crate::recipe::matrix::Matmul;
 use crate::recipe::precision::Precision;
 
@@ -24,9 +24,11 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
     "access/notes_own" "access/notes_shared" "access/param_scalar" "access/param_vec4"
-    "base/adago_rate" "base/adamw" "base/lion" "base/momentum" "base/muon_rate" "base/orthogonal"
+    "base/adagrad" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lion" "base/madam" "base/momentum" "base/muon_rate" "base/nadam"
+    "base/orthogonal" "base/radam" "base/rmsprop" "base/sgd"
+    "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/none" "correction/radam" "correction/sgd"
     "guard/guard" "guard/norm"
-    "lib/bins" "lib/bracket" "lib/candidates" "lib/far" "lib/find_bin" "lib/flags" "lib/gradients" "lib/order"
+    "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin" "lib/flags" "lib/gradients" "lib/order"
     "lib/largest" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/sampling" "lib/skip"
     "lib/step" "lib/sum" "lib/sum_few" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
@@ -106,8 +108,8 @@ impl Config {
 
     fn constant(&self, name: &str) -> bool {
         match name {
-            "BY_ROW" => self.base.has_rows(),
-            _ => self.constants.0[Constants::number(name)],
+            _ if CONSTANTS.contains(&name) => self.constants.0[Constants::number(name)],
+            _ => self.base.row().constants.contains(&name),
         }
     }
 
@@ -123,7 +125,8 @@ impl Config {
             "state" => return Some(File { name: "(state)".to_owned(), text: self.state().into() }),
             "base" => ("base", either(self.orthogonal, "orthogonal", row.shader)),
             "rate" => ("base", row.rate?),
-            "recall" => ("recall", either(row.recall == Recall::State, "state", "sign")),
+            "correction" => ("correction", row.correction),
+            "recall" => ("recall", either(row.recall == Recall::Sign, "sign", "state")),
             "policy" => ("policy", self.policy),
             "selection" => ("selection", self.selection),
             "sink" => ("sink", self.sink),
@@ -143,40 +146,56 @@ impl Config {
         Some(File { text: text(&name)?.into(), name: name + ".wgsl" })
     }
 
-    /// The module of the state: a binding and a member each, and how a vector of four is loaded and stored.
+    /// The module of the state: its bindings, a member for each state, and how a vector of four is loaded and stored.
     fn state(&self) -> String {
-        let states = match self.orthogonal {
-            true => vec![("orthogonal", Per::Coordinate)],
-            false => self.base.row().states.iter().map(|state| (state.name, state.per)).collect(),
+        let bindings = match self.orthogonal {
+            true => {
+                vec![StateBinding { name: "orthogonal".to_owned(), per: Per::Coordinate, states: vec!["orthogonal"] }]
+            }
+            false => self.base.state_bindings(),
         };
-        let (mut bindings, mut members, mut loads, mut stores) =
-            (String::new(), String::new(), Vec::new(), String::new());
-        for (binding, (name, per)) in (2..).zip(states.into_iter().filter(|(_, per)| *per != Per::Tensor)) {
-            let is_of_rows = per == Per::Row;
+        let mut text = "import package::tables::{Chunk, EACH, tensors};\n\n".to_owned();
+        let (mut members, mut loads, mut stores) = (String::new(), Vec::new(), String::new());
+        for (binding, StateBinding { name, per, states }) in (2..).zip(&bindings) {
+            let is_of_rows = *per == Per::Row;
             let element = if is_of_rows { "f32" } else { "vec4<f32>" };
-            bindings += &format!("@group(1) @binding({binding}) var<storage, read_write> {name}: array<{element}>;\n");
-            members += &format!("    {name}: vec4<f32>,\n");
-            loads.push(match is_of_rows {
-                true => format!("vec4<f32>({name}[row.x], {name}[row.y], {name}[row.z], {name}[row.w])"),
-                false => format!("{name}[vector]"),
-            });
-            if !is_of_rows && !self.orthogonal {
-                stores += &format!("    {name}[vector] = state.{name};\n");
+            text += &format!("@group(1) @binding({binding}) var<storage, read_write> {name}: array<{element}>;\n");
+            let places = if states.len() > 1 { ["first", "second"] } else { ["vector", ""] };
+            for (state, place) in states.iter().zip(places) {
+                members += &format!("    {state}: vec4<f32>,\n");
+                loads.push(match is_of_rows {
+                    true => format!("vec4<f32>({name}[row.x], {name}[row.y], {name}[row.z], {name}[row.w])"),
+                    false => format!("{name}[{place}]"),
+                });
+                if !is_of_rows && !self.orthogonal {
+                    stores += &format!("    {name}[{place}] = state.{state};\n");
+                }
             }
         }
-        let loads = loads.join(", ");
-        let rows = match self.base.has_rows() && !self.orthogonal {
+        if members.is_empty() {
+            (members, loads) = ("    unused: u32,\n".to_owned(), vec!["0u".to_owned()]);
+        }
+        // The states of a pair follow each other, tensor after tensor.
+        let pairs = match bindings.iter().any(|binding| binding.states.len() > 1) {
+            true => {
+                "    let first = vector + (chunk.offset - chunk.index) / 4u;\n    \
+                 let second = first + (tensors.each[chunk.tensor].numel + 127u) / 128u * 32u;\n"
+            }
+            false => "",
+        };
+        let rows = match bindings.iter().any(|binding| binding.per == Per::Row) {
             true => {
                 "    let index = vec4<u32>(4u * vector - chunk.offset + chunk.index) + EACH;\n    \
                  let row = vec4<u32>(chunk.rows) + index / vec4<u32>(chunk.row_len);\n"
             }
             false => "",
         };
-        format!(
-            "import package::tables::{{Chunk, EACH}};\n\n{bindings}\nstruct State {{\n{members}}}\n\n\
+        let loads = loads.join(", ");
+        text + &format!(
+            "\nstruct State {{\n{members}}}\n\n\
              struct Update {{\n    direction: vec4<f32>,\n    state: State,\n}}\n\n\
-             fn load_state(chunk: Chunk, vector: u32) -> State {{\n{rows}    return State({loads});\n}}\n\n\
-             fn store_state(vector: u32, state: State) {{\n{stores}}}\n"
+             fn load_state(chunk: Chunk, vector: u32) -> State {{\n{pairs}{rows}    return State({loads});\n}}\n\n\
+             fn store_state(chunk: Chunk, vector: u32, state: State) {{\n{pairs}{stores}}}\n"
         )
     }
 }

@@ -144,13 +144,13 @@ shared_structs! {
         ns_b: f32,
         /// Of its square.
         ns_c: f32,
-        /// The learning rate, for AdaGO.
+        /// The learning rate.
         lr: f32,
         /// The largest norm that counts, for AdaGO.
         clip: f32,
         /// The smallest step, for AdaGO.
         min_step: f32,
-        /// a₀, the square, for AdaGO.
+        /// a₀, for AdaGO and AdaGrad.
         accumulator_init: f32,
         /// Factor of the gradients.
         grad_scale: f32,
@@ -170,7 +170,39 @@ shared_structs! {
         backoff: f32,
         /// Steps until the loss scale grows, 0 for one that stays.
         growth_interval: u32,
-    } + "unused: array<vec4<u32>, 9>" // as long as the alignment of a dynamic offset; OpenGL does not know @size
+        /// λ of a weight decay that is a part of the gradient.
+        penalty: f32,
+        /// 1 where a parameter decays only where the step moves it towards 0.
+        cautious_decay: u32,
+        /// Exponent of √v + ε.
+        power: f32,
+        /// Share by which the learning rate shrinks per step, for AdaGrad.
+        lr_decay: f32,
+        /// Weight of the first part of a direction: the gradient of NAdam, the momentum of Adan.
+        weight1: f32,
+        /// Weight of the second part: the momentum of NAdam, the change of Adan.
+        weight2: f32,
+        /// ψ ln 0.96 of NAdam.
+        ln_momentum_decay: f32,
+        /// 1 where a step of RAdam divides by √v + ε.
+        adaptive: u32,
+        /// ρ of RAdam at the end.
+        rho_end: f32,
+        /// ρ at t = 0.
+        rho_start: f32,
+        /// β3 of Adan.
+        beta3: f32,
+        /// 1 − β3.
+        one_minus_beta3: f32,
+        /// ln β3.
+        ln_beta3: f32,
+        /// The largest 1 − β of mean and variance of MAdam; the least is `one_minus_beta2`.
+        largest_rest: f32,
+        /// Nothing.
+        unused1: u32,
+        /// Nothing.
+        unused2: u32,
+    } + "unused: array<vec4<u32>, 5>" // as long as the alignment of a dynamic offset; OpenGL does not know @size
 
     /// A place in the order of selection: after the keys above `key`, and those at `key` with an index below `limit`.
     struct Cut as "Cut" derive(Eq) {

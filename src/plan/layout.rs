@@ -27,7 +27,7 @@ pub const ROWS: usize = 64;
 /// Bins of a histogram; `BINS` in `shaders/lib/tables.wgsl`.
 pub const BINS: u64 = 2048;
 /// Tensors begin at multiples of this many coordinates, so that each can be bound alone, in two bytes too.
-pub(super) const ALIGNMENT: u64 = 128;
+pub(crate) const ALIGNMENT: u64 = 128;
 /// Factors of learning rates, at most; the length of `rates` in `shaders/lib/rates.wgsl`, in vectors of four.
 pub const RATES: u64 = 4096;
 /// Bytes of a page, at most: kernels count its words in 32 bits, and some drivers its bytes.
@@ -277,10 +277,11 @@ impl Plan {
         bits + self.workspaces.iter().sum::<u64>() + 4 * (self.counters + self.samples)
     }
 
-    /// Bytes of the largest binding that tensors with a second moment a row need: they are not cut, nor are the moments.
+    /// Bytes of the largest binding of tensors that are not cut, and of moments per row.
     pub(crate) fn whole_tensors(&self) -> u64 {
-        let by_row = self.tensors.iter().filter(|tensor| self.base_of(tensor).has_rows());
-        let largest = by_row.map(|tensor| 4 * tensor.numel.next_multiple_of(ALIGNMENT)).max().unwrap_or(0);
+        let whole = self.tensors.iter().filter(|tensor| self.base_of(tensor).keeps_whole());
+        let bytes = |tensor: &Tensor| self.base_of(tensor).widest_state() * tensor.numel.next_multiple_of(ALIGNMENT);
+        let largest = whole.map(bytes).max().unwrap_or(0);
         self.blocks.iter().map(|block| 4 * block.rows).max().unwrap_or(0).max(largest)
     }
 

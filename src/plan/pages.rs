@@ -75,7 +75,8 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
         for &i in members {
             let (spec, recipe) = (&specs[i], groups.recipe_of(&specs[i]));
             let numel = spec.numel();
-            let (block, offset) = allocate(&mut blocks, numel.next_multiple_of(ALIGNMENT), limits.buffer / 4);
+            let (block, offset) =
+                allocate(&mut blocks, numel.next_multiple_of(ALIGNMENT), limits.buffer / base.widest_state());
             rows.resize(blocks.len(), 0);
             let row_len = numel / spec.shape.first().map_or(1, |&rows| rows as u64);
             let first_row = rows[block];
@@ -111,7 +112,7 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
         plan.blocks.extend(blocks.into_iter().zip(rows).map(|(len, rows)| Block { class, len, rows }));
         plan.classes.push(Class { base, policy, matrices, tensors: first..plan.tensors.len(), pages: 0..0 });
     }
-    within("max_buffer_size", largest_tensor(specs), limits.buffer)?;
+    within("max_buffer_size", largest_tensor(specs).max(plan.whole_tensors()), limits.buffer)?;
     // A page has a chunk at least.
     within("max_storage_buffer_binding_size", plan.whole_tensors().max(4 * CHUNK), limits.binding)
 }
@@ -122,8 +123,9 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
         let Class { base, policy, matrices, ref tensors, .. } = plan.classes[class];
         let (tensors, first_page) = (tensors.clone(), plan.pages.len());
         let bits_bytes = policy.bits_bytes(base);
-        // Matrices are not cut, nor tensors whose rows have moments. Those that are too large for a binding are refused later.
-        let is_whole = matrices.is_some() || base.has_rows();
+        // Matrices are not cut, nor tensors whose rows have moments or whose states share a binding. Those that are too large for a binding are
+        // refused later.
+        let is_whole = matrices.is_some() || base.keeps_whole();
         let room = matrices.map_or(u64::MAX, |m| (binding.min(limits.buffer) / (16 * m.shape.slot())).min(MATRICES));
         for t in tensors {
             let Tensor { block, offset, numel, row_len, rows, .. } = plan.tensors[t];
@@ -135,7 +137,7 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
                 let needed = if is_whole { (offset + numel).next_multiple_of(ALIGNMENT) } else { end };
                 let is_begun = |page: &Page| page.tensors.end == t + 1;
                 let has_room = |page: &Page| {
-                    4 * (needed - page.offset) <= binding
+                    base.widest_state() * (needed - page.offset) <= binding
                         && (page.chunks.len() as u64 + 1) * bits_bytes <= binding
                         && (is_begun(page) || (page.tensors.len() as u64) < room)
                         && (plan.ownership != Ownership::Stateless || page.tensors.start == t)

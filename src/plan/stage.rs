@@ -46,7 +46,7 @@ pub(crate) enum Source {
     First,
     /// The second form: gradients, or parameters in the format of the caller.
     Second,
-    /// A state of the tensors.
+    /// A binding of states of the tensors.
     State(usize),
     /// A range of a buffer of the optimizer.
     Own { buffer: usize, offset: u64, size: u64 },
@@ -241,7 +241,7 @@ impl Writer<'_> {
             ("counters", ..) => whole(self.storage.counters),
             ("observations", ..) => whole(self.storage.observations),
             (name, ..) => {
-                let state = self.config.base.state_names().position(|state| state == name);
+                let state = self.config.base.state_bindings().iter().position(|binding| binding.name == name);
                 Source::State(state.unwrap_or_else(|| panic!("nothing is bound as `{name}`")))
             }
         }

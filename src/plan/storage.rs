@@ -31,6 +31,7 @@ pub(crate) struct Storage {
 pub(crate) struct BlockBuffers {
     pub param: usize,
     pub grad: usize,
+    /// One for each binding of states.
     pub states: Vec<usize>,
     /// Parameters in f32, where they are stored in fewer bits.
     pub master: usize,
@@ -62,9 +63,9 @@ impl Storage {
             let sum = some(plan.accumulates, "sum", words);
             let snapshot = some(plan.observes, "snapshot", words);
             let base = plan.classes[block.class].base;
-            let states = base.state_names().enumerate().map(|(state, name)| {
-                let size = if base.row().states[state].per == Per::Row { 4 * block.rows } else { words };
-                some(plan.ownership != Ownership::Stateless, &format!("state.{name}"), size)
+            let states = base.state_bindings().into_iter().map(|binding| {
+                let size = if binding.per == Per::Row { 4 * block.rows } else { binding.bytes() * block.len };
+                some(plan.ownership != Ownership::Stateless, &format!("state.{}", binding.name), size)
             });
             let states = states.collect();
             BlockBuffers { param, grad, states, master, sum, snapshot }

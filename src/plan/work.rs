@@ -56,7 +56,7 @@ pub(crate) struct Bound {
 pub(crate) struct Placements<'a> {
     /// For each pair of forms.
     pub of: &'a dyn Fn(Pair) -> Vec<Placement>,
-    /// A state of a tensor that the caller holds: tensor and index.
+    /// A binding of states of a tensor that the caller holds: tensor and index.
     pub state: &'a dyn Fn(usize, usize) -> Place,
 }
 
@@ -136,18 +136,22 @@ fn resolve(
         Source::Own { buffer, offset, size } => (buffer, offset, size),
         Source::State(state) => {
             let page = &plan.pages[stage.page.expect("state lies in a page")];
+            let binding = &plan.classes[page.class].base.state_bindings()[state];
             if plan.ownership == Ownership::Stateless {
                 // Without state of its own a page has one tensor.
                 let tensor = page.tensors.start;
                 let place = (placements.state)(tensor, state);
+                if binding.states.len() > 1 {
+                    return whole(place);
+                }
                 let first = 4 * (page.offset - plan.tensors[tensor].offset);
                 return (place.buffer, place.offset + first, 4 * page.numel.next_multiple_of(4));
             }
             let buffer = storage.blocks[page.block].states[state];
             // Moments of rows are bound whole.
-            match plan.classes[page.class].base.row().states[state].per == Per::Row {
+            match binding.per == Per::Row {
                 true => (buffer, 0, storage.buffers[buffer].size),
-                false => (buffer, 4 * page.offset, 4 * page.len),
+                false => (buffer, binding.bytes() * page.offset, binding.bytes() * page.len),
             }
         }
     }

@@ -146,7 +146,10 @@ mod tests {
             (vec![matrices()], "tensor `a.bias`: it is in none of the 1 groups"),
             (vec![], "tensor `embed.weight`: it is in none of the 0 groups"),
             (vec![Members::rest(), Members::rest()], "groups [0, 1]"),
-            (vec![Members::named(["*.biass"]), Members::rest()], "parameter group 0: pattern `*.biass` matches no tensor name"),
+            (
+                vec![Members::named(["*.biass"]), Members::rest()],
+                "parameter group 0: pattern `*.biass` matches no tensor name",
+            ),
         ] {
             let message = assign(members).unwrap_err();
             assert!(message.contains(words), "{message}");

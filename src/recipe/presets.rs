@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::Recipe;
 use super::base::{AdamW, Base, DecayRate, EpsPlacement};
-use super::policy::{Cautious, Mgup, Normalizer, Policy, Selection};
+use super::policy::{Cautious, Mgup, Normalizer, Plain, Policy, Selection};
 use super::prelude::*;
 
 /// How PyTorch's AdamW and that of the Grams paper place ε, and what their decay follows.
@@ -75,11 +75,22 @@ fn variants(recipe: Recipe) -> Vec<Recipe> {
     }
 }
 
+/// The names of presets, in short: there are too many for a message.
+fn known() -> String {
+    let plain: Vec<_> =
+        all().filter(|recipe| recipe.policy == Plain::default().into()).map(|recipe| recipe.name()).collect();
+    format!(
+        "{}; each alone, or after `cautious-`, `mgup-`, `cautious-mgup-` or `grams-`, as in `mgup-adamw`; `mgup-` names may end in \
+         `-approximate`",
+        plain.join(", ")
+    )
+}
+
 impl FromStr for Recipe {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {
-        let unknown = || Error::UnknownPreset { name: name.to_owned(), known: Self::presets().join(", ") };
+        let unknown = || Error::UnknownPreset { name: name.to_owned(), known: known() };
         all().find(|preset| preset.name() == name).ok_or_else(unknown)
     }
 }

@@ -35,6 +35,47 @@ pub(crate) fn number(value: f64) -> String {
     if size != 0.0 && !(1e-5..1e16).contains(&size) { format!("{value:e}") } else { value.to_string() }
 }
 
+/// Refuses decays of moments out of range.
+pub(crate) fn check_betas(section: &str, betas: &[f64]) -> Result<()> {
+    (0..).zip(betas).try_for_each(|(i, &beta): (usize, _)| check(&format!("{section}.betas[{i}]"), beta, UNIT))
+}
+
+/// Refuses an ε out of range, which is added to √v as it is.
+pub(crate) fn check_eps(section: &str, eps: f64) -> Result<()> {
+    check(&format!("{section}.eps"), eps, NORMAL_OR_ZERO)
+}
+
+/// Refuses an ε out of range, which the bias correction multiplies by √(1 − β2^t). The first step has the smallest.
+pub(crate) fn check_eps_corrected(section: &str, eps: f64, beta2: f64) -> Result<()> {
+    check_eps(section, eps)?;
+    let first = eps * (1.0 - beta2).sqrt();
+    if NORMAL_OR_ZERO.0(first) {
+        return Ok(());
+    }
+    let first = number(first);
+    let allowed = format!("0, or so large that eps √(1 − betas[1]), here {first}, is at least 2^-126 (1.2e-38)");
+    Err(Error::Recipe { field: format!("{section}.eps"), value: number(eps), allowed })
+}
+
+/// Refuses a `true` that does not go with other fields.
+pub(crate) fn ensure_field(section: &str, field: &str, holds: bool, allowed: &str) -> Result<()> {
+    if holds {
+        return Ok(());
+    }
+    Err(Error::Recipe { field: format!("{section}.{field}"), value: "true".to_owned(), allowed: allowed.to_owned() })
+}
+
+/// Refuses a cautious weight decay that is a part of the gradient.
+pub(crate) fn check_cautious(section: &str, is_wrong: bool) -> Result<()> {
+    let needs = "false, or a decoupled weight decay";
+    ensure_field(section, "cautious_weight_decay", !is_wrong, needs)
+}
+
+/// For fields that are left out where they are off.
+pub(crate) fn is_false(is: &bool) -> bool {
+    !is
+}
+
 /// Refuses a value that breaks a rule.
 pub(crate) fn check(field: &str, value: f64, (allows, allowed): Rule) -> Result<()> {
     if allows(value) {

@@ -11,7 +11,13 @@ pub fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
     let mut covered = vec![0; plan.tensors.len()];
     let mut next_chunk = 0;
     for page in &plan.pages {
-        assert!(4 * page.len <= limits.binding && page.scratch.2 <= limits.binding);
+        let states = plan.classes[page.class].base.state_bindings();
+        let widest = states.iter().map(|binding| binding.states.len() as u64).max().unwrap_or(1);
+        assert!(4 * widest * page.len <= limits.binding && page.scratch.2 <= limits.binding);
+        assert!(
+            4 * widest * plan.blocks[page.block].len <= limits.buffer,
+            "a block of states is a buffer of the device"
+        );
         assert!(page.offset.is_multiple_of(64), "a page can be bound");
         assert!(page.offset + page.len <= plan.blocks[page.block].len, "a page lies in its block");
         assert_eq!(page.chunks.start, next_chunk, "pages follow each other");
@@ -19,6 +25,7 @@ pub fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
         for chunk in &plan.chunks[page.chunks.start as usize..page.chunks.end as usize] {
             let tensor = &plan.tensors[chunk.tensor as usize];
             assert!(page.tensors.contains(&(chunk.tensor as usize)));
+            assert!(widest == 1 || tensor.pages.len() == 1, "tensors whose states share a binding are not cut");
             assert_eq!(u64::from(chunk.index), covered[chunk.tensor as usize], "chunks follow each other");
             assert_eq!(page.offset + u64::from(chunk.offset), tensor.offset + u64::from(chunk.index));
             assert!(u64::from(chunk.offset + chunk.len) <= page.len);

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use wgpu_optim::matrix::Matmul;
-use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
-use wgpu_optim::{Program, Recipe, TensorSpec};
+use wgpu_optim::plan::layout::PlanLimits;
+use wgpu_optim::{NonFinite, ParamGroups, Precision, Program, Recipe, Requirements, TensorSpec, verify, wgpu};
 
 const PAGE: &str = include_str!("../../ARCHITECTURE.md");
 const PICTURE: &str = include_str!("../../docs/architecture.svg");
@@ -197,33 +197,44 @@ fn the_room_within_eight_storage_buffers_is_as_the_page_says() {
     assert_eq!(names.len(), 8);
     assert!(PAGE.contains(&format!("binds all 8: `{}`.", names.join("`, `"))));
 
-    let recipe: Recipe = "mgup-adamw".parse().unwrap();
-    let plan = |binding: u64| {
-        let limits = PlanLimits { binding, buffer: 1 << 30 };
-        Plan::new(&specs()[..1], &recipe.into(), Ownership::Arenas, limits).unwrap()
-    };
-    let (webgpu, large) = (PlanLimits::WEBGPU.binding, PlanLimits::LARGE.binding);
-    let [small, whole] = [webgpu, large].map(plan);
-    let numel = small.numel() as f64;
-    let notes = small.scratch_blocks.iter().sum::<u64>() as f64 / numel;
-    let candidates = 4.0 * small.counters as f64 / numel;
-    // Rounded down: a limit.
+    // A tensor whose states share a binding takes half of it. Rounded down: a limit.
     let tenths = |value: f64| (10.0 * value).floor() / 10.0;
-    let million = |bytes: u64, each: f64| bytes as f64 / each / 1e6;
-    for said in [
-        format!("{notes:.2} bytes of notes and {candidates:.2} bytes of candidates"),
-        format!("has {} pages of at most {:.1} million", small.pages.len(), tenths(million(webgpu, 4.0))),
-        format!("and {} page with 2 GiB", whole.pages.len()),
-        format!("up to {:.0} million parameters per optimizer", million(webgpu, notes + candidates)),
-        format!("(today: {:.0} million)", million(webgpu, candidates)),
-        format!("At {:.0} million, notes alone", million(webgpu, 0.25)),
-        format!(
-            "{:.1} million coordinates with 128 MiB, {:.0} million with 2 GiB",
-            tenths(million(webgpu, 8.0)),
-            million(large, 8.0)
-        ),
-    ] {
-        assert!(PAGE.contains(&said), "the page does not say: {said}");
+    let [webgpu, large] = [PlanLimits::WEBGPU, PlanLimits::LARGE].map(|limits| limits.binding as f64 / 8.0 / 1e6);
+    let said = format!("{:.1} million coordinates with 128 MiB, {large:.0} million with 2 GiB", tenths(webgpu));
+    assert!(PAGE.contains(&said), "the page does not say: {said}");
+}
+
+/// WebGPU guarantees 8 storage buffers: every base under every policy must do with them, with every setting.
+#[test]
+fn every_recipe_binds_at_most_eight_storage_buffers() {
+    let specs = [TensorSpec::new("matrix", [90, 100]), TensorSpec::new("vector", [5001])];
+    let seven = wgpu::Limits { max_storage_buffers_per_shader_stage: 7, ..wgpu::Limits::default() };
+    let mut full = 0;
+    for (name, recipe) in verify::recipes() {
+        let plain = ParamGroups::from(recipe);
+        let all = plain.clone().with_telemetry(1).with_max_grad_norm(1.0).with_non_finite(NonFinite::Skip);
+        for groups in [plain, all.clone(), all.with_precision(Precision::F16).with_accumulation(2)] {
+            let requirements = Requirements::new(&specs, groups).unwrap();
+            requirements.check(&wgpu::Limits::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
+            full += usize::from(requirements.check(&seven).is_err());
+        }
+    }
+    assert!(full > 0, "the requirements count storage buffers");
+}
+
+/// The worked example shows the files as they are.
+#[test]
+fn the_example_of_an_optimizer_is_nadam() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| std::fs::read_to_string(root.join(path)).unwrap();
+    let (page, rust) = (read("CONTRIBUTING.md"), read("src/recipe/base/nadam.rs"));
+    assert!(page.contains(&format!("```wgsl\n{}```", read("shaders/base/nadam.wgsl"))));
+    let row = page.split("```rust,ignore\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    assert!(rust.contains(row), "{row}");
+    for (file, words) in
+        [("src/recipe/base/mod.rs", "Nadam(nadam::NAdam)"), ("src/kernel/catalog.rs", "\"correction/nadam\"")]
+    {
+        assert!(page.contains(words) && read(file).contains(words), "{words}");
     }
 }
 

@@ -2,11 +2,11 @@
 
 use crate::sound::assert_sound;
 use proptest::prelude::*;
-use wgpu_optim::base::{Base, SecondMoment};
+use wgpu_optim::base::{Base, BaseKind, SecondMoment};
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{CHUNK, Ownership, Plan, PlanLimits, ROWS};
-use wgpu_optim::policy::SMALL;
-use wgpu_optim::{Error, ParamGroups, Precision, Program, Recipe, Requirements, TensorSpec};
+use wgpu_optim::policy::{Plain, SMALL};
+use wgpu_optim::{Error, ParamGroups, Precision, Program, Recipe, Requirements, TensorSpec, verify};
 
 const WEBGPU: PlanLimits = PlanLimits::WEBGPU;
 
@@ -19,7 +19,7 @@ proptest! {
 
     #[test]
     fn every_layout_is_sound(
-        sizes in prop::collection::vec((1usize..60_000, 0usize..4), 1..40),
+        sizes in prop::collection::vec((1usize..60_000, 0usize..5), 1..40),
         binding in 5u64..80,
         blocks in 1u64..5,
         workgroups in 64u32..200,
@@ -27,14 +27,16 @@ proptest! {
         // From a little more than a chunk upwards; the counters need 8 KiB for each tensor of approximate selection.
         let binding = 4096 * binding + 40 * 8192;
         let limits = PlanLimits { binding, buffer: binding * blocks };
-        let groups: Vec<Recipe> = ["mgup-adamw-approximate", "cautious-lion", "adamw", "mgup-lion-approximate"]
+        let groups: Vec<Recipe> = ["mgup-adamw-approximate", "cautious-lion", "adamw", "mgup-lion-approximate", "mgup-adan-approximate"]
             .iter()
             .map(|name| name.parse().unwrap())
             .collect();
         let specs: Vec<_> = sizes
             .iter()
             .enumerate()
-            .map(|(i, &(n, group))| TensorSpec::new(format!("t{i}"), [n]).in_group(group))
+            // Two states of Adan share a binding.
+            .map(|(i, &(n, group))| (i, if group == 4 { n.div_ceil(2) } else { n }, group))
+            .map(|(i, n, group)| TensorSpec::new(format!("t{i}"), [n]).in_group(group))
             .collect();
         for ownership in [Ownership::Arenas, Ownership::Caller] {
             let plan = Plan::new(&specs, &groups.clone().into(), ownership, limits).unwrap();
@@ -104,6 +106,32 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
     let (dispatches, bytes) = of("mgup-adamw-approximate");
     assert_eq!(dispatches, 3);
     assert!((28.0..28.2).contains(&bytes), "{bytes}");
+}
+
+#[test]
+fn a_plain_step_reads_and_writes_each_state_once() {
+    let specs = [TensorSpec::new("w", [1 << 20])];
+    let mut seen = Vec::new();
+    for (name, recipe) in verify::recipes() {
+        let (base, recipe) = (BaseKind::of(&recipe.base), recipe.with_policy(Plain::default()));
+        if base.is_matrix() || base.has_rows() || seen.contains(&base) {
+            continue;
+        }
+        seen.push(base);
+        let plan = plan(&specs, recipe, WEBGPU).unwrap();
+        let program = Program::of(&plan, WEBGPU.binding, 65_535, Matmul::Tiles);
+        // The parameter twice, the gradient once.
+        let bytes = 12 + 8 * base.states();
+        assert_eq!((program.step().count(), program.cost.traffic >> 20), (1, bytes), "{name}");
+        let bound = program.dispatches[0].bindings.iter().filter(|bound| bound.group == 1).map(|bound| bound.size);
+        assert_eq!(bound.sum::<u64>(), (4 * (2 + base.states())) << 20, "{name}");
+    }
+    let bytes = |name: &str| {
+        let base = seen.iter().find(|base| base.row().name == name).expect(name);
+        12 + 8 * base.states()
+    };
+    let all = ["sgd", "sgd (momentum)", "rmsprop", "adagrad", "adam", "adamw (amsgrad)", "madam", "adan"].map(bytes);
+    assert_eq!(all, [12, 20, 20, 20, 28, 36, 44, 44]);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use wgpu_optim::base::{Base, SecondMoment};
 use wgpu_optim::kernel::catalog::Kernel;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
+use wgpu_optim::policy::{Plain, Policy};
 use wgpu_optim::{NonFinite, ParamGroups, Precision, Program, TensorSpec, verify};
 
 /// A kernel for every platform that has what it needs.
@@ -41,9 +42,15 @@ fn all_kernels() -> Vec<Kernel> {
     for (name, mut recipe) in verify::recipes() {
         let plain = ParamGroups::from(recipe);
         add(plain.clone(), Matmul::Tiles);
-        if let Base::Adamw(adamw) = &mut recipe.base {
+        if let Base::Adamw(adamw) = &mut recipe.base
+            && !name.contains('(')
+        {
             adamw.second_moment = SecondMoment::Row;
             add(recipe.into(), Matmul::Tiles);
+        }
+        // Each base corrects its scalars in its own way where steps may be skipped.
+        if recipe.policy == Policy::from(Plain::default()) {
+            add(plain.clone().with_non_finite(NonFinite::Skip), Matmul::Tiles);
         }
         // Settings concern what all policies share: those with the most kernels tell.
         if ["cautious-lion", "mgup-adamw", "mgup-adago", "mgup-lion-approximate"].contains(&name.as_str()) {

@@ -1,7 +1,7 @@
 //! The optimizer as its users meet it: encoders, arenas, callers' buffers, resuming, and what it refuses.
 
 use crate::common::{self, Gpu, gpus, read};
-use wgpu_optim::base::{AdamW, SecondMoment};
+use wgpu_optim::base::{AdamW, BaseKind, SecondMoment};
 use wgpu_optim::policy::Mgup;
 use wgpu_optim::{
     Error, GpuOptimizer, Recipe, Requirements, TensorBuffers, TensorSlice, TensorSpec, reference, verify, wgpu,
@@ -22,7 +22,7 @@ fn numel(shape: &[usize]) -> usize {
 /// about these.
 fn all_recipes() -> Vec<(String, Recipe)> {
     let matrix = |name: &str| matches!(name, "mgup-muon" | "cautious-adago");
-    let all = verify::recipes().into_iter();
+    let all = verify::few_recipes().into_iter();
     all.filter(|(name, recipe)| recipe.base.newton_schulz().is_none() || matrix(name)).collect()
 }
 
@@ -567,12 +567,12 @@ fn a_device_that_lacks_limits_is_refused_with_all_of_them() {
     }
 }
 
-/// A buffer whose tensors are all padded to whole vectors, with space for the state of AdamW behind each.
+/// A buffer whose tensors are all padded to whole vectors, with space for two bindings of two states behind each.
 fn padded_buffer(gpu: &Gpu) -> (wgpu::Buffer, Vec<[u64; 4]>) {
     let mut at = 0;
     let mut place = |n: usize| {
         let offset = at;
-        at += (4 * n as u64).next_multiple_of(256);
+        at += (8 * n.next_multiple_of(128) as u64).next_multiple_of(256);
         offset
     };
     let offsets = SHAPES.iter().map(|(_, s)| [(); 4].map(|()| place(numel(s)))).collect();
@@ -584,7 +584,8 @@ fn padded_buffer(gpu: &Gpu) -> (wgpu::Buffer, Vec<[u64; 4]>) {
 #[test]
 fn the_callers_state_equals_arenas() {
     for gpu in gpus() {
-        for (name, recipe) in all_recipes() {
+        let has_rows = |recipe: &Recipe| BaseKind::of(&recipe.base).has_rows();
+        for (name, recipe) in all_recipes().into_iter().filter(|(_, recipe)| !has_rows(recipe)) {
             let mut owned = build(&gpu, recipe);
             let (buffer, offsets) = padded_buffer(&gpu);
             let mut stateless = GpuOptimizer::stateless_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
@@ -601,13 +602,15 @@ fn the_callers_state_equals_arenas() {
                 })
                 .collect();
             let mut states: Vec<Vec<TensorSlice<'_>>> = Vec::new();
-            for (slices, (tensor, _)) in slices.iter().zip(SHAPES) {
-                let names = owned.state_names(tensor).unwrap();
-                let mut of = Vec::new();
-                for (slice, name) in slices[2..].iter().zip(names) {
-                    of.push(TensorSlice { size: if name == "accumulator" { 4 } else { slice.size }, ..*slice });
-                }
-                states.push(of);
+            for (slices, (tensor, shape)) in slices.iter().zip(SHAPES) {
+                let base = BaseKind::of(&owned.recipe_of(tensor).unwrap().base);
+                let sizes = base.state_bindings().into_iter().map(|binding| match binding.states.len() {
+                    1 => slices[2].size,
+                    count => 4 * (count * numel(shape).next_multiple_of(128)) as u64,
+                });
+                let sizes = sizes.chain(base.scalar_names().map(|_| 4));
+                states
+                    .push(slices[2..].iter().zip(sizes).map(|(slice, size)| TensorSlice { size, ..*slice }).collect());
             }
             let buffers: Vec<_> =
                 slices.iter().zip(&states).map(|(s, state)| TensorBuffers::new(s[0], s[1]).with_state(state)).collect();
@@ -629,10 +632,13 @@ fn the_callers_state_equals_arenas() {
             for (i, expected) in params(&owned).into_iter().enumerate() {
                 let n = expected.len();
                 assert_eq!(found(offsets[i][0], n), expected, "{}: {name}, {}", gpu.name, SHAPES[i].0);
-                for (at, state) in owned.state_names(SHAPES[i].0).unwrap().enumerate() {
+                let names: Vec<_> = owned.state_names(SHAPES[i].0).unwrap().collect();
+                for (at, state) in names.iter().enumerate() {
                     let state = owned.read_state_blocking(SHAPES[i].0, state).unwrap();
                     let state: Vec<u32> = state.iter().map(|x| x.to_bits()).collect();
-                    let theirs = found(offsets[i][2 + at], state.len());
+                    let (binding, place) = if names.len() > 2 { (at / 2, at % 2) } else { (at, 0) };
+                    let theirs =
+                        found(offsets[i][2 + binding] + 4 * (place * n.next_multiple_of(128)) as u64, state.len());
                     assert_eq!(theirs, state, "{}: {name}, {}", gpu.name, SHAPES[i].0);
                 }
             }

@@ -6,14 +6,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::optim::{
     AdamWState, AdaptiveMomentumState, LearningRate, LionState, Optimizer, RecordState, StateSink, StateSource,
 };
-use burn::tensor::DType;
-use burn::tensor::{Device, Tensor};
-use wgpu_optim::base::BaseKind;
+use burn::tensor::{DType, Device, Tensor, TensorData};
+use wgpu_optim::base::{BaseKind, Per};
 use wgpu_optim::{Base, GpuOptimizer, MatrixLayout, Recipe, TensorBuffers, TensorSlice, TensorSpec};
 
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::state::is_of_burn;
+use crate::state::{counts, is_of_burn, leaf};
 use crate::tensor::{self, Range};
 
 /// Implements Burn's [`Optimizer`] for a recipe. Use it with what steps one parameter at a time: `ModuleOptimizer` with
@@ -29,7 +28,7 @@ use crate::tensor::{self, Range};
 /// # Ok::<(), wgpu_optim_burn::Error>(())
 /// ```
 ///
-/// State lies in Burn tensors, and in records under the names that Burn's `AdamW` and `Lion` use, so each can load the
+/// State lies in Burn tensors. Records use the names of Burn's optimizers where Burn has the same one, so each can load the
 /// other's records. Each parameter takes one submit. In your own training loop,
 /// [`GpuModuleOptimizer`](crate::GpuModuleOptimizer) is faster.
 ///
@@ -44,17 +43,86 @@ pub struct RecipeOptimizer {
     layout: MatrixLayout,
 }
 
-/// The state of one parameter. AdamW and Lion have the state of Burn's optimizers.
+/// The state of one parameter. Adam, AdamW and Lion have the state of Burn's optimizers.
 #[derive(Clone)]
 #[non_exhaustive]
 #[allow(clippy::large_enum_variant)] // Burn boxes it
 pub enum RecipeState<const D: usize> {
-    /// m, v and the number of steps.
+    /// m, v and the number of steps, of Adam too.
     AdamW(AdamWState<D>),
     /// m, and the number of steps, which Burn's own does not count.
     Lion(LionState<D>, usize),
-    /// The states of another base in the order of its row, first those per coordinate, then those per tensor, and the number of steps.
-    Other(BaseKind, Vec<Tensor<D>>, Vec<Tensor<1>>, usize),
+    /// The state of another base.
+    Other(OtherState<D>),
+}
+
+/// The state of a base that is neither Adam, AdamW nor Lion, as kernels bind it.
+#[derive(Clone)]
+pub struct OtherState<const D: usize> {
+    base: BaseKind,
+    /// A tensor for each binding: a state, or two that follow each other.
+    bindings: Vec<Tensor<1>>,
+    /// States per tensor.
+    scalars: Vec<Tensor<1>>,
+    shape: [usize; D],
+    steps: usize,
+}
+
+impl<const D: usize> OtherState<D> {
+    /// Zeros before the first step.
+    fn new(base: BaseKind, shape: [usize; D], device: &Device) -> Self {
+        let numel = shape.iter().product();
+        let bindings = base.state_bindings().into_iter().map(|binding| match binding.states.len() {
+            1 => Tensor::zeros([numel], device),
+            count => Tensor::zeros([count * distance(numel)], device),
+        });
+        let scalars = base.scalar_names().map(|_| Tensor::zeros([1], device)).collect();
+        Self { base, bindings: bindings.collect(), scalars, shape, steps: 0 }
+    }
+
+    /// The state from values of this shape for each state of the base, in the order of its row.
+    fn of(base: BaseKind, shape: [usize; D], states: Vec<Vec<f32>>, steps: usize, device: &Device) -> Self {
+        let (mut states, numel) = (states.into_iter(), shape.iter().product::<usize>());
+        let bindings = base.state_bindings().into_iter().map(|binding| {
+            let mut values = Vec::new();
+            for (i, state) in states.by_ref().take(binding.states.len()).enumerate() {
+                values.resize(i * distance(numel), 0.0);
+                values.extend(state);
+            }
+            if binding.states.len() > 1 {
+                values.resize(binding.states.len() * distance(numel), 0.0);
+            }
+            Tensor::from_floats(&values[..], device)
+        });
+        let bindings = bindings.collect();
+        let scalars = states.map(|value| Tensor::from_floats(&value[..], device)).collect();
+        Self { base, bindings, scalars, shape, steps }
+    }
+
+    /// Name in a record, shape and values of each state.
+    fn states(&self) -> Vec<(&'static str, Vec<usize>, Vec<f32>)> {
+        let numel = self.shape.iter().product::<usize>();
+        let values = |tensor: &Tensor<1>| tensor.to_data().iter::<f32>().collect::<Vec<_>>();
+        let bindings = self.base.state_bindings().into_iter().zip(&self.bindings).flat_map(|(binding, tensor)| {
+            let all = values(tensor);
+            let of = move |i: usize| all[i * distance(numel)..][..numel].to_vec();
+            (0..binding.states.len()).map(of).collect::<Vec<_>>()
+        });
+        let states = bindings.map(|values| (self.shape.to_vec(), values));
+        let scalars = self.scalars.iter().map(|scalar| (vec![1], values(scalar)));
+        let names = self.base.row().states.iter().map(|state| leaf(self.base, state.name));
+        names.zip(states.chain(scalars)).map(|(name, (shape, values))| (name, shape, values)).collect()
+    }
+
+    fn on(self, device: &Device) -> Self {
+        let to_device = |tensors: Vec<Tensor<1>>| tensors.into_iter().map(|tensor| tensor.to_device(device)).collect();
+        Self { bindings: to_device(self.bindings), scalars: to_device(self.scalars), ..self }
+    }
+}
+
+/// Coordinates from one state of a pair to the other.
+fn distance(numel: usize) -> usize {
+    numel.next_multiple_of(128)
 }
 
 impl<const D: usize> RecordState for RecipeState<D> {
@@ -65,34 +133,50 @@ impl<const D: usize> RecordState for RecipeState<D> {
                 state.state_flatten(prefix, out);
                 out.push_scalar(prefix, "step", (*steps).into());
             }
-            Self::Other(base, states, scalars, steps) => {
-                let states = states.iter().map(Tensor::to_data).chain(scalars.iter().map(Tensor::to_data));
-                for (row, data) in base.row().states.iter().zip(states) {
-                    out.push_tensor(prefix, row.name, data);
+            Self::Other(state) => {
+                for (name, shape, values) in state.states() {
+                    out.push_tensor(prefix, name, TensorData::new(values, shape));
                 }
-                out.push_scalar(prefix, "step", (*steps).into());
+                for name in counts(state.base).into_iter().chain(["step"]) {
+                    out.push_scalar(prefix, name, state.steps.into());
+                }
             }
         }
     }
 
     fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
-        if src.has_under(&burn::optim::join_path(prefix, "momentum")) {
-            return AdamWState::state_unflatten(prefix, src, device).map(Self::AdamW);
+        // All that is there, under any base's names.
+        let leaves = BaseKind::all().flat_map(|base| base.row().states.iter().map(move |state| leaf(base, state.name)));
+        let mut found: BTreeMap<_, _> =
+            leaves.filter_map(|leaf| Some((leaf, src.take_tensor(prefix, leaf)?))).collect();
+        let mut count = |name| src.take_scalar(prefix, name).and_then(|steps| usize::try_from(steps).ok());
+        let steps = count("step");
+        let has_all =
+            |base: &BaseKind| base.row().states.iter().all(|state| found.contains_key(leaf(*base, state.name)));
+        let base = BaseKind::all().filter(has_all).max_by_key(|base| base.row().states.len())?;
+        if is_of_burn(base) {
+            for (leaf, data) in found {
+                src.insert_tensor(burn::optim::join_path(prefix, leaf), data);
+            }
+            return match base.row().name {
+                "lion" => {
+                    LionState::state_unflatten(prefix, src, device).map(|state| Self::Lion(state, steps.unwrap_or(1)))
+                }
+                _ => AdamWState::state_unflatten(prefix, src, device).map(Self::AdamW),
+            };
         }
-        let steps = src.take_scalar(prefix, "step").and_then(|steps| usize::try_from(steps).ok());
-        let bases = || BaseKind::all().filter(|base| !is_of_burn(*base));
-        let names = bases().flat_map(|base| base.row().states).map(|row| row.name);
-        let mut found: BTreeMap<_, _> = names.filter_map(|name| Some((name, src.take_tensor(prefix, name)?))).collect();
-        if !found.is_empty() {
-            let has_all = |base: &BaseKind| base.row().states.iter().all(|row| found.contains_key(row.name));
-            let base = bases().filter(has_all).max_by_key(|base| base.row().states.len())?;
-            let mut take = |name| found.remove(name);
-            let states = base.state_names().map(|name| Some(Tensor::from_data(take(name)?, device)));
-            let states = states.collect::<Option<_>>()?;
-            let scalars = base.scalar_names().map(|name| Some(Tensor::from_data(take(name)?, device)));
-            return Some(Self::Other(base, states, scalars.collect::<Option<_>>()?, steps?));
+        // Burn's SGD does not count its steps.
+        let uncounted = found.contains_key("momentum.velocity").then_some(1);
+        let steps = counts(base).and_then(&mut count).or(steps).or(uncounted)?;
+        let (mut shape, mut states) = ([1; D], Vec::new());
+        for state in base.row().states {
+            let data = found.remove(leaf(base, state.name))?;
+            if state.per == Per::Coordinate {
+                shape = data.shape().as_slice().try_into().ok()?;
+            }
+            states.push(data.iter::<f32>().collect());
         }
-        LionState::state_unflatten(prefix, src, device).map(|state| Self::Lion(state, steps.unwrap_or(1)))
+        Some(Self::Other(OtherState::of(base, shape, states, steps, device)))
     }
 }
 
@@ -134,16 +218,26 @@ impl RecipeOptimizer {
             (Some(_), Some(_)) => (recipe, spec),
             (fallback, _) => (fallback.unwrap_or(recipe), TensorSpec::new("parameter", [numel])),
         };
-        let (steps, moments, scalars) = moments(&recipe.base, state, &param).map_err(failed)?;
-        let all = [vec![param.clone(), grad], moments].concat();
+        let kind = BaseKind::of(&recipe.base);
+        let state = fitting(kind, state, &param).map_err(failed)?;
+        let (steps, moments, others, scalar_count) = match state {
+            RecipeState::AdamW(AdamWState { momentum }) => {
+                (momentum.time, vec![momentum.moment_1, momentum.moment_2], Vec::new(), 0)
+            }
+            RecipeState::Lion(LionState { momentum }, steps) => (steps, vec![momentum], Vec::new(), 0),
+            RecipeState::Other(OtherState { bindings, scalars, steps, .. }) => {
+                let count = scalars.len();
+                (steps, Vec::new(), [bindings, scalars].concat(), count)
+            }
+        };
+        let (shape, all) = (param.dims(), [vec![param.clone(), grad], moments].concat());
         drop(param);
         let mut storage = Vec::new();
         for tensor in all {
             storage.push(tensor::resolve(tensor, &self.gpu.device, DType::F32).map_err(failed)?);
         }
         let grad = tensor::dense(storage.remove(1));
-        let scalar_count = scalars.len();
-        for tensor in scalars {
+        for tensor in others {
             storage.push(tensor::resolve(tensor, &self.gpu.device, DType::F32).map_err(failed)?);
         }
         let targets: Vec<_> = storage.into_iter().map(tensor::exclusive).collect();
@@ -159,8 +253,8 @@ impl RecipeOptimizer {
         let buffers = TensorBuffers::new(places[0].slice(), grad.slice()).with_state(&slices).with_lr(recipe.lr());
 
         let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
-        let shape = spec.shape.clone();
-        if !sizes.contains_key(&shape) {
+        let size = spec.shape.clone();
+        if !sizes.contains_key(&size) {
             let made = match sizes.values().next() {
                 Some(other) => other.sibling_blocking(&[spec], recipe)?,
                 None => {
@@ -168,9 +262,9 @@ impl RecipeOptimizer {
                     GpuOptimizer::stateless_blocking(device, queue, &[spec], recipe)?
                 }
             };
-            sizes.insert(shape.clone(), made);
+            sizes.insert(size.clone(), made);
         }
-        let optimizer = sizes.get_mut(&shape).expect("inserted if it was absent");
+        let optimizer = sizes.get_mut(&size).expect("inserted if it was absent");
         let mut encoder = self.gpu.encoder();
         optimizer.set_steps(steps as u64);
         optimizer.record_with(&mut encoder, &[buffers])?;
@@ -181,54 +275,57 @@ impl RecipeOptimizer {
         let mut next = || targets.next().expect("a target for each tensor");
         let (param, steps) = (tensor::wrap(next()), steps + 1);
         let state = match recipe.base {
-            Base::Adamw(_) => {
+            Base::Lion(_) => RecipeState::Lion(LionState::new(tensor::wrap(next())), steps),
+            _ if is_of_burn(kind) => {
                 let (m, v) = (tensor::wrap(next()), tensor::wrap(next()));
                 RecipeState::AdamW(AdamWState::new(AdaptiveMomentumState::new(steps, m, v)))
             }
-            Base::Lion(_) => RecipeState::Lion(LionState::new(tensor::wrap(next())), steps),
-            base => {
-                let base = BaseKind::of(&base);
-                let states = base.state_names().map(|_| tensor::wrap(next())).collect();
-                let scalars = base.scalar_names().map(|_| tensor::wrap(next())).collect();
-                RecipeState::Other(base, states, scalars, steps)
+            _ => {
+                let bindings = kind.state_bindings().iter().map(|_| tensor::wrap(next())).collect();
+                let scalars = kind.scalar_names().map(|_| tensor::wrap(next())).collect();
+                RecipeState::Other(OtherState { base: kind, bindings, scalars, shape, steps })
             }
         };
         Ok((param, Some(state)))
     }
 }
 
-/// The steps that the state has seen, its tensors, and its states per tensor. Zeros before the first step.
-type Moments<const D: usize> = (usize, Vec<Tensor<D>>, Vec<Tensor<1>>);
-
-fn moments<const D: usize>(
-    base: &Base,
+/// The state of a parameter under a base: the given one if it fits, zeros before the first step.
+fn fitting<const D: usize>(
+    base: BaseKind,
     state: Option<RecipeState<D>>,
     param: &Tensor<D>,
-) -> Result<Moments<D>, String> {
-    let device = param.device();
-    let kind = BaseKind::of(base);
-    let (steps, moments, scalars) = match (base, state) {
-        (_, None) => {
-            let states = kind.state_names().map(|_| Tensor::zeros(param.shape(), &device));
-            (0, states.collect(), kind.scalar_names().map(|_| Tensor::zeros([1], &device)).collect())
-        }
-        (Base::Adamw(_), Some(RecipeState::AdamW(AdamWState { momentum }))) => {
-            if momentum.max_moment_2.is_some() {
-                return Err("its record is of AMSGrad, which no recipe supports; load one of plain AdamW".to_owned());
-            }
-            (momentum.time, vec![momentum.moment_1, momentum.moment_2], Vec::new())
-        }
-        (Base::Lion(_), Some(RecipeState::Lion(LionState { momentum }, steps))) => (steps, vec![momentum], Vec::new()),
-        (_, Some(RecipeState::Other(base, states, scalars, steps))) if base == kind => (steps, states, scalars),
-        (_, Some(state)) => {
-            let recipe = kind.row().name;
-            return Err(format!("its record is of {}, but the recipe is of {recipe}", state.base()));
+) -> Result<RecipeState<D>, String> {
+    let (device, shape) = (param.device(), param.dims());
+    let is_lion = base.row().name == "lion";
+    let state = match state {
+        Some(state) => state,
+        None => {
+            let zeros = || Tensor::zeros(shape, &device);
+            return Ok(match (is_lion, is_of_burn(base)) {
+                (true, _) => RecipeState::Lion(LionState::new(zeros()), 0),
+                (_, true) => RecipeState::AdamW(AdamWState::new(AdaptiveMomentumState::new(0, zeros(), zeros()))),
+                _ => RecipeState::Other(OtherState::new(base, shape, &device)),
+            });
         }
     };
-    match moments.iter().find(|moment| moment.shape() != param.shape()) {
-        Some(moment) => Err(format!("its state has shape {:?}", moment.dims())),
-        None => Ok((steps, moments, scalars)),
+    let leaves = |base: BaseKind| base.row().states.iter().map(move |state| leaf(base, state.name));
+    let (fits, dims) = match &state {
+        RecipeState::AdamW(state) => (is_of_burn(base) && !is_lion, state.momentum.moment_1.dims()),
+        RecipeState::Lion(state, _) => (is_lion, state.momentum.dims()),
+        // Bases may have the same states.
+        RecipeState::Other(state) => {
+            let dims = if state.bindings.is_empty() { shape } else { state.shape };
+            (leaves(state.base).eq(leaves(base)), dims)
+        }
+    };
+    if !fits {
+        return Err(format!("its record is of {}, but the recipe is of {}", state.base(), base.row().name));
     }
+    if dims != shape {
+        return Err(format!("its state has shape {dims:?}"));
+    }
+    Ok(state)
 }
 
 impl<const D: usize> RecipeState<D> {
@@ -237,7 +334,7 @@ impl<const D: usize> RecipeState<D> {
         match self {
             Self::AdamW(_) => "adamw",
             Self::Lion(..) => "lion",
-            Self::Other(base, ..) => base.row().name,
+            Self::Other(state) => state.base.row().name,
         }
     }
 }
@@ -265,12 +362,7 @@ impl Optimizer for RecipeOptimizer {
                 state.momentum = state.momentum.to_device(device);
                 RecipeState::Lion(state, steps)
             }
-            RecipeState::Other(base, states, scalars, steps) => RecipeState::Other(
-                base,
-                states.into_iter().map(|state| state.to_device(device)).collect(),
-                scalars.into_iter().map(|scalar| scalar.to_device(device)).collect(),
-                steps,
-            ),
+            RecipeState::Other(state) => RecipeState::Other(state.on(device)),
         }
     }
 }

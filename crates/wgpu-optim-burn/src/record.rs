@@ -1,8 +1,8 @@
 //! State as Burn's records keep it, so that a run can go on with Burn's optimizers or with ours.
 //!
 //! A record names state by parameter: `{id}.momentum.moment_1`, `{id}.momentum.moment_2` and `{id}.momentum.time` for
-//! AdamW, `{id}.momentum` for Lion. Ours adds `{id}.step`, which Burn passes over. `{id}.momentum_buffer` of Muon and AdaGO, an
-//! average where Burn's Muon keeps a sum, and `{id}.accumulator` of AdaGO are ours alone.
+//! Adam and AdamW, `{id}.momentum` for Lion, and others for SGD, AdaGrad and Adan. Ours adds `{id}.step`, which Burn ignores. States of
+//! other bases have our own names. The momentum of Muon is an average, where Burn's Muon keeps a sum.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,7 +17,7 @@ use crate::module::GpuModuleOptimizer;
 use crate::state::{Loaded, base_of, leaves, shape_of};
 
 impl GpuModuleOptimizer {
-    /// The state as a Burn record, which Burn's `AdamW` and `Lion` can load, too.
+    /// The state as a Burn record, which Burn's optimizers of the same kind can load, too.
     ///
     /// # Errors
     /// [`Error::Optimizer`] if the state cannot be read back, for example from a lost device.
@@ -25,7 +25,7 @@ impl GpuModuleOptimizer {
         OptimizerRecord::from_bytes(self.into_bytes()?).map_err(|e| Error::Record(e.to_string()))
     }
 
-    /// Replaces the state with a record of this optimizer, or of Burn's `AdamW` or `Lion`. The first step checks it against the
+    /// Replaces the state with a record of this optimizer, or of Burn's of the same kind. The first step checks it against the
     /// module. Parameters that are not in the record start without state.
     ///
     /// # Errors
@@ -98,11 +98,12 @@ impl GpuModuleOptimizer {
             }
             let rank = state.values().map(|(shape, _)| shape.len()).max().unwrap_or(0);
             scalars.push((format!("{id}.__rank"), rank as u64));
-            for leaf in ["step", "momentum.time"] {
-                // Only AdamW has the latter.
-                if let Some(steps) = steps.filter(|_| leaf == "step" || state.contains_key("momentum.moment_1")) {
-                    scalars.push((format!("{id}.{leaf}"), steps));
-                }
+            // Burn counts the steps of some optimizers next to their state.
+            let counts =
+                [("momentum.time", ["momentum.moment_1", "momentum.exp_avg"]), ("lr_decay.time", ["lr_decay.sum"; 2])];
+            let counted = counts.iter().filter(|(_, leaves)| leaves.iter().any(|leaf| state.contains_key(*leaf)));
+            for leaf in counted.map(|(leaf, _)| *leaf).chain(["step"]) {
+                scalars.extend(steps.map(|steps| (format!("{id}.{leaf}"), steps)));
             }
             if let Some(path) = path {
                 paths.push((id.to_string(), path));
@@ -132,10 +133,21 @@ impl GpuModuleOptimizer {
             let entry = loaded.entry(id).or_insert_with(|| Loaded {
                 id: ParamId::from(id),
                 path: paths.get(&id.to_string()).cloned(),
-                steps: scalar("momentum.time").or_else(|| scalar("step")),
+                steps: ["momentum.time", "lr_decay.time", "step"].into_iter().find_map(scalar),
                 state: BTreeMap::new(),
             });
             entry.state.insert(leaf.to_owned(), (shape.to_vec(), values));
+        }
+        // A base without state has counted its steps.
+        for (name, steps) in &scalars {
+            let id = name.strip_suffix(".step").and_then(|id| id.parse::<u64>().ok());
+            let (Some(id), Ok(steps)) = (id, u64::try_from(*steps)) else { continue };
+            loaded.entry(id).or_insert_with(|| Loaded {
+                id: ParamId::from(id),
+                path: paths.get(&id.to_string()).cloned(),
+                steps: Some(steps),
+                state: BTreeMap::new(),
+            });
         }
         self.core = None;
         self.loaded = loaded.into_values().collect();

@@ -50,24 +50,51 @@ impl Names {
 }
 
 /// States of Burn's own optimizers: the base, our name, the name in a record. Other states have our name in records too.
-const BURN: [(&str, &str, &str); 3] = [
+const BURN: [(&str, &str, &str); 13] = [
     ("adamw", "exp_avg", "momentum.moment_1"),
     ("adamw", "exp_avg_sq", "momentum.moment_2"),
+    ("adamw", "max_exp_avg_sq", "momentum.max_moment_2"),
+    ("adam", "exp_avg", "momentum.moment_1"),
+    ("adam", "exp_avg_sq", "momentum.moment_2"),
+    ("adam", "max_exp_avg_sq", "momentum.max_moment_2"),
     ("lion", "exp_avg", "momentum"),
+    ("sgd", "momentum_buffer", "momentum.velocity"),
+    ("adagrad", "sum", "lr_decay.sum"),
+    ("adan", "exp_avg", "momentum.exp_avg"),
+    ("adan", "exp_avg_diff", "momentum.exp_avg_diff"),
+    ("adan", "exp_avg_sq", "momentum.exp_avg_sq"),
+    ("adan", "neg_pre_grad", "momentum.neg_pre_grad"),
 ];
 
-/// Whether `RecipeOptimizer` never has our own state of this base: Burn has a state for it, or states per row rule it out.
+/// The name of a base without its variant.
+fn family(base: BaseKind) -> &'static str {
+    base.row().name.split(" (").next().unwrap_or_default()
+}
+
+/// The name of a state in a record.
+pub(crate) fn leaf(base: BaseKind, state: &'static str) -> &'static str {
+    let of_burn = BURN.iter().find(|(of, name, _)| (*of, *name) == (family(base), state));
+    of_burn.map_or(state, |(_, _, leaf)| *leaf)
+}
+
+/// The names under which Burn's optimizers keep the number of steps.
+pub(crate) fn counts(base: BaseKind) -> Option<&'static str> {
+    match family(base) {
+        "adamw" | "adam" | "adan" => Some("momentum.time"),
+        "adagrad" => Some("lr_decay.time"),
+        _ => None,
+    }
+}
+
+/// Whether `RecipeOptimizer` keeps the state of this base in a type of Burn's, or never has any because states are per row.
 pub(crate) fn is_of_burn(base: BaseKind) -> bool {
-    base.has_rows() || BURN.iter().any(|(name, ..)| *name == base.row().name)
+    let has_two = base.states() == 2;
+    base.has_rows() || family(base) == "lion" || (["adamw", "adam"].contains(&family(base)) && has_two)
 }
 
 /// The states of a base by their name in a record.
 pub(crate) fn leaves(base: BaseKind) -> BTreeMap<&'static str, &'static StateRow> {
-    let leaf = |state: &'static StateRow| {
-        let of_burn = BURN.iter().find(|(of, name, _)| (*of, *name) == (base.row().name, state.name));
-        (of_burn.map_or(state.name, |(_, _, leaf)| *leaf), state)
-    };
-    base.row().states.iter().map(leaf).collect()
+    base.row().states.iter().map(|state| (leaf(base, state.name), state)).collect()
 }
 
 /// The base that steps a parameter.
@@ -144,10 +171,14 @@ impl Loaded {
             }
             optimizer.write_state(&known.name, state.name, values)?;
         }
-        // Burn's Lion does not count its steps.
-        let steps = self.steps.or((base.row().name == "lion").then_some(1));
+        // Burn's Lion and SGD do not count their steps.
+        let steps = self.steps.or(["lion", "sgd"].contains(&family(base)).then_some(1));
         let steps = steps.ok_or_else(|| {
-            Error::Record(format!("parameter `{}` lacks `momentum.time`, its number of steps", known.path))
+            Error::Record(format!(
+                "parameter `{}` lacks its number of steps, `{}`",
+                known.path,
+                counts(base).unwrap_or("step")
+            ))
         })?;
         Ok(optimizer.set_tensor_steps(&known.name, steps)?)
     }

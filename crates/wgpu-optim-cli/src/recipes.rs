@@ -23,9 +23,18 @@ pub fn named(text: &OsStr) -> Result<(String, Recipe), String> {
     let name = text.to_string_lossy().into_owned();
     match name.parse() {
         Ok(recipe) => Ok((name, recipe)),
-        Err(Error::UnknownPreset { known, .. }) => Err(format!(
-            "neither a preset nor a JSON recipe file: {why}; give one of the presets {known}, or the path of a file"
-        )),
+        Err(Error::UnknownPreset { known, .. }) => {
+            let why = if name.contains(['.', '/', '\\']) || path.is_dir() { format!(": {why}") } else { String::new() };
+            let similar = Recipe::presets().into_iter().max_by(|a, b| {
+                let [a, b] = [a, b].map(|preset| strsim::jaro_winkler(preset, &name));
+                a.total_cmp(&b)
+            });
+            let similar = similar.filter(|preset| strsim::jaro_winkler(preset, &name) > 0.8);
+            let meant = similar.map_or(String::new(), |preset| format!(" did you mean `{preset}`?"));
+            Err(format!(
+                "neither a preset nor a JSON recipe file{why};{meant} give the path of a file, or one of the presets {known}"
+            ))
+        }
         Err(error) => Err(error.to_string()),
     }
 }
@@ -53,10 +62,12 @@ mod tests {
     fn what_is_neither_is_refused_as_both() {
         let error = named("no/such/recipe.json".as_ref()).unwrap_err();
         for word in
-            ["neither a preset nor a JSON recipe file: No such file", "presets adamw, cautious-adamw", "mgup-muon"]
+            ["neither a preset nor a JSON recipe file: No such file", "presets adamw, adamw-torch, lion", "mgup-adamw"]
         {
             assert!(cfg!(windows) || error.contains(word), "{word}: {error}");
         }
+        let error = named("mgup_adamw".as_ref()).unwrap_err();
+        assert!(error.contains("did you mean `mgup-adamw`?") && !error.contains("No such file"), "{error}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.json");
         fs::write(&path, r#"{"base": {"type": "adamv"}}"#).unwrap();

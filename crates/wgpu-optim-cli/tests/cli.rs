@@ -448,7 +448,7 @@ fn bad_arguments_are_refused() {
         (&["bench", "--matmul", "fast"], "--matmul"),
         (&["bench", "--params", "0"], "'--params <PARAMS>': expected a whole number from 1 to 4294901760"),
         (&["bench", "--params", "-1"], "invalid value '-1' for '--params <PARAMS>': expected a whole number"),
-        (&["bench", "--recipes", "adam"], "neither a preset nor a JSON recipe file"),
+        (&["bench", "--recipes", "adamv"], "neither a preset nor a JSON recipe file"),
         (&["bench", "--recipes", "adamw+fast"], "unknown setting `fast`"),
         (&["bench", "--recipes", "adamw,adamw+observe0"], "`observe0`: expected a whole number from 1"),
         (&["bench", "--recipes", "adamw+observe-1"], "`observe-1`: expected a whole number from 1"),
@@ -525,7 +525,7 @@ fn explain_prints_the_wgsl_of_a_kernel_and_refuses_what_there_is_not() {
     for (arguments, words) in [
         (&["lion", "--wgsl", "select/prove"][..], "no kernel `select/prove` in this step; it has step/stream"),
         (&["adamw", "--params", "100000000", "--limits", "webgpu"], "max_buffer_size needed 400000000"),
-        (&["adam"], "neither a preset nor a JSON recipe file"),
+        (&["adamv"], "neither a preset nor a JSON recipe file"),
         (&["adamw+clop"], "unknown setting `clop`"),
         (&["adamw", "--specs", "no/such.json"], "no/such.json"),
         (&["adamw", "--params", "0"], "--params"),

@@ -346,7 +346,7 @@ mod tests {
             (&["--split", "digits"], "--data"),
             (&["--data", "x", "--split", "numbers"], "balanced"),
             (&["--precision", "f8"], "--precision"),
-            (&["--optimizer", "adam"], "mgup-adamw"),
+            (&["--optimizer", "adamv"], "mgup-adamw"),
             (&["--compare", "adamw,"], "--compare"),
         ];
         for (arguments, message) in cases {

@@ -61,7 +61,20 @@ export interface TensorSpec {
 
 /** A base times an update policy. Omitted fields have their defaults. */
 export interface Recipe {
-  base: AdamW | Lion | Muon | AdaGo;
+  base:
+    | AdamW
+    | Lion
+    | Muon
+    | AdaGo
+    | Sgd
+    | RmsProp
+    | AdaGrad
+    | Adam
+    | NAdam
+    | RAdam
+    | AdaMomentum
+    | MAdam
+    | Adan;
   /** Default: plain. */
   policy?: Policy;
 }
@@ -83,6 +96,12 @@ export interface AdamW {
   decayRate?: "bias_corrected" | "base";
   /** What has its own second moment. Default "coordinate". "row" saves nearly 4 bytes per parameter. */
   secondMoment?: "coordinate" | "row";
+  /** Whether to divide by the largest second moment so far. Default false. */
+  amsgrad?: boolean;
+  /** p of (√v + ε)^2p in the direction, in (0, 0.5]. Below 0.5 this is Padam. Default 0.5. */
+  power?: number;
+  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  cautiousWeightDecay?: boolean;
 }
 
 /** Lion (Chen et al., 2023). */
@@ -94,6 +113,8 @@ export interface Lion {
   betas?: [number, number];
   /** ≥ 0. Default 0. */
   weightDecay?: number;
+  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  cautiousWeightDecay?: boolean;
 }
 
 /** Muon (Jordan et al., 2024), for matrices. */
@@ -115,6 +136,8 @@ export interface Muon {
   weightDecay?: number;
   /** Steps tensors that are not matrices. */
   fallback?: AdamW;
+  /** Whether a parameter of a matrix decays only where the step moves it towards 0. Default false. */
+  cautiousWeightDecay?: boolean;
 }
 
 /** AdaGO (Zhang et al., 2025), for matrices. */
@@ -138,6 +161,169 @@ export interface AdaGo {
   weightDecay?: number;
   /** Steps tensors that are not matrices. */
   fallback?: AdamW;
+  /** Whether a parameter of a matrix decays only where the step moves it towards 0. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** SGD, with or without momentum. */
+export interface Sgd {
+  type: "sgd";
+  /** Learning rate, ≥ 0. Default 1e-3. */
+  lr?: number;
+  /** In [0, 1). 0 keeps no state. Default 0. */
+  momentum?: number;
+  /** Share of a gradient that the momentum leaves out after the first step, in [0, 1]. Default 0. */
+  dampening?: number;
+  /** Whether the direction looks a step ahead. Default false. */
+  nesterov?: boolean;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
+  decoupledWeightDecay?: boolean;
+  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** RMSprop (Hinton, 2012). */
+export interface RmsProp {
+  type: "rmsprop";
+  /** Learning rate, ≥ 0. Default 1e-2. */
+  lr?: number;
+  /** Decay of the averages, in [0, 1). Default 0.99. */
+  alpha?: number;
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** In [0, 1). 0 keeps none. Default 0. */
+  momentum?: number;
+  /** Whether to divide by the standard deviation. Default false. */
+  centered?: boolean;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
+  decoupledWeightDecay?: boolean;
+  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** AdaGrad (Duchi et al., 2011). */
+export interface AdaGrad {
+  type: "adagrad";
+  /** Learning rate, ≥ 0. Default 1e-2. */
+  lr?: number;
+  /** Share by which the learning rate shrinks per step, ≥ 0. Default 0. */
+  lrDecay?: number;
+  /** Sum of squares before the first step, ≥ 0. Default 0. */
+  accumulatorInit?: number;
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-10. */
+  eps?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
+  decoupledWeightDecay?: boolean;
+  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** Adam (Kingma and Ba, 2015), with weight decay in the gradient. */
+export interface Adam {
+  type: "adam";
+  /** Learning rate, ≥ 0. Default 1e-3. */
+  lr?: number;
+  /** Decay of the first and second moment, each in [0, 1). Default [0.9, 0.999]. */
+  betas?: [number, number];
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether to divide by the largest second moment so far. Default false. */
+  amsgrad?: boolean;
+  /** Refused: weight decay is a part of the gradient. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** NAdam (Dozat, 2016). */
+export interface NAdam {
+  type: "nadam";
+  /** Learning rate, ≥ 0. Default 2e-3. */
+  lr?: number;
+  /** Decay of the first and second moment, each in [0, 1). Default [0.9, 0.999]. */
+  betas?: [number, number];
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** How fast the momentum rises to its final value, ≥ 0. Default 4e-3. */
+  momentumDecay?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
+  decoupledWeightDecay?: boolean;
+  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** RAdam (Liu et al., 2020). */
+export interface RAdam {
+  type: "radam";
+  /** Learning rate, ≥ 0. Default 1e-3. */
+  lr?: number;
+  /** Decay of the first and second moment, each in [0, 1). Default [0.9, 0.999]. */
+  betas?: [number, number];
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
+  decoupledWeightDecay?: boolean;
+  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** AdaMomentum (Wang et al., 2023). */
+export interface AdaMomentum {
+  type: "adamomentum";
+  /** Learning rate, ≥ 0. Default 1e-3. */
+  lr?: number;
+  /** Decay of the first and second moment, each in [0, 1). Default [0.9, 0.999]. */
+  betas?: [number, number];
+  /** ε, at least 2⁻¹²⁶. Default 1e-16. */
+  eps?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** MAdam (Zhu et al., 2021). */
+export interface MAdam {
+  type: "madam";
+  /** Learning rate, ≥ 0. Default 1e-3. */
+  lr?: number;
+  /** Decay of the momentum, and the largest decay of mean and variance, each in [0, 1). Default [0.9, 0.999]. */
+  betas?: [number, number];
+  /** The smallest decay of mean and variance, in [0, betas[1]]. Default 0.5. */
+  beta2Min?: number;
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** Adan (Xie et al., 2022). */
+export interface Adan {
+  type: "adan";
+  /** Learning rate, ≥ 0. Default 1e-3. */
+  lr?: number;
+  /** Decay of the averages of the gradient, of its change, and of the square, each in [0, 1). Default [0.98, 0.92, 0.99]. */
+  betas?: [number, number, number];
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether parameters shrink by lr · weightDecay instead of being divided by 1 + lr · weightDecay. Default false. */
+  noProx?: boolean;
+  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  cautiousWeightDecay?: boolean;
 }
 
 /** `ratio` is τ, in (0, 1), default 0.5. `alpha` (default 1/τ) and `gamma` (default τ) are ≥ 0. "grams" needs AdamW or Lion. */

@@ -1,7 +1,7 @@
 //! AdaGO.
 
 use super::adamw::{AdamW, tagged};
-use super::kind::{BaseRow, Direction, MOMENTUM, MOMENTUM_ROW, Per, StateRow, StepScalars};
+use super::kind::{BaseRow, Direction, MOMENTUM, Per, StateRow, StepScalars};
 use super::newton_schulz::{NewtonSchulz, QUINTIC};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
@@ -54,6 +54,9 @@ pub struct AdaGo {
     pub ns_coefficients: [f64; 3],
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
+    /// Whether a parameter of a matrix decays only where the step moves it towards 0. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cautious_weight_decay: bool,
     /// AdamW for tensors that are not matrices, under the same policy. Default `AdamW::default()`.
     #[serde(with = "tagged")]
     pub fallback: AdamW,
@@ -71,7 +74,7 @@ impl Direction for AdaGo {
         name: "adago",
         states: &[MOMENTUM, StateRow { name: "accumulator", per: Per::Tensor, squares: true }],
         rate: Some("adago_rate"),
-        ..MOMENTUM_ROW
+        ..BaseRow::MOMENTUM
     }];
     type Fallback = AdamW;
 
@@ -101,11 +104,10 @@ impl Direction for AdaGo {
         StepScalars {
             step: 1.0,
             decay: self.lr * self.weight_decay,
-            betas: [self.momentum, 1.0],
             clip: self.clip,
             min_step: if self.lr > 0.0 { self.min_step } else { 0.0 },
             accumulator_init: self.accumulator_init,
-            ..StepScalars::default()
+            ..StepScalars::moments([self.momentum, 1.0])
         }
     }
 

@@ -1,6 +1,6 @@
 //! AdamW.
 
-use super::kind::{BaseRow, Corrects, Direction, EPS, Per, Recall, StateRow, StepScalars};
+use super::kind::{BaseRow, Corrects, Direction, EPS, Per, StateRow, StepScalars};
 use crate::recipe::prelude::*;
 
 /// AdamW (Loshchilov & Hutter, 2019, arXiv 1711.05101): adaptive moments with decoupled weight decay.
@@ -8,6 +8,7 @@ use crate::recipe::prelude::*;
 /// ```text
 /// m ← β1 m + (1−β1) g ;  v ← β2 v + (1−β2) g²
 /// u = m / (√v + ε)        or  m / (√v + ε √c2)   see `eps_placement`
+///                         or  m / (√v + ε)^(2p)  see `power`
 /// step = lr √c2 / c1      c1 = 1 − β1^t, c2 = 1 − β2^t
 /// decay = step·λ          or  lr·λ               see `decay_rate`
 /// ```
@@ -55,6 +56,18 @@ pub struct AdamW {
     /// Whether coordinates or rows have their own second moment. Default: coordinates.
     #[serde(skip_serializing_if = "is_per_coordinate")]
     pub second_moment: SecondMoment,
+    /// Whether v in the direction is its largest value so far (AMSGrad, Reddi et al., 2018). That value is not bias-corrected before it is
+    /// compared. Takes 4 more bytes per parameter, and second moments per coordinate. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub amsgrad: bool,
+    /// p, in (0, 0.5]. Below 0.5 this is Padam (Chen et al., 2020), whose authors take 0.125 to 0.25 with `amsgrad` and a learning rate of
+    /// 0.1. Needs second moments per coordinate. Default 0.5.
+    #[default(0.5)]
+    #[serde(skip_serializing_if = "is_half")]
+    pub power: f64,
+    /// Whether a parameter decays only where the step moves it towards 0 (cautious weight decay, Chen et al., 2025). Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cautious_weight_decay: bool,
 }
 
 /// Where AdamW adds ε.
@@ -82,6 +95,10 @@ pub enum SecondMoment {
     /// Saves 4 bytes of memory per parameter, and costs 4 per row and one dispatch per page. Every tensor must fit into one binding. Not
     /// for [`GpuOptimizer::stateless`](crate::GpuOptimizer::stateless).
     Row,
+}
+
+fn is_half(power: &f64) -> bool {
+    *power == 0.5
 }
 
 fn is_per_coordinate(moment: &SecondMoment) -> bool {
@@ -132,17 +149,40 @@ impl AdamW {
 /// Smallest ε that bounds the step where g² underflows to 0.
 const LEAST_EPS: f64 = 1e-20;
 
-const M: StateRow = StateRow { name: "exp_avg", per: Per::Coordinate, squares: false };
-const V: StateRow = StateRow { name: "exp_avg_sq", per: Per::Coordinate, squares: true };
-const ROW: BaseRow = BaseRow { name: "adamw", shader: "adamw", states: &[M, V], recall: Recall::State, rate: None };
+const M: StateRow = StateRow::new("exp_avg");
+const V: StateRow = StateRow::squares("exp_avg_sq");
+const LARGEST: StateRow = StateRow::squares("max_exp_avg_sq");
+pub(super) const ROW: BaseRow =
+    BaseRow { name: "adamw", shader: "adamw", states: &[M, V], correction: "adam", ..BaseRow::ELEMENTWISE };
+pub(super) const AMSGRAD: BaseRow =
+    BaseRow { name: "adamw (amsgrad)", states: &[M, V, LARGEST], constants: &["AMSGRAD"], ..ROW };
 
 impl Direction for AdamW {
-    const ROWS: &'static [BaseRow] =
-        &[ROW, BaseRow { name: "adamw (rows)", states: &[M, StateRow { per: Per::Row, ..V }], ..ROW }];
+    const ROWS: &'static [BaseRow] = &[
+        ROW,
+        BaseRow { name: "adamw (rows)", states: &[M, StateRow { per: Per::Row, ..V }], constants: &["BY_ROW"], ..ROW },
+        AMSGRAD,
+        BaseRow { name: "adamw (power)", constants: &["POWER"], ..ROW },
+        BaseRow { name: "adamw (amsgrad, power)", constants: &["AMSGRAD", "POWER"], ..AMSGRAD },
+    ];
     type Fallback = Self;
 
+    fn variants() -> Vec<Self> {
+        let own = Self::default();
+        let by_row = own.second_moment(SecondMoment::Row);
+        vec![own, by_row, own.amsgrad(true), own.power(0.25), own.amsgrad(true).power(0.25)]
+    }
+
     fn row(&self) -> &'static BaseRow {
-        &Self::ROWS[usize::from(self.second_moment == SecondMoment::Row)]
+        match self.second_moment {
+            SecondMoment::Row => &Self::ROWS[1],
+            SecondMoment::Coordinate => match (self.amsgrad, self.power < 0.5) {
+                (false, false) => &Self::ROWS[0],
+                (true, false) => &Self::ROWS[2],
+                (false, true) => &Self::ROWS[3],
+                (true, true) => &Self::ROWS[4],
+            },
+        }
     }
 
     fn scalars(&self, t: u64) -> StepScalars {
@@ -156,65 +196,62 @@ impl Direction for AdamW {
         StepScalars {
             step,
             decay: self.weight_decay * if corrects.decay { step } else { self.lr },
-            betas: self.betas,
             eps: self.eps * if corrects.eps { c2.sqrt() } else { 1.0 },
+            power: 2.0 * self.power,
             corrects,
-            ..StepScalars::default()
+            ..StepScalars::moments(self.betas)
         }
     }
 
     fn validate(&self, section: &str) -> Result<()> {
-        let field = format!("{section}.eps");
-        check(&field, self.eps, NORMAL_OR_ZERO)?;
-        // The bias correction may move ε. The first step has the smallest.
-        let first = self.scalars(1).eps;
-        if NORMAL_OR_ZERO.0(first) || !UNIT.0(self.betas[1]) {
-            return Ok(());
+        check_betas(section, &self.betas)?;
+        match self.eps_placement {
+            EpsPlacement::BeforeBiasCorrection => check_eps(section, self.eps)?,
+            EpsPlacement::AfterBiasCorrection => check_eps_corrected(section, self.eps, self.betas[1])?,
         }
-        let first = number(first);
-        let allowed = format!("0, or so large that eps √(1 − betas[1]), here {first}, is at least 2^-126 (1.2e-38)");
-        Err(Error::Recipe { field, value: number(self.eps), allowed })
+        check(&format!("{section}.power"), self.power, (|p| p > 0.0 && p <= 0.5, "in (0, 0.5]"))?;
+        let by_row = self.second_moment == SecondMoment::Row;
+        let needs = "false, or second moments per coordinate";
+        ensure_field(section, "amsgrad", !(by_row && self.amsgrad), needs)?;
+        let per_row: Rule = (|p| p == 0.5, "0.5 with second moments per row");
+        if by_row { check(&format!("{section}.power"), self.power, per_row) } else { Ok(()) }
     }
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
         let [(beta1, rest1), (beta2, rest2)] = scalars.weights::<T>();
-        let eps = real::<T>(scalars.eps);
-        let [m, v] = states else { panic!("AdamW has two states") };
+        let (eps, power) = (real::<T>(scalars.eps), real::<T>(scalars.power));
+        let [m, v, largest @ ..] = states else { panic!("AdamW has two states or three") };
         let row_len = (grad.len() / v.len().max(1)).max(1);
         for (v, row) in v.iter_mut().zip(grad.chunks(row_len)) {
             let squares = row.iter().fold(T::zero(), |sum, &g| add_square(sum, g));
             *v = beta2 * *v + rest2 * (squares / real(row_len as f64));
         }
+        let v = match largest {
+            [largest, ..] => {
+                largest.iter_mut().zip(&*v).for_each(|(largest, v)| *largest = largest.max(*v));
+                &*largest
+            }
+            [] => &*v,
+        };
         let moments = m.iter_mut().zip(grad).enumerate();
         moments
             .map(|(i, (m, &g))| {
                 *m = beta1 * *m + rest1 * within_squares(g);
-                *m / (v[i / row_len].sqrt() + eps)
+                let denominator = v[i / row_len].sqrt() + eps;
+                *m / if power < T::one() { denominator.powf(power) } else { denominator }
             })
             .collect()
     }
 
-    fn direction_error(&self, scalars: &StepScalars, states: &[f64], g: f64, u: f64) -> Option<f64> {
+    fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, size]: [f64; 2], u: f64) -> Option<f64> {
         let [beta1, beta2] = scalars.betas;
-        let parts = (beta1 * states[0]).abs() + ((1.0 - beta1) * g).abs();
-        let v = beta2 * states[1] + (1.0 - beta2) * g * g;
-        Some(4.0 * EPS * (parts / (v.sqrt() + scalars.eps) + 2.0 * u.abs()))
+        let parts = (beta1 * states[0]).abs() + (1.0 - beta1) * size;
+        let v = (beta2 * states[1] + (1.0 - beta2) * g * g).max(states.get(2).copied().unwrap_or(0.0));
+        let denominator = v.sqrt() + scalars.eps;
+        // GPUs compute powers as exp2(p log2(x)), where the logarithm is off by a few units.
+        let powers = if scalars.power < 1.0 { 8.0 + 2.0 * denominator.log2().abs() } else { 0.0 };
+        Some(4.0 * EPS * (parts / denominator.powf(scalars.power) + (2.0 + powers) * u.abs()))
     }
-}
-
-/// The largest |g| whose square f32 holds, if `T` is f32.
-fn largest<T: Float>() -> Option<T> {
-    T::from(1.84e19).filter(|_| T::max_value() <= real(f32::MAX.into()))
-}
-
-fn within_squares<T: Float>(g: T) -> T {
-    largest().filter(|&largest| g.abs() > largest).map_or(g, |largest| largest.copysign(g))
-}
-
-/// The sum of squares with one more, at most the square of the largest. So a second moment stays finite and decays again.
-fn add_square<T: Float>(sum: T, g: T) -> T {
-    let square = within_squares(g).powi(2);
-    largest().map_or(sum, |largest: T| sum.min(largest * largest - square)) + square
 }
 
 /// AdamW as a field of another base, in JSON with its type: `{ "type": "adamw", … }`.

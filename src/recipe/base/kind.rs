@@ -15,15 +15,34 @@ pub struct BaseRow {
     pub states: &'static [StateRow],
     /// How a later kernel of the same step finds the direction again.
     pub recall: Recall,
+    /// The pipeline constants that are true in this variant.
+    pub constants: &'static [&'static str],
+    /// The file in `shaders/correction` that corrects the scalars of a step where steps may be skipped.
+    pub correction: &'static str,
     /// The file in `shaders/base` that finds the rate of a matrix. `Some` means that the base orthogonalizes matrices.
     pub rate: Option<&'static str>,
 }
 
-/// The row of a base that orthogonalizes a momentum, except the name, the rate, and states per tensor.
-pub(super) const MOMENTUM_ROW: BaseRow =
-    BaseRow { name: "", shader: "momentum", states: &[MOMENTUM], recall: Recall::State, rate: None };
+/// The pipeline constant of variants whose weight decay is a part of the gradient.
+pub(super) const COUPLED: &str = "COUPLED";
 
-pub(super) const MOMENTUM: StateRow = StateRow { name: "momentum_buffer", per: Per::Coordinate, squares: false };
+impl BaseRow {
+    /// A row without a name, a shader and states: the direction follows from the new state and the gradient.
+    pub(super) const ELEMENTWISE: Self = Self {
+        name: "",
+        shader: "",
+        states: &[],
+        recall: Recall::State,
+        constants: &[],
+        correction: "none",
+        rate: None,
+    };
+
+    /// A base that orthogonalizes a momentum, except the name and the rate.
+    pub(super) const MOMENTUM: Self = Self { shader: "momentum", states: &[MOMENTUM], ..Self::ELEMENTWISE };
+}
+
+pub(super) const MOMENTUM: StateRow = StateRow::new("momentum_buffer");
 
 /// A state of a base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,6 +53,36 @@ pub struct StateRow {
     pub per: Per,
     /// Whether it sums squares: it is never negative, and its values differ widely in size.
     pub squares: bool,
+}
+
+impl StateRow {
+    /// A state per coordinate.
+    pub(super) const fn new(name: &'static str) -> Self {
+        Self { name, per: Per::Coordinate, squares: false }
+    }
+
+    /// A state per coordinate that sums squares.
+    pub(super) const fn squares(name: &'static str) -> Self {
+        Self { squares: true, ..Self::new(name) }
+    }
+}
+
+/// States that kernels bind together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StateBinding {
+    /// The names of the states, joined by `_and_`.
+    pub name: String,
+    /// What has a number of its own in each.
+    pub per: Per,
+    /// One state, or a pair. The states of a pair follow each other, tensor after tensor.
+    pub states: Vec<&'static str>,
+}
+
+impl StateBinding {
+    /// Bytes per coordinate of a binding of states per coordinate.
+    pub(crate) fn bytes(&self) -> u64 {
+        4 * self.states.len() as u64
+    }
 }
 
 /// What has its own number in a state.
@@ -54,6 +103,8 @@ pub enum Recall {
     State,
     /// The new state has lost it. It is a sign, and two bits remember it.
     Sign,
+    /// It depends on the parameter before the step, which is lost. Exact selection on large tensors is refused.
+    Lost,
 }
 
 /// The scalars of one step: hyper-parameters and bias corrections, computed in f64 on the host.
@@ -63,8 +114,10 @@ pub struct StepScalars {
     pub step: f64,
     /// Share of the parameter that weight decay takes away.
     pub decay: f64,
-    /// β1 and β2. Matrix bases have μ for the momentum, and for the direction: μ with Nesterov, else 1.
+    /// β1 and β2. Bases with a momentum have μ for the momentum, and for the direction: μ with Nesterov, else 1.
     pub betas: [f64; 2],
+    /// The weight of what is new in each: 1 − β where not stated otherwise.
+    pub rests: [f64; 2],
     /// ε as it is added to √v.
     pub eps: f64,
     /// Largest norm of a gradient, for AdaGO.
@@ -73,14 +126,39 @@ pub struct StepScalars {
     pub min_step: f64,
     /// √a before the first step, for AdaGO.
     pub accumulator_init: f64,
+    /// λ of a weight decay that is a part of the gradient.
+    pub penalty: f64,
+    /// Exponent of √v + ε.
+    pub power: f64,
+    /// Weights of the two parts of a direction: gradient and momentum of NAdam, momentum and change of Adan.
+    pub blend: [f64; 2],
+    /// β3, for Adan.
+    pub beta3: f64,
+    /// The largest 1 − β of mean and variance, for MAdam; the least is that of β2.
+    pub largest_rest: f64,
+    /// Whether this is the first step, for Adan.
+    pub is_first: bool,
+    /// Whether a step of RAdam divides by √v + ε.
+    pub adaptive: bool,
+    /// Share by which the learning rate shrinks per step, for AdaGrad.
+    pub lr_decay: f64,
+    /// ψ ln 0.96, for NAdam.
+    pub ln_momentum_decay: f64,
+    /// ρ at the end and at t = 0, for RAdam.
+    pub rho: [f64; 2],
     /// Which of these depend on the step.
     pub(crate) corrects: Corrects,
 }
 
 impl StepScalars {
-    /// (β, 1 − β) of each β, the difference taken in f64.
+    /// The scalars of a step with these decays of the moments.
+    pub(super) fn moments(betas: [f64; 2]) -> Self {
+        Self { betas, rests: betas.map(|beta| 1.0 - beta), power: 1.0, ..Self::default() }
+    }
+
+    /// The weights of what is old and what is new in each moment, 1 − β taken in f64.
     pub(super) fn weights<T: Float>(&self) -> [(T, T); 2] {
-        self.betas.map(|beta| (real(beta), real(1.0 - beta)))
+        [0, 1].map(|i| (real(self.betas[i]), real(self.rests[i])))
     }
 }
 
@@ -95,7 +173,7 @@ pub(crate) struct Corrects {
 /// Relative rounding of f32.
 pub(super) const EPS: f64 = f32::EPSILON as f64;
 
-/// A base: the hyper-parameters of a direction. Its struct also has the fields `lr` and `weight_decay`.
+/// A base: the hyper-parameters of a direction. Its struct also has the fields `lr`, `weight_decay` and `cautious_weight_decay`.
 ///
 /// By default the direction is a momentum, as in bases that orthogonalize it.
 pub(crate) trait Direction: Copy + Default {
@@ -103,6 +181,16 @@ pub(crate) trait Direction: Copy + Default {
     const ROWS: &'static [BaseRow];
     /// What steps tensors that are not matrices. `Self` if it steps any tensor.
     type Fallback;
+
+    /// A member for each row, in order, whose weight decay is decoupled unless the row says otherwise.
+    fn variants() -> Vec<Self> {
+        vec![Self::default()]
+    }
+
+    /// The same with a decoupled weight decay, for bases that have the choice.
+    fn decoupled(self) -> Self {
+        self
+    }
 
     /// The row of this variant.
     fn row(&self) -> &'static BaseRow {
@@ -139,7 +227,7 @@ pub(crate) trait Direction: Copy + Default {
         real(self.rate(matrix))
     }
 
-    /// Moves the states on, in the order of the row, and returns the direction.
+    /// Moves the states on, in the order of the row, and returns the direction. The gradient has a coupled weight decay in it.
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
         let [(beta1, rest1), (beta2, rest2)] = scalars.weights::<T>();
         let moments = states[0].iter_mut().zip(grad);
@@ -151,11 +239,11 @@ pub(crate) trait Direction: Copy + Default {
             .collect()
     }
 
-    /// Bound of the rounding error of a direction `u` in f32, for a gradient `g` and the coordinate's states before the step. `None`
-    /// if rounding decides the sign of the direction.
-    fn direction_error(&self, scalars: &StepScalars, states: &[f64], g: f64, _u: f64) -> Option<f64> {
+    /// Bound of the rounding error of a direction `u` in f32, for a gradient with a coupled weight decay in it, the sum of the sizes of
+    /// these two, and the coordinate's states before the step. `None` if rounding decides the sign of the direction.
+    fn direction_error(&self, scalars: &StepScalars, states: &[f64], [_, size]: [f64; 2], _u: f64) -> Option<f64> {
         let [beta1, beta2] = scalars.betas;
-        let parts = (beta1 * states[0]).abs() + ((1.0 - beta1) * g).abs();
-        Some(4.0 * EPS * (beta2 * parts + (1.0 - beta2) * g.abs()))
+        let parts = (beta1 * states[0]).abs() + (1.0 - beta1) * size;
+        Some(4.0 * EPS * (beta2 * parts + (1.0 - beta2) * size))
     }
 }

@@ -1,6 +1,6 @@
 //! Lion.
 
-use super::kind::{BaseRow, Direction, EPS, Per, Recall, StateRow, StepScalars};
+use super::kind::{BaseRow, Direction, EPS, Recall, StateRow, StepScalars};
 use crate::recipe::prelude::*;
 
 /// Lion (Chen et al., 2023, arXiv 2302.06675): the sign of an interpolated momentum.
@@ -30,6 +30,9 @@ pub struct Lion {
     pub betas: [f64; 2],
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
+    /// Whether a parameter decays only where the step moves it towards 0. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cautious_weight_decay: bool,
 }
 
 impl Lion {
@@ -43,14 +46,18 @@ impl Direction for Lion {
     const ROWS: &'static [BaseRow] = &[BaseRow {
         name: "lion",
         shader: "lion",
-        states: &[StateRow { name: "exp_avg", per: Per::Coordinate, squares: false }],
+        states: &[StateRow::new("exp_avg")],
         recall: Recall::Sign,
-        rate: None,
+        ..BaseRow::ELEMENTWISE
     }];
     type Fallback = Self;
 
     fn scalars(&self, _: u64) -> StepScalars {
-        StepScalars { step: self.lr, decay: self.lr * self.weight_decay, betas: self.betas, ..StepScalars::default() }
+        StepScalars { step: self.lr, decay: self.lr * self.weight_decay, ..StepScalars::moments(self.betas) }
+    }
+
+    fn validate(&self, section: &str) -> Result<()> {
+        check_betas(section, &self.betas)
     }
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
@@ -65,7 +72,7 @@ impl Direction for Lion {
             .collect()
     }
 
-    fn direction_error(&self, scalars: &StepScalars, states: &[f64], g: f64, _: f64) -> Option<f64> {
+    fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, _]: [f64; 2], _: f64) -> Option<f64> {
         let beta1 = scalars.betas[0];
         let (old, new) = (beta1 * states[0], (1.0 - beta1) * g);
         let parts = old.abs() + new.abs();

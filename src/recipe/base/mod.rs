@@ -3,14 +3,23 @@
 //! `ARCHITECTURE.md` lists the steps to add one.
 
 mod adago;
+mod adagrad;
+mod adam;
+mod adamomentum;
 mod adamw;
+mod adan;
 mod kind;
 mod lion;
+mod madam;
 mod muon;
+mod nadam;
 mod newton_schulz;
+mod radam;
+mod rmsprop;
+mod sgd;
 
 #[doc(hidden)]
-pub use kind::{BaseRow, Per, Recall, StateRow, StepScalars};
+pub use kind::{BaseRow, Per, Recall, StateBinding, StateRow, StepScalars};
 pub(crate) use kind::{Corrects, Direction};
 #[doc(hidden)]
 pub use newton_schulz::{NewtonSchulz, newton_schulz};
@@ -26,6 +35,15 @@ kinds! { $
     Lion(lion::Lion): "The sign of an interpolated momentum.",
     Muon(muon::Muon): "Momentum, orthogonalized: for matrices.",
     Adago(adago::AdaGo): "Momentum, orthogonalized, with a rate per matrix that adapts to the norms of its gradients.",
+    Sgd(sgd::Sgd): "The gradient, or a momentum.",
+    Rmsprop(rmsprop::RmsProp): "The gradient over a root mean square.",
+    Adagrad(adagrad::AdaGrad): "The gradient over the root of the sum of its squares.",
+    Adam(adam::Adam): "Adaptive moments with weight decay in the gradient.",
+    Nadam(nadam::NAdam): "Adaptive moments that look a step ahead.",
+    Radam(radam::RAdam): "Adaptive moments whose first steps do not divide by the second.",
+    Adamomentum(adamomentum::AdaMomentum): "Adaptive moments whose second is that of the first.",
+    Madam(madam::MAdam): "A momentum over moments whose decay each coordinate chooses.",
+    Adan(adan::Adan): "Adaptive moments of the gradient and of its change.",
 }
 
 impl Base {
@@ -35,10 +53,14 @@ impl Base {
         each!(self, b => b.scalars(t))
     }
 
-    /// Bound of the rounding error of a direction `u` in f32, for a gradient `g` and the coordinate's states before the step. `None`
-    /// if rounding decides the sign of the direction.
-    pub(crate) fn direction_error(&self, scalars: &StepScalars, states: &[f64], g: f64, u: f64) -> Option<f64> {
+    /// Bound of the rounding error of a direction, see [`Direction::direction_error`].
+    pub(crate) fn direction_error(&self, scalars: &StepScalars, states: &[f64], g: [f64; 2], u: f64) -> Option<f64> {
         each!(self, b => b.direction_error(scalars, states, g, u))
+    }
+
+    /// Whether a parameter decays only where the step moves it towards 0.
+    pub(crate) fn has_cautious_decay(&self) -> bool {
+        each!(self, b => b.cautious_weight_decay)
     }
 
     /// The learning rate.
@@ -56,6 +78,11 @@ impl Base {
             b.lr = lr;
         });
         self
+    }
+
+    /// λ.
+    pub(crate) fn weight_decay(&self) -> f64 {
+        each!(self, b => b.weight_decay)
     }
 
     /// The same base with another weight decay.
@@ -101,11 +128,7 @@ impl Base {
             fallback.validate("base.fallback")?;
         }
         check("lr", self.lr(), NOT_NEGATIVE)?;
-        // Matrix bases have a momentum instead.
-        for (i, beta) in self.scalars(1).betas.into_iter().enumerate().filter(|_| self.newton_schulz().is_none()) {
-            check(&format!("betas[{i}]"), beta, UNIT)?;
-        }
-        check("weight_decay", each!(self, b => b.weight_decay), NOT_NEGATIVE)?;
+        check("weight_decay", self.weight_decay(), NOT_NEGATIVE)?;
         // What the kernels multiply by, at both ends of the bias corrections.
         for t in [1, u64::MAX] {
             let StepScalars { step, decay, .. } = self.scalars(t);
@@ -115,10 +138,28 @@ impl Base {
         Ok(())
     }
 
-    /// The same with values at which a wrong factor stands out.
-    pub(crate) fn verified(mut self) -> Self {
+    /// A base for each row of the table of kinds, with values at which a wrong factor stands out.
+    pub(crate) fn variants() -> Vec<Self> {
+        fn of<D: Direction + Into<Base>>(_: D) -> Vec<Base> {
+            D::variants().into_iter().map(Into::into).collect()
+        }
+        let all = Self::members().flat_map(|member| each!(member, b => of(b)));
+        all.map(|base| base.with_verified_scalars()).collect()
+    }
+
+    /// The same with values at which a wrong factor stands out, and a decoupled weight decay.
+    pub(crate) fn verified(self) -> Self {
+        each!(self, b => Self::from(b.decoupled())).with_verified_scalars()
+    }
+
+    fn with_verified_scalars(mut self) -> Self {
         let lr = if self.newton_schulz().is_some() { 1.0 } else { 1e-2 };
-        each!(&mut self, b => (b.lr, b.weight_decay) = (lr, 1e-2));
+        each!(&mut self, b => b.lr = lr);
+        // Unless weight decay needs other kernels.
+        let decaying = self.with_weight_decay(1e-2);
+        if BaseKind::of(&decaying) == BaseKind::of(&self) {
+            self = decaying;
+        }
         if let Self::Adago(adago) = &mut self {
             adago.clip = 1.0;
         }
@@ -145,6 +186,31 @@ impl BaseKind {
     /// Whether it orthogonalizes matrices.
     pub fn is_matrix(self) -> bool {
         self.row().rate.is_some()
+    }
+
+    /// How kernels bind the states per coordinate or row: alone, or in pairs where there are more than two.
+    pub fn state_bindings(self) -> Vec<StateBinding> {
+        let states: Vec<_> = self.row().states.iter().filter(|state| state.per != Per::Tensor).collect();
+        let binding = |states: &[&StateRow]| {
+            let names: Vec<_> = states.iter().map(|state| state.name).collect();
+            StateBinding { name: names.join("_and_"), per: states[0].per, states: names }
+        };
+        states.chunks(if states.len() > 2 { 2 } else { 1 }).map(binding).collect()
+    }
+
+    /// Whether two states share a binding.
+    pub(crate) fn has_pairs(self) -> bool {
+        self.state_bindings().iter().any(|binding| binding.states.len() > 1)
+    }
+
+    /// Whether a tensor lies in one page, for its rows or pairs of states.
+    pub(crate) fn keeps_whole(self) -> bool {
+        self.has_rows() || self.has_pairs()
+    }
+
+    /// Bytes per coordinate of the widest binding of states.
+    pub(crate) fn widest_state(self) -> u64 {
+        if self.has_pairs() { 8 } else { 4 }
     }
 
     /// Names of the states per coordinate or row, as PyTorch calls them, in the order in which kernels bind them.
@@ -179,12 +245,32 @@ mod tests {
     #[test]
     fn the_table_is_consistent() {
         let names: Vec<_> = BaseKind::all().map(|kind| kind.row().name).collect();
-        assert_eq!(names, ["adamw", "adamw (rows)", "lion", "muon", "adago"]);
+        let bases: Vec<_> = names.iter().copied().filter(|name| !name.contains('(')).collect();
+        assert_eq!(
+            bases,
+            [
+                "adamw",
+                "lion",
+                "muon",
+                "adago",
+                "sgd",
+                "rmsprop",
+                "adagrad",
+                "adam",
+                "nadam",
+                "radam",
+                "adamomentum",
+                "madam",
+                "adan"
+            ]
+        );
         assert!(BaseKind::all().is_sorted());
         for kind in BaseKind::all() {
             let states = kind.row().states;
             assert!(states.is_sorted_by_key(|state| state.per == Per::Tensor), "{kind:?}");
         }
+        let variants: Vec<_> = Base::variants().iter().map(BaseKind::of).collect();
+        assert_eq!(variants, BaseKind::all().collect::<Vec<_>>(), "a variant for each row");
         for base in Base::members() {
             let (row, name) = (BaseKind::of(&base).row(), base.type_name());
             assert_eq!(serde_json::to_value(base).unwrap()["type"], row.name);

@@ -1,7 +1,7 @@
 //! Muon.
 
 use super::adamw::{AdamW, tagged};
-use super::kind::{BaseRow, Direction, MOMENTUM_ROW, StepScalars};
+use super::kind::{BaseRow, Direction, StepScalars};
 use super::newton_schulz::{NewtonSchulz, QUINTIC};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
@@ -47,6 +47,9 @@ pub struct Muon {
     pub scale: Scale,
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
+    /// Whether a parameter of a matrix decays only where the step moves it towards 0. Default false.
+    #[serde(skip_serializing_if = "is_false")]
+    pub cautious_weight_decay: bool,
     /// AdamW for tensors that are not matrices, under the same policy. Default `AdamW::default()`.
     #[serde(with = "tagged")]
     pub fallback: AdamW,
@@ -87,7 +90,7 @@ impl Muon {
 }
 
 impl Direction for Muon {
-    const ROWS: &'static [BaseRow] = &[BaseRow { name: "muon", rate: Some("muon_rate"), ..MOMENTUM_ROW }];
+    const ROWS: &'static [BaseRow] = &[BaseRow { name: "muon", rate: Some("muon_rate"), ..BaseRow::MOMENTUM }];
     type Fallback = AdamW;
 
     fn fallback(&self) -> Option<AdamW> {
@@ -110,8 +113,7 @@ impl Direction for Muon {
         StepScalars {
             step: self.lr,
             decay: self.lr * self.weight_decay,
-            betas: [self.momentum, if self.nesterov { self.momentum } else { 1.0 }],
-            ..StepScalars::default()
+            ..StepScalars::moments([self.momentum, if self.nesterov { self.momentum } else { 1.0 }])
         }
     }
 

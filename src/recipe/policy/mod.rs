@@ -25,7 +25,7 @@ pub(crate) use select::sampled_cut;
 #[doc(hidden)]
 pub use select::{SMALL, sampled, top_k};
 
-use super::base::{Base, BaseKind};
+use super::base::{Base, BaseKind, Recall};
 use super::kinds::kinds;
 use crate::recipe::prelude::*;
 
@@ -69,6 +69,13 @@ impl Policy {
             // Also those that follow from the ratio: 1/τ may overflow.
             check("policy.alpha", alpha, NOT_NEGATIVE)?;
             check("policy.gamma", gamma, NOT_NEGATIVE)?;
+        }
+        let row = BaseKind::of(base).row();
+        if row.recall == Recall::Lost && self.row(u64::MAX).selects == Selects::Exact {
+            let allowed = "0 with exact `mgup` and this base, which needs the parameter before the step to find a direction again; use \
+                           `decoupled_weight_decay`, or the selection `approximate`";
+            let (field, value) = ("base.weight_decay".to_owned(), number(base.weight_decay()));
+            return Err(Error::Recipe { field, value, allowed: allowed.to_owned() });
         }
         let no_matrices = |policy: &Self| policy.row(u64::MAX).no_matrices;
         let Some(reason) = no_matrices(self).filter(|_| base.newton_schulz().is_some()) else { return Ok(()) };

@@ -5,8 +5,14 @@ use std::sync::OnceLock;
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::nn::transformer::{TransformerEncoder, TransformerEncoderConfig, TransformerEncoderInput};
 use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
-use burn::optim::GradientsParams;
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{
+    AdaGradConfig, AdamConfig, AdamWConfig, AdanConfig, GradientsParams, LionConfig, ModuleOptimizer, RmsPropConfig,
+    SgdConfig,
+};
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use wgpu_optim::base::{AdaGrad, Adam, AdamW, Adan, Lion, RmsProp, Sgd};
 use wgpu_optim::{MatrixLayout, Recipe, TensorSpec, reference, verify};
 use wgpu_optim_burn::Gpu;
 
@@ -228,4 +234,34 @@ fn seeded<M: Module>(model: M) -> M {
         }
     }
     model.map(&mut Seed(0))
+}
+
+/// What Burn has too, at the settings of Burn's configurations or with more of them, and Burn's own.
+pub fn peers() -> Vec<(&'static str, Recipe, ModuleOptimizer)> {
+    let decay = || Some(WeightDecayConfig::new(1e-2));
+    let momentum = |dampening, nesterov| Some(MomentumConfig { momentum: 0.9, dampening, nesterov });
+    let sgd = Sgd::default().momentum(0.9).weight_decay(1e-2);
+    let burn_sgd = || SgdConfig::new().with_weight_decay(decay());
+    let adamw = AdamW::torch().eps(1e-5).weight_decay(1e-4);
+    let cautious = adamw.weight_decay(1.0).cautious_weight_decay(true);
+    let adam = Adam::default().eps(1e-5).weight_decay(1e-2);
+    let rmsprop = RmsProp::default().eps(1e-5).momentum(0.9).weight_decay(1e-2);
+    let adagrad = AdaGrad::default().eps(1e-5).lr_decay(0.1).weight_decay(1e-2);
+    let adan = Adan::default().weight_decay(1e-2);
+    vec![
+        ("adamw", adamw.into(), AdamWConfig::new().init()),
+        (
+            "cautious decay",
+            cautious.into(),
+            AdamWConfig::new().with_weight_decay(1.0).with_cautious_weight_decay(true).init(),
+        ),
+        ("lion", Lion::default().into(), LionConfig::new().init()),
+        ("adam", adam.into(), AdamConfig::new().with_weight_decay(decay()).init()),
+        ("amsgrad", adam.amsgrad(true).into(), AdamConfig::new().with_weight_decay(decay()).with_amsgrad(true).init()),
+        ("sgd", sgd.dampening(0.1).into(), burn_sgd().with_momentum(momentum(0.1, false)).init()),
+        ("nesterov", sgd.nesterov(true).into(), burn_sgd().with_momentum(momentum(0.0, true)).init()),
+        ("rmsprop", rmsprop.into(), RmsPropConfig::new().with_weight_decay(decay()).init()),
+        ("adagrad", adagrad.into(), AdaGradConfig::new().with_lr_decay(0.1).with_weight_decay(decay()).init()),
+        ("adan", adan.into(), AdanConfig::new().with_weight_decay(1e-2).init()),
+    ]
 }

@@ -1,11 +1,10 @@
 //! State that outlives a process, ours and Burn's.
 
-use burn::optim::{AdamWConfig, LionConfig, ModuleOptimizer};
-use wgpu_optim::base::{AdamW, Lion};
+use burn::optim::ModuleOptimizer;
 use wgpu_optim::{Recipe, verify};
 use wgpu_optim_burn::{GpuModuleOptimizer, RecipeOptimizer};
 
-use crate::common::{Mlp, autodiff, bits, gpu, gradients, read};
+use crate::common::{Mlp, autodiff, bits, gpu, gradients, peers, read};
 
 fn run(optim: &mut GpuModuleOptimizer, mut model: Mlp, steps: std::ops::Range<u64>) -> Mlp {
     for t in steps {
@@ -20,7 +19,7 @@ fn run(optim: &mut GpuModuleOptimizer, mut model: Mlp, steps: std::ops::Range<u6
 #[test]
 fn resuming_equals_going_on_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, recipe) in verify::recipes() {
+    for (name, recipe) in verify::few_recipes() {
         let mut straight = GpuModuleOptimizer::new(gpu(), recipe);
         let model = run(&mut straight, Mlp::new(&autodiff()), 1..4);
         let file = folder.path().join(format!("{name}.bpk"));
@@ -64,14 +63,6 @@ fn a_model_built_anew_finds_its_state_by_path() {
     assert_eq!(bits(&run(&mut resumed, other, 4..7)), expected);
 }
 
-/// AdamW and Lion at Burn's settings, each as ours, as Burn's, and as ours behind Burn's trait.
-fn peers() -> Vec<(Recipe, ModuleOptimizer, ModuleOptimizer)> {
-    let adamw = Recipe::from(AdamW::torch().eps(1e-5).weight_decay(1e-4));
-    let lion = Recipe::from(Lion::default());
-    let drop_in = |recipe| ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
-    vec![(adamw, AdamWConfig::new().init(), drop_in(adamw)), (lion, LionConfig::new().init(), drop_in(lion))]
-}
-
 fn assert_close(a: &Mlp, b: &Mlp) {
     for (a, b) in read(a).iter().zip(read(b)) {
         for (x, y) in a.values.iter().zip(&b.values) {
@@ -82,7 +73,11 @@ fn assert_close(a: &Mlp, b: &Mlp) {
 
 #[test]
 fn burns_records_and_ours_are_interchangeable() {
-    for (recipe, mut theirs, mut drop_in) in peers() {
+    // Burn's RMSprop also keeps what it divides by. A cautious decay differs from Burn's where the momentum is 0.
+    let left_out = ["rmsprop", "cautious decay"];
+    for (name, recipe, mut theirs) in peers().into_iter().filter(|(name, ..)| !left_out.contains(name)) {
+        println!("{name}");
+        let mut drop_in = ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
         let mut ours = GpuModuleOptimizer::new(gpu(), recipe);
         let model = Mlp::new(&autodiff());
         let step = |optim: &mut ModuleOptimizer, model: Mlp, t| {

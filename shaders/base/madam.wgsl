@@ -1,0 +1,28 @@
+// δ = g − a ;  1 − β = w (δ² − q) / (w (δ² − q) + δ² + q) within bounds ;  w ← β w + 1 − β ;  h = (1−β) / w
+// a ← a + h δ ;  q ← (1−h) (q + h δ²) ;  m ← β1 m + (1−β1) g ;  u = m / (√(q + a²) + ε)
+
+import package::state::{State, Update};
+import package::lib::largest::within_squares;
+import package::tables::Scalars;
+
+const TINY: f32 = 1e-16;    // keeps a share from 0 / 0
+
+fn direction_of(state: State, g: vec4<f32>, s: Scalars) -> vec4<f32> {
+    return state.exp_avg / (sqrt(state.variance + state.mean * state.mean) + s.eps);
+}
+
+fn update(old: State, gradient: vec4<f32>, s: Scalars) -> Update {
+    let g = within_squares(gradient);
+    let delta = g - old.mean;
+    let square = delta * delta;
+    let gain = old.weight * (square - old.variance) + TINY;
+    let free = clamp(gain / (gain + square + old.variance), vec4<f32>(s.one_minus_beta2), vec4<f32>(s.largest_rest));
+    let rest = select(vec4<f32>(s.one_minus_beta2), free, old.weight > vec4<f32>());
+    var state = old;
+    state.weight = old.weight + rest * (vec4<f32>(1.0) - old.weight);
+    let h = rest / state.weight;
+    state.mean = old.mean + h * delta;
+    state.variance = (vec4<f32>(1.0) - h) * (old.variance + h * square);
+    state.exp_avg = s.beta1 * old.exp_avg + s.one_minus_beta1 * g;
+    return Update(direction_of(state, g, s), state);
+}

@@ -1,0 +1,102 @@
+#!/usr/bin/env python3
+"""Records runs of torch.optim in f64, as tests/steps/golden.rs replays them.
+
+    pip install numpy safetensors torch==2.15.0
+    tests/golden/record.py [NAME...]
+
+Each case is a recipe and the optimizer of PyTorch that it must equal. Parameters and gradients are f32; the run is in f64, and each
+result is rounded once.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.numpy import save_file
+
+FOLDER = Path(__file__).resolve().parent
+STEPS = 8  # RAdam divides by its second moment from the sixth on
+SHAPES = {"bias": [37], "one": [1], "tall": [40, 24], "w": [17, 9]}
+
+CASES = {
+    "torch_sgd": ({"type": "sgd", "lr": 0.05, "weight_decay": 0.1}, lambda p: torch.optim.SGD(p, lr=0.05, weight_decay=0.1)),
+    "torch_sgd_momentum": (
+        {"type": "sgd", "lr": 0.05, "momentum": 0.9, "dampening": 0.2, "weight_decay": 0.1},
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, dampening=0.2, weight_decay=0.1),
+    ),
+    "torch_sgd_nesterov": (
+        {"type": "sgd", "lr": 0.05, "momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
+        lambda p: torch.optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True, weight_decay=0.1),
+    ),
+    "torch_rmsprop": (
+        {"type": "rmsprop", "lr": 0.01, "alpha": 0.9, "weight_decay": 0.1},
+        lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.9, weight_decay=0.1),
+    ),
+    "torch_rmsprop_centered": (
+        {"type": "rmsprop", "lr": 0.01, "alpha": 0.9, "eps": 1e-6, "momentum": 0.8, "centered": True, "weight_decay": 0.1},
+        lambda p: torch.optim.RMSprop(p, lr=0.01, alpha=0.9, eps=1e-6, momentum=0.8, centered=True, weight_decay=0.1),
+    ),
+    "torch_adagrad": (
+        {"type": "adagrad", "lr": 0.05, "lr_decay": 0.1, "accumulator_init": 0.01, "weight_decay": 0.1},
+        lambda p: torch.optim.Adagrad(p, lr=0.05, lr_decay=0.1, initial_accumulator_value=0.01, weight_decay=0.1),
+    ),
+    "torch_adam": (
+        {"type": "adam", "lr": 0.01, "betas": [0.9, 0.95], "weight_decay": 0.1},
+        lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1),
+    ),
+    "torch_adam_amsgrad": (
+        {"type": "adam", "lr": 0.01, "betas": [0.9, 0.5], "amsgrad": True},
+        lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.5), amsgrad=True),
+    ),
+    "torch_nadam": (
+        {"type": "nadam", "lr": 0.01, "betas": [0.9, 0.95], "momentum_decay": 0.1, "weight_decay": 0.1},
+        lambda p: torch.optim.NAdam(p, lr=0.01, betas=(0.9, 0.95), momentum_decay=0.1, weight_decay=0.1),
+    ),
+    "torch_nadam_decoupled": (
+        {"type": "nadam", "lr": 0.01, "weight_decay": 0.1, "decoupled_weight_decay": True},
+        lambda p: torch.optim.NAdam(p, lr=0.01, weight_decay=0.1, decoupled_weight_decay=True),
+    ),
+    "torch_radam": (
+        {"type": "radam", "lr": 0.01, "weight_decay": 0.1},
+        lambda p: torch.optim.RAdam(p, lr=0.01, weight_decay=0.1),
+    ),
+    "torch_radam_decoupled": (
+        {"type": "radam", "lr": 0.01, "betas": [0.9, 0.95], "weight_decay": 0.1, "decoupled_weight_decay": True},
+        lambda p: torch.optim.RAdam(p, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1, decoupled_weight_decay=True),
+    ),
+}
+
+
+def record(name, base, make):
+    random = np.random.default_rng(sum(map(ord, name)))
+    tensors, params = {}, {}
+    for key, shape in SHAPES.items():
+        tensors[f"param.{key}"] = random.uniform(-1, 1, shape).astype(np.float32)
+        params[key] = torch.nn.Parameter(torch.tensor(tensors[f"param.{key}"], dtype=torch.float64))
+    optimizer = make(params.values())
+    for step in range(STEPS):
+        for key, shape in SHAPES.items():
+            # Of widely differing sizes, every eighth exactly zero. Some coordinates never have a gradient.
+            grad = (0.1 * random.normal(size=shape) ** 3).astype(np.float32)
+            grad[random.uniform(size=shape) < 0.125] = 0
+            grad.reshape(-1)[5::11] = 0
+            tensors[f"grad.{step}.{key}"] = grad
+            params[key].grad = torch.tensor(grad, dtype=torch.float64)
+        optimizer.step()
+        for key, param in params.items():
+            tensors[f"expected.{step}.{key}"] = param.detach().numpy().astype(np.float32)
+    save_file(tensors, FOLDER / f"{name}.safetensors")
+    text = json.dumps({"base": base, "policy": {"type": "plain"}}, indent=1)
+    (FOLDER / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+
+
+def main():
+    for name in sys.argv[1:] or CASES:
+        record(name, *CASES[name])
+        print(name)
+
+
+if __name__ == "__main__":
+    main()
