@@ -11,7 +11,7 @@ fn four_of_result(first: u32, stride: u32) -> mat4x4<f32> {
 @compute @workgroup_size(64)
 fn mirror(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let matrix = chunks[grid.first + in.workgroup.y];
-    let s = scalars[matrix.scalars];
+    let ns = scalars[matrix.scalars].ns[grid.iteration];
     let down = (grid.m + 3u) / 4u;
     let b = linear_block(in) * 64u + lane;
     if b < down * (down + 1u) / 2u {
@@ -22,11 +22,11 @@ fn mirror(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         var tile = four_of_result(at, stride);
         if grid.polynomial == 1u {
             let linear = four(matrix.part * grid.left_slot + 4u * block.x * stride + block.y, stride);
-            tile = s.ns_b * linear + s.ns_c * tile;
+            tile = ns.y * linear + ns.z * tile;
             if block.x == block.y {
                 let i = 4u * block.x + EACH;
                 // Not in the padding, which stays zero.
-                let a = select(vec4<f32>(), vec4<f32>(s.ns_a), i < vec4<u32>(grid.m));
+                let a = select(vec4<f32>(), vec4<f32>(ns.x), i < vec4<u32>(grid.m));
                 tile += mat4x4<f32>(
                     vec4<f32>(a.x, 0.0, 0.0, 0.0),
                     vec4<f32>(0.0, a.y, 0.0, 0.0),

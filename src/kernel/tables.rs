@@ -4,6 +4,10 @@ use bytemuck::NoUninit;
 use encase::ShaderType;
 
 use super::compact::wgsl;
+use crate::recipe::base::NS_LIST;
+
+/// Coefficients of Newton–Schulz, with a word of padding each.
+pub(crate) type NsTriples = [[f32; 4]; NS_LIST];
 
 /// Declares structs of words, and their WGSL. Comments go along. `as` gives WGSL another name or type, `+` one more member.
 macro_rules! shared_structs {
@@ -81,6 +85,8 @@ shared_structs! {
         polynomial: u32,
         /// Where the records of what was observed begin.
         records: u32,
+        /// The iteration of Newton–Schulz, from 0; those that repeat the last coefficients have the number of the last.
+        iteration: u32,
     }
 
     /// Consecutive coordinates of one tensor: a chunk; a piece, which is all of a tensor that lies in the page; or a matrix, which is all of a
@@ -138,12 +144,6 @@ shared_structs! {
         t: u32,
         /// 1 where `cautious` normalizes by the count.
         count_normalizer: u32,
-        /// Coefficients of Newton–Schulz.
-        ns_a: f32,
-        /// Of X Xᵀ.
-        ns_b: f32,
-        /// Of its square.
-        ns_c: f32,
         /// The learning rate.
         lr: f32,
         /// The largest norm that counts, for AdaGO.
@@ -199,10 +199,10 @@ shared_structs! {
         /// The largest 1 − β of mean and variance of MAdam; the least is `one_minus_beta2`.
         largest_rest: f32,
         /// Nothing.
-        unused1: u32,
-        /// Nothing.
-        unused2: u32,
-    } + "unused: array<vec4<u32>, 5>" // as long as the alignment of a dynamic offset; OpenGL does not know @size
+        unused: u32,
+        /// Coefficients of the iterations of Newton–Schulz: of X, of X Xᵀ X, of its square. These fill the alignment of a dynamic offset.
+        ns: NsTriples as "array<vec4<f32>, 6>",
+    }
 
     /// A place in the order of selection: after the keys above `key`, and those at `key` with an index below `limit`.
     struct Cut as "Cut" derive(Eq) {

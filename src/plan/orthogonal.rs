@@ -9,11 +9,14 @@
 //! multiplied first, Q ← B Q and A ← B A B, all of them symmetric, which takes two more of the size of A: `X ← Q X` is then the only product
 //! with X next to X Xᵀ (Gram Newton–Schulz).
 
+use std::ops::Range;
+
 use super::elementwise::{self, STREAM};
 use super::layout::{Matrices, WORKGROUP};
 use super::stage::{Over, Share, Writer};
 use crate::kernel::catalog::{Config, Constants};
 use crate::kernel::tables::Grid;
+use crate::recipe::base::NS_LIST;
 use crate::recipe::matrix::{Matmul, Shape, triangle};
 use crate::recipe::policy::Selects;
 use crate::recipe::precision::Precision;
@@ -98,13 +101,11 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
     entered.add("scales directions to norm 1", "matrix/enter", config, copies, &copy);
     let mut products = Products { writer: &mut *writer, shape, grid, own, gram };
     // Wide matrices are left alone until their polynomial is known. Rounding would grow if it were put off for long.
-    let at_once = if shape.is_wide() { 3 } else { 1 };
-    let mut left = steps;
-    while left > 0 {
-        let polynomial = products.polynomial(x, next, left.min(at_once));
+    let at_once: usize = if shape.is_wide() { 3 } else { 1 };
+    for first in (0..steps).step_by(at_once) {
+        let polynomial = products.polynomial(x, next, first..steps.min(first + at_once as u32));
         products.advance([x, next, polynomial]);
         (x, next) = (next, x);
-        left -= left.min(at_once);
     }
     let mut leaving = writer.with(grid, [x, next, 2].map(Some));
     leaving.add("gives directions back", "matrix/leave", config, copies, &copy);
@@ -123,20 +124,22 @@ struct Products<'w, 'p> {
 }
 
 impl Products<'_, '_> {
-    /// X Xᵀ, where the successor of X will be, and then the product of the polynomials of so many steps. Returns its workspace.
-    fn polynomial(&mut self, x: usize, a: usize, steps: u32) -> usize {
+    /// X Xᵀ, where the successor of X will be, and then the product of the polynomials of these steps. Returns its workspace.
+    fn polynomial(&mut self, x: usize, a: usize, steps: Range<u32>) -> usize {
         self.gram("multiplies X Xᵀ", self.grid, [x, a, 2], false, self.own);
-        let (mut all, mut free) = if steps == 1 { (2, 3) } else { (3, 4) };
-        for step in 0..steps {
+        let (mut all, mut free) = if steps.len() == 1 { (2, 3) } else { (3, 4) };
+        for step in steps.clone() {
             // The first is the product so far.
-            let p = if step == 0 { all } else { 2 };
-            let square = Grid { polynomial: 1, ..self.square([a, p, a], a) };
+            let is_first = step == steps.start;
+            let p = if is_first { all } else { 2 };
+            let iteration = step.min(NS_LIST as u32 - 1);
+            let square = Grid { polynomial: 1, iteration, ..self.square([a, p, a], a) };
             self.gram("multiplies A Aᵀ", square, [a, p, x], false, self.gram);
-            if step > 0 {
+            if !is_first {
                 self.product(p, all, free, a);
                 (all, free) = (free, all);
             }
-            if step + 1 < steps {
+            if step + 1 < steps.end {
                 // X Xᵀ of the next step is P X Xᵀ P.
                 self.product(p, a, free, a);
                 self.product(free, p, a, a);

@@ -3,7 +3,7 @@
 use bytemuck::NoUninit;
 
 use super::layout::Plan;
-use crate::kernel::tables::{Header, STRIDE, Scalars};
+use crate::kernel::tables::{Header, NsTriples, STRIDE, Scalars};
 use crate::plan::stage::Stage;
 use crate::recipe::Recipe;
 use crate::recipe::base::Corrects;
@@ -21,7 +21,12 @@ impl Scalars {
         let ln = |beta: f64| beta.max(1e-300).ln() as f32;
         let scaler = groups.grad_scaler();
         let (alpha, gamma) = recipe.policy.factors();
-        let [ns_a, ns_b, ns_c] = recipe.base.newton_schulz().map_or([0.0; 3], |ns| ns.coefficients.map(|c| c as f32));
+        let ns = recipe.base.newton_schulz().map_or(NsTriples::default(), |ns| {
+            std::array::from_fn(|iteration| {
+                let [a, b, c] = ns.coefficients.of(iteration).map(|c| c as f32);
+                [a, b, c, 0.0]
+            })
+        });
         Self {
             step: scalars.step as f32,
             decay: scalars.decay as f32,
@@ -36,9 +41,6 @@ impl Scalars {
             // A sample may repeat from there on, and bias corrections are long 1.
             t: t.min(u32::MAX.into()) as u32,
             count_normalizer: u32::from(recipe.policy.count_normalizer()),
-            ns_a,
-            ns_b,
-            ns_c,
             lr: recipe.base.lr() as f32,
             clip: scalars.clip as f32,
             min_step: scalars.min_step as f32,
@@ -66,8 +68,8 @@ impl Scalars {
             one_minus_beta3: (1.0 - scalars.beta3) as f32,
             ln_beta3: ln(scalars.beta3),
             largest_rest: scalars.largest_rest as f32,
-            unused1: 0,
-            unused2: 0,
+            unused: 0,
+            ns,
         }
     }
 }

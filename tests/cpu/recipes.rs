@@ -1,7 +1,7 @@
 //! Recipes from names and JSON, and what is refused.
 
 use proptest::prelude::*;
-use wgpu_optim::base::{AdaGo, AdamW, Base, EpsPlacement, Lion, Muon};
+use wgpu_optim::base::{AdaGo, AdamW, Base, EpsPlacement, Lion, Muon, NsCoefficients};
 use wgpu_optim::policy::{Cautious, CautiousMgup, Grams, Mgup, Normalizer, Policy, Selection};
 use wgpu_optim::{Error, GradScaler, ParamGroups, Recipe};
 
@@ -196,6 +196,82 @@ fn the_smallest_step_of_adago_follows_the_learning_rate() {
     assert_eq!(of(recipe.with_lr(0.025)), (0.025, 2.5e-4, 5e-4));
     assert_eq!(of(recipe.with_lr(0.0)), (0.0, 0.0, 0.0));
     assert_eq!(of(recipe.with_lr(0.05)), of(recipe));
+}
+
+#[test]
+fn newton_schulz_takes_one_triple_or_a_list_or_a_name() {
+    let of = |coefficients: &str| {
+        let json = format!(r#"{{"base": {{"type": "muon", "ns_coefficients": {coefficients}}}}}"#);
+        Recipe::from_json(&json).map(|recipe| match recipe.base {
+            Base::Muon(muon) => muon.ns_coefficients,
+            _ => panic!(),
+        })
+    };
+    assert_eq!(of("[2, -1.5, 0.5]").unwrap(), [2.0, -1.5, 0.5].into());
+    assert_eq!(of("\"quintic\"").unwrap(), NsCoefficients::QUINTIC);
+    assert_eq!(of("\"polar_express\"").unwrap(), NsCoefficients::POLAR_EXPRESS);
+    let list = of("[[3, -3.2, 1.2], [2, -1.5, 0.5]]").unwrap();
+    assert_eq!((list.of(0), list.of(1), list.of(90)), ([3.0, -3.2, 1.2], [2.0, -1.5, 0.5], [2.0, -1.5, 0.5]));
+    for coefficients in [list, NsCoefficients::POLAR_EXPRESS, NsCoefficients::QUINTIC] {
+        let recipe = Recipe::from(Muon::default().ns_coefficients(coefficients));
+        assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
+    }
+    let seven = format!("[{}]", ["[2, -1.5, 0.5]"; 7].join(", "));
+    for wrong in ["[]", "[1, 2]", "\"cubic\"", &seven] {
+        let message = of(wrong).unwrap_err().to_string();
+        assert!(message.contains("ns_coefficients") && message.contains("a list of 1 to 6"), "{message}");
+    }
+    let message = of("[[1, 1, 1], [1, 1e300, 1]]").unwrap_err().to_string();
+    assert!(message.contains("`base.ns_coefficients[1][1]` is 1e300"), "{message}");
+}
+
+/// A weight decay that is a part of the gradient, and what does not go with it.
+#[test]
+fn a_coupled_weight_decay_is_refused_where_a_direction_could_not_be_found_again() {
+    for (base, is_refused) in [
+        (r#""type": "rmsprop""#, true),
+        (r#""type": "rmsprop", "momentum": 0.9"#, false),
+        (r#""type": "adagrad""#, true),
+        (r#""type": "nadam""#, true),
+        (r#""type": "radam""#, false),
+        (r#""type": "adam""#, false),
+        (r#""type": "sgd""#, false),
+        (r#""type": "sgd", "momentum": 0.9"#, false),
+        (r#""type": "sgd", "momentum": 0.9, "nesterov": true"#, true),
+    ] {
+        let of = |more: &str, policy: &str| {
+            Recipe::from_json(&format!(r#"{{"base": {{{base}, "weight_decay": 0.1{more}}}, "policy": {policy}}}"#))
+        };
+        let exact = r#"{"type": "mgup"}"#;
+        assert_eq!(of("", exact).is_err(), is_refused, "{base}");
+        if is_refused {
+            let message = of("", exact).unwrap_err().to_string();
+            assert!(
+                message.contains("`base.weight_decay` is 0.1") && message.contains("decoupled_weight_decay"),
+                "{message}"
+            );
+            of(r#", "decoupled_weight_decay": true"#, exact).unwrap();
+        }
+        of("", r#"{"type": "mgup", "selection": "approximate"}"#).unwrap();
+        of("", r#"{"type": "cautious"}"#).unwrap();
+        let cautious = of(r#", "cautious_weight_decay": true"#, r#"{"type": "plain"}"#);
+        // Without momentum there is no difference.
+        assert_eq!(cautious.is_ok(), base == r#""type": "sgd""#, "{base}");
+    }
+    let refused = [
+        (r#""type": "sgd", "nesterov": true"#, "`base.nesterov` is true"),
+        (r#""type": "sgd", "momentum": 0.9, "dampening": 0.1, "nesterov": true"#, "a dampening of 0"),
+        (r#""type": "adamw", "amsgrad": true, "second_moment": "row""#, "`base.amsgrad` is true"),
+        (r#""type": "adamw", "power": 0.25, "second_moment": "row""#, "`base.power` is 0.25"),
+        (r#""type": "adamw", "power": 0.6"#, "`base.power` is 0.6"),
+        (r#""type": "madam", "beta2_min": 0.9995"#, "at most betas[1], here 0.999"),
+        (r#""type": "adamomentum", "eps": 0"#, "`base.eps` is 0"),
+        (r#""type": "adan", "betas": [0.9, 0.9, 1]"#, "`base.betas[2]` is 1"),
+    ];
+    for (base, words) in refused {
+        let message = Recipe::from_json(&format!(r#"{{"base": {{{base}}}}}"#)).unwrap_err().to_string();
+        assert!(message.contains(words), "{base}: {message}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use crate::common::{self, Gpu};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use wgpu_optim::base::{AdaGo, AdamW, Base, Muon, NewtonSchulz, Scale};
+use wgpu_optim::base::{AdaGo, AdamW, Base, Muon, NewtonSchulz, NsCoefficients, Scale};
 use wgpu_optim::matrix::{Matmul, Matrix};
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::verify::{self, Case, Runner};
@@ -17,7 +17,7 @@ use wgpu_optim::{
 const WEBGPU: PlanLimits = PlanLimits::WEBGPU;
 
 /// A Muon whose step takes the orthogonalised gradient away.
-fn bare(ns_steps: u32, ns_coefficients: [f64; 3]) -> Recipe {
+fn bare(ns_steps: u32, ns_coefficients: impl Into<NsCoefficients>) -> Recipe {
     let muon = Muon::new(1.0).momentum(0.0).nesterov(false).scale(Scale::None);
     muon.ns_steps(ns_steps).ns_coefficients(ns_coefficients).into()
 }
@@ -38,7 +38,7 @@ fn orthogonalized(gpu: &Gpu, groups: impl Into<ParamGroups>, grads: &[(Vec<usize
 /// A matrix with singular values between 0.3 and 1, from an orthogonal one.
 fn conditioned(rows: usize, cols: usize) -> Vec<f32> {
     let random: Vec<f64> = verify::params(rows * cols).into_iter().map(f64::from).collect();
-    let converge = NewtonSchulz { steps: 40, coefficients: [2.0, -1.5, 0.5] };
+    let converge = NewtonSchulz { steps: 40, coefficients: [2.0, -1.5, 0.5].into() };
     let matrix = Matrix { rows: rows as u64, cols: cols as u64, inputs_first: false };
     let orthogonal = reference::newton_schulz(&random, matrix, converge);
     // Rows of a wide one, columns of a tall one are orthonormal: scaling them sets the singular values.
@@ -102,7 +102,7 @@ fn convergent_coefficients_find_the_orthogonal_factor() {
                 let found = orthogonalized(&gpu, groups, &[(vec![rows, cols], grad.clone())]).remove(0);
                 let wide: Vec<f64> = grad.into_iter().map(f64::from).collect();
                 let matrix = Matrix { rows: rows as u64, cols: cols as u64, inputs_first: false };
-                let ns = NewtonSchulz { steps: 40, coefficients: [2.0, -1.5, 0.5] };
+                let ns = NewtonSchulz { steps: 40, coefficients: [2.0, -1.5, 0.5].into() };
                 let expected = reference::newton_schulz(&wide, matrix, ns);
                 for (i, (&f, e)) in found.iter().zip(expected).enumerate() {
                     let error = (f64::from(f) - e).abs();
@@ -124,6 +124,42 @@ fn five_quintic_steps_bring_singular_values_near_one() {
                 let values = singular_values(&found, rows, cols);
                 let (least, most) = (values[0], values[values.len() - 1]);
                 assert!(least > 0.65 && most < 1.25, "{}: {matmul:?} {rows}x{cols}: {least}..{most}", gpu.name);
+            }
+        }
+    }
+}
+
+/// Distances of singular values from 1 after five steps, of matrices whose own are between 0.3 and 1, or random. docs/optimizers.md has
+/// these numbers.
+#[test]
+fn polar_express_brings_singular_values_nearer_to_one() {
+    for gpu in common::gpus() {
+        for matmul in ways(&gpu) {
+            for (rows, cols) in [(48, 80), (80, 48), (64, 256)] {
+                let distances = [NsCoefficients::QUINTIC, NsCoefficients::POLAR_EXPRESS].map(|coefficients| {
+                    let groups = ParamGroups::from(bare(5, coefficients)).with_matmul(matmul);
+                    let grad = (vec![rows, cols], conditioned(rows, cols));
+                    let values = singular_values(&orthogonalized(&gpu, groups, &[grad]).remove(0), rows, cols);
+                    values.iter().fold(0.0, |most: f64, value| most.max((value - 1.0).abs()))
+                });
+                println!("{}: {matmul:?} {rows}x{cols}: {distances:.4?}", gpu.name);
+                assert!(distances[0] < 0.35 && distances[1] < 0.15, "{distances:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn coefficients_of_each_iteration_follow_the_cpu() {
+    let list = NsCoefficients::list(&[[3.0, -3.2, 1.2], [2.5, -2.5, 1.0], [2.0, -1.5, 0.5]]).unwrap();
+    for gpu in common::gpus() {
+        // Square and wide ones take other ways through the products.
+        for shape in [[40, 40], [30, 200]] {
+            for coefficients in [list, NsCoefficients::POLAR_EXPRESS] {
+                let recipe = bare(8, coefficients);
+                let case = Case::new("coefficients", recipe, shape, 1);
+                let outcome = pollster::block_on(Runner::new(&gpu.device, &gpu.queue).run(&case, recipe)).unwrap();
+                assert_eq!(outcome.failure, None, "{}: {shape:?} {coefficients:?}", gpu.name);
             }
         }
     }

@@ -128,8 +128,8 @@ export interface Muon {
   nesterov?: boolean;
   /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
-  /** Coefficients of an iteration. Default [3.4445, -4.775, 2.0315]. */
-  nsCoefficients?: [number, number, number];
+  /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
   /** How the step depends on the shape of the matrix. Default "original". */
   scale?: "original" | "match_rms_adamw" | "none";
   /** ≥ 0. Default 0. */
@@ -155,8 +155,8 @@ export interface AdaGo {
   accumulatorInit?: number;
   /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
-  /** Coefficients of an iteration. Default [3.4445, -4.775, 2.0315]. */
-  nsCoefficients?: [number, number, number];
+  /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
   /** ≥ 0. Default 0. */
   weightDecay?: number;
   /** Steps tensors that are not matrices. */

@@ -2,7 +2,7 @@
 
 use super::adamw::{AdamW, tagged};
 use super::kind::{BaseRow, Direction, MOMENTUM, Per, StateRow, StepScalars};
-use super::newton_schulz::{NewtonSchulz, QUINTIC};
+use super::newton_schulz::{NewtonSchulz, NsCoefficients};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 
@@ -50,8 +50,8 @@ pub struct AdaGo {
     #[default(5)]
     pub ns_steps: u32,
     /// Newton–Schulz coefficients, as in [`Muon::ns_coefficients`](super::Muon::ns_coefficients).
-    #[default(QUINTIC)]
-    pub ns_coefficients: [f64; 3],
+    #[setters(into)]
+    pub ns_coefficients: NsCoefficients,
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
     /// Whether a parameter of a matrix decays only where the step moves it towards 0. Default false.

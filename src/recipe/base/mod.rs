@@ -21,8 +21,9 @@ mod sgd;
 #[doc(hidden)]
 pub use kind::{BaseRow, Per, Recall, StateBinding, StateRow, StepScalars};
 pub(crate) use kind::{Corrects, Direction};
+pub use newton_schulz::NsCoefficients;
 #[doc(hidden)]
-pub use newton_schulz::{NewtonSchulz, newton_schulz};
+pub use newton_schulz::{NS_LIST, NewtonSchulz, newton_schulz};
 
 use super::kinds::kinds;
 use super::matrix::Matrix;
@@ -120,8 +121,12 @@ impl Base {
         each!(self, b => b.validate(section))?;
         if let Some(ns) = self.newton_schulz() {
             check("ns_steps", ns.steps.into(), (|x| (1.0..=100.0).contains(&x), "1 to 100"))?;
-            for (i, coefficient) in ns.coefficients.into_iter().enumerate() {
-                check(&format!("ns_coefficients[{i}]"), coefficient, FINITE)?;
+            let triples = ns.coefficients.triples();
+            for (k, triple) in triples.iter().enumerate() {
+                let of = if triples.len() > 1 { format!("[{k}]") } else { String::new() };
+                for (i, &coefficient) in triple.iter().enumerate() {
+                    check(&format!("ns_coefficients{of}[{i}]"), coefficient, FINITE)?;
+                }
             }
         }
         if let Some(fallback) = self.fallback() {

@@ -2,7 +2,7 @@
 
 use super::adamw::{AdamW, tagged};
 use super::kind::{BaseRow, Direction, StepScalars};
-use super::newton_schulz::{NewtonSchulz, QUINTIC};
+use super::newton_schulz::{NewtonSchulz, NsCoefficients};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 
@@ -39,10 +39,10 @@ pub struct Muon {
     /// Number of Newton–Schulz iterations, 1 to 100. Default 5.
     #[default(5)]
     pub ns_steps: u32,
-    /// (a, b, c) of X ← a X + (b A + c A²) X with A = X Xᵀ, finite. The default, (3.4445, −4.775, 2.0315), brings singular values close
-    /// to 1 in five steps, but does not converge. (2, −1.5, 0.5) converges to 1.
-    #[default(QUINTIC)]
-    pub ns_coefficients: [f64; 3],
+    /// (a, b, c) of X ← a X + (b A + c A²) X with A = X Xᵀ, finite: one triple, or one per iteration. Default
+    /// [`NsCoefficients::QUINTIC`]. [`NsCoefficients::POLAR_EXPRESS`] brings singular values closer to 1. (2, −1.5, 0.5) converges to 1.
+    #[setters(into)]
+    pub ns_coefficients: NsCoefficients,
     /// How the step depends on the shape. Default [`Scale::Original`].
     pub scale: Scale,
     /// Weight decay λ, ≥ 0 and finite. Default 0.

@@ -1,6 +1,8 @@
 //! Newton–Schulz: how matrix bases orthogonalize a direction.
 
 use crate::recipe::matrix::Matrix;
+use serde::{Deserializer, Serializer};
+
 use crate::recipe::prelude::*;
 
 /// How a matrix base orthogonalizes.
@@ -8,12 +10,121 @@ use crate::recipe::prelude::*;
 pub struct NewtonSchulz {
     /// Iterations.
     pub steps: u32,
-    /// (a, b, c).
-    pub coefficients: [f64; 3],
+    /// The polynomial of each iteration.
+    pub coefficients: NsCoefficients,
 }
 
-/// The quintic coefficients of Jordan et al.
-pub(super) const QUINTIC: [f64; 3] = [3.4445, -4.7750, 2.0315];
+/// Iterations that may have coefficients of their own.
+pub const NS_LIST: usize = 6;
+
+/// Coefficients (a, b, c) of the Newton–Schulz iterations X ← a X + (b A + c A²) X with A = X Xᵀ: one triple for all iterations, or a list
+/// of up to 6, the last of which repeats.
+///
+/// In JSON: a triple, a list of triples, or the name `"quintic"` or `"polar_express"`.
+///
+/// ```
+/// use wgpu_optim::base::{Muon, NsCoefficients};
+///
+/// let convergent = Muon::new(0.02).ns_coefficients([2.0, -1.5, 0.5]).ns_steps(20);
+/// let polar = Muon::new(0.02).ns_coefficients(NsCoefficients::POLAR_EXPRESS);
+/// assert_eq!(polar.ns_coefficients.of(0)[0], 8.28721201814563 / 1.01);
+/// assert!(NsCoefficients::list(&[]).is_none());
+/// # assert_ne!(convergent, polar);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct NsCoefficients {
+    /// The last one repeats to the end.
+    triples: [[f64; 3]; NS_LIST],
+    len: usize,
+}
+
+impl NsCoefficients {
+    /// (3.4445, −4.775, 2.0315) for all iterations (Jordan et al., 2024). Brings singular values near 1 in five steps, but does not converge.
+    pub const QUINTIC: Self = Self { triples: [[3.4445, -4.7750, 2.0315]; NS_LIST], len: 1 };
+
+    /// The polynomials of Polar Express (Amsel et al., 2025, 2505.16932), optimal one after the other for singular values from 10⁻³ to 1,
+    /// with the authors' safety factor of 1.01.
+    pub const POLAR_EXPRESS: Self = Self {
+        triples: [
+            safe([8.28721201814563, -23.595886519098837, 17.300387312530933]),
+            safe([4.107059111542203, -2.9478499167379106, 0.5448431082926601]),
+            safe([3.9486908534822946, -2.908902115962949, 0.5518191394370137]),
+            safe([3.3184196573706015, -2.488488024314874, 0.51004894012372]),
+            safe([2.300652019954817, -1.6689039845747493, 0.4188073119525673]),
+            safe([1.891301407787398, -1.2679958271945868, 0.37680408948524835]),
+        ],
+        len: NS_LIST,
+    };
+
+    /// A list of 1 to 6 triples; `None` for another number.
+    pub fn list(triples: &[[f64; 3]]) -> Option<Self> {
+        let (&last, len) = (triples.last()?, triples.len());
+        (len <= NS_LIST).then(|| Self { triples: std::array::from_fn(|i| *triples.get(i).unwrap_or(&last)), len })
+    }
+
+    /// The triple of an iteration, counted from 0.
+    pub fn of(&self, iteration: usize) -> [f64; 3] {
+        self.triples[iteration.min(NS_LIST - 1)]
+    }
+
+    /// The triples, without repetition.
+    pub fn triples(&self) -> &[[f64; 3]] {
+        &self.triples[..self.len]
+    }
+}
+
+/// The polynomial of x / 1.01, so that rounding takes no singular value beyond the interval.
+const fn safe([a, b, c]: [f64; 3]) -> [f64; 3] {
+    let factor = 1.01;
+    let cube = factor * factor * factor;
+    [a / factor, b / cube, c / (cube * factor * factor)]
+}
+
+impl Default for NsCoefficients {
+    fn default() -> Self {
+        Self::QUINTIC
+    }
+}
+
+impl From<[f64; 3]> for NsCoefficients {
+    fn from(triple: [f64; 3]) -> Self {
+        Self { triples: [triple; NS_LIST], len: 1 }
+    }
+}
+
+/// The forms in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Form {
+    Triple([f64; 3]),
+    List(Vec<[f64; 3]>),
+    Name(String),
+}
+
+impl Serialize for NsCoefficients {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let form = match self.triples() {
+            _ if *self == Self::POLAR_EXPRESS => Form::Name("polar_express".to_owned()),
+            [triple] => Form::Triple(*triple),
+            list => Form::List(list.to_vec()),
+        };
+        form.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for NsCoefficients {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let wrong =
+            || serde::de::Error::custom("expected [a, b, c], a list of 1 to 6 of these, `quintic` or `polar_express`");
+        match Form::deserialize(from).map_err(|_| wrong())? {
+            Form::Triple(triple) => Ok(triple.into()),
+            Form::List(list) => Self::list(&list).ok_or_else(wrong),
+            Form::Name(name) if name == "quintic" => Ok(Self::QUINTIC),
+            Form::Name(name) if name == "polar_express" => Ok(Self::POLAR_EXPRESS),
+            Form::Name(_) => Err(wrong()),
+        }
+    }
+}
 
 /// Orthogonalizes a matrix: X = d / (‖d‖_F + 1e-7), transposed if it is tall, then X ← a X + (b A + c A²) X with
 /// A = X Xᵀ, transposed back.
@@ -36,8 +147,8 @@ pub fn newton_schulz<T: Float>(d: &[T], matrix: Matrix, ns: NewtonSchulz) -> Vec
     if tall {
         x = transposed(&x, rows, cols);
     }
-    let [a, b, c] = ns.coefficients.map(real::<T>);
-    for _ in 0..ns.steps {
+    for iteration in 0..ns.steps as usize {
+        let [a, b, c] = ns.coefficients.of(iteration).map(real::<T>);
         let gram = product(&x, &transposed(&x, m, n), m, n, m);
         let square = product(&gram, &gram, m, m, m);
         let polynomial: Vec<T> = gram.iter().zip(&square).map(|(&g, &s)| b * g + c * s).collect();
