@@ -129,7 +129,7 @@ impl<T: Float + Debug> Tensor<T> {
         assert_eq!(grad.len(), self.param.len(), "a gradient has the shape of its parameter");
         self.steps += 1;
         let scalars = self.recipe.base.scalars(self.steps);
-        let (step, decay) = (real::<T>(scalars.step), real::<T>(scalars.decay));
+        let (step, mut decay) = (real::<T>(scalars.step), real::<T>(scalars.decay));
         let penalty = real::<T>(scalars.penalty);
         let coupled: Vec<T> = match scalars.penalty {
             0.0 => grad.to_vec(),
@@ -140,7 +140,8 @@ impl<T: Float + Debug> Tensor<T> {
         let (phi, selected) = phi(&self.recipe.policy, &score, self.steps);
         // The direction orthogonalized, times the factor of this matrix in this step.
         let orthogonal = self.matrix.map(|matrix| {
-            let rate = self.recipe.base.matrix_rate(matrix, grad, &mut self.states);
+            let [rate, own] = self.recipe.base.matrix_rate(matrix, &scalars, [grad, &direction], &mut self.states);
+            decay = decay * own;
             let ns = self.recipe.base.newton_schulz().expect("only matrix bases have matrices");
             newton_schulz(&direction, matrix, ns).into_iter().map(|o| rate * o).collect::<Vec<_>>()
         });

@@ -5,6 +5,7 @@ import package::correction::corrected;
 import package::tables::{Chunk, Scalars, chunks, scalars, tensors};
 
 override SKIPS: bool = false;
+override OWN_DECAY: bool = false;   // the GPU knows the rate of weight decay
 
 fn skips() -> bool {
     if SKIPS { return tensors.skip == 1u; }
@@ -22,7 +23,8 @@ fn scalars_of(chunk: Chunk) -> Scalars {
     if SKIPS {
         // Both counts end at the last u32.
         s.t -= min(tensors.each[chunk.tensor].skipped, s.t - 1u);
-        return corrected(s);
+        s = corrected(s);
     }
+    if OWN_DECAY { s.decay *= tensors.each[chunk.tensor].decay; }
     return s;
 }

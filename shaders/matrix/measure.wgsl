@@ -2,8 +2,8 @@
 // f32's range, −1 / (2⁻⁹⁶ ‖d‖): the sign tells.
 
 import package::{matrix::totals::total_of, rate::{gradient_total, set_rate}};
-import package::lib::{far::EXPONENT, skip::skips};
-import package::tables::{Invocation, chunks, grid, scalars, tensors};
+import package::lib::{far::EXPONENT, skip::{scalars_of, skips}};
+import package::tables::{Invocation, chunks, grid, tensors};
 
 var<workgroup> beyond: u32;
 
@@ -19,6 +19,6 @@ fn measure(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     }
     if lane == 0u && !skips() {
         tensors.each[matrix.tensor].inverse_norm = inverse;
-        set_rate(matrix.tensor, scalars[matrix.scalars], sqrt(gradient));
+        set_rate(matrix.tensor, scalars_of(matrix), sqrt(gradient), sqrt(direction));
     }
 }

@@ -20,7 +20,6 @@ use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, check};
 pub(super) const PARAM: &str = "params";
 /// The name of masters among the state.
 pub(super) const MASTER: &str = "master";
-pub(super) const ACCUMULATOR: &str = "accumulator";
 pub(super) const GRAD_SUM: &str = "grad_sum";
 pub(super) const RATES: &str = "rates";
 

@@ -11,9 +11,10 @@ use safetensors::tensor::Metadata;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::access::{ACCUMULATOR, RATES};
+use super::access::RATES;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
+use crate::recipe::base::any_state;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::json;
 use crate::recipe::precision::Precision;
@@ -39,8 +40,8 @@ const COPIES: usize = 256;
 /// | tensor | written for | shape |
 /// |---|---|---|
 /// | `params.{name}` | parameters in the optimizer's buffers, and those given to `save_params` | the tensor's |
-/// | `state.{name}.exp_avg`, `.exp_avg_sq`, `.momentum_buffer` | the base | the tensor's, or its rows for second moments per row |
-/// | `state.{name}.accumulator` | AdaGO | scalar |
+/// | `state.{name}.exp_avg` and other states of the base | the base | the tensor's, or its rows for second moments per row |
+/// | `state.{name}.accumulator`, `.norm_avg` | AdaGO, NAMO | scalar |
 /// | `state.{name}.master` | parameters in two bytes in your buffers | the tensor's |
 /// | `state.{name}.grad_sum` | sums of micro-batches that no step has used yet | the tensor's |
 /// | `state.{name}.rates` | tensors with components | number of components |
@@ -96,7 +97,7 @@ pub(super) struct Entry<'a> {
 impl Entry<'_> {
     /// Whether a file may hold values that no optimizer writes.
     pub(super) fn is_limited(&self) -> bool {
-        [STEP, RATES, "exp_avg_sq", ACCUMULATOR].contains(&self.what)
+        [STEP, RATES].contains(&self.what) || any_state(self.what, |state| state.squares)
     }
 
     /// Refuses values that no optimizer writes, which would be found out later and elsewhere.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
-use super::access::{ACCUMULATOR, Held, MASTER, PARAM, RATES};
+use super::access::{Held, MASTER, PARAM, RATES};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
@@ -13,6 +13,7 @@ use crate::plan::layout::{WORKGROUP, within};
 use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 use crate::plan::stage::workgroups;
+use crate::recipe::base::{Per, any_state};
 use crate::recipe::spec::TensorSpec;
 
 /// Tensors that are carried in one submit: what wgpu does for a copy grows with those before it.
@@ -156,7 +157,9 @@ impl GpuOptimizer {
         for (from, to) in self.held(before).into_iter().zip(new.held(after)) {
             match (from.what, rows) {
                 (RATES, _) if from.shape != to.shape => {}
-                (what, Rows::Gather(_)) if ![RATES, ACCUMULATOR].contains(&what) => by_row.push((from, to)),
+                (what, Rows::Gather(_)) if what != RATES && !any_state(what, |state| state.per == Per::Tensor) => {
+                    by_row.push((from, to));
+                }
                 _ => copy(from.slice, to.slice),
             }
         }

@@ -24,9 +24,9 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
     "access/notes_own" "access/notes_shared" "access/param_scalar" "access/param_vec4"
-    "base/adagrad" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lion" "base/madam" "base/momentum" "base/muon_rate" "base/nadam"
+    "base/adagrad" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lion" "base/madam" "base/momentum" "base/muon_rate" "base/nadam" "base/namo_rate"
     "base/orthogonal" "base/radam" "base/rmsprop" "base/sgd"
-    "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/none" "correction/radam" "correction/sgd"
+    "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none" "correction/radam" "correction/sgd"
     "guard/guard" "guard/norm"
     "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin" "lib/flags" "lib/gradients" "lib/order"
     "lib/largest" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/sampling" "lib/skip"

@@ -178,7 +178,7 @@ shared_structs! {
         power: f32,
         /// Share by which the learning rate shrinks per step, for AdaGrad.
         lr_decay: f32,
-        /// Weight of the first part of a direction: the gradient of NAdam, the momentum of Adan.
+        /// Weight of the first part of a direction: the gradient of NAdam, the momentum of Adan. The bias correction of NAMO.
         weight1: f32,
         /// Weight of the second part: the momentum of NAdam, the change of Adan.
         weight2: f32,
@@ -190,7 +190,7 @@ shared_structs! {
         rho_end: f32,
         /// ρ at t = 0.
         rho_start: f32,
-        /// β3 of Adan.
+        /// β3 of Adan, μ₂ of NAMO.
         beta3: f32,
         /// 1 − β3.
         one_minus_beta3: f32,
@@ -198,8 +198,8 @@ shared_structs! {
         ln_beta3: f32,
         /// The largest 1 − β of mean and variance of MAdam; the least is `one_minus_beta2`.
         largest_rest: f32,
-        /// Nothing.
-        unused: u32,
+        /// The largest step, for NAMO.
+        max_step: f32,
         /// Coefficients of the iterations of Newton–Schulz: of X, of X Xᵀ X, of its square. These fill the alignment of a dynamic offset.
         ns: NsTriples as "array<vec4<f32>, 6>",
     }
@@ -268,8 +268,12 @@ shared_structs! {
         inverse_norm: f32,
         /// Factor of the orthogonalized direction.
         rate: f32,
-        /// Σ n² of AdaGO.
+        /// Σ n² of AdaGO, the average of squared norms of NAMO.
         accumulator: f32,
+        /// Factor of the rate of a matrix that follows from its shape.
+        scale: f32,
+        /// Factor of the weight decay, where only the GPU knows it.
+        decay: f32,
         /// Steps that it was to take and did not.
         skipped: u32,
         /// Components that have a factor of the learning rate each.

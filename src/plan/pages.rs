@@ -85,12 +85,14 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
             }
             let k = recipe.policy.k(numel);
             let matrix = spec.matrix().filter(|_| recipe.base.newton_schulz().is_some());
+            let rate = matrix.map_or(1.0, |matrix| recipe.base.rate(matrix)) as f32;
             let entry = tables::Tensor {
                 k: k as u32,
                 numel: numel as u32,
                 components: spec.components.max(1) as u32,
                 tall: u32::from(matrix.is_some_and(Matrix::is_tall)),
-                rate: matrix.map_or(1.0, |matrix| recipe.base.rate(matrix)) as f32,
+                rate,
+                scale: rate,
                 ..tables::Tensor::default()
             };
             plan.order[i] = plan.tensors.len();

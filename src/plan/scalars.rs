@@ -68,7 +68,7 @@ impl Scalars {
             one_minus_beta3: (1.0 - scalars.beta3) as f32,
             ln_beta3: ln(scalars.beta3),
             largest_rest: scalars.largest_rest as f32,
-            unused: 0,
+            max_step: scalars.max_step as f32,
             ns,
         }
     }

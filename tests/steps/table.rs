@@ -109,7 +109,7 @@ fn states(optimizer: &GpuOptimizer, name: &str) -> Vec<(&'static str, Vec<f32>)>
 /// The recipes of the table, and AdamW with a second moment for each row. Few for matrices: these compile slowly on some
 /// software adapters, and their policies come after the momentum.
 fn recipes() -> Vec<(String, Recipe)> {
-    let matrix = |name: &str| matches!(name, "muon" | "mgup-adago");
+    let matrix = |name: &str| matches!(name, "muon" | "mgup-adago" | "namo");
     let mut recipes = verify::few_recipes();
     recipes.retain(|(name, recipe)| recipe.base.newton_schulz().is_none() || matrix(name));
     for name in ["adamw", "mgup-adamw"] {
@@ -174,6 +174,7 @@ fn every_state_of_every_recipe_follows_the_cpu() {
                 "mean",
                 "momentum_buffer",
                 "neg_pre_grad",
+                "norm_avg",
                 "square_avg",
                 "sum",
                 "variance",

@@ -74,7 +74,8 @@ export interface Recipe {
     | RAdam
     | AdaMomentum
     | MAdam
-    | Adan;
+    | Adan
+    | Namo;
   /** Default: plain. */
   policy?: Policy;
 }
@@ -163,6 +164,35 @@ export interface AdaGo {
   fallback?: AdamW;
   /** Whether a parameter of a matrix decays only where the step moves it towards 0. Default false. */
   cautiousWeightDecay?: boolean;
+}
+
+/** NAMO (Zhang et al., 2026), for matrices. */
+export interface Namo {
+  type: "namo";
+  /** Learning rate, ≥ 0. Default 1e-2. */
+  lr?: number;
+  /** In [0, 1). Default 0.95. */
+  momentum?: number;
+  /** Whether the direction looks a step ahead. Default true. */
+  nesterov?: boolean;
+  /** Decay of the average of squared norms, in [0, 1). Default 0.99. */
+  normBeta?: number;
+  /** ε, at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** How the step depends on the shape. Default "match_rms_adamw". */
+  scale?: "original" | "match_rms_adamw" | "none";
+  /** Largest step; null for no limit. Default 1. */
+  maxStep?: number | null;
+  /** Newton–Schulz iterations, 1 to 100. Default 5. */
+  nsSteps?: number;
+  /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether a parameter of a matrix decays only where the step moves it towards 0. Default false. */
+  cautiousWeightDecay?: boolean;
+  /** AdamW for tensors that are not matrices. */
+  fallback?: AdamW;
 }
 
 /** SGD, with or without momentum. */

@@ -91,12 +91,18 @@ impl Direction for AdaGo {
         self.min_step *= ratio;
     }
 
-    fn matrix_rate<T: Float>(&self, _: Matrix, grad: &[T], states: &mut [Vec<T>]) -> T {
-        let StepScalars { clip, min_step, accumulator_init, .. } = self.scalars(1);
+    fn matrix_rate<T: Float>(
+        &self,
+        _: Matrix,
+        scalars: &StepScalars,
+        [grad, _]: [&[T]; 2],
+        states: &mut [Vec<T>],
+    ) -> [T; 2] {
+        let StepScalars { clip, min_step, accumulator_init, .. } = *scalars;
         let (n, init) = (grad_norm([grad]).min(real(clip)), real::<T>(accumulator_init));
         let squares = &mut states[1][0];
         *squares = *squares + n * n;
-        (real::<T>(self.lr) * n / (init * init + *squares).sqrt()).max(real(min_step))
+        [(real::<T>(self.lr) * n / (init * init + *squares).sqrt()).max(real(min_step)), T::one()]
     }
 
     /// The rate of a matrix takes the place of the step.

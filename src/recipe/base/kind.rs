@@ -26,6 +26,9 @@ pub struct BaseRow {
 /// The pipeline constant of variants whose weight decay is a part of the gradient.
 pub(super) const COUPLED: &str = "COUPLED";
 
+/// The pipeline constant of bases whose rate of weight decay only the GPU knows, for each matrix.
+pub(super) const OWN_DECAY: &str = "OWN_DECAY";
+
 impl BaseRow {
     /// A row without a name, a shader and states: the direction follows from the new state and the gradient.
     pub(super) const ELEMENTWISE: Self = Self {
@@ -124,15 +127,17 @@ pub struct StepScalars {
     pub clip: f64,
     /// Smallest step, for AdaGO.
     pub min_step: f64,
+    /// Largest step, for NAMO.
+    pub max_step: f64,
     /// √a before the first step, for AdaGO.
     pub accumulator_init: f64,
     /// λ of a weight decay that is a part of the gradient.
     pub penalty: f64,
     /// Exponent of √v + ε.
     pub power: f64,
-    /// Weights of the two parts of a direction: gradient and momentum of NAdam, momentum and change of Adan.
+    /// Weights of the two parts of a direction: gradient and momentum of NAdam, momentum and change of Adan. The bias correction of NAMO.
     pub blend: [f64; 2],
-    /// β3, for Adan.
+    /// β3 of Adan, μ₂ of NAMO.
     pub beta3: f64,
     /// The largest 1 − β of mean and variance, for MAdam; the least is that of β2.
     pub largest_rest: f64,
@@ -222,9 +227,16 @@ pub(crate) trait Direction: Copy + Default {
         1.0
     }
 
-    /// Factor of the orthogonalized direction of a matrix in this step. Moves states per tensor on.
-    fn matrix_rate<T: Float>(&self, matrix: Matrix, _grad: &[T], _states: &mut [Vec<T>]) -> T {
-        real(self.rate(matrix))
+    /// Factors of the orthogonalized direction and of the weight decay of a matrix in this step, from its gradient and its direction. Moves
+    /// states per tensor on.
+    fn matrix_rate<T: Float>(
+        &self,
+        matrix: Matrix,
+        _scalars: &StepScalars,
+        _of: [&[T]; 2],
+        _states: &mut [Vec<T>],
+    ) -> [T; 2] {
+        [real(self.rate(matrix)), T::one()]
     }
 
     /// Moves the states on, in the order of the row, and returns the direction. The gradient has a coupled weight decay in it.

@@ -13,6 +13,7 @@ mod lion;
 mod madam;
 mod muon;
 mod nadam;
+mod namo;
 mod newton_schulz;
 mod radam;
 mod rmsprop;
@@ -45,6 +46,7 @@ kinds! { $
     Adamomentum(adamomentum::AdaMomentum): "Adaptive moments whose second is that of the first.",
     Madam(madam::MAdam): "A momentum over moments whose decay each coordinate chooses.",
     Adan(adan::Adan): "Adaptive moments of the gradient and of its change.",
+    Namo(namo::Namo): "Momentum, orthogonalized, with Adam's rate per matrix.",
 }
 
 impl Base {
@@ -176,10 +178,21 @@ impl Base {
         each!(self, b => b.advance(scalars, grad, states))
     }
 
-    /// The CPU twin: factor of the orthogonalized direction of a matrix in this step. Moves states per tensor on.
-    pub(crate) fn matrix_rate<T: Float>(&self, matrix: Matrix, grad: &[T], states: &mut [Vec<T>]) -> T {
-        each!(self, b => b.matrix_rate(matrix, grad, states))
+    /// The CPU twin: factors of a matrix in this step, see [`Direction::matrix_rate`].
+    pub(crate) fn matrix_rate<T: Float>(
+        &self,
+        matrix: Matrix,
+        scalars: &StepScalars,
+        of: [&[T]; 2],
+        states: &mut [Vec<T>],
+    ) -> [T; 2] {
+        each!(self, b => b.matrix_rate(matrix, scalars, of, states))
     }
+}
+
+/// Whether a state of this name, of any base, is as the rule says.
+pub(crate) fn any_state(name: &str, is: fn(&StateRow) -> bool) -> bool {
+    TABLE.iter().flat_map(|row| row.states).any(|state| state.name == name && is(state))
 }
 
 impl BaseKind {
@@ -266,7 +279,8 @@ mod tests {
                 "radam",
                 "adamomentum",
                 "madam",
-                "adan"
+                "adan",
+                "namo"
             ]
         );
         assert!(BaseKind::all().is_sorted());
