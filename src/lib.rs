@@ -27,7 +27,7 @@
 //! - **What to optimize with:** a [`Recipe`] is a [base] (AdamW, Lion, Muon, AdaGO) times an update [policy] (plain, Cautious,
 //!   MGUP, Cautious-MGUP, Grams). [`ParamGroups`] holds one recipe per group and the settings that all groups share: [schedules](schedule),
 //!   clipping, [loss scaling](GradScaler), micro-batches, [`Precision`], telemetry.
-//! - **What to optimize:** [`TensorSpec`] names a tensor and its shape. [`MatrixLayout`] says how Muon and AdaGO view it as a matrix.
+//! - **What to optimize:** [`TensorSpec`] names a tensor and its shape. [`MatrixLayout`] says how matrix bases view it as a matrix.
 //! - **Where it lies:** in the optimizer's buffers ([`GpuOptimizer::new`]), in yours ([`GpuOptimizer::for_buffers`], [`TensorBuffers`]),
 //!   or in yours together with the state ([`GpuOptimizer::stateless`]).
 //! - **Steps:** [`record`](GpuOptimizer::record) adds one to an encoder, [`record_in_pass`](GpuOptimizer::record_in_pass) to an open compute

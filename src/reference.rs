@@ -150,7 +150,8 @@ impl<T: Float + Debug> Tensor<T> {
         let rate = |i: usize| if self.rates.is_empty() { T::one() } else { self.rates[i % self.rates.len()] };
         for (i, ((theta, &u), &phi)) in self.param.iter_mut().zip(moved).zip(&phi).enumerate() {
             let update = phi * u;
-            let is_away = *theta > T::zero() && update < T::zero() || *theta < T::zero() && update > T::zero();
+            let way = if phi == T::zero() { u } else { update };
+            let is_away = *theta > T::zero() && way < T::zero() || *theta < T::zero() && way > T::zero();
             let decaying = if cautious && is_away { T::zero() } else { *theta };
             *theta = *theta - rate(i) * (decay * decaying + step * update);
         }

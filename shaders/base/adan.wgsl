@@ -9,7 +9,8 @@ fn direction_of(state: State, g: vec4<f32>, s: Scalars) -> vec4<f32> {
     return (s.weight1 * state.exp_avg + s.weight2 * state.exp_avg_diff) / (sqrt(state.exp_avg_sq) + s.eps);
 }
 
-fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {
+fn update(old: State, gradient: vec4<f32>, s: Scalars) -> Update {
+    let g = within_squares(gradient);
     let change = select(g + old.neg_pre_grad, vec4<f32>(), vec4<bool>(s.t == 1u));
     let ahead = within_squares(g + s.beta2 * change);
     var state = old;

@@ -12,7 +12,7 @@ fn direction_of(state: State, g: vec4<f32>, s: Scalars) -> vec4<f32> {
 }
 
 fn update(old: State, gradient: vec4<f32>, s: Scalars) -> Update {
-    let g = within_squares(gradient);
+    let g = 0.5 * within_squares(2.0 * gradient);   // so that differences have squares
     let delta = g - old.mean;
     let square = delta * delta;
     let gain = old.weight * (square - old.variance) + TINY;

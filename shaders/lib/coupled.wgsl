@@ -1,4 +1,4 @@
-// g + λ θ, for weight decay that is a part of the gradient. What only scores keeps the gradient as it was.
+// g + λ θ, for weight decay that is a part of the gradient. Scores use the gradient without λ θ.
 
 import package::access::param::load_param;
 import package::tables::{Chunk, Scalars};

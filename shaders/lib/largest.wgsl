@@ -1,4 +1,4 @@
-// A larger |g| counts as this under AdamW: its square is an f32, so that the second moment stays finite, decays again, and bounds the step.
+// A larger |g| counts as this under bases that square it: its square is an f32, so that the second moment stays finite, decays again, and bounds the step.
 // NaN stays NaN.
 
 const LARGEST: f32 = 1.84e19;

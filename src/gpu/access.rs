@@ -141,7 +141,8 @@ impl GpuOptimizer {
     /// - Lion: `exp_avg`.
     /// - Muon, and SGD and RMSprop with a momentum: `momentum_buffer`.
     /// - Others: see [`state_names`](Self::state_names). A third state of AdamW and Adam is `max_exp_avg_sq`.
-    /// - AdaGO: `momentum_buffer` and `accumulator`, one number. You can copy the accumulator, but not bind it: its offset is not aligned.
+    /// - AdaGO and NAMO: `momentum_buffer`, and one number, `accumulator` or `norm_avg`. You can copy the number, but not bind it: its offset
+    ///   is not aligned.
     /// - `master`: the parameter in f32, if it is stored in two bytes.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ use crate::recipe::spec::TensorSpec;
 /// too ([`GpuOptimizer::stateless`]).
 ///
 /// Arithmetic is f32. On one adapter, the same step on the same inputs gives the same bits. A NaN or infinity in a gradient, parameter or
-/// state leaves only its own coordinate unspecified. Exceptions: it spreads within its matrix under Muon and AdaGO, within its row when
+/// state leaves only its own coordinate unspecified. Exceptions: it spreads within its matrix under matrix bases, within its row when
 /// second moments are per row, and through the norm that gradients are clipped to.
 pub struct GpuOptimizer {
     pub(super) device: wgpu::Device,
@@ -311,7 +311,8 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Group`] for a recipe that needs other kernels or buffers:
-    /// another base, policy, selection, kind of second moment, number of Newton–Schulz iterations or scale. Nothing is changed then.
+    /// another base, policy, selection, number of Newton–Schulz iterations or scale; second moments per row, `amsgrad`, `centered`, a `power`
+    /// or a momentum that begins or ends; a weight decay in the gradient that begins or ends. Nothing is changed then.
     pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<()> {
         let recipe = recipe.into();
         self.has_group(group)?;
@@ -325,9 +326,15 @@ impl GpuOptimizer {
         let mut own = self.plan.tensors.iter().map(|tensor| &tensor.spec).filter(|spec| spec.group == group);
         let fits = recipe.fallback().is_some() == old.fallback().is_some()
             && own.all(|spec| built(recipe, spec) == built(old, spec));
-        let reason =
-            "the recipe changes base, policy, selection, `second_moment`, `ns_steps` or `scale`; build a new optimizer";
-        ensure!(fits, Error::Group { group, reason: reason.to_owned() });
+        let [was, is] = [old, recipe].map(|recipe| BaseKind::of(&recipe.base).row().name);
+        let reason = || match was == is {
+            true => "the recipe changes policy, selection, fallback, `ns_steps` or `scale`; build a new optimizer"
+                .to_owned(),
+            false => format!(
+                "the recipe changes the base from {was} to {is}, which needs other kernels; build a new optimizer"
+            ),
+        };
+        ensure!(fits, Error::Group { group, reason: reason() });
         recipe.base.warn();
         (self.initial[group], self.groups.recipes[group]) = (recipe, recipe);
         for tensor in self.plan.set_recipe(group, recipe) {

@@ -35,7 +35,8 @@ impl Requirements {
     /// Computes the limits. They exceed WebGPU's defaults only for:
     ///
     /// - a tensor larger than 256 MiB,
-    /// - a matrix under Muon or AdaGO, with its padding, or a tensor with second moments per row, larger than 128 MiB,
+    /// - a tensor of more than 16.7 million coordinates under a base with three or four states per coordinate,
+    /// - a matrix under a matrix base, with its padding, or a tensor with second moments per row, larger than 128 MiB,
     /// - under exact `mgup`, more than 4,000 tensors of more than 4,096 parameters, or 1,600 of more than 32,768.
     ///
     /// # Errors
@@ -85,7 +86,7 @@ impl Requirements {
         Ok(Self { limits })
     }
 
-    /// The features of an adapter that can speed up the matrix products of Muon and AdaGO: subgroups on CPUs, and f16 for
+    /// The features of an adapter that can speed up the matrix products of matrix bases: subgroups on CPUs, and f16 for
     /// [`Matmul::TilesF16`](crate::matrix::Matmul::TilesF16). They are optional.
     ///
     /// ```no_run

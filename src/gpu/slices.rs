@@ -38,9 +38,9 @@ pub struct TensorBuffers<'a> {
     ///
     /// - The states are those of [`state_names`](crate::GpuOptimizer::state_names), in this order: `exp_avg`, `exp_avg_sq` of AdamW.
     /// - Up to two states per coordinate have a slice each: 4 bytes per coordinate, rounded up to a multiple of 16.
-    /// - Of three or four, two share a slice, one after the other; a third has its own. In a shared slice, each state takes 4 bytes per
+    /// - With three or four states, each pair shares a slice. A third state has its own. In a shared slice, each state takes 4 bytes per
     ///   coordinate, rounded up to a multiple of 512.
-    /// - The `accumulator` of AdaGO has 4 bytes, in a buffer with `COPY_SRC` and `COPY_DST`, or with `STORAGE` in a compute pass.
+    /// - The `accumulator` of AdaGO, and the `norm_avg` of NAMO, have 4 bytes, in a buffer with `COPY_SRC` and `COPY_DST`, or with `STORAGE` in a compute pass.
     pub state: &'a [TensorSlice<'a>],
     /// The learning rate of this step, ≥ 0 and finite, in place of the group's and its schedule. The rate of a fallback changes in
     /// proportion.
@@ -97,12 +97,12 @@ pub(super) fn new_buffer(device: &wgpu::Device, label: &str, size: u64, usage: T
 /// The states that the caller gives of a tensor: the name of the first of a binding, what has a number of its own, and bytes. A pair lies
 /// in one slice, the second state after the first, whose coordinates are rounded up to a multiple of 128.
 fn given_states(base: BaseKind, numel: u64) -> Vec<(&'static str, Per, u64)> {
-    let bindings = base.state_bindings().into_iter().map(|StateBinding { states, per, .. }| {
+    let bindings = base.state_bindings().iter().map(|StateBinding { states, per, .. }| {
         let size = match states.len() as u64 {
             1 => 4 * numel.next_multiple_of(4),
             count => 4 * count * numel.next_multiple_of(ALIGNMENT),
         };
-        (states[0], per, size)
+        (states[0], *per, size)
     });
     bindings.chain(base.scalar_names().map(|name| (name, Per::Tensor, 4))).collect()
 }

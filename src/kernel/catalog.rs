@@ -152,7 +152,7 @@ impl Config {
             true => {
                 vec![StateBinding { name: "orthogonal".to_owned(), per: Per::Coordinate, states: vec!["orthogonal"] }]
             }
-            false => self.base.state_bindings(),
+            false => self.base.state_bindings().to_vec(),
         };
         let mut text = "import package::tables::{Chunk, EACH, tensors};\n\n".to_owned();
         let (mut members, mut loads, mut stores) = (String::new(), Vec::new(), String::new());

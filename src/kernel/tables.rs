@@ -172,7 +172,7 @@ shared_structs! {
         growth_interval: u32,
         /// λ of a weight decay that is a part of the gradient.
         penalty: f32,
-        /// 1 where a parameter decays only where the step moves it towards 0.
+        /// 1 where weight decay leaves out parameters that the step moves away from 0.
         cautious_decay: u32,
         /// Exponent of √v + ε.
         power: f32,

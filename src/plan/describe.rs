@@ -18,7 +18,7 @@ use crate::recipe::matrix::Matmul;
 use crate::recipe::spec::TensorSpec;
 
 impl Program {
-    /// The program of a step over the optimizer's own buffers, for a device with these limits. `matmul` is how Muon and AdaGO multiply
+    /// The program of a step over the optimizer's own buffers, for a device with these limits. `matmul` is how matrix bases multiply
     /// matrices.
     ///
     /// # Errors

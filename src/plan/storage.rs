@@ -63,7 +63,7 @@ impl Storage {
             let sum = some(plan.accumulates, "sum", words);
             let snapshot = some(plan.observes, "snapshot", words);
             let base = plan.classes[block.class].base;
-            let states = base.state_bindings().into_iter().map(|binding| {
+            let states = base.state_bindings().iter().map(|binding| {
                 let size = if binding.per == Per::Row { 4 * block.rows } else { binding.bytes() * block.len };
                 some(plan.ownership != Ownership::Stateless, &format!("state.{}", binding.name), size)
             });

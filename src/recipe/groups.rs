@@ -259,7 +259,7 @@ impl ParamGroups {
         self.max_grad_norm
     }
 
-    /// Sets how the matrix products of Muon and AdaGO are computed. Default [`adapter::matmul`](crate::adapter::matmul).
+    /// Sets how the matrix products of matrix bases are computed. Default [`adapter::matmul`](crate::adapter::matmul).
     ///
     /// ```
     /// use wgpu_optim::matrix::Matmul;
@@ -272,7 +272,7 @@ impl ParamGroups {
         Self { matmul: Some(matmul), ..self }
     }
 
-    /// Accepts groups of Muon or AdaGO without matrices, for tensors that join later. By default they are refused.
+    /// Accepts groups of a matrix base without matrices, for tensors that join later. By default they are refused.
     ///
     /// ```
     /// use wgpu_optim::{ParamGroups, Recipe, TensorSpec};

@@ -80,8 +80,8 @@ fn known() -> String {
     let plain: Vec<_> =
         all().filter(|recipe| recipe.policy == Plain::default().into()).map(|recipe| recipe.name()).collect();
     format!(
-        "{}; each alone, or after `cautious-`, `mgup-`, `cautious-mgup-` or `grams-`, as in `mgup-adamw`; `mgup-` names may end in \
-         `-approximate`",
+        "{}; each alone, or after `cautious-`, `mgup-`, `cautious-mgup-` or (not for matrix bases) `grams-`, as in `mgup-adamw`; \
+         `mgup-` names may end in `-approximate`",
         plain.join(", ")
     )
 }

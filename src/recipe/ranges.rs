@@ -45,15 +45,16 @@ pub(crate) fn check_eps(section: &str, eps: f64) -> Result<()> {
     check(&format!("{section}.eps"), eps, NORMAL_OR_ZERO)
 }
 
-/// Refuses an ε out of range, which the bias correction multiplies by √(1 − β2^t). The first step has the smallest.
-pub(crate) fn check_eps_corrected(section: &str, eps: f64, beta2: f64) -> Result<()> {
+/// Refuses an ε out of range, which the bias correction multiplies by √(1 − β^t) of the last β. The first step has the smallest.
+pub(crate) fn check_eps_corrected(section: &str, eps: f64, betas: &[f64]) -> Result<()> {
     check_eps(section, eps)?;
-    let first = eps * (1.0 - beta2).sqrt();
+    let last = betas.len() - 1;
+    let first = eps * (1.0 - betas[last]).sqrt();
     if NORMAL_OR_ZERO.0(first) {
         return Ok(());
     }
     let first = number(first);
-    let allowed = format!("0, or so large that eps √(1 − betas[1]), here {first}, is at least 2^-126 (1.2e-38)");
+    let allowed = format!("0, or so large that eps √(1 − betas[{last}]), here {first}, is at least 2^-126 (1.2e-38)");
     Err(Error::Recipe { field: format!("{section}.eps"), value: number(eps), allowed })
 }
 

@@ -32,7 +32,7 @@ pub struct TensorSpec {
     /// Index of the parameter group. Default 0.
     #[serde(default)]
     pub group: usize,
-    /// How Muon and AdaGO view it as a matrix. Default: as a matrix of (out, in) if it has rank 2.
+    /// How matrix bases view it as a matrix. Default: as a matrix of (out, in) if it has rank 2.
     #[serde(default)]
     pub layout: MatrixLayout,
     /// Number of components, each with its own factor of the learning rate. Coordinate i belongs to component i modulo this number, so
@@ -58,7 +58,7 @@ impl TensorSpec {
         Self { group, ..self }
     }
 
-    /// The same tensor with another view for Muon and AdaGO.
+    /// The same tensor with another view for matrix bases.
     #[must_use]
     pub fn with_layout(self, layout: MatrixLayout) -> Self {
         Self { layout, ..self }
@@ -72,7 +72,7 @@ impl TensorSpec {
         Self { components, ..self }
     }
 
-    /// The matrix that Muon and AdaGO see in it; `None` sends it to their fallback.
+    /// The matrix that matrix bases see in it; `None` sends it to their fallback.
     pub fn matrix(&self) -> Option<Matrix> {
         self.layout.of(&self.shape)
     }

@@ -1,8 +1,9 @@
 //! The CPU reference against formulas written out by hand, and its selection against sorting.
 
 use proptest::prelude::*;
+use wgpu_optim::policy::Plain;
 use wgpu_optim::reference::{self, key, top_k};
-use wgpu_optim::{Policy, Recipe, policy};
+use wgpu_optim::{Policy, Recipe, policy, verify};
 
 #[test]
 fn two_steps_of_adamw_by_hand() {
@@ -66,5 +67,27 @@ proptest! {
         let mut expected = vec![false; scores.len()];
         order[..k].iter().for_each(|&i| expected[i] = true);
         prop_assert_eq!(top_k(&scores, k), expected);
+    }
+}
+
+/// The largest gradients, of either sign, leave no state that is not finite, and the steps after them still move.
+#[test]
+fn optimizers_go_on_after_the_largest_gradients() {
+    for (name, recipe) in verify::recipes() {
+        if recipe.base.newton_schulz().is_some() || recipe.policy != Plain::default().into() || name.starts_with("sgd")
+        {
+            continue;
+        }
+        for large in [1.5e19f32, 3e38] {
+            let mut tensor = reference::Tensor::new(recipe, vec![1.0f32; 2]).unwrap();
+            for grad in [large, -large, large] {
+                tensor.step(&[grad, 1.0]);
+            }
+            for _ in 0..3 {
+                tensor.step(&[1.0, 1.0]);
+            }
+            let finite = tensor.states.iter().flatten().chain(&tensor.param).all(|value| value.is_finite());
+            assert!(finite, "{name}: {:?} {:?}", tensor.states, tensor.param);
+        }
     }
 }

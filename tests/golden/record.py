@@ -50,6 +50,17 @@ CASES = {
         {"type": "adam", "lr": 0.01, "betas": [0.9, 0.5], "amsgrad": True},
         lambda p: torch.optim.Adam(p, lr=0.01, betas=(0.9, 0.5), amsgrad=True),
     ),
+    "torch_adamw": (
+        {"type": "adamw", "lr": 0.01, "betas": [0.9, 0.95], "weight_decay": 0.1, "decay_rate": "base", "eps_placement": "after_bias_correction"},
+        lambda p: torch.optim.AdamW(p, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1),
+    ),
+    "torch_adamw_amsgrad": (
+        {
+            "type": "adamw", "lr": 0.01, "betas": [0.9, 0.5], "weight_decay": 0.1, "amsgrad": True,
+            "decay_rate": "base", "eps_placement": "after_bias_correction",
+        },
+        lambda p: torch.optim.AdamW(p, lr=0.01, betas=(0.9, 0.5), weight_decay=0.1, amsgrad=True),
+    ),
     "torch_nadam": (
         {"type": "nadam", "lr": 0.01, "betas": [0.9, 0.95], "momentum_decay": 0.1, "weight_decay": 0.1},
         lambda p: torch.optim.NAdam(p, lr=0.01, betas=(0.9, 0.95), momentum_decay=0.1, weight_decay=0.1),

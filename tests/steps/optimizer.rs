@@ -604,7 +604,7 @@ fn the_callers_state_equals_arenas() {
             let mut states: Vec<Vec<TensorSlice<'_>>> = Vec::new();
             for (slices, (tensor, shape)) in slices.iter().zip(SHAPES) {
                 let base = BaseKind::of(&owned.recipe_of(tensor).unwrap().base);
-                let sizes = base.state_bindings().into_iter().map(|binding| match binding.states.len() {
+                let sizes = base.state_bindings().iter().map(|binding| match binding.states.len() {
                     1 => slices[2].size,
                     count => 4 * (count * numel(shape).next_multiple_of(128)) as u64,
                 });

@@ -118,7 +118,7 @@ impl GpuModuleOptimizer {
         self
     }
 
-    /// Sets how Muon and AdaGO read the chosen parameters as matrices. [`MatrixLayout::Fallback`] keeps embeddings and output
+    /// Sets how matrix bases read the chosen parameters as matrices. [`MatrixLayout::Fallback`] keeps embeddings and output
     /// heads from being orthogonalized. If a parameter matches several, the last one added wins. Other recipes ignore it.
     ///
     /// Default: parameters of rank 2 are matrices of (in, out), the default of Burn's `Linear`, and other ranks go to the

@@ -72,7 +72,7 @@ impl<const D: usize> OtherState<D> {
     /// Zeros before the first step.
     fn new(base: BaseKind, shape: [usize; D], device: &Device) -> Self {
         let numel = shape.iter().product();
-        let bindings = base.state_bindings().into_iter().map(|binding| match binding.states.len() {
+        let bindings = base.state_bindings().iter().map(|binding| match binding.states.len() {
             1 => Tensor::zeros([numel], device),
             count => Tensor::zeros([count * distance(numel)], device),
         });
@@ -83,7 +83,7 @@ impl<const D: usize> OtherState<D> {
     /// The state from values of this shape for each state of the base, in the order of its row.
     fn of(base: BaseKind, shape: [usize; D], states: Vec<Vec<f32>>, steps: usize, device: &Device) -> Self {
         let (mut states, numel) = (states.into_iter(), shape.iter().product::<usize>());
-        let bindings = base.state_bindings().into_iter().map(|binding| {
+        let bindings = base.state_bindings().iter().map(|binding| {
             let mut values = Vec::new();
             for (i, state) in states.by_ref().take(binding.states.len()).enumerate() {
                 values.resize(i * distance(numel), 0.0);
@@ -103,7 +103,7 @@ impl<const D: usize> OtherState<D> {
     fn states(&self) -> Vec<(&'static str, Vec<usize>, Vec<f32>)> {
         let numel = self.shape.iter().product::<usize>();
         let values = |tensor: &Tensor<1>| tensor.to_data().iter::<f32>().collect::<Vec<_>>();
-        let bindings = self.base.state_bindings().into_iter().zip(&self.bindings).flat_map(|(binding, tensor)| {
+        let bindings = self.base.state_bindings().iter().zip(&self.bindings).flat_map(|(binding, tensor)| {
             let all = values(tensor);
             let of = move |i: usize| all[i * distance(numel)..][..numel].to_vec();
             (0..binding.states.len()).map(of).collect::<Vec<_>>()
@@ -187,7 +187,7 @@ impl RecipeOptimizer {
         Self { gpu: gpu.clone(), recipe: recipe.into(), sizes: Arc::default(), layout: MatrixLayout::InOut }
     }
 
-    /// Sets how Muon and AdaGO read parameters as matrices. Default: rank 2 is a matrix of (in, out), the default of Burn's
+    /// Sets how matrix bases read parameters as matrices. Default: rank 2 is a matrix of (in, out), the default of Burn's
     /// `Linear`, and other ranks go to the fallback.
     #[must_use]
     pub fn with_layout(self, layout: MatrixLayout) -> Self {

@@ -42,7 +42,7 @@ pub struct Arguments {
     /// Samples per recipe, at least 1. Their median is reported.
     #[arg(long, default_value_t = 7, allow_negative_numbers = true, value_parser = whole::<u32>(1..=u32::MAX.into()))]
     samples: u32,
-    /// How the matrix products of Muon and AdaGO are computed [default: chosen for the adapter].
+    /// How the matrix products of matrix bases are computed [default: chosen for the adapter].
     #[arg(long, value_enum)]
     matmul: Option<Products>,
     /// Measure sizes from a thousand parameters up to `--params` instead, and draw them into this SVG file.

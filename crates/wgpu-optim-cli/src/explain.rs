@@ -39,7 +39,7 @@ pub struct Arguments {
     /// The limits of the device that the step is planned for.
     #[arg(long, value_enum, default_value_t = Limits::Large)]
     limits: Limits,
-    /// How the matrix products of Muon and AdaGO are computed.
+    /// How the matrix products of matrix bases are computed.
     #[arg(long, value_enum, default_value_t = Products::Tiles)]
     matmul: Products,
     /// Print the WGSL of one kernel instead, by its name in the table.

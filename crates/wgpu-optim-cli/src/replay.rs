@@ -17,7 +17,7 @@ use crate::recording::{self, Recording};
 /// Run an optimizer on recorded parameters and gradients.
 ///
 /// The input holds f32 tensors `param.<name>` and `grad.<k>.<name>` for k = 0, 1, 2, …; other tensors are ignored. The
-/// output holds `param.<name>` after the last step. For Muon and AdaGO, rank-2 tensors are matrices of (out, in), and
+/// output holds `param.<name>` after the last step. For matrix bases, rank-2 tensors are matrices of (out, in), and
 /// others go to the fallback.
 #[derive(clap::Args)]
 pub struct Arguments {

@@ -71,7 +71,7 @@ impl Mlp {
         if dtype == DType::F32 { self } else { self.map(&mut Cast(dtype)) }
     }
 
-    /// An optimizer for it. For Muon and AdaGO, all weights are matrices of (out, in), except the last, whose rows are classes.
+    /// An optimizer for it. For matrix bases, all weights are matrices of (out, in), except the last, whose rows are classes.
     pub fn optimizer(&self, gpu: &Gpu, recipe: Recipe) -> GpuModuleOptimizer {
         let head = ParamGroup::from_predicate(format!("layers.{}.", self.layers.len() - 1));
         GpuModuleOptimizer::new(gpu, recipe)

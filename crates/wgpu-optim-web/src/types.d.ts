@@ -53,7 +53,7 @@ export interface TensorSpec {
   shape: number[];
   /** Index of its parameter group. Default 0. */
   group?: number;
-  /** How Muon and AdaGO read it: as a matrix of (out, in) (default), (in, out) or (first, all others), or by the fallback. */
+  /** How matrix bases (Muon, AdaGO, NAMO) read it: as a matrix of (out, in) (default), (in, out) or (first, all others), or by the fallback. */
   layout?: "out_in" | "in_out" | "flattened" | "fallback";
   /** Number of components, each with a factor of the learning rate: coordinate i has factor i modulo this. See `writeRates`. */
   components?: number;
@@ -101,7 +101,7 @@ export interface AdamW {
   amsgrad?: boolean;
   /** p of (√v + ε)^2p in the direction, in (0, 0.5]. Below 0.5 this is Padam. Default 0.5. */
   power?: number;
-  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -114,7 +114,7 @@ export interface Lion {
   betas?: [number, number];
   /** ≥ 0. Default 0. */
   weightDecay?: number;
-  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -137,7 +137,7 @@ export interface Muon {
   weightDecay?: number;
   /** Steps tensors that are not matrices. */
   fallback?: AdamW;
-  /** Whether a parameter of a matrix decays only where the step moves it towards 0. Default false. */
+  /** Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -162,7 +162,7 @@ export interface AdaGo {
   weightDecay?: number;
   /** Steps tensors that are not matrices. */
   fallback?: AdamW;
-  /** Whether a parameter of a matrix decays only where the step moves it towards 0. Default false. */
+  /** Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -189,7 +189,7 @@ export interface Namo {
   nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
   /** ≥ 0. Default 0. */
   weightDecay?: number;
-  /** Whether a parameter of a matrix decays only where the step moves it towards 0. Default false. */
+  /** Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
   /** AdamW for tensors that are not matrices. */
   fallback?: AdamW;
@@ -210,7 +210,7 @@ export interface Sgd {
   weightDecay?: number;
   /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
   decoupledWeightDecay?: boolean;
-  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0; needs a decoupled weight decay. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -231,7 +231,7 @@ export interface RmsProp {
   weightDecay?: number;
   /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
   decoupledWeightDecay?: boolean;
-  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0; needs a decoupled weight decay. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -250,7 +250,7 @@ export interface AdaGrad {
   weightDecay?: number;
   /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
   decoupledWeightDecay?: boolean;
-  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0; needs a decoupled weight decay. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -286,7 +286,7 @@ export interface NAdam {
   weightDecay?: number;
   /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
   decoupledWeightDecay?: boolean;
-  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0; needs a decoupled weight decay. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -303,7 +303,7 @@ export interface RAdam {
   weightDecay?: number;
   /** Whether weight decay shrinks the parameter instead of being a part of the gradient. Default false. */
   decoupledWeightDecay?: boolean;
-  /** Whether a parameter decays only where the step moves it towards 0; needs a decoupled weight decay. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0; needs a decoupled weight decay. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -318,7 +318,7 @@ export interface AdaMomentum {
   eps?: number;
   /** ≥ 0. Default 0. */
   weightDecay?: number;
-  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -335,7 +335,7 @@ export interface MAdam {
   eps?: number;
   /** ≥ 0. Default 0. */
   weightDecay?: number;
-  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
@@ -352,11 +352,11 @@ export interface Adan {
   weightDecay?: number;
   /** Whether parameters shrink by lr · weightDecay instead of being divided by 1 + lr · weightDecay. Default false. */
   noProx?: boolean;
-  /** Whether a parameter decays only where the step moves it towards 0. Default false. */
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
 }
 
-/** `ratio` is τ, in (0, 1), default 0.5. `alpha` (default 1/τ) and `gamma` (default τ) are ≥ 0. "grams" needs AdamW or Lion. */
+/** `ratio` is τ, in (0, 1), default 0.5. `alpha` (default 1/τ) and `gamma` (default τ) are ≥ 0. "grams" is refused for matrix bases. */
 export type Policy =
   | { type: "plain" }
   | { type: "cautious"; normalizer?: "mean" | "count" }

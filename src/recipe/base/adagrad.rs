@@ -33,16 +33,17 @@ pub struct AdaGrad {
     pub lr: f64,
     /// Share by which the learning rate shrinks per step, ≥ 0 and finite. Default 0.
     pub lr_decay: f64,
-    /// a₀, ≥ 0 and finite. Default 0.
+    /// a₀, in [0, 1e38]. Default 0.
     pub accumulator_init: f64,
-    /// ε: 0, or finite and at least 2⁻¹²⁶. Default 1e-10.
+    /// ε: 0, or finite and at least 2⁻¹²⁶. 0 divides 0 by 0 where a coordinate never had a gradient.
+    /// Default 1e-10.
     #[default(1e-10)]
     pub eps: f64,
     /// λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
     /// Whether weight decay shrinks the parameter itself instead of being a part of the gradient. Default false.
     pub decoupled_weight_decay: bool,
-    /// Whether a parameter decays only where the step moves it towards 0. Needs a decoupled weight decay. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Needs a decoupled weight decay. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }
@@ -70,6 +71,10 @@ impl Direction for AdaGrad {
     const ROWS: &'static [BaseRow] =
         &[ROW, BaseRow { name: "adagrad (coupled)", constants: &[COUPLED], recall: Recall::Lost, ..ROW }];
     type Fallback = Self;
+
+    fn added_eps(&self) -> Option<f64> {
+        Some(self.eps)
+    }
 
     fn variants() -> Vec<Self> {
         let own = Self::default().decoupled();
@@ -99,7 +104,8 @@ impl Direction for AdaGrad {
 
     fn validate(&self, section: &str) -> Result<()> {
         check(&format!("{section}.lr_decay"), self.lr_decay, NOT_NEGATIVE)?;
-        check(&format!("{section}.accumulator_init"), self.accumulator_init, NOT_NEGATIVE)?;
+        let moderate: Rule = (|x| (0.0..=1e38).contains(&x), "in [0, 1e38]");
+        check(&format!("{section}.accumulator_init"), self.accumulator_init, moderate)?;
         check_eps(section, self.eps)?;
         check_cautious(section, self.cautious_weight_decay && self.is_coupled())
     }

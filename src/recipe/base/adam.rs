@@ -33,7 +33,8 @@ pub struct Adam {
     /// Decay of the first and second moment, each in [0, 1). Default (0.9, 0.999).
     #[default([0.9, 0.999])]
     pub betas: [f64; 2],
-    /// ε: 0, or so large that ε √(1 − β2) is at least 2⁻¹²⁶. Default 1e-8.
+    /// ε: 0, or so large that ε √(1 − β2) is at least 2⁻¹²⁶. 0 divides 0 by 0 where a coordinate never had a gradient.
+    /// Default 1e-8.
     #[default(1e-8)]
     pub eps: f64,
     /// λ, a part of the gradient, ≥ 0 and finite. Default 0.
@@ -77,6 +78,10 @@ impl Direction for Adam {
         BaseRow { name: "adam (amsgrad, coupled)", constants: &["AMSGRAD", COUPLED], ..AMSGRAD },
     ];
     type Fallback = Self;
+
+    fn added_eps(&self) -> Option<f64> {
+        Some(self.eps)
+    }
 
     fn variants() -> Vec<Self> {
         let amsgrad = [false, true].map(|amsgrad| Self::default().amsgrad(amsgrad));

@@ -36,7 +36,7 @@ pub struct AdaMomentum {
     pub eps: f64,
     /// λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
-    /// Whether a parameter decays only where the step moves it towards 0. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }

@@ -13,7 +13,8 @@ use crate::recipe::prelude::*;
 /// decay = step·λ          or  lr·λ               see `decay_rate`
 /// ```
 ///
-/// A |g| above 1.84e19 counts as 1.84e19, because f32 cannot hold its square. So v stays finite, decays again and bounds the step.
+/// A |g| above 1.84e19 counts as 1.84e19, because f32 cannot hold its square. So v stays finite, decays again and bounds the step. The maximum of
+/// `amsgrad` does not decay.
 ///
 /// The defaults follow the MGUP paper (Chang & Yuan, NeurIPS 2025). PyTorch's `AdamW` places ε after the bias
 /// correction, decays at the base rate and has `weight_decay` 1e-2: that is [`AdamW::torch`].
@@ -65,7 +66,7 @@ pub struct AdamW {
     #[default(0.5)]
     #[serde(skip_serializing_if = "is_half")]
     pub power: f64,
-    /// Whether a parameter decays only where the step moves it towards 0 (cautious weight decay, Chen et al., 2025). Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0 (Chen et al., 2025). Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }
@@ -132,22 +133,7 @@ impl AdamW {
             ..Self::default()
         }
     }
-
-    /// Logs warnings about values that are allowed and seldom meant.
-    pub(super) fn warn(&self) {
-        let (eps, least) = (number(self.eps), number(LEAST_EPS));
-        if self.eps == 0.0 {
-            log::warn!("eps is 0: a coordinate that never had a gradient becomes NaN; {least} or more avoids this");
-        } else if self.eps < LEAST_EPS {
-            log::warn!(
-                "eps is {eps}: gradients below 1e-22, whose square f32 rounds to 0, take large steps; {least} or more bounds them"
-            );
-        }
-    }
 }
-
-/// Smallest ε that bounds the step where g² underflows to 0.
-const LEAST_EPS: f64 = 1e-20;
 
 const M: StateRow = StateRow::new("exp_avg");
 const V: StateRow = StateRow::squares("exp_avg_sq");
@@ -166,6 +152,10 @@ impl Direction for AdamW {
         BaseRow { name: "adamw (amsgrad, power)", constants: &["AMSGRAD", "POWER"], ..AMSGRAD },
     ];
     type Fallback = Self;
+
+    fn added_eps(&self) -> Option<f64> {
+        Some(self.eps)
+    }
 
     fn variants() -> Vec<Self> {
         let own = Self::default();
@@ -207,7 +197,7 @@ impl Direction for AdamW {
         check_betas(section, &self.betas)?;
         match self.eps_placement {
             EpsPlacement::BeforeBiasCorrection => check_eps(section, self.eps)?,
-            EpsPlacement::AfterBiasCorrection => check_eps_corrected(section, self.eps, self.betas[1])?,
+            EpsPlacement::AfterBiasCorrection => check_eps_corrected(section, self.eps, &self.betas)?,
         }
         check(&format!("{section}.power"), self.power, (|p| p > 0.0 && p <= 0.5, "in (0, 0.5]"))?;
         let by_row = self.second_moment == SecondMoment::Row;

@@ -12,7 +12,8 @@ use crate::recipe::prelude::*;
 /// step = lr √c3 ;  decay = lr λ             both over 1 + lr λ, unless `no_prox`
 /// ```
 ///
-/// A |g + β2 d| above 1.84e19 counts as 1.84e19.
+/// A |g|, or a |g + β2 d|, above 1.84e19 counts as 1.84e19. Rows that [`resized`](crate::GpuOptimizer::resized) adds begin with a gradient of 0
+/// before their first.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -32,14 +33,15 @@ pub struct Adan {
     /// Decay of the averages of the gradient, of its change, and of the square, each in [0, 1). Default (0.98, 0.92, 0.99).
     #[default([0.98, 0.92, 0.99])]
     pub betas: [f64; 3],
-    /// ε: 0, or so large that ε √(1 − β3) is at least 2⁻¹²⁶. Default 1e-8.
+    /// ε: 0, or so large that ε √(1 − β3) is at least 2⁻¹²⁶. 0 divides 0 by 0 where a coordinate never had a gradient.
+    /// Default 1e-8.
     #[default(1e-8)]
     pub eps: f64,
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
     /// Whether parameters shrink by lr λ of themselves instead of being divided by 1 + lr λ after the step. Default false.
     pub no_prox: bool,
-    /// Whether a parameter decays only where the step moves it towards 0. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Needs `no_prox`. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }
@@ -66,6 +68,10 @@ impl Direction for Adan {
     }];
     type Fallback = Self;
 
+    fn added_eps(&self) -> Option<f64> {
+        Some(self.eps)
+    }
+
     fn scalars(&self, t: u64) -> StepScalars {
         let [beta1, beta2, beta3] = self.betas;
         let [c1, c2, c3] = self.betas.map(|beta| 1.0 - beta.powf(t as f64));
@@ -84,7 +90,9 @@ impl Direction for Adan {
 
     fn validate(&self, section: &str) -> Result<()> {
         check_betas(section, &self.betas)?;
-        check_eps_corrected(section, self.eps, self.betas[2])
+        check_eps_corrected(section, self.eps, &self.betas)?;
+        let needs = "false, or `no_prox`";
+        ensure_field(section, "cautious_weight_decay", !self.cautious_weight_decay || self.no_prox, needs)
     }
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
@@ -93,6 +101,7 @@ impl Direction for Adan {
         let ([own, change], eps) = (scalars.blend.map(real::<T>), real::<T>(scalars.eps));
         let [m, v, n, previous] = states else { panic!("Adan has four states") };
         let moved = grad.iter().enumerate().map(|(i, &g)| {
+            let g = within_squares(g);
             let diff = if scalars.is_first { T::zero() } else { g + previous[i] };
             m[i] = beta1 * m[i] + rest1 * g;
             v[i] = beta2 * v[i] + rest2 * diff;

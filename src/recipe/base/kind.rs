@@ -129,7 +129,7 @@ pub struct StepScalars {
     pub min_step: f64,
     /// Largest step, for NAMO.
     pub max_step: f64,
-    /// √a before the first step, for AdaGO.
+    /// √a before the first step, for AdaGO and AdaGrad.
     pub accumulator_init: f64,
     /// λ of a weight decay that is a part of the gradient.
     pub penalty: f64,
@@ -151,7 +151,7 @@ pub struct StepScalars {
     pub ln_momentum_decay: f64,
     /// ρ at the end and at t = 0, for RAdam.
     pub rho: [f64; 2],
-    /// Which of these depend on the step.
+    /// Which of these `shaders/correction/adam.wgsl` corrects.
     pub(crate) corrects: Corrects,
 }
 
@@ -216,6 +216,11 @@ pub(crate) trait Direction: Copy + Default {
 
     /// How it orthogonalizes matrices.
     fn newton_schulz(&self) -> Option<NewtonSchulz> {
+        None
+    }
+
+    /// ε, for bases that divide by a root of squares and ε.
+    fn added_eps(&self) -> Option<f64> {
         None
     }
 

@@ -30,7 +30,7 @@ pub struct Lion {
     pub betas: [f64; 2],
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
-    /// Whether a parameter decays only where the step moves it towards 0. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }

@@ -14,7 +14,7 @@ use crate::recipe::prelude::*;
 /// ```
 ///
 /// The authors keep weighted sums of g and g² instead of a mean and a variance. It is the same algebra, but in f32 their variance cancels.
-/// A |g| above 1.84e19 counts as 1.84e19.
+/// A |g| above 9.2e18 counts as 9.2e18.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -37,12 +37,13 @@ pub struct MAdam {
     /// The smallest decay of mean and variance, in [0, β2]. Default 0.5.
     #[default(0.5)]
     pub beta2_min: f64,
-    /// ε: 0, or finite and at least 2⁻¹²⁶. Default 1e-8.
+    /// ε: 0, or finite and at least 2⁻¹²⁶. 0 divides 0 by 0 where a coordinate never had a gradient.
+    /// Default 1e-8.
     #[default(1e-8)]
     pub eps: f64,
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
-    /// Whether a parameter decays only where the step moves it towards 0. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }
@@ -71,6 +72,10 @@ impl Direction for MAdam {
         ..BaseRow::ELEMENTWISE
     }];
     type Fallback = Self;
+
+    fn added_eps(&self) -> Option<f64> {
+        Some(self.eps)
+    }
 
     fn scalars(&self, t: u64) -> StepScalars {
         let [beta1, beta2] = self.betas;
@@ -104,7 +109,7 @@ impl Direction for MAdam {
         let (most, eps, tiny) = (real::<T>(scalars.largest_rest), real::<T>(scalars.eps), real::<T>(TINY));
         let [m, mean, variance, weight] = states else { panic!("MAdam has four states") };
         let moved = grad.iter().enumerate().map(|(i, &g)| {
-            let g = within_squares(g);
+            let g = within_squares(g + g) / (T::one() + T::one());
             let (w, q) = (weight[i], variance[i]);
             let delta = g - mean[i];
             let square = delta * delta;

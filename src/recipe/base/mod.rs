@@ -26,6 +26,8 @@ pub use newton_schulz::NsCoefficients;
 #[doc(hidden)]
 pub use newton_schulz::{NS_LIST, NewtonSchulz, newton_schulz};
 
+use std::sync::LazyLock;
+
 use super::kinds::kinds;
 use super::matrix::Matrix;
 use crate::recipe::prelude::*;
@@ -49,6 +51,9 @@ kinds! { $
     Namo(namo::Namo): "Momentum, orthogonalized, with Adam's rate per matrix.",
 }
 
+/// Smallest ε that bounds the step where g² underflows to 0.
+const LEAST_EPS: f64 = 1e-20;
+
 impl Base {
     /// The scalars of a tensor's step `t`, counted from 1.
     #[doc(hidden)]
@@ -61,7 +66,7 @@ impl Base {
         each!(self, b => b.direction_error(scalars, states, g, u))
     }
 
-    /// Whether a parameter decays only where the step moves it towards 0.
+    /// Whether weight decay leaves out parameters that the step moves away from 0.
     pub(crate) fn has_cautious_decay(&self) -> bool {
         each!(self, b => b.cautious_weight_decay)
     }
@@ -94,7 +99,7 @@ impl Base {
         self
     }
 
-    /// The base for tensors that are not matrices, under Muon and AdaGO. `None` for other bases.
+    /// The base for tensors that are not matrices, under matrix bases. `None` for other bases.
     pub fn fallback(&self) -> Option<Base> {
         each!(self, b => b.fallback().map(Base::from))
     }
@@ -112,8 +117,14 @@ impl Base {
 
     /// Logs warnings about values that are allowed and seldom meant.
     pub(crate) fn warn(&self) {
-        if let Self::Adamw(adamw) = self.fallback().unwrap_or(*self) {
-            adamw.warn();
+        let Some(eps) = each!(self.fallback().unwrap_or(*self), b => b.added_eps()) else { return };
+        if eps == 0.0 {
+            log::warn!("eps is 0: a coordinate that never had a gradient becomes NaN");
+        } else if eps < LEAST_EPS {
+            let (eps, least) = (number(eps), number(LEAST_EPS));
+            log::warn!(
+                "eps is {eps}: gradients below 1e-22, whose square f32 rounds to 0, take large steps; {least} or more bounds them"
+            );
         }
     }
 
@@ -195,6 +206,15 @@ pub(crate) fn any_state(name: &str, is: fn(&StateRow) -> bool) -> bool {
     TABLE.iter().flat_map(|row| row.states).any(|state| state.name == name && is(state))
 }
 
+fn bindings_of(row: &BaseRow) -> Vec<StateBinding> {
+    let states: Vec<_> = row.states.iter().filter(|state| state.per != Per::Tensor).collect();
+    let binding = |states: &[&StateRow]| {
+        let names: Vec<_> = states.iter().map(|state| state.name).collect();
+        StateBinding { name: names.join("_and_"), per: states[0].per, states: names }
+    };
+    states.chunks(if states.len() > 2 { 2 } else { 1 }).map(binding).collect()
+}
+
 impl BaseKind {
     /// The kind of a base.
     pub fn of(base: &Base) -> Self {
@@ -207,13 +227,9 @@ impl BaseKind {
     }
 
     /// How kernels bind the states per coordinate or row: alone, or in pairs where there are more than two.
-    pub fn state_bindings(self) -> Vec<StateBinding> {
-        let states: Vec<_> = self.row().states.iter().filter(|state| state.per != Per::Tensor).collect();
-        let binding = |states: &[&StateRow]| {
-            let names: Vec<_> = states.iter().map(|state| state.name).collect();
-            StateBinding { name: names.join("_and_"), per: states[0].per, states: names }
-        };
-        states.chunks(if states.len() > 2 { 2 } else { 1 }).map(binding).collect()
+    pub fn state_bindings(self) -> &'static [StateBinding] {
+        static ALL: LazyLock<Vec<Vec<StateBinding>>> = LazyLock::new(|| TABLE.iter().map(bindings_of).collect());
+        &ALL[self.0 as usize]
     }
 
     /// Whether two states share a binding.

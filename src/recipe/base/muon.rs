@@ -47,7 +47,7 @@ pub struct Muon {
     pub scale: Scale,
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
-    /// Whether a parameter of a matrix decays only where the step moves it towards 0. Default false.
+    /// Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
     /// AdamW for tensors that are not matrices, under the same policy. Default `AdamW::default()`.

@@ -1,6 +1,6 @@
 //! NAdam.
 
-use super::kind::{BaseRow, COUPLED, Corrects, Direction, EPS, Recall, StateRow, StepScalars};
+use super::kind::{BaseRow, COUPLED, Direction, EPS, Recall, StateRow, StepScalars};
 use crate::recipe::prelude::*;
 
 /// NAdam (Dozat, 2016): Adam that looks a step ahead, as PyTorch's `NAdam`.
@@ -35,7 +35,8 @@ pub struct NAdam {
     /// Decay of the first and second moment, each in [0, 1). Default (0.9, 0.999).
     #[default([0.9, 0.999])]
     pub betas: [f64; 2],
-    /// ε: 0, or so large that ε √(1 − β2) is at least 2⁻¹²⁶. Default 1e-8.
+    /// ε: 0, or so large that ε √(1 − β2) is at least 2⁻¹²⁶. 0 divides 0 by 0 where a coordinate never had a gradient.
+    /// Default 1e-8.
     #[default(1e-8)]
     pub eps: f64,
     /// ψ, how fast the momentum rises to β1, ≥ 0 and finite. Default 4e-3.
@@ -45,7 +46,7 @@ pub struct NAdam {
     pub weight_decay: f64,
     /// Whether weight decay shrinks the parameter itself instead of being a part of the gradient. Default false.
     pub decoupled_weight_decay: bool,
-    /// Whether a parameter decays only where the step moves it towards 0. Needs a decoupled weight decay. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Needs a decoupled weight decay. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }
@@ -94,6 +95,10 @@ impl Direction for NAdam {
         &[ROW, BaseRow { name: "nadam (coupled)", constants: &[COUPLED], recall: Recall::Lost, ..ROW }];
     type Fallback = Self;
 
+    fn added_eps(&self) -> Option<f64> {
+        Some(self.eps)
+    }
+
     fn variants() -> Vec<Self> {
         let own = Self::default().decoupled();
         vec![own, own.weight_decay(1e-2).decoupled_weight_decay(false)]
@@ -120,7 +125,6 @@ impl Direction for NAdam {
                 self.momentum(t + 1.0) / (1.0 - self.product(t + 1.0)),
             ],
             ln_momentum_decay: self.ln_decay(),
-            corrects: Corrects { step: true, eps: true, ..Corrects::default() },
             ..StepScalars::moments(self.betas)
         }
     }
@@ -128,7 +132,7 @@ impl Direction for NAdam {
     fn validate(&self, section: &str) -> Result<()> {
         check_betas(section, &self.betas)?;
         check(&format!("{section}.momentum_decay"), self.momentum_decay, NOT_NEGATIVE)?;
-        check_eps_corrected(section, self.eps, self.betas[1])?;
+        check_eps_corrected(section, self.eps, &self.betas)?;
         check_cautious(section, self.cautious_weight_decay && self.is_coupled())
     }
 

@@ -35,14 +35,15 @@ pub struct RAdam {
     /// Decay of the first and second moment, each in [0, 1). Default (0.9, 0.999).
     #[default([0.9, 0.999])]
     pub betas: [f64; 2],
-    /// ε: 0, or finite and at least 2⁻¹²⁶. Default 1e-8.
+    /// ε: 0, or finite and at least 2⁻¹²⁶. 0 divides 0 by 0 where a coordinate never had a gradient.
+    /// Default 1e-8.
     #[default(1e-8)]
     pub eps: f64,
     /// λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
     /// Whether weight decay shrinks the parameter itself instead of being a part of the gradient. Default false.
     pub decoupled_weight_decay: bool,
-    /// Whether a parameter decays only where the step moves it towards 0. Needs a decoupled weight decay. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Needs a decoupled weight decay. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }
@@ -69,6 +70,10 @@ const ROW: BaseRow = BaseRow {
 impl Direction for RAdam {
     const ROWS: &'static [BaseRow] = &[ROW, BaseRow { name: "radam (coupled)", constants: &[COUPLED], ..ROW }];
     type Fallback = Self;
+
+    fn added_eps(&self) -> Option<f64> {
+        Some(self.eps)
+    }
 
     fn variants() -> Vec<Self> {
         let own = Self::default().decoupled();

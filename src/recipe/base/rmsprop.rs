@@ -35,7 +35,8 @@ pub struct RmsProp {
     /// α, the decay of the averages, in [0, 1). Default 0.99.
     #[default(0.99)]
     pub alpha: f64,
-    /// ε: 0, or finite and at least 2⁻¹²⁶. Default 1e-8.
+    /// ε: 0, or finite and at least 2⁻¹²⁶. 0 divides 0 by 0 where a coordinate never had a gradient.
+    /// Default 1e-8.
     #[default(1e-8)]
     pub eps: f64,
     /// μ, in [0, 1). 0 keeps no momentum. Default 0.
@@ -46,7 +47,7 @@ pub struct RmsProp {
     pub weight_decay: f64,
     /// Whether weight decay shrinks the parameter itself instead of being a part of the gradient. Default false.
     pub decoupled_weight_decay: bool,
-    /// Whether a parameter decays only where the step moves it towards 0. Needs a decoupled weight decay. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Needs a decoupled weight decay. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }
@@ -96,6 +97,10 @@ impl Direction for RmsProp {
         },
     ];
     type Fallback = Self;
+
+    fn added_eps(&self) -> Option<f64> {
+        Some(self.eps)
+    }
 
     fn variants() -> Vec<Self> {
         let own = Self::default().decoupled();

@@ -14,7 +14,7 @@ use crate::recipe::prelude::*;
 ///
 /// The score of an update policy is u times the gradient without λ θ. Exact selection finds a direction again after the parameter has
 /// moved, so it does not work with `nesterov` and a coupled weight decay: use `decoupled_weight_decay`, or approximate selection. Without
-/// momentum, both kinds of weight decay are the same.
+/// momentum, weight decay is always decoupled. Under plain updates, both kinds are the same then.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -41,9 +41,10 @@ pub struct Sgd {
     pub nesterov: bool,
     /// λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
-    /// Whether weight decay shrinks the parameter itself instead of being a part of the gradient. Default false.
+    /// Whether weight decay shrinks the parameter itself instead of being a part of the gradient, as it always does without momentum.
+    /// Default false.
     pub decoupled_weight_decay: bool,
-    /// Whether a parameter decays only where the step moves it towards 0. Needs a decoupled weight decay. Default false.
+    /// Whether weight decay leaves out parameters that the step moves away from 0. Needs a decoupled weight decay. Default false.
     #[serde(skip_serializing_if = "is_false")]
     pub cautious_weight_decay: bool,
 }

@@ -12,7 +12,7 @@ use burn::optim::{
     SgdConfig,
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use wgpu_optim::base::{AdaGrad, Adam, AdamW, Adan, Lion, RmsProp, Sgd};
+use wgpu_optim::base::{AdaGrad, Adam, AdamW, Adan, BaseKind, Lion, RmsProp, Sgd};
 use wgpu_optim::{MatrixLayout, Recipe, TensorSpec, reference, verify};
 use wgpu_optim_burn::Gpu;
 
@@ -264,4 +264,18 @@ pub fn peers() -> Vec<(&'static str, Recipe, ModuleOptimizer)> {
         ("adagrad", adagrad.into(), AdaGradConfig::new().with_lr_decay(0.1).with_weight_decay(decay()).init()),
         ("adan", adan.into(), AdanConfig::new().with_weight_decay(1e-2).init()),
     ]
+}
+
+/// Every policy with AdamW, and one recipe of every other base and variant: each compiles its own pipelines, and the tests of the core have
+/// the others.
+pub fn recipes() -> Vec<(String, Recipe)> {
+    let mut seen = Vec::new();
+    let mut recipes = verify::few_recipes();
+    recipes.retain(|(name, recipe)| {
+        let base = BaseKind::of(&recipe.base);
+        let is_new = !seen.contains(&base);
+        seen.push(base);
+        is_new || base.row().name == "adamw" && !name.contains("torch")
+    });
+    recipes
 }

@@ -6,11 +6,11 @@ use wgpu_optim::base::BaseKind;
 use wgpu_optim::{Recipe, verify};
 use wgpu_optim_burn::RecipeOptimizer;
 
-use crate::common::{Mlp, autodiff, bits, gpu, gradient, gradients, read, tolerance};
+use crate::common::{self, Mlp, autodiff, bits, gpu, gradient, gradients, read, tolerance};
 
 /// Those that keep no state per row.
 fn recipes() -> impl Iterator<Item = (String, Recipe)> {
-    verify::few_recipes().into_iter().filter(|(_, recipe)| !BaseKind::of(&recipe.base).has_rows())
+    common::recipes().into_iter().filter(|(_, recipe)| !BaseKind::of(&recipe.base).has_rows())
 }
 
 #[test]

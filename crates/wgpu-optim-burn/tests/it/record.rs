@@ -1,10 +1,10 @@
 //! State that outlives a process, ours and Burn's.
 
 use burn::optim::ModuleOptimizer;
-use wgpu_optim::{Recipe, verify};
+use wgpu_optim::Recipe;
 use wgpu_optim_burn::{GpuModuleOptimizer, RecipeOptimizer};
 
-use crate::common::{Mlp, autodiff, bits, gpu, gradients, peers, read};
+use crate::common::{Mlp, autodiff, bits, gpu, gradients, peers, read, recipes};
 
 fn run(optim: &mut GpuModuleOptimizer, mut model: Mlp, steps: std::ops::Range<u64>) -> Mlp {
     for t in steps {
@@ -19,7 +19,7 @@ fn run(optim: &mut GpuModuleOptimizer, mut model: Mlp, steps: std::ops::Range<u6
 #[test]
 fn resuming_equals_going_on_to_the_bit() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, recipe) in verify::few_recipes() {
+    for (name, recipe) in recipes() {
         let mut straight = GpuModuleOptimizer::new(gpu(), recipe);
         let model = run(&mut straight, Mlp::new(&autodiff()), 1..4);
         let file = folder.path().join(format!("{name}.bpk"));

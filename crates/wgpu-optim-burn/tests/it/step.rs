@@ -8,7 +8,9 @@ use wgpu_optim::base::{AdamW, Lion};
 use wgpu_optim::{Base, Recipe, reference, verify};
 use wgpu_optim_burn::{GpuModuleOptimizer, Select};
 
-use crate::common::{Mlp, Transformer, Values, autodiff, bits, gpu, gradient, gradients, peers, read, tolerance};
+use crate::common::{
+    Mlp, Transformer, Values, autodiff, bits, gpu, gradient, gradients, peers, read, recipes, tolerance,
+};
 
 /// Fails unless every parameter follows its twin.
 fn assert_follows(model: &Mlp, twins: &[reference::Tensor<f32>], what: &str) {
@@ -36,7 +38,7 @@ fn run(optim: &mut GpuModuleOptimizer, mut model: Mlp, twins: &mut [reference::T
 
 #[test]
 fn every_recipe_follows_the_cpu() {
-    for (name, recipe) in verify::few_recipes() {
+    for (name, recipe) in recipes() {
         for device in [gpu().device.clone(), autodiff()] {
             let mut model = Mlp::new(&device);
             let mut twins = twins(&model, recipe.with_lr(1e-2));
