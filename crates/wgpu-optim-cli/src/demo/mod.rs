@@ -87,7 +87,10 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         "{adapter}: {} Gaussians, {} × {} pixels, {steps} steps per optimizer",
         picture.gaussians, size[0], size[1]
     );
-    let race = Race::run(adapter, &picture, racers, steps)?;
+    let race = Race::run(adapter, &picture, racers, steps).inspect_err(|_| {
+        // Unless there is something in it.
+        let _ = fs::remove_dir(out);
+    })?;
     let target = png(&picture, &picture.pixels()?)?;
     let curves = chart::draw(&race.results)?;
     let write = |name: String, bytes: &[u8]| files::write(&out.join(name), bytes).with_context(cannot);
