@@ -37,7 +37,7 @@ PATTERNS = [
     (r"\b(?:besides|beside)\b", "also, next to, in addition to"),
     (r"\bmend(?:s|ed|ing)?\b", "fix"),
     (r"\bof (?:theirs|yours|ours|its own's)\b", "your, our"),
-    (r"\b\w*(?:colour|centre|behaviour|neighbour|favour|honour|catalogue|grey|analyse|optimis|orthogonalis|normalis|initialis|recognis|organis|summaris|realis|synchronis)\w*", "American spelling"),
+    (r"\b\w*(?:colour|centre|behaviour|neighbour|favour|honour|catalogue|grey|analyse|optimis(?!ti)|orthogonalis|normalis|initialis|recognis|organis|summaris|realis|synchronis)\w*", "American spelling"),
     (r"\ball the same\b", "still, anyway"),
     (r"\b(?:the more so|as it were|so to speak)\b", "leave it out"),
     (r"\bmay well\b|\bmight well\b", "may"),
