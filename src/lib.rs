@@ -24,8 +24,8 @@
 //!
 //! # Where to look
 //!
-//! - **What to optimize with:** a [`Recipe`] is a [base] (AdamW, Lion, Muon, AdaGO) times an update [policy] (plain, Cautious,
-//!   MGUP, Cautious-MGUP, Grams). [`ParamGroups`] holds one recipe per group and the settings that all groups share: [schedules](schedule),
+//! - **What to optimize with:** a [`Recipe`] is a [base] ([`AdamW`](base::AdamW), [`Lion`](base::Lion), [`Muon`](base::Muon) and eleven
+//!   more) times an update [policy] (plain, Cautious, MGUP, Cautious-MGUP, Grams). [`ParamGroups`] holds one recipe per group and the settings that all groups share: [schedules](schedule),
 //!   clipping, [loss scaling](GradScaler), micro-batches, [`Precision`], telemetry.
 //! - **What to optimize:** [`TensorSpec`] names a tensor and its shape. [`MatrixLayout`] says how matrix bases view it as a matrix.
 //! - **Where it lies:** in the optimizer's buffers ([`GpuOptimizer::new`]), in yours ([`GpuOptimizer::for_buffers`], [`TensorBuffers`]),
