@@ -56,7 +56,7 @@ fi
 
 # Runs some of the tests again on another driver, with the packages and features from above, so that nothing is built twice.
 again() {
-    env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND -u WGPU_ADAPTER_NAME RUNS=2 "$@" \
+    env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND -u WGPU_ADAPTER_NAME RUNS=2 WGPU_OPTIM_FEW_RECIPES=1 "$@" \
         cargo test --no-fail-fast "${packages[@]}" "${tests[@]}" || failed=1
 }
 
