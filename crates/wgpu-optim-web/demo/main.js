@@ -51,7 +51,8 @@ class Side {
   }
 
   get lr() {
-    return learningRates[recipe(this.name).base.type] * 10 ** this.lrInput.valueAsNumber;
+    const { base } = recipe(this.name);
+    return (learningRates[base.type] ?? base.lr) * 10 ** this.lrInput.valueAsNumber;
   }
 
   label() {

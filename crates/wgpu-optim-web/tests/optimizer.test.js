@@ -117,7 +117,7 @@ test("errors name the field, as exceptions with the message of the library", asy
     const create = (options) => reason(() => gpu.createOptimizer(options));
     const optimizer = await gpu.createOptimizer({ tensors, recipe: "adamw" });
     const errors = {
-      unknown: await create({ tensors, recipe: "adam" }),
+      unknown: await create({ tensors, recipe: "adamx" }),
       ratio: await create({ tensors, recipe: { base: { type: "adamw" }, policy: { type: "mgup", ratio: 1 } } }),
       key: await create({ tensors, recipe: { base: { type: "adamw", weightDecy: 0 } } }),
       twice: await create({ tensors, recipe: { base: { type: "adamw", weightDecay: 0, weight_decay: 0 } } }),
@@ -135,8 +135,8 @@ test("errors name the field, as exceptions with the message of the library", asy
       group: await reason(() => optimizer.setLr(1, 2)),
       steps: await reason(() => optimizer.setSteps(1.5)),
       guarded: await reason(() => optimizer.readGuarded()),
-      preset: await reason(() => recipe("sgd")),
-      sibling: await reason(() => optimizer.sibling({ tensors, recipe: "nadam" })),
+      preset: await reason(() => recipe("sgdx")),
+      sibling: await reason(() => optimizer.sibling({ tensors, recipe: "nadamx" })),
       limit: await reason(() => Gpu.open({ requiredLimits: { maxBuffers: 1 } })),
       feature: await reason(() => Gpu.open({ requiredFeatures: ["teleport"] })),
       verify: await reason(() => gpu.verify({ recipes: "adamw" })),
@@ -154,7 +154,7 @@ test("errors name the field, as exceptions with the message of the library", asy
     return errors;
   });
   const expected = {
-    unknown: /unknown optimizer `adam`; known are adamw, cautious-adamw/,
+    unknown: /unknown optimizer `adamx`; known are adamw, adamw-torch, lion/,
     ratio: /`policy.ratio` is 1, but must be/,
     key: /base.*unknown field `weight_decy`/,
     twice: /`weight_decay` is given twice/,
@@ -172,8 +172,8 @@ test("errors name the field, as exceptions with the message of the library", asy
     group: /group/,
     steps: /1\.5 is not a whole number/,
     guarded: /without `max_grad_norm`, `grad_scaler` and `non_finite`/,
-    preset: /unknown optimizer `sgd`/,
-    sibling: /unknown optimizer `nadam`/,
+    preset: /unknown optimizer `sgdx`/,
+    sibling: /unknown optimizer `nadamx`/,
     limit: /no limit is named `maxBuffers`/,
     feature: /no feature is named `teleport`/,
     verify: /options\.recipes/,
@@ -204,7 +204,7 @@ test("errors have a code to match", async () => {
     const create = (options) => code(() => gpu.createOptimizer(options));
     const optimizer = await gpu.createOptimizer({ tensors, recipe: "adamw" });
     const codes = {
-      preset: await code(() => recipe("sgd")),
+      preset: await code(() => recipe("sgdx")),
       ratio: await create({ tensors, recipe: { base: { type: "adamw" }, policy: { type: "mgup", ratio: 1 } } }),
       option: await create({ tensors, recipe: "adamw", learningRate: 1 }),
       text: await create({ tensors, recipe: "adamw", schedule: () => 1 }),
@@ -212,7 +212,7 @@ test("errors have a code to match", async () => {
       name: await code(() => optimizer.readParam("v")),
       state: await code(() => optimizer.state("w", "momentum_buffer")),
       guarded: await code(() => optimizer.readGuarded()),
-      sibling: await code(() => optimizer.sibling({ tensors, recipe: "nadam" })),
+      sibling: await code(() => optimizer.sibling({ tensors, recipe: "nadamx" })),
       feature: await code(() => Gpu.open({ requiredFeatures: ["teleport"] })),
     };
     optimizer.dispose();
