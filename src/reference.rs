@@ -130,12 +130,10 @@ impl<T: Float + Debug> Tensor<T> {
         self.steps += 1;
         let scalars = self.recipe.base.scalars(self.steps);
         let (step, mut decay) = (real::<T>(scalars.step), real::<T>(scalars.decay));
-        let penalty = real::<T>(scalars.penalty);
-        let coupled: Vec<T> = match scalars.penalty {
-            0.0 => grad.to_vec(),
-            _ => grad.iter().zip(&self.param).map(|(&g, &theta)| g + penalty * theta).collect(),
-        };
-        let direction = self.recipe.base.advance(&scalars, &coupled, &mut self.states);
+        let coupled = (scalars.penalty != 0.0).then(|| {
+            grad.iter().zip(&self.param).map(|(&g, &theta)| g + real::<T>(scalars.penalty) * theta).collect::<Vec<_>>()
+        });
+        let direction = self.recipe.base.advance(&scalars, coupled.as_deref().unwrap_or(grad), &mut self.states);
         let score: Vec<T> = direction.iter().zip(grad).map(|(&u, &g)| u * g).collect();
         let (phi, selected) = phi(&self.recipe.policy, &score, self.steps);
         // The direction orthogonalized, times the factor of this matrix in this step.

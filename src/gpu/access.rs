@@ -80,15 +80,15 @@ impl GpuOptimizer {
         }
         let is_given = self.plan.ownership == Ownership::Stateless;
         let states = if is_given { &[] } else { self.plan.base_of(tensor).row().states };
-        let bindings = self.plan.base_of(tensor).state_bindings();
+        let base = self.plan.base_of(tensor);
         for (at, state) in states.iter().enumerate() {
             let (offset, size) = (4 * tensor.rows, 4 * tensor.row_count());
             // Alone, or one of the pair that lies tensor after tensor.
-            let shared = if bindings.len() < states.len() { bindings[0].states.len() } else { 1 };
+            let shared = if base.has_pairs() { 2 } else { 1 };
             match state.per {
                 Per::Coordinate => {
                     let slice = words(block.states[at / shared]);
-                    let count = bindings[at / shared].states.len() as u64;
+                    let count = base.state_bindings()[at / shared].states.len() as u64;
                     let other = (at % shared) as u64 * tensor.numel.next_multiple_of(ALIGNMENT);
                     add(state.name, &spec.shape, TensorSlice { offset: 4 * (count * tensor.offset + other), ..slice });
                 }

@@ -23,7 +23,7 @@ use crate::recipe::spec::TensorSpec;
 /// The format version that [`GpuOptimizer::save`](crate::GpuOptimizer::save) writes, and the newest that this crate reads.
 ///
 /// Later releases read all older versions. The version rises when an older release would misread a new file: when the meaning or the name
-/// of a tensor or setting changes, or when one is no longer written. It does not rise for new tensors and settings. They are written only
+/// of a tensor or setting changes, or when one is no longer written. New tensors and settings do not raise it. They are written only
 /// where they are used, and a release that does not know one refuses the file and names it.
 pub const FORMAT_VERSION: u32 = 1;
 

@@ -24,11 +24,13 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
     "access/notes_own" "access/notes_shared" "access/param_scalar" "access/param_vec4"
-    "base/adagrad" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lion" "base/madam" "base/momentum" "base/muon_rate" "base/nadam" "base/namo_rate"
-    "base/orthogonal" "base/radam" "base/rmsprop" "base/sgd"
-    "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none" "correction/radam" "correction/sgd"
+    "base/adagrad" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
+    "base/nadam" "base/namo_rate" "base/orthogonal" "base/radam" "base/rmsprop" "base/sgd"
+    "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none"
+    "correction/radam" "correction/sgd"
     "guard/guard" "guard/norm"
-    "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin" "lib/flags" "lib/gradients" "lib/order"
+    "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
+    "lib/flags" "lib/gradients" "lib/order"
     "lib/largest" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/sampling" "lib/skip"
     "lib/step" "lib/sum" "lib/sum_few" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
@@ -240,6 +242,14 @@ mod tests {
             .map(|wrong| format!("shaders/{}:{}: {}", wrong.file, wrong.line, wrong.message))
             .collect();
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn every_constant_is_declared_by_a_file_and_set_by_a_plan_or_a_base() {
+        let of_bases = BaseKind::all().flat_map(|base| base.row().constants);
+        let set: BTreeSet<_> = of_bases.chain(&CONSTANTS).map(|name| (*name).to_owned()).collect();
+        let all = FILES.iter().flat_map(|(_, text)| items(text)).filter(|item| item.keyword == "override");
+        assert_eq!(all.map(|item| item.name).collect::<BTreeSet<_>>(), set);
     }
 
     #[test]

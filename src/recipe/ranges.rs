@@ -68,8 +68,7 @@ pub(crate) fn ensure_field(section: &str, field: &str, holds: bool, allowed: &st
 
 /// Refuses a cautious weight decay that is a part of the gradient.
 pub(crate) fn check_cautious(section: &str, is_wrong: bool) -> Result<()> {
-    let needs = "false, or a decoupled weight decay";
-    ensure_field(section, "cautious_weight_decay", !is_wrong, needs)
+    ensure_field(section, "cautious_weight_decay", !is_wrong, "false, or a decoupled weight decay")
 }
 
 /// For fields that are left out where they are off.

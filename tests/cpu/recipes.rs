@@ -255,7 +255,7 @@ fn a_coupled_weight_decay_is_refused_where_a_direction_could_not_be_found_again(
         of("", r#"{"type": "mgup", "selection": "approximate"}"#).unwrap();
         of("", r#"{"type": "cautious"}"#).unwrap();
         let cautious = of(r#", "cautious_weight_decay": true"#, r#"{"type": "plain"}"#);
-        // Without momentum there is no difference.
+        // SGD without momentum always decouples its weight decay.
         assert_eq!(cautious.is_ok(), base == r#""type": "sgd""#, "{base}");
     }
     let refused = [

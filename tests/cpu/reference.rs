@@ -70,7 +70,8 @@ proptest! {
     }
 }
 
-/// The largest gradients, of either sign, leave no state that is not finite, and the steps after them still move.
+/// The largest gradients, of either sign, leave every state and parameter finite. Fails if MAdam or Adan squares a difference of gradients
+/// that are not limited.
 #[test]
 fn optimizers_go_on_after_the_largest_gradients() {
     for (name, recipe) in verify::recipes() {

@@ -54,7 +54,7 @@ pub struct Arguments {
 enum Limits {
     /// WebGPU's defaults: bindings of 128 MiB, buffers of 256 MiB
     Webgpu,
-    /// Those of most GPUs: bindings of 2 GiB, buffers of 4 GiB
+    /// The limits of most GPUs: bindings of 2 GiB, buffers of 4 GiB
     Large,
 }
 

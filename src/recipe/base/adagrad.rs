@@ -90,16 +90,14 @@ impl Direction for AdaGrad {
     }
 
     fn scalars(&self, t: u64) -> StepScalars {
-        let is_coupled = self.is_coupled();
         StepScalars {
             step: self.lr / (1.0 + (t - 1) as f64 * self.lr_decay),
-            decay: if is_coupled { 0.0 } else { self.lr * self.weight_decay },
-            penalty: if is_coupled { self.weight_decay } else { 0.0 },
             eps: self.eps,
             lr_decay: self.lr_decay,
             accumulator_init: self.accumulator_init.sqrt(),
             ..StepScalars::default()
         }
+        .with_decay(self.lr, self.weight_decay, self.is_coupled())
     }
 
     fn validate(&self, section: &str) -> Result<()> {

@@ -161,6 +161,12 @@ impl StepScalars {
         Self { betas, rests: betas.map(|beta| 1.0 - beta), power: 1.0, ..Self::default() }
     }
 
+    /// The same with a weight decay: a part of the gradient, or at the learning rate.
+    pub(super) fn with_decay(self, lr: f64, weight_decay: f64, is_coupled: bool) -> Self {
+        let (decay, penalty) = if is_coupled { (0.0, weight_decay) } else { (lr * weight_decay, 0.0) };
+        Self { decay, penalty, ..self }
+    }
+
     /// The weights of what is old and what is new in each moment, 1 − β taken in f64.
     pub(super) fn weights<T: Float>(&self) -> [(T, T); 2] {
         [0, 1].map(|i| (real(self.betas[i]), real(self.rests[i])))

@@ -113,12 +113,10 @@ impl Direction for NAdam {
     }
 
     fn scalars(&self, t: u64) -> StepScalars {
-        let (t, is_coupled) = (t as f64, self.is_coupled());
+        let t = t as f64;
         let root = (1.0 - self.betas[1].powf(t)).sqrt();
         StepScalars {
             step: self.lr * root,
-            decay: if is_coupled { 0.0 } else { self.lr * self.weight_decay },
-            penalty: if is_coupled { self.weight_decay } else { 0.0 },
             eps: self.eps * root,
             blend: [
                 (1.0 - self.momentum(t)) / (1.0 - self.product(t)),
@@ -127,6 +125,7 @@ impl Direction for NAdam {
             ln_momentum_decay: self.ln_decay(),
             ..StepScalars::moments(self.betas)
         }
+        .with_decay(self.lr, self.weight_decay, self.is_coupled())
     }
 
     fn validate(&self, section: &str) -> Result<()> {

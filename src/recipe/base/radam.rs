@@ -89,7 +89,7 @@ impl Direction for RAdam {
     }
 
     fn scalars(&self, t: u64) -> StepScalars {
-        let (t, is_coupled, [beta1, beta2]) = (t as f64, self.is_coupled(), self.betas);
+        let (t, [beta1, beta2]) = (t as f64, self.betas);
         let (c1, c2) = (1.0 - beta1.powf(t), 1.0 - beta2.powf(t));
         let longest = 2.0 / (1.0 - beta2) - 1.0;
         let rho = longest - 2.0 * t * beta2.powf(t) / c2;
@@ -97,13 +97,12 @@ impl Direction for RAdam {
         let rectified = ((rho - 4.0) * (rho - 2.0) * longest / ((longest - 4.0) * (longest - 2.0) * rho)).sqrt();
         StepScalars {
             step: self.lr / c1 * if adaptive { c2.sqrt() * rectified } else { 1.0 },
-            decay: if is_coupled { 0.0 } else { self.lr * self.weight_decay },
-            penalty: if is_coupled { self.weight_decay } else { 0.0 },
             eps: self.eps,
             adaptive,
             rho: [longest, longest - 2.0 / -beta2.max(1e-300).ln()],
             ..StepScalars::moments(self.betas)
         }
+        .with_decay(self.lr, self.weight_decay, self.is_coupled())
     }
 
     fn validate(&self, section: &str) -> Result<()> {

@@ -119,15 +119,13 @@ impl Direction for RmsProp {
     }
 
     fn scalars(&self, _: u64) -> StepScalars {
-        let is_coupled = self.is_coupled();
         StepScalars {
             step: self.lr,
-            decay: if is_coupled { 0.0 } else { self.lr * self.weight_decay },
-            penalty: if is_coupled { self.weight_decay } else { 0.0 },
             eps: self.eps,
             rests: [1.0, 1.0 - self.alpha],
             ..StepScalars::moments([self.momentum, self.alpha])
         }
+        .with_decay(self.lr, self.weight_decay, self.is_coupled())
     }
 
     fn validate(&self, section: &str) -> Result<()> {

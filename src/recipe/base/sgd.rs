@@ -95,7 +95,6 @@ impl Direction for Sgd {
     }
 
     fn scalars(&self, t: u64) -> StepScalars {
-        let is_coupled = self.is_coupled();
         // Without momentum, u = 0 b + 1 g.
         let (ahead, own) = match (self.momentum > 0.0, self.nesterov) {
             (false, _) => (0.0, 1.0),
@@ -104,12 +103,11 @@ impl Direction for Sgd {
         };
         StepScalars {
             step: self.lr,
-            decay: if is_coupled { 0.0 } else { self.lr * self.weight_decay },
-            penalty: if is_coupled { self.weight_decay } else { 0.0 },
             betas: [self.momentum, ahead],
             rests: [if t == 1 { 1.0 } else { 1.0 - self.dampening }, own],
             ..StepScalars::default()
         }
+        .with_decay(self.lr, self.weight_decay, self.is_coupled())
     }
 
     fn validate(&self, section: &str) -> Result<()> {

@@ -8,7 +8,7 @@ use wgpu_optim_burn::RecipeOptimizer;
 
 use crate::common::{self, Mlp, autodiff, bits, gpu, gradient, gradients, read, tolerance};
 
-/// Those that keep no state per row.
+/// The recipes without state per row, which `RecipeOptimizer` refuses.
 fn recipes() -> impl Iterator<Item = (String, Recipe)> {
     common::recipes().into_iter().filter(|(_, recipe)| !BaseKind::of(&recipe.base).has_rows())
 }

@@ -253,7 +253,7 @@ fn clipping_is_global() {
     assert_follows(&model, &twins, "clipped");
 }
 
-/// Those that train transformers.
+/// The optimizers that the tests with a transformer compare.
 fn of_transformers() -> impl Iterator<Item = (&'static str, Recipe, ModuleOptimizer)> {
     peers().into_iter().filter(|(name, ..)| ["adamw", "lion"].contains(name))
 }
