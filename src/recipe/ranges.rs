@@ -1,6 +1,6 @@
 //! Ranges of hyper-parameters.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 
 /// A rule: whether it allows a value, and what it allows, in words.
 pub(crate) type Rule = (fn(f64) -> bool, &'static str);
@@ -60,10 +60,9 @@ pub(crate) fn check_eps_corrected(section: &str, eps: f64, betas: &[f64]) -> Res
 
 /// Refuses a `true` that does not go with other fields.
 pub(crate) fn ensure_field(section: &str, field: &str, holds: bool, allowed: &str) -> Result<()> {
-    if holds {
-        return Ok(());
-    }
-    Err(Error::Recipe { field: format!("{section}.{field}"), value: "true".to_owned(), allowed: allowed.to_owned() })
+    let field = format!("{section}.{field}");
+    ensure!(holds, Error::Recipe { field, value: "true".to_owned(), allowed: allowed.to_owned() });
+    Ok(())
 }
 
 /// Refuses a cautious weight decay that is a part of the gradient.
