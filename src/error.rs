@@ -76,6 +76,9 @@ pub enum Error {
         /// Number of groups.
         count: usize,
     },
+    /// The parameters are averages for evaluation.
+    #[error("the parameters are averages for evaluation: call `train` first")]
+    Evaluating,
     /// A parameter group does not fit the tensors.
     #[error("parameter group {group}: {reason}")]
     Group {
@@ -262,6 +265,7 @@ mod tests {
             "too_many",
             "count",
             "unknown_group",
+            "evaluating",
             "group",
             "setting_off",
             "in_pass",

@@ -99,12 +99,7 @@ impl<T: Float + Debug> Tensor<T> {
         recipe.validate()?;
         assert_eq!(spec.numel(), param.len() as u64, "a parameter has the length that its shape says");
         let recipe = recipe.on(spec);
-        let rows = spec.shape.first().copied().unwrap_or(1);
-        let zeros = |per| match per {
-            Per::Coordinate => vec![T::zero(); param.len()],
-            Per::Row => vec![T::zero(); rows],
-            Per::Tensor => vec![T::zero()],
-        };
+        let zeros = |per: Per| vec![T::zero(); per.shape(spec).iter().product()];
         Ok(Self {
             states: BaseKind::of(&recipe.base).row().states.iter().map(|state| zeros(state.per)).collect(),
             recipe,
@@ -121,6 +116,26 @@ impl<T: Float + Debug> Tensor<T> {
         states.iter().position(|state| state.name == name).map(|i| &self.states[i][..])
     }
 
+    /// The parameter for evaluation: the average under schedule-free bases, the parameter itself under others.
+    ///
+    /// ```
+    /// use wgpu_optim::base::ScheduleFreeSgd;
+    /// use wgpu_optim::{Recipe, reference};
+    ///
+    /// let recipe = Recipe::from(ScheduleFreeSgd::new(0.1).momentum(0.5));
+    /// let mut w = reference::Tensor::new(recipe, vec![1.0_f64])?;
+    /// w.step(&[1.0]); // z = 0.9, which is the whole average after one step
+    /// w.step(&[1.0]); // z = 0.8, the average 0.85, and the parameter between them
+    /// let close = |found: f64, expected: f64| (found - expected).abs() < 1e-12;
+    /// assert!(close(w.evaluated()[0], 0.85) && close(w.param[0], 0.825));
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    pub fn evaluated(&self) -> Vec<T> {
+        let Some(beta1) = self.recipe.base.averaging() else { return self.param.clone() };
+        let share = real::<T>((1.0 - beta1) / beta1);
+        self.param.iter().zip(&self.states[0]).map(|(&theta, &offset)| theta - share * offset).collect()
+    }
+
     /// Takes one step.
     ///
     /// # Panics
@@ -129,7 +144,7 @@ impl<T: Float + Debug> Tensor<T> {
         assert_eq!(grad.len(), self.param.len(), "a gradient has the shape of its parameter");
         self.steps += 1;
         let scalars = self.recipe.base.scalars(self.steps);
-        let (step, mut decay) = (real::<T>(scalars.step), real::<T>(scalars.decay));
+        let (mut decay, mut decays) = (real::<T>(scalars.decay), None);
         let coupled = (scalars.penalty != 0.0).then(|| {
             grad.iter().zip(&self.param).map(|(&g, &theta)| g + real::<T>(scalars.penalty) * theta).collect::<Vec<_>>()
         });
@@ -141,17 +156,37 @@ impl<T: Float + Debug> Tensor<T> {
             let [rate, own] = self.recipe.base.matrix_rate(matrix, &scalars, [grad, &direction], &mut self.states);
             decay = decay * own;
             let ns = self.recipe.base.newton_schulz().expect("only matrix bases have matrices");
-            newton_schulz(&direction, matrix, ns).into_iter().map(|o| rate * o).collect::<Vec<_>>()
+            let mut orthogonal: Vec<T> = newton_schulz(&direction, matrix, ns).into_iter().map(|o| rate * o).collect();
+            let of = [grad, &direction, &orthogonal];
+            if let Some((per, rates)) = self.recipe.base.line_rates(matrix, &scalars, of, &mut self.states) {
+                let lines = per.lines(matrix);
+                orthogonal.iter_mut().zip(&lines).for_each(|(o, &line)| *o = rates[line][0] * *o);
+                decays = Some(lines.iter().map(|&line| (decay * rates[line][1]).min(T::one())).collect::<Vec<_>>());
+            }
+            orthogonal
         });
+        let of = [grad, &direction, &self.param];
+        let step = real::<T>(scalars.step) * self.recipe.base.tensor_rate(&scalars, of, &mut self.states);
         let moved = orthogonal.as_ref().unwrap_or(&direction);
         let cautious = self.recipe.base.has_cautious_decay();
         let rate = |i: usize| if self.rates.is_empty() { T::one() } else { self.rates[i % self.rates.len()] };
+        let weight = self.recipe.base.average_weight::<T>(self.steps, &mut self.states);
+        let beta1 = real::<T>(scalars.betas[0]);
         for (i, ((theta, &u), &phi)) in self.param.iter_mut().zip(moved).zip(&phi).enumerate() {
             let update = phi * u;
             let way = if phi == T::zero() { u } else { update };
             let is_away = *theta > T::zero() && way < T::zero() || *theta < T::zero() && way > T::zero();
             let decaying = if cautious && is_away { T::zero() } else { *theta };
-            *theta = *theta - rate(i) * (decay * decaying + step * update);
+            let decay = decays.as_ref().map_or(decay, |decays| decays[i]);
+            let taken = rate(i) * (decay * decaying + step * update);
+            match weight {
+                None => *theta = *theta - taken,
+                Some(weight) => {
+                    let (offset, kept) = (&mut self.states[0][i], T::one() - weight);
+                    *theta = *theta + (weight * *offset - (T::one() - beta1 * kept) * taken);
+                    *offset = kept * (*offset - beta1 * taken);
+                }
+            }
         }
         Step { direction, score, phi, selected }
     }

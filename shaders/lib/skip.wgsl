@@ -6,6 +6,8 @@ import package::tables::{Chunk, Scalars, chunks, scalars, tensors};
 
 override SKIPS: bool = false;
 override OWN_DECAY: bool = false;   // the GPU knows the rate of weight decay
+override OWN_STEP: bool = false;    // the GPU knows a factor of the step
+override OWN_WEIGHT: bool = false;  // the GPU knows what the moments of rows are divided by
 
 fn skips() -> bool {
     if SKIPS { return tensors.skip == 1u; }
@@ -25,6 +27,8 @@ fn scalars_of(chunk: Chunk) -> Scalars {
         s.t -= min(tensors.each[chunk.tensor].skipped, s.t - 1u);
         s = corrected(s);
     }
+    if OWN_WEIGHT { s.weight1 = tensors.each[chunk.tensor].inverse_norm; }
+    if OWN_STEP { s.step *= tensors.each[chunk.tensor].rate; }
     if OWN_DECAY { s.decay *= tensors.each[chunk.tensor].decay; }
     return s;
 }

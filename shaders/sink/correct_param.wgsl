@@ -10,7 +10,7 @@ fn correct(chunk: Chunk, vector: u32, at: u32, s: Scalars, direction: vec4<f32>,
     let taken = phi(factors(chunk, s), was == vec4<u32>(SELECTED), vec4<f32>());
     let theta = load_param(at, lanes);
     let rate = rates_of(chunk, vector);
-    let moved = step(theta, factor, direction, rate, s);
+    let moved = step(theta, factor, direction, vec4<f32>(s.decay), rate, s);
     let corrected = theta + rate * (s.step * ((taken - factor) * direction));
     let decided = select(moved, corrected, was != vec4<u32>(UNDECIDED));
     store_param(at, lanes, select(decided, theta, (was != vec4<u32>(UNDECIDED)) & (taken == factor)));

@@ -11,5 +11,5 @@ fn finish(piece: Chunk, s: Scalars, candidate: Candidate, selected: bool) {
     let factor = phi(factors(piece, s), vec4<bool>(selected), vec4<f32>());
     let at = piece.param + (candidate.index - piece.index);
     let rate = vec4<f32>(rate_of(piece.tensor, candidate.index));
-    param[at] = step(vec4<f32>(param[at]), factor, vec4<f32>(candidate.direction), rate, s).x;
+    param[at] = step(vec4<f32>(param[at]), factor, vec4<f32>(candidate.direction), vec4<f32>(s.decay), rate, s).x;
 }

@@ -50,7 +50,7 @@ fn sum_row(chunk: Chunk, start: u32, first: u32, stride: u32, s: Scalars) -> f32
 }
 
 fn move_on(chunk: Chunk, r: u32, sum: f32, s: Scalars) {
-    let place = chunk.rows + r;
+    let place = chunk.lines + r;
     exp_avg_sq[place] = s.beta2 * exp_avg_sq[place] + s.one_minus_beta2 * (sum / f32(chunk.row_len));
 }
 

@@ -29,6 +29,8 @@ pub(super) struct Held<'a> {
     pub what: &'static str,
     pub shape: &'a [usize],
     pub slice: TensorSlice<'a>,
+    /// Whether each row of the tensor has its part.
+    pub by_row: bool,
 }
 
 impl From<Header> for Guarded {
@@ -74,15 +76,15 @@ impl GpuOptimizer {
         let words = |buffer: usize| self.range_of(tensor, buffer, Precision::F32);
         let master = self.master(index);
         let mut all = Vec::new();
-        let mut add = |what, shape, slice| all.push(Held { what, shape, slice });
+        let mut add = |what, shape, slice, by_row| all.push(Held { what, shape, slice, by_row });
         if self.plan.ownership == Ownership::Arenas {
-            add(PARAM, &spec.shape[..], master.unwrap_or_else(|| words(block.param)));
+            add(PARAM, &spec.shape[..], master.unwrap_or_else(|| words(block.param)), true);
         }
         let is_given = self.plan.ownership == Ownership::Stateless;
         let states = if is_given { &[] } else { self.plan.base_of(tensor).row().states };
         let base = self.plan.base_of(tensor);
         for (at, state) in states.iter().enumerate() {
-            let (offset, size) = (4 * tensor.rows, 4 * tensor.row_count());
+            let (shape, by_row) = (state.per.shape(spec), state.per == Per::Coordinate || state.per.is_row(spec));
             // Alone, or one of the pair that lies tensor after tensor.
             let shared = if base.has_pairs() { 2 } else { 1 };
             match state.per {
@@ -90,27 +92,37 @@ impl GpuOptimizer {
                     let slice = words(block.states[at / shared]);
                     let count = base.state_bindings()[at / shared].states.len() as u64;
                     let other = (at % shared) as u64 * tensor.numel.next_multiple_of(ALIGNMENT);
-                    add(state.name, &spec.shape, TensorSlice { offset: 4 * (count * tensor.offset + other), ..slice });
+                    let offset = 4 * (count * tensor.offset + other);
+                    add(state.name, shape, TensorSlice { offset, ..slice }, by_row);
                 }
-                Per::Row => {
-                    let shape = if tensor.row_len == 1 { &spec.shape[..] } else { &spec.shape[..1] };
-                    add(state.name, shape, TensorSlice { offset, size, ..words(block.states[at]) });
+                Per::Tensor => {
+                    let first = states.iter().position(|state| state.per == Per::Tensor).unwrap_or(at);
+                    add(state.name, shape, self.scalar_entry(index, at - first), by_row);
                 }
-                Per::Tensor => add(state.name, &[], self.entry(index, offset_of!(Tensor, accumulator), 4)),
+                _ => {
+                    let (offset, size) = (4 * tensor.lines, 4 * shape.iter().product::<usize>() as u64);
+                    add(state.name, shape, TensorSlice { offset, size, ..words(block.states[at]) }, by_row);
+                }
             }
         }
         if let (Some(master), Ownership::Caller) = (master, self.plan.ownership) {
-            add(MASTER, &spec.shape, master);
+            add(MASTER, &spec.shape, master, true);
         }
         if self.plan.accumulates {
-            add(GRAD_SUM, &spec.shape, words(block.sum));
+            add(GRAD_SUM, &spec.shape, words(block.sum), true);
         }
         if spec.components > 0 {
             let (offset, size) = (4 * u64::from(tensor.entry.rates), 4 * spec.components as u64);
             let slice = TensorSlice { buffer: &self.buffers[self.storage.rates], offset, size };
-            add(RATES, std::slice::from_ref(&spec.components), slice);
+            add(RATES, std::slice::from_ref(&spec.components), slice, false);
         }
         all
+    }
+
+    /// Where a state per tensor lies: there are up to two.
+    pub(super) fn scalar_entry(&self, tensor: usize, number: usize) -> TensorSlice<'_> {
+        let places = [offset_of!(Tensor, accumulator), offset_of!(Tensor, largest_lr)];
+        self.entry(tensor, places[number], 4)
     }
 
     /// Where one of these lies.
@@ -141,8 +153,7 @@ impl GpuOptimizer {
     /// - Lion: `exp_avg`.
     /// - Muon, and SGD and RMSprop with a momentum: `momentum_buffer`.
     /// - Others: see [`state_names`](Self::state_names). A third state of AdamW and Adam is `max_exp_avg_sq`.
-    /// - AdaGO and NAMO: `momentum_buffer`, and one number, `accumulator` or `norm_avg`. You can copy the number, but not bind it: its offset
-    ///   is not aligned.
+    /// - A state that is one number, such as the `accumulator` of AdaGO, can be copied, but not bound: its offset is not aligned.
     /// - `master`: the parameter in f32, if it is stored in two bytes.
     ///
     /// # Errors

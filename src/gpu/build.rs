@@ -119,6 +119,7 @@ impl GpuOptimizer {
                 grad_scale: 1.0,
                 weight: 1.0,
                 submissions: Submissions::default(),
+                evaluating: false,
                 mailbox: Mailbox::default(),
                 reported: Arc::default(),
             }

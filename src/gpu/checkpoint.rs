@@ -294,6 +294,7 @@ impl GpuOptimizer {
         self.submissions.forget_sums();
         steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
         about.lrs.iter().enumerate().try_for_each(|(group, &lr)| self.set_group_lr(group, lr))?;
+        self.evaluating = about.evaluating;
         (self.counts.recorded, self.counts.micro_batches) = (about.recorded_steps, about.micro_batches);
         (self.counts.weights, self.counts.recorded_weight) = (weights, None);
         self.grad_scale = about.grad_scale;
@@ -332,6 +333,9 @@ impl GpuOptimizer {
     pub fn load_matching(&mut self, file: &mut Checkpoint, part: Part) -> Result<Vec<String>> {
         let (entries, left) = self.matching(file, part)?;
         ensure!(!entries.is_empty(), refusal(&file.path, "no tensor of this optimizer is in it with the same shape"));
+        let reason = "one holds averages for evaluation, the other does not: call `evaluate` or `train` first";
+        let same = part == Part::Params || !self.plan.averages() || self.evaluating == file.about.evaluating;
+        ensure!(same, refusal(&file.path, reason));
         let steps = steps_in(file, &entries)?;
         self.write_entries(file, &entries)?;
         let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
@@ -485,6 +489,7 @@ impl GpuOptimizer {
             recorded_steps: self.counts.recorded,
             micro_batches: self.counts.micro_batches,
             weights: Some(self.counts.weights).filter(|&weights| weights != f64::from(self.counts.micro_batches)),
+            evaluating: self.evaluating,
             loss_scale: header.loss_scale,
             grown: header.grown,
             skipped_steps: header.skipped,
@@ -498,7 +503,7 @@ impl GpuOptimizer {
         self.has_state()?;
         let of = |&tensor: &usize| {
             let name = &self.plan.tensors[tensor].spec.name;
-            let held = self.held(tensor).into_iter().map(|Held { what, shape, slice }| (what, shape, Some(slice)));
+            let held = self.held(tensor).into_iter().map(|Held { what, shape, slice, .. }| (what, shape, Some(slice)));
             held.chain([(STEP, &[][..], None)]).map(move |(what, shape, slice)| {
                 let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
                 Entry { key, tensor: Some(tensor), what, shape, slice, format: Precision::F32 }

@@ -40,8 +40,8 @@ const COPIES: usize = 256;
 /// | tensor | written for | shape |
 /// |---|---|---|
 /// | `params.{name}` | parameters in the optimizer's buffers, and those given to `save_params` | the tensor's |
-/// | `state.{name}.exp_avg` and other states of the base | the base | the tensor's, or its rows for second moments per row |
-/// | `state.{name}.accumulator`, `.norm_avg` | AdaGO, NAMO | scalar |
+/// | `state.{name}.exp_avg` and other states of the base | the base | the tensor's, or that of its rows or columns |
+/// | `state.{name}.accumulator` and others that are one number per tensor | the base | scalar |
 /// | `state.{name}.master` | parameters in two bytes in your buffers | the tensor's |
 /// | `state.{name}.grad_sum` | sums of micro-batches that no step has used yet | the tensor's |
 /// | `state.{name}.rates` | tensors with components | number of components |
@@ -74,6 +74,9 @@ pub(super) struct About {
     /// The sum of the weights of these, where it is not their number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) weights: Option<f64>,
+    /// Whether averages are in the place of the parameters.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) evaluating: bool,
     pub(super) loss_scale: f32,
     pub(super) grown: u32,
     pub(super) skipped_steps: u32,

@@ -2,6 +2,7 @@
 
 mod access;
 pub mod adapter;
+mod average;
 #[cfg(not(target_arch = "wasm32"))]
 mod blocking;
 mod build;

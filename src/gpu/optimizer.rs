@@ -62,6 +62,8 @@ pub struct GpuOptimizer {
     /// What those of a micro-batch count.
     pub(super) weight: f32,
     pub(super) submissions: Submissions,
+    /// Whether averages are in the place of the parameters.
+    pub(super) evaluating: bool,
     pub(super) mailbox: Mailbox,
     /// Skipped steps that were reported as errors.
     pub(super) reported: Arc<AtomicU32>,
@@ -185,8 +187,7 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// As for [`new`](Self::new); [`Error::Ownership`] for settings that need state: micro-batches, skipped steps, f16 and bf16, and second
-    /// moments per row.
+    /// As for [`new`](Self::new); [`Error::Ownership`] for settings that need state: micro-batches, skipped steps, f16 and bf16.
     pub async fn stateless(
         device: &wgpu::Device,
         queue: &wgpu::Queue,
@@ -310,11 +311,12 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Group`] for a recipe that needs other kernels or buffers:
+    /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Evaluating`]; [`Error::Group`] for a recipe that needs other kernels or buffers:
     /// another base, policy, selection, number of Newton–Schulz iterations or scale; second moments per row, `amsgrad`, `centered`, a `power`
     /// or a momentum that begins or ends; a weight decay in the gradient that begins or ends. Nothing is changed then.
     pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<()> {
         let recipe = recipe.into();
+        self.trains()?;
         self.has_group(group)?;
         recipe.validate()?;
         let built = |recipe: Recipe, spec: &TensorSpec| {

@@ -12,7 +12,7 @@ use super::slices::{self, TensorBuffers, TensorSlice};
 use super::submissions::lock;
 use super::target::Target;
 use crate::error::{Error, Result, ensure};
-use crate::kernel::tables::{Header, STRIDE, Scalars, Tensor};
+use crate::kernel::tables::{Header, STRIDE, Scalars};
 use crate::plan::batches::{Place, Placement};
 use crate::plan::layout::Ownership;
 use crate::plan::program::When;
@@ -22,7 +22,7 @@ use crate::plan::work::{Bound, Entry, Group, Placements, work};
 use crate::recipe::ranges::{POSITIVE, check};
 
 /// For each spec, where the caller has its tensor, if it is part of the step.
-type Given<'a> = [Option<TensorBuffers<'a>>];
+pub(super) type Given<'a> = [Option<TensorBuffers<'a>>];
 
 /// The scalars of a step, and which of them each spec has.
 type StepScalars = (Vec<u32>, Vec<Scalars>);
@@ -46,6 +46,7 @@ impl GpuOptimizer {
     ///
     /// - [`Error::Ownership`] for an optimizer that steps your buffers.
     /// - [`Error::RingFull`] if too many recorded steps wait to be submitted.
+    /// - [`Error::Evaluating`] between [`evaluate`](Self::evaluate) and [`train`](Self::train).
     /// - [`Error::Recipe`] if the factor of a schedule's function, or the gradient scale over the sum of weights, is out of range.
     /// - [`Error::MicroBatchDropped`] after an encoder with a micro-batch was dropped, until
     ///   [`forget_micro_batches`](Self::forget_micro_batches).
@@ -129,6 +130,7 @@ impl GpuOptimizer {
         let in_pass = matches!(target, Target::Pass(_));
         ensure!(!in_pass || self.groups.telemetry.is_none(), Error::InPass { setting: "`telemetry`" });
         self.check_submissions()?;
+        self.trains()?;
         if let Some(given) = given {
             let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
             slices::validate(&self.plan, given, alignment, in_pass)?;
@@ -150,6 +152,7 @@ impl GpuOptimizer {
             When::Masters => steps && given.is_some(),
             When::Step | When::Round => steps,
             When::Observed => observes,
+            When::Evaluate | When::Train => false,
         };
         // What wgpu may refuse comes before anything is recorded. Over arenas, all is the same as in the last call as long as the scalars
         // are: so it is prepared for every kind of call.
@@ -227,7 +230,7 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Recipe`] if a learning rate or a schedule's function leaves its range.
-    fn scalars_of(&self, given: Option<&Given<'_>>) -> Result<StepScalars> {
+    pub(super) fn scalars_of(&self, given: Option<&Given<'_>>) -> Result<StepScalars> {
         // Row, step and learning rate.
         type Key = (usize, u64, Option<u64>);
         let rows = self.groups.rows(self.counts.recorded)?;
@@ -262,7 +265,12 @@ impl GpuOptimizer {
     }
 
     /// What a call runs: its dispatches, where the tensors lie now, and their bind groups.
-    fn prepare(&self, given: Option<&Given<'_>>, scalars_of: Vec<u32>, runs: &dyn Fn(When) -> bool) -> Prepared {
+    pub(super) fn prepare(
+        &self,
+        given: Option<&Given<'_>>,
+        scalars_of: Vec<u32>,
+        runs: &dyn Fn(When) -> bool,
+    ) -> Prepared {
         // The caller's buffers are numbered after the optimizer's own.
         let mut buffers: Vec<&wgpu::Buffer> = self.buffers.iter().collect();
         // wgpu tells buffers apart by their identity.
@@ -322,7 +330,7 @@ impl GpuOptimizer {
     }
 
     /// Records the dispatches; the grids, scalars and chunks of the step lie at these offsets of the ring.
-    fn record_prepared(
+    pub(super) fn record_prepared(
         &self,
         target: &mut Target<'_, '_>,
         prepared: &Prepared,
@@ -387,16 +395,17 @@ impl GpuOptimizer {
         }
     }
 
-    /// AdaGO's accumulators, where the caller holds the state: to the entries of the tensors, or back.
+    /// The numbers per tensor, where the caller holds the state: to the entries of the tensors, or back.
     fn copy_accumulators(&self, target: &mut Target<'_, '_>, given: Option<&Given<'_>>, to_entries: bool) {
         let Some(given) = given.filter(|_| self.plan.ownership == Ownership::Stateless) else { return };
         for (&tensor, own) in self.plan.order.iter().zip(given) {
             let base = self.plan.base_of(&self.plan.tensors[tensor]);
             let (Some(own), true) = (own, base.scalar_names().next().is_some()) else { continue };
-            let entry = self.entry(tensor, offset_of!(Tensor, accumulator), 4);
-            let theirs = own.state[base.state_bindings().len()];
-            let [from, to] = if to_entries { [theirs, entry] } else { [entry, theirs] };
-            target.copy_word(&self.pipelines, from, to);
+            for (number, theirs) in own.state[base.state_bindings().len()..].iter().enumerate() {
+                let entry = self.scalar_entry(tensor, number);
+                let [from, to] = if to_entries { [*theirs, entry] } else { [entry, *theirs] };
+                target.copy_word(&self.pipelines, from, to);
+            }
         }
     }
 

@@ -13,7 +13,6 @@ use crate::plan::layout::{WORKGROUP, within};
 use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 use crate::plan::stage::workgroups;
-use crate::recipe::base::{Per, any_state};
 use crate::recipe::spec::TensorSpec;
 
 /// Tensors that are carried in one submit: what wgpu does for a copy grows with those before it.
@@ -98,6 +97,7 @@ impl GpuOptimizer {
         }
         new.counts.recorded = self.counts.recorded;
         (new.counts.micro_batches, new.counts.weights) = (self.counts.micro_batches, self.counts.weights);
+        new.evaluating = self.evaluating;
         (new.grad_scale, new.weight) = (self.grad_scale, self.weight);
         let mut encoder = self.encoder();
         // Of the header all but what was decided about the last step: `skip`, and the tensor it names.
@@ -157,9 +157,7 @@ impl GpuOptimizer {
         for (from, to) in self.held(before).into_iter().zip(new.held(after)) {
             match (from.what, rows) {
                 (RATES, _) if from.shape != to.shape => {}
-                (what, Rows::Gather(_)) if what != RATES && !any_state(what, |state| state.per == Per::Tensor) => {
-                    by_row.push((from, to));
-                }
+                (_, Rows::Gather(_)) if from.by_row => by_row.push((from, to)),
                 _ => copy(from.slice, to.slice),
             }
         }

@@ -9,6 +9,7 @@ use crate::plan::layout::{ALIGNMENT, Ownership, Plan};
 use crate::recipe::base::{BaseKind, Per, StateBinding};
 use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{NOT_NEGATIVE, check};
+use crate::recipe::spec::TensorSpec;
 
 /// A tensor's range of a buffer, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,7 +41,9 @@ pub struct TensorBuffers<'a> {
     /// - Up to two states per coordinate have a slice each: 4 bytes per coordinate, rounded up to a multiple of 16.
     /// - With three or four states, each pair shares a slice. A third state has its own. In a shared slice, each state takes 4 bytes per
     ///   coordinate, rounded up to a multiple of 512.
-    /// - The `accumulator` of AdaGO, and the `norm_avg` of NAMO, have 4 bytes, in a buffer with `COPY_SRC` and `COPY_DST`, or with `STORAGE` in a compute pass.
+    /// - States of rows, columns, inputs or outputs have a slice each: 4 bytes per number, rounded up to a multiple of 16.
+    /// - States that are one number per tensor, such as the `accumulator` of AdaGO, come last. They have 4 bytes each, in a buffer with
+    ///   `COPY_SRC` and `COPY_DST`, or with `STORAGE` in a compute pass.
     pub state: &'a [TensorSlice<'a>],
     /// The learning rate of this step, ≥ 0 and finite, in place of the group's and its schedule. The rate of a fallback changes in
     /// proportion.
@@ -96,8 +99,9 @@ pub(super) fn new_buffer(device: &wgpu::Device, label: &str, size: u64, usage: T
 
 /// The states that the caller gives of a tensor: the name of the first of a binding, what has a number of its own, and bytes. A pair lies
 /// in one slice, the second state after the first, whose coordinates are rounded up to a multiple of 128.
-fn given_states(base: BaseKind, numel: u64) -> Vec<(&'static str, Per, u64)> {
+fn given_states(base: BaseKind, spec: &TensorSpec) -> Vec<(&'static str, Per, u64)> {
     let bindings = base.state_bindings().iter().map(|StateBinding { states, per, .. }| {
+        let numel = per.shape(spec).iter().product::<usize>() as u64;
         let size = match states.len() as u64 {
             1 => 4 * numel.next_multiple_of(4),
             count => 4 * count * numel.next_multiple_of(ALIGNMENT),
@@ -123,7 +127,7 @@ pub(crate) fn validate(
         let name = &tensor.spec.name;
         buffers.lr.map_or(Ok(()), |lr| check("lr", lr, NOT_NEGATIVE))?;
         let is_given = plan.ownership == Ownership::Stateless;
-        let states = if is_given { given_states(plan.base_of(tensor), tensor.numel) } else { Vec::new() };
+        let states = if is_given { given_states(plan.base_of(tensor), &tensor.spec) } else { Vec::new() };
         let (given, needed) = (buffers.state.len(), states.len());
         ensure!(given == needed, Error::slice(name, "state", format!("{given} slices given, {needed} needed")));
         let states =

@@ -12,7 +12,7 @@ use super::compact::wgsl;
 pub use super::linker::Kernel;
 use super::linker::{File, link};
 use super::tables;
-use crate::recipe::base::{BaseKind, Per, Recall, StateBinding};
+use crate::recipe::base::{BaseKind, Per, Recall, StateBinding, Z_OFFSET};
 use crate::recipe::matrix::Matmul;
 use crate::recipe::precision::Precision;
 
@@ -24,13 +24,13 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
     "access/notes_own" "access/notes_shared" "access/param_scalar" "access/param_vec4"
-    "base/adagrad" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
-    "base/nadam" "base/namo_rate" "base/orthogonal" "base/radam" "base/rmsprop" "base/sgd"
-    "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none"
-    "correction/radam" "correction/sgd"
+    "base/adafactor" "base/adafactor_lines" "base/adafactor_rate" "base/adafactor_vectors" "base/adagrad" "base/adagrad_norm_rate" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lamadam_rate" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
+    "base/nadam" "base/namo_d_lines" "base/namo_rate" "base/normuon_lines" "base/orthogonal" "base/orthogonal_lines" "base/radam" "base/rmsprop" "base/schedule_free_adamw" "base/schedule_free_rate" "base/sgd"
+    "correction/adafactor" "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none"
+    "correction/radam" "correction/schedule_free" "correction/sgd"
     "guard/guard" "guard/norm"
-    "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
-    "lib/flags" "lib/gradients" "lib/order"
+    "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
+    "lib/flags" "lib/gradients" "lib/lines" "lib/order"
     "lib/largest" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/sampling" "lib/skip"
     "lib/step" "lib/sum" "lib/sum_few" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
@@ -40,11 +40,11 @@ const FILES: &[(&str, &str)] = files![
     "recall/sign" "recall/state"
     "select/prove" "select/rank_sample" "select/recount" "select/repair" "select/sample" "select/scan" "select/settle"
     "selection/cut" "selection/mask" "selection/none" "selection/notes" "selection/positive"
-    "sink/correct_notes" "sink/correct_param" "sink/direction" "sink/direction_and_mask" "sink/direction_and_mask_small"
-    "sink/finish_notes" "sink/finish_param" "sink/param"
-    "step/prepare" "step/row_moments" "step/score_mask" "step/small" "step/stream" "step/stream_exact"
+    "sink/averaged" "sink/correct_averaged" "sink/correct_notes" "sink/correct_param" "sink/direction" "sink/direction_and_mask" "sink/direction_and_mask_small"
+    "sink/finish_averaged" "sink/finish_notes" "sink/finish_param" "sink/param"
+    "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/stream" "step/stream_exact" "step/update_sums"
     "telemetry/moved" "telemetry/observe" "telemetry/report"
-    "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
+    "transfer/average" "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
 ];
 
 /// What fills the slots of a kernel, and its constants.
@@ -74,8 +74,8 @@ pub(crate) struct Config {
 }
 
 /// The pipeline constants that plans set, as WGSL names them.
-const CONSTANTS: [&str; 9] =
-    ["ADDS", "AHEAD", "AS_IS", "COUNTS", "GUARDED", "LIMITED", "RATED", "SKIPS", "TWO_FACTORS"];
+const CONSTANTS: [&str; 10] =
+    ["ADDS", "AHEAD", "AS_IS", "BACK", "COUNTS", "GUARDED", "LIMITED", "RATED", "SKIPS", "TWO_FACTORS"];
 
 /// Which of [`CONSTANTS`] are true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -125,13 +125,17 @@ impl Config {
                 return Some(File { name: "lib/tables.wgsl".to_owned(), text: text.into() });
             }
             "state" => return Some(File { name: "(state)".to_owned(), text: self.state().into() }),
-            "base" => ("base", either(self.orthogonal, "orthogonal", row.shader)),
+            "base" if self.orthogonal => ("base", either(row.lines.is_some(), "orthogonal_lines", "orthogonal")),
+            "base" => ("base", row.shader),
+            "lines" => ("base", row.lines?.shader),
             "rate" => ("base", row.rate?),
             "correction" => ("correction", row.correction),
             "recall" => ("recall", either(row.recall == Recall::Sign, "sign", "state")),
             "policy" => ("policy", self.policy),
             "selection" => ("selection", self.selection),
-            "sink" => ("sink", self.sink),
+            "sink" => ("sink", either(row.averages, "averaged", self.sink)),
+            "finish" if row.averages => ("sink", "finish_averaged"),
+            "correct" if row.averages => ("sink", "correct_averaged"),
             "finish" => ("sink", either(is_matrix, "finish_notes", "finish_param")),
             "correct" => ("sink", either(is_matrix, "correct_notes", "correct_param")),
             "access::param" => ("access", either(self.vectorized, "param_vec4", "param_scalar")),
@@ -159,20 +163,34 @@ impl Config {
         let mut text = "import package::tables::{Chunk, EACH, tensors};\n\n".to_owned();
         let (mut members, mut loads, mut stores) = (String::new(), Vec::new(), String::new());
         for (binding, StateBinding { name, per, states }) in (2..).zip(&bindings) {
-            let is_of_rows = *per == Per::Row;
+            // States of inputs and outputs are moved on by kernels of their own.
+            if [Per::Input, Per::Output].contains(per) {
+                continue;
+            }
+            let is_of_rows = per.is_line();
+            let row = if *per == Per::Row { "row" } else { "column" };
             let element = if is_of_rows { "f32" } else { "vec4<f32>" };
             text += &format!("@group(1) @binding({binding}) var<storage, read_write> {name}: array<{element}>;\n");
+            // Offsets from the average move on with the parameters, in the sink.
+            if self.base.row().averages && name == Z_OFFSET {
+                continue;
+            }
             let places = if states.len() > 1 { ["first", "second"] } else { ["vector", ""] };
             for (state, place) in states.iter().zip(places) {
                 members += &format!("    {state}: vec4<f32>,\n");
                 loads.push(match is_of_rows {
-                    true => format!("vec4<f32>({name}[row.x], {name}[row.y], {name}[row.z], {name}[row.w])"),
+                    true => format!("vec4<f32>({name}[{row}.x], {name}[{row}.y], {name}[{row}.z], {name}[{row}.w])"),
                     false => format!("{name}[{place}]"),
                 });
                 if !is_of_rows && !self.orthogonal {
                     stores += &format!("    {name}[{place}] = state.{state};\n");
                 }
             }
+        }
+        if self.orthogonal && self.base.row().lines.is_some() {
+            text += "import package::lib::lines::lines_of;\n\n";
+            members += "    factor: vec4<f32>,\n";
+            loads.push("lines_of(chunk, vector - chunk.offset / 4u, 0u)".to_owned());
         }
         if members.is_empty() {
             (members, loads) = ("    unused: u32,\n".to_owned(), vec!["0u".to_owned()]);
@@ -185,10 +203,11 @@ impl Config {
             }
             false => "",
         };
-        let rows = match bindings.iter().any(|binding| binding.per == Per::Row) {
+        let rows = match bindings.iter().any(|binding| [Per::Row, Per::Column].contains(&binding.per)) {
             true => {
                 "    let index = vec4<u32>(4u * vector - chunk.offset + chunk.index) + EACH;\n    \
-                 let row = vec4<u32>(chunk.rows) + index / vec4<u32>(chunk.row_len);\n"
+                 let row = vec4<u32>(chunk.lines) + index / vec4<u32>(chunk.row_len);\n    \
+                 let column = vec4<u32>(chunk.lines) + index % vec4<u32>(chunk.row_len);\n"
             }
             false => "",
         };

@@ -61,7 +61,7 @@ shared_structs! {
         launch_x: u32,
         /// Its second dimension.
         launch_y: u32,
-        /// Where the sums of a matrix base's gradients begin; `norms` is of its directions then.
+        /// Where the sums of a matrix base's gradients begin; `norms` is of its directions then. Adafactor has parameters there.
         gradient_norms: u32,
         /// Rows of the matrices, m ≤ n.
         m: u32,
@@ -85,6 +85,8 @@ shared_structs! {
         polynomial: u32,
         /// Where the records of what was observed begin.
         records: u32,
+        /// 1 where sums of rows and columns follow the first ones.
+        second_sums: u32,
         /// The iteration of Newton–Schulz, from 0; those that repeat the last coefficients have the number of the last.
         iteration: u32,
     }
@@ -112,10 +114,10 @@ shared_structs! {
         part: u32,
         /// How many workgroups share the piece.
         parts: u32,
-        /// Coordinates of a row, where each row has a moment.
+        /// Coordinates of a row.
         row_len: u32,
-        /// Where the moments of the tensor's rows begin.
-        rows: u32,
+        /// Where the states of the tensor's rows or columns begin.
+        lines: u32,
     }
 
     /// The scalars of one step of one parameter group.
@@ -174,9 +176,9 @@ shared_structs! {
         penalty: f32,
         /// 1 where weight decay leaves out parameters that the step moves away from 0.
         cautious_decay: u32,
-        /// Exponent of √v + ε.
+        /// Exponent of √v + ε, or of the largest learning rate in the weights of an average.
         power: f32,
-        /// Share by which the learning rate shrinks per step, for AdaGrad.
+        /// Share by which the learning rate shrinks per step, for AdaGrad. The exponent of t in the weights of an average.
         lr_decay: f32,
         /// Weight of the first part of a direction: the gradient of NAdam, the momentum of Adan. The bias correction of NAMO.
         weight1: f32,
@@ -264,16 +266,26 @@ shared_structs! {
         selected: u32 as "atomic<u32>",
         /// 1 for a matrix of more rows than columns.
         tall: u32,
-        /// 1 / (‖d‖ + 1e-7); negative, of 2⁻⁹⁶ d, where ‖d‖² is beyond f32.
+        /// 1 / (‖d‖ + 1e-7); negative, of 2⁻⁹⁶ d, where ‖d‖² is beyond f32. 1 / mean of the rows' moments for Adafactor, the
+        /// weight of z in the average for schedule-free bases.
         inverse_norm: f32,
-        /// Factor of the orthogonalized direction.
+        /// Factor of the orthogonalized direction, or of the step.
         rate: f32,
-        /// Σ n² of AdaGO, the average of squared norms of NAMO.
+        /// Σ n² of AdaGO and AdaGrad-Norm, the average of squared norms of NAMO, that of learning rates of LaMAdam, the sum of
+        /// weights of schedule-free bases.
         accumulator: f32,
+        /// The largest learning rate of a schedule-free base; the second state per tensor.
+        largest_lr: f32,
         /// Factor of the rate of a matrix that follows from its shape.
         scale: f32,
         /// Factor of the weight decay, where only the GPU knows it.
         decay: f32,
+        /// Where the sums of its rows and columns begin among the counters, and what becomes of them.
+        lines: u32,
+        /// 1 where rows are summed, or have factors.
+        sums_rows: u32,
+        /// The same for columns.
+        sums_columns: u32,
         /// Steps that it was to take and did not.
         skipped: u32,
         /// Components that have a factor of the learning rate each.

@@ -21,7 +21,8 @@ type Part = (bool, When, Pair, fn(&mut Writer<'_>));
 /// The stages of a step over all tensors of a plan, where a dimension of a dispatch has at most `limit` workgroups.
 pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, matmul: Matmul) -> Stages {
     let (has_masters, guards) = (plan.precision != Precision::F32, plan.norms.is_some());
-    let parts: [Part; 8] = [
+    let averages = plan.averages();
+    let parts: [Part; 12] = [
         (plan.accumulates, When::MicroBatch, Pair::Sums, accumulate),
         (has_masters, When::Masters, Pair::Masters, widen),
         (guards, When::Step, Pair::Step, norm),
@@ -29,7 +30,11 @@ pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, matmul: Matmu
         (plan.observes, When::Observed, Pair::Step, observe),
         (true, When::Step, Pair::Step, step),
         (plan.observes, When::Observed, Pair::Step, report),
-        (has_masters, When::Round, Pair::Masters, round),
+        (has_masters, When::Round, Pair::Masters, |writer| round(writer, writer.plan.gradients.skips)),
+        (averages, When::Evaluate, Pair::Step, |writer| average(writer, false)),
+        (averages && has_masters, When::Evaluate, Pair::Masters, |writer| round(writer, false)),
+        (averages, When::Train, Pair::Step, |writer| average(writer, true)),
+        (averages && has_masters, When::Train, Pair::Masters, |writer| round(writer, false)),
     ];
     // Only the caller's buffers may lack what pads a tensor to vectors of four.
     let single = plan.ownership != Ownership::Arenas && plan.tensors.iter().any(|t| !t.numel.is_multiple_of(4));
@@ -113,8 +118,18 @@ fn widen(writer: &mut Writer<'_>) {
     transfer(writer, "takes parameters as masters", "transfer/widen", Constants::default(), 6);
 }
 
-fn round(writer: &mut Writer<'_>) {
-    let constants = Constants::default().with("SKIPS", writer.plan.gradients.skips);
+/// Moves parameters to their averages, or back.
+fn average(writer: &mut Writer<'_>, back: bool) {
+    let config = writer.config;
+    if config.base.row().averages {
+        let purpose = if back { "takes averages back to parameters" } else { "moves parameters to their averages" };
+        let config = Config { constants: Constants::default().with("BACK", back), ..config };
+        writer.add(purpose, "transfer/average", config, Over::Chunks, &|share| (12 * share.numel, STREAM));
+    }
+}
+
+fn round(writer: &mut Writer<'_>, skips: bool) {
+    let constants = Constants::default().with("SKIPS", skips);
     transfer(writer, "rounds masters into parameters", "transfer/round", constants, 6);
 }
 

@@ -57,7 +57,7 @@ impl Placement {
     }
 }
 
-/// Chunks, pieces or matrices of a page that share a dispatch.
+/// Chunks, pieces or whole tensors of a page that share a dispatch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Batch {
     pub page: usize,
@@ -77,6 +77,8 @@ pub(crate) struct Batch {
 pub(crate) struct Layout {
     pub chunks: Vec<Batch>,
     pub pieces: Vec<Batch>,
+    pub wholes: Vec<Batch>,
+    /// The same where only their scalars are bound: matrices lie in workspaces.
     pub matrices: Vec<Batch>,
 }
 
@@ -90,8 +92,7 @@ pub(crate) fn lay_out(plan: &Plan, placements: &[Placement], binding: u64, table
         [page, b.vectorized.into(), param, grad, b.param.offset]
     });
     batches.dedup_by(|next, batch| joins(batch, next, binding));
-    // Matrices lie in workspaces: only their scalars are bound.
-    matrices.retain(|batch| !plan.pages[batch.page].matrices.is_empty());
+    matrices.retain(|batch| !plan.pages[batch.page].wholes.is_empty());
     sort(&mut matrices, &|b| [b.page as u64, b.rows.start.into(), b.of[0].tensor as u64, 0, 0]);
     matrices.dedup_by(|next, batch| {
         let joins = next.page == batch.page && next.rows.end - batch.rows.start <= ROWS as u32;
@@ -128,8 +129,12 @@ pub(crate) fn lay_out(plan: &Plan, placements: &[Placement], binding: u64, table
         let page = &plan.pages[batch.page];
         layout.chunks.push(write(batch, &page.chunks, true));
         layout.pieces.push(write(batch, &page.pieces, true));
+        // Matrices are reached in the caller's buffers only where rows or columns are summed.
+        if plan.classes[page.class].base.row().lines.is_some() {
+            layout.wholes.push(write(batch, &page.wholes, true));
+        }
     }
-    layout.matrices = matrices.iter().map(|batch| write(batch, &plan.pages[batch.page].matrices, false)).collect();
+    layout.matrices = matrices.iter().map(|batch| write(batch, &plan.pages[batch.page].wholes, false)).collect();
     layout
 }
 

@@ -4,6 +4,7 @@ use super::layout::{BINS, Plan, PlanLimits, RATES, within};
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables;
 use crate::recipe::Recipe;
+use crate::recipe::base::LineSums;
 use crate::recipe::policy::{PolicyKind, Selects};
 use crate::recipe::sampling::{CANDIDATE, Sampling};
 
@@ -31,8 +32,8 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
         (*words - count) as u32
     }
     let chunks = u64::from(plan.chunk_count());
-    let has_matrices = plan.classes.iter().any(|class| class.base.is_matrix());
-    let sums = u64::from(plan.gradients.guarded) + if has_matrices { 2 } else { 0 };
+    let has_norms = plan.classes.iter().any(|class| class.base.takes_wholes());
+    let sums = u64::from(plan.gradients.guarded) + if has_norms { 2 } else { 0 };
     fit_candidates(plan, (limits.binding / 4).saturating_sub(sums * chunks));
     for tensor in &mut plan.tensors {
         let Some(sampling) = tensor.sampling else { continue };
@@ -45,11 +46,24 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
             entry.list = take(&mut plan.counters, sampling.boundary.into());
         }
     }
+    for index in 0..plan.tensors.len() {
+        let tensor = &plan.tensors[index];
+        let (rows, columns) = (tensor.row_count(), tensor.row_len);
+        let entry = tensor.entry;
+        // Inputs have sums of gradients and of directions.
+        let count = match plan.base_of(tensor).row().lines.map(|lines| lines.sums) {
+            None => continue,
+            Some(LineSums::Directions) => 2,
+            Some(_) => 1,
+        };
+        let words = u64::from(entry.sums_rows) * rows + u64::from(entry.sums_columns) * columns;
+        plan.tensors[index].entry.lines = take(&mut plan.counters, count * words);
+    }
     if plan.gradients.guarded {
         plan.norms = Some(take(&mut plan.counters, chunks));
     }
-    if has_matrices {
-        plan.matrix_norms = [(); 2].map(|()| take(&mut plan.counters, chunks));
+    if has_norms {
+        plan.tensor_norms = [(); 2].map(|()| take(&mut plan.counters, chunks));
     }
     within("max_storage_buffer_binding_size", 4 * plan.counters.max(plan.samples), limits.binding)
 }

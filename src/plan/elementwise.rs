@@ -8,16 +8,18 @@
 //! | mgup, approximate | sample, rank_sample, stream |
 //! | mgup, exact | sample, rank_sample, stream_exact, prove, repair, settle; then recount and scan by turns, 13 in all, which run only where a bracket missed |
 //!
-//! A base with a moment for each row has row_moments before these.
+//! A base with a moment for each row has row_moments before these; one with moments of rows and columns has line_sums and lines. A base
+//! with a rate for each tensor has rate, after norm or update_sums where the rate follows from a norm.
 //!
 //! Exact selection finds the top K without sorting, in one pass over memory: a sample of the step brackets the K-th largest score, the stream
 //! decides every coordinate outside the bracket, counts prove that the bracket was right, and the few candidates inside it are ranked. Where
 //! it was wrong, full histograms find the K-th largest, and what the stream decided is corrected.
 
-use super::layout::{BINS, WORKGROUP};
+use super::layout::{BINS, Tensor, WORKGROUP};
 use super::stage::{Over, Share, Writer};
 use crate::kernel::catalog::Config;
 use crate::kernel::tables::Grid;
+use crate::recipe::base::{LineSums, Norms};
 use crate::recipe::policy::Selects;
 use crate::recipe::sampling::STRATA;
 use crate::recipe::spec::CHUNK;
@@ -28,14 +30,25 @@ pub(super) const CANDIDATE: u64 = 12;
 const ROUNDS: usize = 6;
 /// Vectors of four that one lane of a stream takes one after the other.
 pub(super) const STREAM: u64 = CHUNK / 4 / 32;
+/// Rows or columns of a workgroup that sums them, and lanes of each.
+const LINES: u64 = 32;
+const LINE_LANES: u64 = WORKGROUP / LINES;
 /// The same for the candidates of a chunk.
 const CANDIDATE_ROUNDS: u64 = 8;
 
 pub(super) fn step(writer: &mut Writer<'_>) {
     let (config, selects) = (writer.config, writer.policy.selects());
     let (grad, states) = (config.format.bytes(), 4 * config.base.states());
-    if config.base.has_rows() {
-        sums(writer, "moves the moments of rows on", "step/row_moments", config);
+    match config.base.row().lines {
+        Some(_) => {
+            line_sums(writer, config);
+            move_lines(writer);
+        }
+        None if config.base.has_lines() => sums(writer, "moves the moments of rows on", "step/row_moments", config),
+        None => {}
+    }
+    if config.base.has_rate() {
+        rate(writer);
     }
     let bits = writer.policy.bits_bytes(config.base);
     before(writer);
@@ -55,6 +68,44 @@ pub(super) fn step(writer: &mut Writer<'_>) {
     // Reads θ, g and the state; writes θ and the state.
     stream(writer, purpose, Config { selection, ..config }, 8 + 2 * states + grad);
     after(writer);
+}
+
+/// Finds the factor of the step of each tensor, perhaps from sums over it.
+fn rate(writer: &mut Writer<'_>) {
+    let (config, [norms, gradient_norms]) = (writer.config, writer.plan.tensor_norms);
+    let mut summed = writer.with(Grid { norms, gradient_norms, ..writer.grid }, [None; 3]);
+    match config.base.row().norms {
+        Some(Norms::Gradient) => sums(&mut summed, "sums squared gradients", "guard/norm", config),
+        Some(Norms::Update) => {
+            // Reads θ, g and the state.
+            let each = 4 + config.format.bytes() + 4 * config.base.states();
+            let cost = |share: Share| (each * share.numel + 8 * share.count, STREAM);
+            summed.add("sums squared updates", "step/update_sums", config, Over::Chunks, &cost);
+        }
+        None => {}
+    }
+    summed.add("finds the rate of each tensor", "step/rate", config, Over::Wholes(1), &|_| (0, 1));
+}
+
+/// Sums squares over rows and columns of gradients, or of directions in their place.
+pub(super) fn line_sums(writer: &mut Writer<'_>, config: Config) {
+    let tensors = &writer.plan.tensors[writer.tensors.clone()];
+    let parts = |tensor: &Tensor| {
+        let of = |is_summed: u32, lines: u64| u64::from(is_summed) * lines.div_ceil(LINES);
+        of(tensor.entry.sums_rows, tensor.row_count()) + of(tensor.entry.sums_columns, tensor.row_len)
+    };
+    let most = tensors.iter().map(parts).max().unwrap_or(1);
+    let longest = tensors.iter().map(|tensor| tensor.row_count().max(tensor.row_len)).max().unwrap_or(1);
+    let times = if config.base.row().lines.is_some_and(|lines| lines.sums == LineSums::Gradients) { 2 } else { 1 };
+    let each = times * config.format.bytes();
+    let cost = |share: Share| (each * share.numel, longest.div_ceil(LINE_LANES));
+    writer.add("sums squares of rows and columns", "step/line_sums", config, Over::Wholes(most), &cost);
+}
+
+/// Moves the states of rows and columns on.
+pub(super) fn move_lines(writer: &mut Writer<'_>) {
+    let config = writer.config;
+    writer.add("moves the states of rows and columns on", "step/lines", config, Over::Wholes(1), &|_| (0, 1));
 }
 
 /// A kernel that reads gradients, or directions in their place, and writes sums.

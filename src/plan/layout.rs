@@ -84,8 +84,8 @@ pub struct Tensor {
     pub sampling: Option<Sampling>,
     /// Coordinates of a row.
     pub row_len: u64,
-    /// Where the moments of its rows begin in its block's, if they have any.
-    pub(crate) rows: u64,
+    /// Where the states of its rows or columns begin in its block's, if they have any.
+    pub(crate) lines: u64,
     /// Its entry in the table of tensors, before the first step.
     pub(crate) entry: tables::Tensor,
 }
@@ -133,8 +133,8 @@ pub struct Block {
     pub class: usize,
     /// Coordinates, padding included.
     pub len: u64,
-    /// Rows that have a moment of their own, padding included.
-    pub rows: u64,
+    /// Rows or columns that have a state of their own, padding included.
+    pub lines: u64,
 }
 
 /// A range of an arena block that fits into one binding.
@@ -154,8 +154,8 @@ pub struct Page {
     pub chunks: Range<u32>,
     /// The pieces of its sampled tensors, each as often as workgroups share it.
     pub pieces: Range<u32>,
-    /// Its tensors, a chunk each, if they are matrices.
-    pub matrices: Range<u32>,
+    /// Its tensors, a chunk each, if they are matrices or have a rate.
+    pub wholes: Range<u32>,
     /// Tensors that have a chunk here.
     pub tensors: Range<usize>,
     /// Its bits: scratch block, offset in bytes, size in bytes (0 for none).
@@ -198,10 +198,10 @@ pub struct Plan {
     pub observes: bool,
     /// What its kernels do with gradients.
     pub gradients: Gradients,
-    /// Where the chunks' sums of squares begin among the counters: of gradients that are guarded (`None` if they are not),
-    /// of a matrix base's directions, and of its gradients.
+    /// Where the chunks' sums of squares begin among the counters: of gradients that are guarded (`None` if they are not), of a matrix base's
+    /// directions, and of gradients whose norm has a part in the rate of their tensor.
     pub norms: Option<u32>,
-    pub(crate) matrix_norms: [u32; 2],
+    pub(crate) tensor_norms: [u32; 2],
     pub(super) names: HashMap<String, usize>,
 }
 
@@ -240,6 +240,11 @@ impl Plan {
         self.classes[self.blocks[tensor.block].class].policy
     }
 
+    /// Whether some parameters have averages for evaluation.
+    pub(crate) fn averages(&self) -> bool {
+        self.classes.iter().any(|class| class.base.row().averages)
+    }
+
     /// Chunks of all tensors.
     pub(crate) fn chunk_count(&self) -> u32 {
         self.tensors[self.tensors.len() - 1].chunks.end
@@ -262,9 +267,12 @@ impl Plan {
             [self.precision != Precision::F32, self.accumulates, self.observes].map(u64::from).iter().sum::<u64>();
         let owned = if self.ownership == Ownership::Arenas { 2 * self.precision.bytes() } else { 0 };
         let bytes = |block: &Block| {
-            let is_given = self.ownership == Ownership::Stateless;
-            let states = if is_given { 0 } else { self.classes[block.class].base.states() };
-            4 * block.rows + block.len * (owned + 4 * (words + states))
+            let base = self.classes[block.class].base;
+            let [states, lines] = match self.ownership {
+                Ownership::Stateless => [0, 0],
+                _ => [base.states(), base.line_states() * block.lines],
+            };
+            4 * lines + block.len * (owned + 4 * (words + states))
         };
         let observations = if self.observes { self.observations() } else { 0 };
         self.blocks.iter().map(bytes).sum::<u64>() + observations + self.scratch_memory()
@@ -277,12 +285,12 @@ impl Plan {
         bits + self.workspaces.iter().sum::<u64>() + 4 * (self.counters + self.samples)
     }
 
-    /// Bytes of the largest binding of tensors that are not cut, and of moments per row.
+    /// Bytes of the largest binding of tensors that are not cut, and of states per row or column.
     pub(crate) fn whole_tensors(&self) -> u64 {
         let whole = self.tensors.iter().filter(|tensor| self.base_of(tensor).keeps_whole());
         let bytes = |tensor: &Tensor| self.base_of(tensor).widest_state() * tensor.numel.next_multiple_of(ALIGNMENT);
         let largest = whole.map(bytes).max().unwrap_or(0);
-        self.blocks.iter().map(|block| 4 * block.rows).max().unwrap_or(0).max(largest)
+        self.blocks.iter().map(|block| 4 * block.lines).max().unwrap_or(0).max(largest)
     }
 
     /// Words of the counters where candidates have as little room as they may.

@@ -16,7 +16,7 @@ use super::layout::{Matrices, WORKGROUP};
 use super::stage::{Over, Share, Writer};
 use crate::kernel::catalog::{Config, Constants};
 use crate::kernel::tables::Grid;
-use crate::recipe::base::NS_LIST;
+use crate::recipe::base::{LineSums, NS_LIST};
 use crate::recipe::matrix::{Matmul, Shape, triangle};
 use crate::recipe::policy::Selects;
 use crate::recipe::precision::Precision;
@@ -28,8 +28,19 @@ const LANES: u64 = 64;
 const DIRECTIONS: usize = 1;
 
 pub(super) fn step(writer: &mut Writer<'_>) {
+    let sums = writer.config.base.row().lines.map(|lines| lines.sums);
     directions(writer);
+    if sums == Some(LineSums::Directions) {
+        let config = writer.config;
+        elementwise::line_sums(writer, config);
+        line_sums(writer, DIRECTIONS, 1);
+        elementwise::move_lines(writer);
+    }
     let result = orthogonalize(writer);
+    if sums == Some(LineSums::Orthogonal) {
+        line_sums(writer, result, 0);
+        elementwise::move_lines(writer);
+    }
     let selection = match writer.policy.selects() {
         Selects::Nothing => "none",
         Selects::Exact => "notes",
@@ -43,9 +54,17 @@ pub(super) fn step(writer: &mut Writer<'_>) {
     of_result.add(purpose, "step/stream", config, Over::Chunks, &cost);
 }
 
+/// Sums squares over rows and columns of what lies in a workspace, behind so many sums.
+fn line_sums(writer: &mut Writer<'_>, workspace: usize, second_sums: u32) {
+    let constants = Constants::default().with("AS_IS", true);
+    let config = Config { format: Precision::F32, constants, ..writer.config };
+    let mut read = writer.with(Grid { second_sums, ..writer.grid }, [None, Some(workspace), None]);
+    elementwise::line_sums(&mut read, config);
+}
+
 fn directions(writer: &mut Writer<'_>) {
     let config = writer.config;
-    let [of_directions, of_gradients] = writer.plan.matrix_norms.map(|norms| Grid { norms, ..writer.grid });
+    let [of_directions, of_gradients] = writer.plan.tensor_norms.map(|norms| Grid { norms, ..writer.grid });
     if config.base.scalar_names().next().is_some() {
         let mut gradients = writer.with(of_gradients, [None; 3]);
         elementwise::sums(&mut gradients, "sums squared gradients", "guard/norm", config);
@@ -75,7 +94,7 @@ fn directions(writer: &mut Writer<'_>) {
 fn orthogonalize(writer: &mut Writer<'_>) -> usize {
     let Some(Matrices { shape, steps }) = writer.plan.classes[writer.class].matrices else { return DIRECTIONS };
     let vectors = (shape.m.next_multiple_of(4)) * shape.n.div_ceil(4);
-    let [norms, gradient_norms] = writer.plan.matrix_norms;
+    let [norms, gradient_norms] = writer.plan.tensor_norms;
     let grid = Grid {
         norms,
         gradient_norms,
@@ -91,11 +110,11 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
         ..writer.grid
     };
     let (own, gram) = (16 * vectors, 16 * shape.gram_slot());
-    let (config, copies) = (writer.config, Over::Matrices(vectors.div_ceil(LANES)));
+    let (config, copies) = (writer.config, Over::Wholes(vectors.div_ceil(LANES)));
     let copy = |share: Share| (2 * own * share.count, 4);
     let measure = |_: Share| (0, (shape.m * shape.n).div_ceil(CHUNK).div_ceil(WORKGROUP));
     let mut measured = writer.with(grid, [None; 3]);
-    measured.add("finds norms and rates", "matrix/measure", config, Over::Matrices(1), &measure);
+    measured.add("finds norms and rates", "matrix/measure", config, Over::Wholes(1), &measure);
     let (mut x, mut next) = (0, DIRECTIONS);
     let mut entered = writer.with(grid, [x, next, 2].map(Some));
     entered.add("scales directions to norm 1", "matrix/enter", config, copies, &copy);
@@ -166,8 +185,8 @@ impl Products<'_, '_> {
     fn gram(&mut self, purpose: &'static str, grid: Grid, order: [usize; 3], two_factors: bool, bytes: u64) {
         let (own, gram) = (self.writer.config, self.gram);
         let config = Config { constants: own.constants.with("TWO_FACTORS", two_factors), ..own };
-        let blocks = Over::Matrices(own.matmul.gram_workgroups(self.shape));
-        let tiles = Over::Matrices(triangle(self.shape.m.div_ceil(4)).div_ceil(LANES));
+        let blocks = Over::Wholes(own.matmul.gram_workgroups(self.shape));
+        let tiles = Over::Wholes(triangle(self.shape.m.div_ceil(4)).div_ceil(LANES));
         let mut writer = self.writer.with(grid, order.map(Some));
         let cost = |share: Share| ((bytes + gram / 2) * share.count, grid.depth.into());
         writer.add(purpose, kernels(own.matmul)[0], config, blocks, &cost);
@@ -180,7 +199,7 @@ impl Products<'_, '_> {
 
     fn advance(&mut self, order: [usize; 3]) {
         let (config, bytes, m) = (self.writer.config, 2 * self.own + self.gram, self.shape.m);
-        let blocks = Over::Matrices(config.matmul.advance_workgroups(self.shape));
+        let blocks = Over::Wholes(config.matmul.advance_workgroups(self.shape));
         let mut writer = self.writer.with(self.grid, order.map(Some));
         writer.add("multiplies B X", kernels(config.matmul)[1], config, blocks, &|share| (bytes * share.count, m));
     }

@@ -17,8 +17,8 @@ use crate::recipe::precision::Precision;
 use crate::recipe::sampling::Sampling;
 use crate::recipe::spec::{CHUNK, TensorSpec};
 
-/// Matrices of a page, at most: a dimension of a dispatch.
-const MATRICES: u64 = 65_535;
+/// Tensors of a page that kernels take whole, at most: a dimension of a dispatch.
+const WHOLES: u64 = 65_535;
 
 impl Plan {
     /// Lays out `specs`.
@@ -28,13 +28,7 @@ impl Plan {
     /// tensor or table too large for the limits.
     pub fn new(specs: &[TensorSpec], groups: &ParamGroups, ownership: Ownership, limits: PlanLimits) -> Result<Self> {
         let names = groups.validate_specs(specs)?;
-        let by_row = |recipe: &Recipe| {
-            let bases = [Some(recipe.base), recipe.fallback().map(|fallback| fallback.base)];
-            bases.iter().flatten().any(|base| BaseKind::of(base).has_rows())
-        };
         let has_state = ownership != Ownership::Stateless;
-        let none = "an optimizer without state has no second moments for rows: use `new` or `for_buffers`";
-        ensure!(has_state || !groups.recipes().iter().any(by_row), Error::Ownership(none));
         let keeps = groups.gradients().skips || groups.accumulation() > 1 || groups.precision() != Precision::F32;
         let none = "an optimizer without state cannot skip steps, add up micro-batches, or keep f16 or bf16 masters";
         ensure!(has_state || !keeps, Error::Ownership(none));
@@ -51,7 +45,7 @@ impl Plan {
         place_tensors(&mut plan, specs, groups, limits)?;
         cut_pages(&mut plan, limits);
         cut_pieces(&mut plan);
-        place_matrices(&mut plan, limits)?;
+        place_wholes(&mut plan, limits)?;
         counters::place_rates(&mut plan)?;
         counters::place_counters(&mut plan, limits)?;
         Ok(plan)
@@ -71,27 +65,34 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
     for members in order.chunk_by(|a, b| key(a) == key(b)) {
         let (base, policy, matrices, _) = key(&members[0]);
         let (first, class) = (plan.tensors.len(), plan.classes.len());
-        let (mut blocks, mut rows) = (Vec::new(), Vec::new());
+        let (mut blocks, mut lines) = (Vec::new(), Vec::new());
         for &i in members {
             let (spec, recipe) = (&specs[i], groups.recipe_of(&specs[i]));
             let numel = spec.numel();
             let (block, offset) =
                 allocate(&mut blocks, numel.next_multiple_of(ALIGNMENT), limits.buffer / base.widest_state());
-            rows.resize(blocks.len(), 0);
+            lines.resize(blocks.len(), 0);
             let row_len = numel / spec.shape.first().map_or(1, |&rows| rows as u64);
-            let first_row = rows[block];
-            if base.has_rows() {
-                rows[block] += (numel / row_len).next_multiple_of(ALIGNMENT);
-            }
+            let states = base.row().states.iter().filter(|state| state.per.is_line());
+            let count = states.map(|state| state.per.shape(spec).iter().product::<usize>() as u64).max().unwrap_or(0);
+            // The caller binds the states of each tensor alone.
+            let first_line = if plan.ownership == Ownership::Stateless { 0 } else { lines[block] };
+            lines[block] += count.next_multiple_of(ALIGNMENT);
             let k = recipe.policy.k(numel);
             let matrix = spec.matrix().filter(|_| recipe.base.newton_schulz().is_some());
+            let inputs_first = matrix.is_some_and(|matrix| matrix.inputs_first);
+            let summed = base.row().lines.map(|lines| lines.sums);
+            let [sums_rows, sums_columns] = summed.map_or([false; 2], |sums| sums.over(inputs_first));
             let rate = matrix.map_or(1.0, |matrix| recipe.base.rate(matrix)) as f32;
             let entry = tables::Tensor {
                 k: k as u32,
                 numel: numel as u32,
                 components: spec.components.max(1) as u32,
+                sums_rows: u32::from(sums_rows),
+                sums_columns: u32::from(sums_columns),
                 tall: u32::from(matrix.is_some_and(Matrix::is_tall)),
-                rate,
+                // Lines have factors instead, which begin with this one.
+                rate: if summed.is_some() { 1.0 } else { rate },
                 scale: rate,
                 ..tables::Tensor::default()
             };
@@ -107,11 +108,11 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
                 chunks: 0..0,
                 pages: 0..0,
                 row_len,
-                rows: first_row,
+                lines: first_line,
                 entry,
             });
         }
-        plan.blocks.extend(blocks.into_iter().zip(rows).map(|(len, rows)| Block { class, len, rows }));
+        plan.blocks.extend(blocks.into_iter().zip(lines).map(|(len, lines)| Block { class, len, lines }));
         plan.classes.push(Class { base, policy, matrices, tensors: first..plan.tensors.len(), pages: 0..0 });
     }
     within("max_buffer_size", largest_tensor(specs).max(plan.whole_tensors()), limits.buffer)?;
@@ -125,12 +126,13 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
         let Class { base, policy, matrices, ref tensors, .. } = plan.classes[class];
         let (tensors, first_page) = (tensors.clone(), plan.pages.len());
         let bits_bytes = policy.bits_bytes(base);
-        // Matrices are not cut, nor tensors whose rows have moments or whose states share a binding. Those that are too large for a binding are
+        // Matrices are not cut, nor tensors with a rate, states of rows or columns, or pairs of states. Those that are too large for a binding are
         // refused later.
         let is_whole = matrices.is_some() || base.keeps_whole();
-        let room = matrices.map_or(u64::MAX, |m| (binding.min(limits.buffer) / (16 * m.shape.slot())).min(MATRICES));
+        let room = matrices.map_or(WHOLES, |m| (binding.min(limits.buffer) / (16 * m.shape.slot())).min(WHOLES));
+        let room = if base.takes_wholes() { room } else { u64::MAX };
         for t in tensors {
-            let Tensor { block, offset, numel, row_len, rows, .. } = plan.tensors[t];
+            let Tensor { block, offset, numel, row_len, lines, .. } = plan.tensors[t];
             let first_chunk = plan.chunks.len() as u32;
             for index in (0..numel).step_by(CHUNK as usize) {
                 let len = CHUNK.min(numel - index);
@@ -163,7 +165,7 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
                     grad: offset,
                     parts: 1,
                     row_len: row_len as u32,
-                    rows: rows as u32,
+                    lines: lines as u32,
                     ..Chunk::default()
                 });
                 page.len = end - page.offset;
@@ -209,15 +211,18 @@ fn cut_pieces(plan: &mut Plan) {
     }
 }
 
-/// A place for each matrix in the table, and room for the largest page of them to be orthogonalized.
-fn place_matrices(plan: &mut Plan, limits: PlanLimits) -> Result<()> {
+/// A place in the table for each matrix and each tensor with a rate, and room for the largest page of matrices to be orthogonalized.
+fn place_wholes(plan: &mut Plan, limits: PlanLimits) -> Result<()> {
     for page in &mut plan.pages {
         let first = plan.chunks.len() as u32;
-        if let Some(Matrices { shape, .. }) = plan.classes[page.class].matrices {
+        let Class { base, matrices, .. } = plan.classes[page.class];
+        if base.takes_wholes() {
             for (part, tensor) in (0..).zip(&plan.tensors[page.tensors.clone()]) {
                 let first = plan.chunks[tensor.chunks.start as usize];
                 plan.chunks.push(Chunk { len: tensor.numel as u32, part, ..first });
             }
+        }
+        if let Some(Matrices { shape, .. }) = matrices {
             let slots = 16 * page.tensors.len() as u64;
             // Directions come and go as they lie in the page.
             let (own, gram) = ((slots * shape.slot()).max(4 * page.len), slots * shape.gram_slot());
@@ -226,7 +231,7 @@ fn place_matrices(plan: &mut Plan, limits: PlanLimits) -> Result<()> {
                 *size = needed.max(*size);
             }
         }
-        page.matrices = first..plan.chunks.len() as u32;
+        page.wholes = first..plan.chunks.len() as u32;
     }
     let largest = plan.workspaces[0];
     within("max_storage_buffer_binding_size", largest, limits.binding)?;

@@ -92,6 +92,12 @@ pub enum When {
     /// At the end of a step, after what observes it.
     #[strum(to_string = "at the end of a step")]
     Round,
+    /// When parameters become averages for evaluation.
+    #[strum(to_string = "before evaluation")]
+    Evaluate,
+    /// When they go back to where gradients are taken.
+    #[strum(to_string = "after evaluation")]
+    Train,
 }
 
 /// One dispatch.

@@ -81,8 +81,8 @@ pub(crate) enum Over {
     Chunks,
     /// A part of a piece of the page.
     Pieces,
-    /// A part of a matrix of the page: how many parts each has.
-    Matrices(u64),
+    /// A part of a whole tensor of the page: how many parts each has.
+    Wholes(u64),
     /// A tensor of the class: how many workgroups each has.
     Tensors(u64),
     /// As many tensors of the class as it has invocations.
@@ -96,7 +96,7 @@ impl Over {
     pub(crate) fn workgroups(self, count: u32, limit: u32) -> [u32; 3] {
         match self {
             Self::Chunks | Self::Pieces => workgroups(count, limit),
-            Self::Matrices(parts) => {
+            Self::Wholes(parts) => {
                 let [x, z, _] = workgroups(parts as u32, limit);
                 [x, count, z]
             }
@@ -110,7 +110,7 @@ impl Over {
 /// What a stage covers, for its cost.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Share {
-    /// Chunks, pieces, matrices or tensors.
+    /// Chunks, pieces or tensors.
     pub count: u64,
     /// Coordinates of the page.
     pub numel: u64,
@@ -182,7 +182,7 @@ impl Writer<'_> {
     ) {
         let kernels = [true, !self.single].map(|vectorized| Config { vectorized, ..config }.kernel(entry));
         let pages = match over {
-            Over::Chunks | Over::Pieces | Over::Matrices(_) => self.pages.clone().map(Some).collect(),
+            Over::Chunks | Over::Pieces | Over::Wholes(_) => self.pages.clone().map(Some).collect(),
             Over::Tensors(_) | Over::Lanes | Over::Once => vec![None],
         };
         for index in pages {
@@ -190,7 +190,7 @@ impl Writer<'_> {
             let range = match (over, page) {
                 (Over::Chunks, Some(page)) => page.chunks.clone(),
                 (Over::Pieces, Some(page)) => page.pieces.clone(),
-                (Over::Matrices(_), Some(page)) => page.matrices.clone(),
+                (Over::Wholes(_), Some(page)) => page.wholes.clone(),
                 (Over::Once, _) => 0..self.plan.chunk_count(),
                 _ => self.tensors.start as u32..self.tensors.end as u32,
             };
@@ -227,7 +227,7 @@ impl Writer<'_> {
         match (binding.name.as_str(), page, workspace.filter(|_| binding.group == 1)) {
             // Matrices lie in slots, other directions as in their page.
             (_, Some(page), Some(workspace)) => match (self.storage.workspaces[workspace], over) {
-                (buffer, Over::Matrices(_)) => whole(buffer),
+                (buffer, Over::Wholes(_)) => whole(buffer),
                 (buffer, _) => own(buffer, 0, 4 * page.len),
             },
             ("param", ..) => Source::First,

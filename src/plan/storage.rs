@@ -3,7 +3,6 @@
 use crate::kernel::tables::{HEADER_BYTES, TENSOR_BYTES};
 use crate::plan::layout::{Ownership, Plan, RATES};
 use crate::plan::program::{Buffer, Usage};
-use crate::recipe::base::Per;
 use crate::recipe::precision::Precision;
 
 /// Every buffer, and which of them holds what.
@@ -64,7 +63,7 @@ impl Storage {
             let snapshot = some(plan.observes, "snapshot", words);
             let base = plan.classes[block.class].base;
             let states = base.state_bindings().iter().map(|binding| {
-                let size = if binding.per == Per::Row { 4 * block.rows } else { binding.bytes() * block.len };
+                let size = if binding.per.is_line() { 4 * block.lines } else { binding.bytes() * block.len };
                 some(plan.ownership != Ownership::Stateless, &format!("state.{}", binding.name), size)
             });
             let states = states.collect();

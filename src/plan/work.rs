@@ -10,7 +10,6 @@ use super::program::When;
 use super::stage::{Over, Pair, Source, Stage, Stages};
 use super::storage::Storage;
 use crate::kernel::tables::{Chunk, Grid};
-use crate::recipe::base::Per;
 
 /// What one recorded step runs.
 #[derive(Debug, Clone, Default)]
@@ -105,7 +104,8 @@ fn batches_of<'a>(stage: &Stage, layout: &'a Layout) -> Vec<Option<&'a Batch>> {
         Over::Chunks if !stage.groups[0].is_empty() && stage.groups[0].iter().all(is_own) => return vec![None],
         Over::Chunks => &layout.chunks,
         Over::Pieces => &layout.pieces,
-        Over::Matrices(_) => &layout.matrices,
+        Over::Wholes(_) if stage.groups[0].iter().all(is_own) => &layout.matrices,
+        Over::Wholes(_) => &layout.wholes,
         Over::Tensors(_) | Over::Lanes | Over::Once => return vec![None],
     };
     let from = all.partition_point(|batch| Some(batch.page) < stage.page);
@@ -141,15 +141,15 @@ fn resolve(
                 // Without state of its own a page has one tensor.
                 let tensor = page.tensors.start;
                 let place = (placements.state)(tensor, state);
-                if binding.states.len() > 1 {
+                if binding.states.len() > 1 || binding.per.is_line() {
                     return whole(place);
                 }
                 let first = 4 * (page.offset - plan.tensors[tensor].offset);
                 return (place.buffer, place.offset + first, 4 * page.numel.next_multiple_of(4));
             }
             let buffer = storage.blocks[page.block].states[state];
-            // Moments of rows are bound whole.
-            match binding.per == Per::Row {
+            // States of rows and columns are bound whole.
+            match binding.per.is_line() {
                 true => (buffer, 0, storage.buffers[buffer].size),
                 false => (buffer, binding.bytes() * page.offset, binding.bytes() * page.len),
             }

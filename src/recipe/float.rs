@@ -18,9 +18,12 @@ pub(crate) fn sign<T: Float>(s: T) -> T {
     if s.is_nan() || s.is_zero() { T::zero() } else { s.signum() }
 }
 
-/// The largest |g| whose square f32 holds, if `T` is f32.
+/// The largest |g| whose square f32 holds.
+const LARGEST: f64 = 1.84e19;
+
+/// The same if `T` is f32.
 fn largest<T: Float>() -> Option<T> {
-    T::from(1.84e19).filter(|_| T::max_value() <= real(f32::MAX.into()))
+    T::from(LARGEST).filter(|_| T::max_value() <= real(f32::MAX.into()))
 }
 
 /// The gradient as second moments take it: at most the largest whose square f32 holds.
@@ -32,6 +35,11 @@ pub(crate) fn within_squares<T: Float>(g: T) -> T {
 pub(crate) fn add_square<T: Float>(sum: T, g: T) -> T {
     let square = within_squares(g).powi(2);
     largest().map_or(sum, |largest: T| sum.min(largest * largest - square)) + square
+}
+
+/// ‖g‖₂ of one tensor, at most the largest number whose square f32 holds.
+pub(crate) fn counted_norm<T: Float>(g: &[T]) -> T {
+    grad_norm([g]).min(real(LARGEST))
 }
 
 /// v ← β v + (1−β) g².

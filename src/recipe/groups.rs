@@ -241,7 +241,8 @@ impl ParamGroups {
         self.validate()?;
         let names = spec::validate(specs, self.recipes.len())?;
         for (g, recipe) in self.recipes.iter().enumerate() {
-            let Some(fallback) = recipe.fallback().filter(|_| !self.may_lack_matrices) else { continue };
+            let needs_matrices = recipe.base.newton_schulz().is_some() && !self.may_lack_matrices;
+            let Some(fallback) = recipe.fallback().filter(|_| needs_matrices) else { continue };
             let mut own = specs.iter().filter(|spec| spec.group == g).peekable();
             if own.peek().is_some() && own.all(|spec| spec.matrix().is_none()) {
                 let reason = format!(

@@ -1,7 +1,7 @@
 //! Matrices: which tensors Matrix bases treat as matrices, and how they multiply them.
 
-/// How matrix bases, [`Muon`](crate::base::Muon), [`AdaGo`](crate::base::AdaGo) and [`Namo`](crate::base::Namo), view a tensor as a matrix.
-/// Other bases ignore it.
+/// How matrix bases, such as [`Muon`](crate::base::Muon), and [`Adafactor`](crate::base::Adafactor) view a tensor as a matrix. Other bases
+/// ignore it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

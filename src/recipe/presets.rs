@@ -37,9 +37,9 @@ impl Recipe {
             Base::Adamw(adamw) => Some((adamw.eps_placement, adamw.decay_rate)),
             _ => None,
         };
-        let base = if adamw == Some(TORCH) { "adamw-torch" } else { self.base.type_name() };
+        let base = if adamw == Some(TORCH) { "adamw-torch" } else { self.base.type_name() }.replace('_', "-");
         match self.policy {
-            Policy::Plain(_) => base.to_owned(),
+            Policy::Plain(_) => base,
             Policy::Grams(_) if adamw == Some(GRAMS) => "grams".to_owned(),
             Policy::Mgup(Mgup { selection: Selection::Approximate, .. }) => format!("mgup-{base}-approximate"),
             policy => format!("{}-{base}", policy.type_name().replace('_', "-")),

@@ -114,7 +114,7 @@ fn a_plain_step_reads_and_writes_each_state_once() {
     let mut seen = Vec::new();
     for (name, recipe) in verify::recipes() {
         let (base, recipe) = (BaseKind::of(&recipe.base), recipe.with_policy(Plain::default()));
-        if base.is_matrix() || base.has_rows() || seen.contains(&base) {
+        if base.row().rate.is_some() || base.has_lines() || seen.contains(&base) {
             continue;
         }
         seen.push(base);
@@ -132,6 +132,22 @@ fn a_plain_step_reads_and_writes_each_state_once() {
     };
     let all = ["sgd", "sgd (momentum)", "rmsprop", "adagrad", "adam", "adamw (amsgrad)", "madam", "adan"].map(bytes);
     assert_eq!(all, [12, 20, 20, 20, 28, 36, 44, 44]);
+}
+
+#[test]
+fn a_rate_of_a_tensor_takes_few_dispatches_and_bytes() {
+    let of = |name: &str, shape: &[usize]| {
+        let recipe: Recipe = name.parse().unwrap();
+        let plan = plan(&[TensorSpec::new("w", shape)], recipe, WEBGPU).unwrap();
+        let program = Program::of(&plan, WEBGPU.binding, 65_535, Matmul::Tiles);
+        (program.step().count(), (program.cost.traffic as f64 / f64::from(1 << 20) * 8.0).round() / 8.0)
+    };
+    // The gradient once more, for its norm.
+    assert_eq!(of("adagrad-norm", &[1 << 20]), (3, 16.0));
+    assert_eq!(of("lamadam", &[1 << 20]), (2, 44.0));
+    // The gradient for rows, columns and the norm of the update; the parameter for its own norm.
+    assert_eq!(of("adafactor", &[1 << 10, 1 << 10]), (5, 28.0));
+    assert_eq!(of("adafactor", &[1 << 20]), (3, 32.0));
 }
 
 #[test]

@@ -30,6 +30,8 @@ struct Recording {
     grads: Vec<Vec<f32>>,
     /// The parameter after each gradient.
     expected: Vec<Vec<f32>>,
+    /// The parameter for evaluation, after the last step.
+    evaluated: Option<Vec<f32>>,
 }
 
 fn cases() -> Vec<Case> {
@@ -40,7 +42,7 @@ fn cases() -> Vec<Case> {
         .filter(|path| path.extension().is_some_and(|e| e == "json"))
         .collect();
     recipes.sort();
-    assert_eq!(recipes.len(), 48, "a recording is missing or new");
+    assert_eq!(recipes.len(), 58, "a recording is missing or new");
     recipes.iter().map(|path| load(path)).collect()
 }
 
@@ -58,7 +60,9 @@ fn load(path: &Path) -> Case {
         let (grads, expected) = (of("grad"), of("expected"));
         assert!(!grads.is_empty() && grads.len() == expected.len());
         let shape = file.tensor(key).unwrap().shape().to_vec();
-        tensors.insert(name.to_owned(), Recording { shape, param: values(key), grads, expected });
+        let key_of_average = format!("evaluated.{name}");
+        let evaluated = file.tensor(&key_of_average).is_ok().then(|| values(&key_of_average));
+        tensors.insert(name.to_owned(), Recording { shape, param: values(key), grads, expected, evaluated });
     }
     Case {
         name: path.file_stem().unwrap().to_string_lossy().into_owned(),
@@ -77,7 +81,7 @@ fn assert_close(what: &str, actual: &[f32], expected: &[f32], tolerance: (f32, f
 #[test]
 fn the_reference_follows_the_recordings() {
     for case in cases() {
-        for (name, Recording { shape, param, grads, expected }) in &case.tensors {
+        for (name, Recording { shape, param, grads, expected, evaluated }) in &case.tensors {
             let spec = TensorSpec::new(name, shape.clone());
             let wide = |values: &[f32]| values.iter().map(|&x| f64::from(x)).collect::<Vec<_>>();
             let mut double = reference::Tensor::with_shape(case.recipe, &spec, wide(param)).unwrap();
@@ -91,6 +95,10 @@ fn the_reference_follows_the_recordings() {
                 assert_close(&format!("f64 {what}"), &rounded, expected, (1e-9, 1.3e-7));
                 assert_close(&format!("f32 {what}"), &single.param, expected, case.tolerance());
             }
+            let average = double.evaluated();
+            let rounded: Vec<f32> = average.iter().map(|&x| x as f32).collect();
+            let what = format!("{} {name} evaluated", case.name);
+            assert_close(&what, &rounded, evaluated.as_ref().unwrap_or(&expected[expected.len() - 1]), (1e-9, 1.3e-7));
         }
     }
 }
@@ -127,6 +135,12 @@ fn every_adapter_follows_the_recordings() {
                     let param = optimizer.read_param_blocking(name).unwrap();
                     assert_close(&what, &param, &tensor.expected[k], case.tolerance());
                 }
+            }
+            optimizer.evaluate().unwrap();
+            for (name, tensor) in &case.tensors {
+                let what = format!("{}: {} {name} evaluated", gpu.name, case.name);
+                let expected = tensor.evaluated.as_ref().unwrap_or(&tensor.expected[steps - 1]);
+                assert_close(&what, &optimizer.read_param_blocking(name).unwrap(), expected, case.tolerance());
             }
         }
     }

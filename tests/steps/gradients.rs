@@ -1,7 +1,10 @@
 //! What happens to gradients before the step: clipping, scaling, micro-batches, and steps that are skipped.
 
 use crate::common::{self, Gpu, gpus};
-use wgpu_optim::base::{AdaGrad, AdaMomentum, Adam, Adan, Base, NAdam, Namo, RAdam, Sgd};
+use wgpu_optim::base::{
+    AdaGrad, AdaGradNorm, AdaMomentum, Adafactor, Adam, Adan, Base, LaMAdam, NAdam, Namo, NamoD, NorMuon, RAdam,
+    ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
+};
 use wgpu_optim::{
     Error, GpuOptimizer, GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice,
     TensorSpec, reference, verify, wgpu,
@@ -233,7 +236,7 @@ fn bias_corrections_on_the_gpu_are_exact_after_any_number_of_steps() {
 /// Bases whose scalars depend on the step: the GPU computes them where steps may be skipped, and each in its own way.
 #[test]
 fn scalars_follow_the_steps_that_were_taken() {
-    let bases: [Base; 9] = [
+    let bases: [Base; 16] = [
         Sgd::new(1e-2).momentum(0.9).dampening(0.5).into(),
         AdaGrad::new(1e-2).lr_decay(0.3).into(),
         Adam::new(1e-2).into(),
@@ -243,6 +246,13 @@ fn scalars_follow_the_steps_that_were_taken() {
         AdaMomentum::new(1e-2).into(),
         Adan::new(1e-2).weight_decay(0.1).into(),
         Namo::new(1e-2).weight_decay(0.1).into(),
+        NamoD::new(1e-2).weight_decay(0.1).into(),
+        NorMuon::new(1e-2).weight_decay(0.1).into(),
+        Adafactor::new(1e-1).weight_decay(0.1).into(),
+        AdaGradNorm::new(1e-1).into(),
+        LaMAdam::new(1e-2).into(),
+        ScheduleFreeAdamW::new(1e-2).r(0.5).weight_decay(0.1).into(),
+        ScheduleFreeSgd::new(1e-1).into(),
     ];
     let spec = [TensorSpec::new("w", [15, 20])];
     for gpu in gpus() {

@@ -233,12 +233,12 @@ fn assert_follows(what: &str, twin: &reference::Tensor<f32>, found: &[f32]) {
 fn a_model_is_routed_by_what_its_tensors_are() {
     for gpu in common::gpus() {
         for (name, recipe) in verify::recipes() {
-            if recipe.base.newton_schulz().is_none() || name.ends_with("approximate") {
+            if recipe.fallback().is_none() || name.ends_with("approximate") {
                 continue;
             }
             let specs = model();
             let mut twins = twins(&specs, recipe);
-            let routed: Vec<_> = twins.iter().map(|twin| twin.recipe.base.newton_schulz().is_some()).collect();
+            let routed: Vec<_> = twins.iter().map(|twin| twin.recipe == recipe).collect();
             assert_eq!(routed, [false, true, false, true, true, false, true, true, true], "{name}");
             let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
             for (spec, twin) in specs.iter().zip(&twins) {

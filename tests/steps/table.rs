@@ -113,7 +113,8 @@ fn states(optimizer: &GpuOptimizer, name: &str) -> Vec<(&'static str, Vec<f32>)>
 /// The recipes of the table, and AdamW with a second moment for each row. Few for matrices: these compile slowly on some
 /// software adapters, and their policies come after the momentum.
 fn recipes() -> Vec<(String, Recipe)> {
-    let matrix = |name: &str| matches!(name, "muon" | "mgup-adago") || name.contains("namo");
+    let matrix =
+        |name: &str| matches!(name, "muon" | "mgup-adago") || name.contains("namo") || name.contains("normuon");
     let mut recipes = verify::few_recipes();
     recipes.retain(|(name, recipe)| recipe.base.newton_schulz().is_none() || matrix(name));
     for name in ["adamw", "mgup-adamw"] {
@@ -170,19 +171,27 @@ fn every_state_of_every_recipe_follows_the_cpu() {
             compared.into_iter().collect::<Vec<_>>(),
             [
                 "accumulator",
+                "col_var",
                 "exp_avg",
                 "exp_avg_diff",
                 "exp_avg_sq",
                 "grad_avg",
+                "input_norm_avg",
+                "lr_avg",
+                "lr_max",
                 "max_exp_avg_sq",
                 "mean",
                 "momentum_buffer",
                 "neg_pre_grad",
                 "norm_avg",
+                "row_var",
+                "second_momentum_buffer",
                 "square_avg",
                 "sum",
                 "variance",
-                "weight"
+                "weight",
+                "weight_sum",
+                "z_offset"
             ]
         );
     }

@@ -8,7 +8,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
-use wgpu_optim::{GpuOptimizer, MatrixLayout, ParamGroups, Precision, Recipe, Selected, TensorBuffers, TensorSpec};
+use wgpu_optim::{GpuOptimizer, MatrixLayout, ParamGroups, Precision, Recipe, Selected, TensorBuffers, TensorSlice};
 
 use crate::context::Context;
 use crate::error::{Error, StepError};
@@ -279,6 +279,72 @@ impl GpuModuleOptimizer {
         }
     }
 
+    /// Puts the averages of schedule-free bases in the place of the parameters, for evaluation, and returns the module. Steps are refused
+    /// until [`train`](Self::train). Parameters of other bases stay as they are.
+    ///
+    /// ```no_run
+    /// # use burn::module::Module;
+    /// # fn validate<M: Module>(optim: &mut wgpu_optim_burn::GpuModuleOptimizer, mut model: M, loss: impl Fn(&M) -> f64) -> M {
+    /// model = optim.evaluate(model).unwrap();
+    /// println!("{}", loss(&model));
+    /// optim.train(model).unwrap()
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`try_step`](Self::try_step), with the unchanged module.
+    pub fn evaluate<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
+        self.switch(module, true)
+    }
+
+    /// Brings the parameters back from their averages, so that training goes on, and returns the module.
+    ///
+    /// # Errors
+    /// As for [`try_step`](Self::try_step), with the unchanged module.
+    pub fn train<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
+        self.switch(module, false)
+    }
+
+    fn switch<M: Module>(&mut self, module: M, to_averages: bool) -> Result<M, StepError<M>> {
+        let Some(core) = self.core.as_ref().filter(|core| core.optimizer.is_evaluating() != to_averages) else {
+            return Ok(module);
+        };
+        let dtype = self.dtype();
+        let wanted: HashSet<_> = core.params.iter().map(|known| known.id).collect();
+        let largest = core.params.iter().map(|known| known.shape.iter().product::<usize>()).max().unwrap_or(1);
+        let mut exchange = Exchange { gpu: &self.gpu, dtype, wanted, moving: HashMap::new() };
+        let module = module.map(&mut exchange);
+        let moving = exchange.moving;
+        // Every parameter has a gradient, which is not used.
+        let unused = tensor::storage(Tensor::<1>::zeros([largest], (&self.gpu.device, dtype)));
+        let core = self.core.as_mut().expect("it is there");
+        let switched = self.gpu.guarded(|| {
+            let targets: Vec<_> = core.params.iter().filter_map(|known| Some(&moving.get(&known.id)?.target)).collect();
+            let all: Vec<_> = targets.iter().copied().chain([&unused]).collect();
+            let mut places = Range::all(&all).map_err(|(_, reason)| Error::Device(reason))?;
+            let last = places.pop().expect("a range for each tensor");
+            let unused = last.slice();
+            let mut places = places.iter();
+            let bytes = core.optimizer.groups().precision().bytes();
+            let buffers = core.params.iter().map(|known| {
+                moving.get(&known.id)?;
+                let param = places.next()?.slice();
+                let size = (bytes * known.shape.iter().product::<usize>() as u64).next_multiple_of(4);
+                Some(TensorBuffers::new(param, TensorSlice { size, ..unused }))
+            });
+            let buffers: Vec<_> = buffers.collect();
+            match to_averages {
+                true => core.optimizer.evaluate_with(&buffers)?,
+                false => core.optimizer.train_with(&buffers)?,
+            }
+            Ok(())
+        });
+        match switched {
+            Ok(()) => Ok(module),
+            Err(error) => Err(StepError { model: module, error }),
+        }
+    }
+
     /// The norm of all gradients of the last step, before clipping. Waits for the GPU.
     ///
     /// # Errors
@@ -343,8 +409,7 @@ impl GpuModuleOptimizer {
         let groups: Vec<_> = self.groups.iter().map(|group| group.1).collect();
         // Parameters join as they get gradients, matrices perhaps later than others.
         let groups = self.settings(ParamGroups::from(groups).allow_no_matrices());
-        let spec = |p: &Known| TensorSpec::new(&p.name, p.shape.clone()).in_group(p.group).with_layout(p.layout);
-        let specs: Vec<_> = params.iter().map(spec).collect();
+        let specs: Vec<_> = params.iter().map(Known::spec).collect();
         let mut optimizer = match before {
             // With all that it knows already.
             Some(core) => core.optimizer.resized_blocking(&specs, &[])?,

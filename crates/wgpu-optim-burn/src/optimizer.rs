@@ -12,7 +12,7 @@ use wgpu_optim::{Base, GpuOptimizer, MatrixLayout, Recipe, TensorBuffers, Tensor
 
 use crate::error::Error;
 use crate::gpu::Gpu;
-use crate::state::{counts, is_of_burn, leaf};
+use crate::state::{bases_of, counts, is_of_burn, leaf, shape_of};
 use crate::tensor::{self, Range};
 
 /// Implements Burn's [`Optimizer`] for a recipe. Use it with what steps one parameter at a time: `ModuleOptimizer` with
@@ -70,11 +70,13 @@ pub struct OtherState<const D: usize> {
 
 impl<const D: usize> OtherState<D> {
     /// Zeros before the first step.
-    fn new(base: BaseKind, shape: [usize; D], device: &Device) -> Self {
-        let numel = shape.iter().product();
-        let bindings = base.state_bindings().iter().map(|binding| match binding.states.len() {
-            1 => Tensor::zeros([numel], device),
-            count => Tensor::zeros([count * distance(numel)], device),
+    fn new(base: BaseKind, shape: [usize; D], spec: &TensorSpec, device: &Device) -> Self {
+        let bindings = base.state_bindings().iter().map(|binding| {
+            let numel = binding.per.shape(spec).iter().product();
+            match binding.states.len() {
+                1 => Tensor::zeros([numel], device),
+                count => Tensor::zeros([count * distance(numel)], device),
+            }
         });
         let scalars = base.scalar_names().map(|_| Tensor::zeros([1], device)).collect();
         Self { base, bindings: bindings.collect(), scalars, shape, steps: 0 }
@@ -105,13 +107,22 @@ impl<const D: usize> OtherState<D> {
         let values = |tensor: &Tensor<1>| tensor.to_data().iter::<f32>().collect::<Vec<_>>();
         let bindings = self.base.state_bindings().iter().zip(&self.bindings).flat_map(|(binding, tensor)| {
             let all = values(tensor);
-            let of = move |i: usize| all[i * distance(numel)..][..numel].to_vec();
-            (0..binding.states.len()).map(of).collect::<Vec<_>>()
+            match binding.states.len() {
+                1 => vec![all],
+                count => (0..count).map(|i| all[i * distance(numel)..][..numel].to_vec()).collect(),
+            }
         });
-        let states = bindings.map(|values| (self.shape.to_vec(), values));
-        let scalars = self.scalars.iter().map(|scalar| (vec![1], values(scalar)));
-        let names = self.base.row().states.iter().map(|state| leaf(self.base, state.name));
-        names.zip(states.chain(scalars)).map(|(name, (shape, values))| (name, shape, values)).collect()
+        let spec = TensorSpec::new("", self.shape);
+        let named = self.base.row().states.iter().zip(bindings.chain(self.scalars.iter().map(values)));
+        let shaped = named.map(|(state, values)| {
+            // Inputs and outputs depend on the layout, and are vectors.
+            let shape = match state.per {
+                Per::Input | Per::Output => vec![values.len()],
+                _ => shape_of(self.base, state, &spec),
+            };
+            (leaf(self.base, state.name), shape, values)
+        });
+        shaped.collect()
     }
 
     fn on(self, device: &Device) -> Self {
@@ -151,9 +162,8 @@ impl<const D: usize> RecordState for RecipeState<D> {
             leaves.filter_map(|leaf| Some((leaf, src.take_tensor(prefix, leaf)?))).collect();
         let mut count = |name| src.take_scalar(prefix, name).and_then(|steps| usize::try_from(steps).ok());
         let steps = count("step");
-        let has_all =
-            |base: &BaseKind| base.row().states.iter().all(|state| found.contains_key(leaf(*base, state.name)));
-        let base = BaseKind::all().filter(has_all).max_by_key(|base| base.row().states.len())?;
+        let shapes = found.iter().map(|(leaf, data)| (*leaf, data.shape().to_vec())).collect();
+        let base = bases_of(&shapes).max_by_key(|base| base.row().states.len())?;
         if is_of_burn(base) {
             for (leaf, data) in found {
                 src.insert_tensor(burn::optim::join_path(prefix, leaf), data);
@@ -171,8 +181,9 @@ impl<const D: usize> RecordState for RecipeState<D> {
         let (mut shape, mut states) = ([1; D], Vec::new());
         for state in base.row().states {
             let data = found.remove(leaf(base, state.name))?;
-            if state.per == Per::Coordinate {
-                shape = data.shape().as_slice().try_into().ok()?;
+            // Rows and columns have 1 in the place of the other.
+            if let (false, Ok(own)) = (state.per == Per::Tensor, <[usize; D]>::try_from(data.shape().as_slice())) {
+                shape = std::array::from_fn(|i| own[i].max(shape[i]));
             }
             states.push(data.iter::<f32>().collect());
         }
@@ -216,10 +227,11 @@ impl RecipeOptimizer {
         let recipe = self.recipe.with_lr(lr);
         let (recipe, spec) = match (recipe.fallback(), spec.matrix()) {
             (Some(_), Some(_)) => (recipe, spec),
+            (None, _) if BaseKind::of(&recipe.base).has_lines() => (recipe, spec),
             (fallback, _) => (fallback.unwrap_or(recipe), TensorSpec::new("parameter", [numel])),
         };
         let kind = BaseKind::of(&recipe.base);
-        let state = fitting(kind, state, &param).map_err(failed)?;
+        let state = fitting(kind, state, &param, &spec).map_err(failed)?;
         let (steps, moments, others, scalar_count) = match state {
             RecipeState::AdamW(AdamWState { momentum }) => {
                 (momentum.time, vec![momentum.moment_1, momentum.moment_2], Vec::new(), 0)
@@ -295,6 +307,7 @@ fn fitting<const D: usize>(
     base: BaseKind,
     state: Option<RecipeState<D>>,
     param: &Tensor<D>,
+    spec: &TensorSpec,
 ) -> Result<RecipeState<D>, String> {
     let (device, shape) = (param.device(), param.dims());
     let is_lion = base.row().name == "lion";
@@ -305,11 +318,26 @@ fn fitting<const D: usize>(
             return Ok(match (is_lion, is_of_burn(base)) {
                 (true, _) => RecipeState::Lion(LionState::new(zeros()), 0),
                 (_, true) => RecipeState::AdamW(AdamWState::new(AdaptiveMomentumState::new(0, zeros(), zeros()))),
-                _ => RecipeState::Other(OtherState::new(base, shape, &device)),
+                _ => RecipeState::Other(OtherState::new(base, shape, spec, &device)),
             });
         }
     };
     let leaves = |base: BaseKind| base.row().states.iter().map(move |state| leaf(base, state.name));
+    let state = match state {
+        // A vector has as many rows as coordinates, so its record may be read as either.
+        RecipeState::AdamW(AdamWState { momentum })
+            if base.has_lines() && leaves(base).eq(["momentum.moment_1", "momentum.moment_2"]) =>
+        {
+            let (shape, steps) = (momentum.moment_1.dims(), momentum.time);
+            let flat = |tensor: Tensor<D>| {
+                let numel = tensor.shape().num_elements();
+                tensor.reshape([numel])
+            };
+            let bindings = vec![flat(momentum.moment_1), flat(momentum.moment_2)];
+            RecipeState::Other(OtherState { base, bindings, scalars: Vec::new(), shape, steps })
+        }
+        state => state,
+    };
     let (fits, dims) = match &state {
         RecipeState::AdamW(state) => (is_of_burn(base) && !is_lion, state.momentum.moment_1.dims()),
         RecipeState::Lion(state, _) => (is_lion, state.momentum.dims()),

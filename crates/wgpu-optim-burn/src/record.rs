@@ -1,7 +1,7 @@
 //! State as Burn's records keep it, so that a run can go on with Burn's optimizers or with ours.
 //!
 //! A record names state by parameter: `{id}.momentum.moment_1`, `{id}.momentum.moment_2` and `{id}.momentum.time` for
-//! Adam and AdamW, `{id}.momentum` for Lion, and others for SGD, AdaGrad and Adan. Ours adds `{id}.step`, which Burn ignores. States of
+//! Adam and AdamW, `{id}.momentum` for Lion, and others for SGD, AdaGrad, Adan and Adafactor. Ours adds `{id}.step`, which Burn ignores. States of
 //! other bases have our own names. The momentum of Muon is an average, where Burn's Muon keeps a sum.
 
 use std::collections::BTreeMap;
@@ -20,7 +20,8 @@ impl GpuModuleOptimizer {
     /// The state as a Burn record, which Burn's optimizers of the same kind can load, too.
     ///
     /// # Errors
-    /// [`Error::Optimizer`] if the state cannot be read back, for example from a lost device.
+    /// [`Error::Optimizer`] if the state cannot be read back, for example from a lost device, or between
+    /// [`evaluate`](Self::evaluate) and [`train`](Self::train).
     pub fn to_record(&self) -> Result<OptimizerRecord, Error> {
         OptimizerRecord::from_bytes(self.into_bytes()?).map_err(|e| Error::Record(e.to_string()))
     }
@@ -71,11 +72,15 @@ impl GpuModuleOptimizer {
     fn writer(&self) -> Result<Writer, Error> {
         let mut all = Vec::new();
         if let Some(core) = &self.core {
+            if core.optimizer.is_evaluating() {
+                return Err(wgpu_optim::Error::Evaluating.into());
+            }
             for known in &core.params {
-                let leaves = leaves(base_of(&core.optimizer, known)?);
+                let base = base_of(&core.optimizer, known)?;
+                let leaves = leaves(base);
                 let state = leaves.into_iter().map(|(leaf, state)| {
                     let values = core.optimizer.read_state_blocking(&known.name, state.name)?;
-                    Ok((leaf.to_owned(), (shape_of(state, known), values)))
+                    Ok((leaf.to_owned(), (shape_of(base, state, &known.spec()), values)))
                 });
                 all.push(Loaded {
                     id: known.id,
@@ -99,8 +104,11 @@ impl GpuModuleOptimizer {
             let rank = state.values().map(|(shape, _)| shape.len()).max().unwrap_or(0);
             scalars.push((format!("{id}.__rank"), rank as u64));
             // Burn counts the steps of some optimizers next to their state.
-            let counts =
-                [("momentum.time", ["momentum.moment_1", "momentum.exp_avg"]), ("lr_decay.time", ["lr_decay.sum"; 2])];
+            let counts = [
+                ("momentum.time", ["momentum.moment_1", "momentum.exp_avg"]),
+                ("lr_decay.time", ["lr_decay.sum"; 2]),
+                ("time", ["second_moment"; 2]),
+            ];
             let counted = counts.iter().filter(|(_, leaves)| leaves.iter().any(|leaf| state.contains_key(*leaf)));
             for leaf in counted.map(|(leaf, _)| *leaf).chain(["step"]) {
                 scalars.extend(steps.map(|steps| (format!("{id}.{leaf}"), steps)));
@@ -133,7 +141,7 @@ impl GpuModuleOptimizer {
             let entry = loaded.entry(id).or_insert_with(|| Loaded {
                 id: ParamId::from(id),
                 path: paths.get(&id.to_string()).cloned(),
-                steps: ["momentum.time", "lr_decay.time", "step"].into_iter().find_map(scalar),
+                steps: ["momentum.time", "lr_decay.time", "time", "step"].into_iter().find_map(scalar),
                 state: BTreeMap::new(),
             });
             entry.state.insert(leaf.to_owned(), (shape.to_vec(), values));

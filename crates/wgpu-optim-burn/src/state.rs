@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use burn::module::ParamId;
 use wgpu_optim::base::{BaseKind, Per, StateRow};
-use wgpu_optim::{GpuOptimizer, MatrixLayout};
+use wgpu_optim::{GpuOptimizer, MatrixLayout, TensorSpec};
 
 use crate::error::Error;
 
@@ -21,6 +21,11 @@ pub(crate) struct Known {
 }
 
 impl Known {
+    /// What the optimizer below knows about it.
+    pub(crate) fn spec(&self) -> TensorSpec {
+        TensorSpec::new(&self.name, self.shape.clone()).in_group(self.group).with_layout(self.layout)
+    }
+
     /// Why a parameter of this id and another shape is refused.
     pub(crate) fn reshaped(&self, path: &str, shape: &[usize]) -> Error {
         Error::parameter(path, format!("its shape was {:?} and is {shape:?}", self.shape))
@@ -50,7 +55,7 @@ impl Names {
 }
 
 /// States of Burn's own optimizers: the base, our name, the name in a record. Other states have our name in records too.
-const BURN: [(&str, &str, &str); 13] = [
+const BURN: [(&str, &str, &str); 16] = [
     ("adamw", "exp_avg", "momentum.moment_1"),
     ("adamw", "exp_avg_sq", "momentum.moment_2"),
     ("adamw", "max_exp_avg_sq", "momentum.max_moment_2"),
@@ -64,6 +69,9 @@ const BURN: [(&str, &str, &str); 13] = [
     ("adan", "exp_avg_diff", "momentum.exp_avg_diff"),
     ("adan", "exp_avg_sq", "momentum.exp_avg_sq"),
     ("adan", "neg_pre_grad", "momentum.neg_pre_grad"),
+    ("adafactor", "row_var", "second_moment"),
+    ("adafactor", "col_var", "column_second_moment"),
+    ("adafactor", "variance", "second_moment"),
 ];
 
 /// The name of a base without its variant.
@@ -82,14 +90,15 @@ pub(crate) fn counts(base: BaseKind) -> Option<&'static str> {
     match family(base) {
         "adamw" | "adam" | "adan" => Some("momentum.time"),
         "adagrad" => Some("lr_decay.time"),
+        "adafactor" => Some("time"),
         _ => None,
     }
 }
 
-/// Whether `RecipeOptimizer` keeps the state of this base in a type of Burn's, or never has any because states are per row.
+/// Whether `RecipeOptimizer` keeps the state of this base in a type of Burn's.
 pub(crate) fn is_of_burn(base: BaseKind) -> bool {
     let has_two = base.states() == 2;
-    base.has_rows() || family(base) == "lion" || (["adamw", "adam"].contains(&family(base)) && has_two)
+    family(base) == "lion" || (["adamw", "adam"].contains(&family(base)) && has_two)
 }
 
 /// The states of a base by their name in a record.
@@ -102,13 +111,35 @@ pub(crate) fn base_of(optimizer: &GpuOptimizer, known: &Known) -> Result<BaseKin
     Ok(BaseKind::of(&optimizer.recipe_of(&known.name)?.base))
 }
 
-/// The shape of a state.
-pub(crate) fn shape_of(state: &StateRow, known: &Known) -> Vec<usize> {
+/// The shape of a state in a record. Rows and columns that belong together have 1 in the place of the other, as Burn's have.
+pub(crate) fn shape_of(base: BaseKind, state: &StateRow, spec: &TensorSpec) -> Vec<usize> {
+    let shape = || spec.shape.iter().copied().enumerate();
+    let has_columns = base.row().states.iter().any(|state| state.per == Per::Column);
     match state.per {
-        Per::Coordinate => known.shape.clone(),
-        Per::Row => vec![known.shape.first().copied().unwrap_or(1)],
         Per::Tensor => vec![1],
+        Per::Row if has_columns => shape().map(|(i, size)| if i == 0 { size } else { 1 }).collect(),
+        Per::Column => shape().map(|(i, size)| if i == 0 { 1 } else { size }).collect(),
+        Per::Row => vec![spec.shape.first().copied().unwrap_or(1)],
+        per => per.shape(spec).to_vec(),
     }
+}
+
+/// The bases whose states have these names and shapes in a record.
+pub(crate) fn bases_of<'a>(shapes: &'a BTreeMap<&str, Vec<usize>>) -> impl Iterator<Item = BaseKind> + 'a {
+    let fits = move |base: &BaseKind| {
+        let states = base.row().states;
+        let shapes: Option<Vec<_>> =
+            states.iter().map(|state| Some((state.per, shapes.get(leaf(*base, state.name))?))).collect();
+        let Some(shapes) = shapes else { return false };
+        let whole = shapes.iter().find(|(per, _)| *per == Per::Coordinate).map(|(_, shape)| *shape);
+        shapes.iter().all(|(per, shape)| match (per, whole) {
+            (Per::Coordinate, Some(whole)) => *shape == whole,
+            // A vector has as many rows as coordinates.
+            (Per::Row, Some(whole)) => *shape != whole || whole.len() == 1,
+            _ => true,
+        })
+    };
+    BaseKind::all().filter(fits)
 }
 
 /// Where the states of a record are.
@@ -163,7 +194,7 @@ impl Loaded {
         }
         for (leaf, state) in leaves {
             let (shape, values) = &self.state[leaf];
-            if *shape != shape_of(state, known) {
+            if *shape != shape_of(base, state, &known.spec()) {
                 return Err(Error::Record(format!(
                     "`{leaf}` of parameter `{}` has shape {shape:?}, but the parameter {:?}",
                     known.path, known.shape

@@ -230,6 +230,20 @@ impl GpuOptimizer {
         })
     }
 
+    /// Puts the averages of schedule-free bases in the place of the parameters, for evaluation. Steps are errors until `train`.
+    ///
+    /// @throws If the optimizer was disposed or the GPU lost.
+    pub fn evaluate(&self) -> Result<(), Thrown> {
+        self.with(|core| Ok(core.evaluate()?))
+    }
+
+    /// Brings the parameters back from their averages, so that training goes on.
+    ///
+    /// @throws If the optimizer was disposed or the GPU lost.
+    pub fn train(&self) -> Result<(), Thrown> {
+        self.with(|core| Ok(core.train()?))
+    }
+
     /// The learning rate of a group in the next step, schedule included.
     ///
     /// @throws If there is no such group.

@@ -53,7 +53,7 @@ export interface TensorSpec {
   shape: number[];
   /** Index of its parameter group. Default 0. */
   group?: number;
-  /** How matrix bases (Muon, AdaGO, NAMO) read it: as a matrix of (out, in) (default), (in, out) or (first, all others), or by the fallback. */
+  /** How matrix bases (Muon, AdaGO, NAMO, NAMO-D, NorMuon) and Adafactor read it: as a matrix of (out, in) (default), (in, out) or (first, all others), or by the fallback. */
   layout?: "out_in" | "in_out" | "flattened" | "fallback";
   /** Number of components, each with a factor of the learning rate: coordinate i has factor i modulo this. See `writeRates`. */
   components?: number;
@@ -74,8 +74,15 @@ export interface Recipe {
     | RAdam
     | AdaMomentum
     | MAdam
+    | LaMAdam
+    | AdaGradNorm
     | Adan
-    | Namo;
+    | Adafactor
+    | ScheduleFreeAdamW
+    | ScheduleFreeSgd
+    | Namo
+    | NamoD
+    | NorMuon;
   /** Default: plain. */
   policy?: Policy;
 }
@@ -187,6 +194,64 @@ export interface Namo {
   nsSteps?: number;
   /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
   nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false. */
+  cautiousWeightDecay?: boolean;
+  /** AdamW for tensors that are not matrices. */
+  fallback?: AdamW;
+}
+
+/** NAMO-D (Zhang et al., 2026), for matrices: NAMO with a rate for each input. */
+export interface NamoD {
+  type: "namo_d";
+  /** Learning rate, ≥ 0. Default 1e-2. */
+  lr?: number;
+  /** In [0, 1). Default 0.95. */
+  momentum?: number;
+  /** Whether the direction looks a step ahead. Default true. */
+  nesterov?: boolean;
+  /** Decay of the averages of squared norms, in [0, 1). Default 0.99. */
+  normBeta?: number;
+  /** ε, at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** How the step depends on the shape. Default "match_rms_adamw". */
+  scale?: "original" | "match_rms_adamw" | "none";
+  /** Largest step; null for no limit. Default 1. */
+  maxStep?: number | null;
+  /** c, in (0, 1]: rates of inputs are within c to 1/c of their mean. Default 0.75. */
+  clamp?: number;
+  /** Newton–Schulz iterations, 1 to 100. Default 5. */
+  nsSteps?: number;
+  /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false. */
+  cautiousWeightDecay?: boolean;
+  /** AdamW for tensors that are not matrices. */
+  fallback?: AdamW;
+}
+
+/** NorMuon (Li et al., 2025), for matrices: Muon whose outputs take steps of a similar size. */
+export interface NorMuon {
+  type: "normuon";
+  /** Learning rate, ≥ 0. Default 2e-2. */
+  lr?: number;
+  /** In [0, 1). Default 0.95. */
+  momentum?: number;
+  /** Whether the direction looks a step ahead. Default true. */
+  nesterov?: boolean;
+  /** Decay of the moments of outputs, in [0, 1). Default 0.95. */
+  beta2?: number;
+  /** ε, at least 2⁻¹²⁶. Default 1e-10. */
+  eps?: number;
+  /** Newton–Schulz iterations, 1 to 100. Default 5. */
+  nsSteps?: number;
+  /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  /** How the step depends on the shape. Default "original". */
+  scale?: "original" | "match_rms_adamw" | "none";
   /** ≥ 0. Default 0. */
   weightDecay?: number;
   /** Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false. */
@@ -339,6 +404,97 @@ export interface MAdam {
   cautiousWeightDecay?: boolean;
 }
 
+/** LaMAdam (Zhu et al., 2021): MAdam that divides by the root of its moments first and averages then. */
+export interface LaMAdam {
+  type: "lamadam";
+  /** Learning rate, ≥ 0. Default 1e-3. */
+  lr?: number;
+  /** Decay of the momentum, and the largest decay of mean and variance, each in [0, 1). Default [0.9, 0.98]. */
+  betas?: [number, number];
+  /** The smallest decay of mean and variance, in [0, betas[1]]. Default 0.5. */
+  beta2Min?: number;
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-15. */
+  eps?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** AdaGrad-Norm (Ward et al., 2019): one adaptive step size per tensor. Only with the policies plain and mgup. */
+export interface AdaGradNorm {
+  type: "adagrad_norm";
+  /** Learning rate, ≥ 0. Default 1. */
+  lr?: number;
+  /** Square root of the accumulator before the first step. Default 1e-2. */
+  accumulatorInit?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** Adafactor (Shazeer and Stern, 2018), as in Burn: second moments of rows and columns. */
+export interface Adafactor {
+  type: "adafactor";
+  /** Learning rate, ≥ 0. Default 1e-2. */
+  lr?: number;
+  /** Exponent of the step in the decay 1 − t^decayRate, negative. Default -0.8. */
+  decayRate?: number;
+  /** ε1, added to squares, at least 2⁻¹²⁶. Default 1e-30. */
+  eps?: number;
+  /** ε2, the least size of a parameter that counts, at least 2⁻¹²⁶. Default 1e-3. */
+  epsScale?: number;
+  /** Root mean square of the direction from which steps become shorter. Default 1. */
+  clipThreshold?: number;
+  /** Whether the learning rate is at most 1/√t. Default true. */
+  relativeStep?: boolean;
+  /** Whether steps are in proportion to the size of the parameter. Default true. */
+  scaleParameter?: boolean;
+  /** Whether matrices have moments of rows and columns, instead of one per coordinate. Default true. */
+  factored?: boolean;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** Schedule-free AdamW (Defazio et al., 2024). Call `evaluate` before you evaluate, and `train` after it. */
+export interface ScheduleFreeAdamW {
+  type: "schedule_free_adamw";
+  /** Learning rate, ≥ 0. Default 2.5e-3. */
+  lr?: number;
+  /** Share of the average in the parameters, in (0, 1), and decay of the second moment, in [0, 1). Default [0.9, 0.999]. */
+  betas?: [number, number];
+  /** ε: 0, or at least 2⁻¹²⁶. Default 1e-8. */
+  eps?: number;
+  /** Exponent of the step in the weights of the average, 0 to 10. Default 0. */
+  r?: number;
+  /** Exponent of the largest learning rate in these weights, 0 to 4. Default 2. */
+  weightLrPower?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
+/** Schedule-free SGD (Defazio et al., 2024). Call `evaluate` before you evaluate, and `train` after it. */
+export interface ScheduleFreeSgd {
+  type: "schedule_free_sgd";
+  /** Learning rate, ≥ 0. Default 1. */
+  lr?: number;
+  /** Share of the average in the parameters, in (0, 1). Default 0.9. */
+  momentum?: number;
+  /** Exponent of the step in the weights of the average, 0 to 10. Default 0. */
+  r?: number;
+  /** Exponent of the largest learning rate in these weights, 0 to 4. Default 2. */
+  weightLrPower?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
+  cautiousWeightDecay?: boolean;
+}
+
 /** Adan (Xie et al., 2022). */
 export interface Adan {
   type: "adan";
@@ -373,7 +529,7 @@ export type LrSchedule = { warmup?: number } & (
   | { type: "stable"; steps: number; decay: number; floor: number }
 );
 
-/** Bytes of a buffer: a resource for `createBindGroup`, except AdaGO's `accumulator`. */
+/** Bytes of a buffer: a resource for `createBindGroup`, except states of one number, such as AdaGO's `accumulator`. */
 export interface TensorSlice {
   buffer: GPUBuffer;
   offset: number;

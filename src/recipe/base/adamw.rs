@@ -93,8 +93,7 @@ pub enum SecondMoment {
     Coordinate,
     /// Each row: v ← β2 v + (1−β2) mean(g²). The first dimension of a tensor counts rows, such as the points of a splat or a field.
     ///
-    /// Saves 4 bytes of memory per parameter, and costs 4 per row and one dispatch per page. Every tensor must fit into one binding. Not
-    /// for [`GpuOptimizer::stateless`](crate::GpuOptimizer::stateless).
+    /// Saves 4 bytes of memory per parameter, and costs 4 per row and one dispatch per page. Every tensor must fit into one binding.
     Row,
 }
 

@@ -3,6 +3,7 @@
 use super::newton_schulz::NewtonSchulz;
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
+use crate::recipe::spec::TensorSpec;
 
 /// A row of the table of kinds: what plans and kernels know about a base, or about a variant of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,8 +20,19 @@ pub struct BaseRow {
     pub constants: &'static [&'static str],
     /// The file in `shaders/correction` that corrects the scalars of a step where steps may be skipped.
     pub correction: &'static str,
-    /// The file in `shaders/base` that finds the rate of a matrix. `Some` means that the base orthogonalizes matrices.
+    /// The file in `shaders/base` that finds the rate of a matrix, or of a tensor. `Some` means that only the GPU knows the factor of a step,
+    /// and that a tensor lies in one page.
     pub rate: Option<&'static str>,
+    /// What the rate of a tensor that is not orthogonalized follows from.
+    pub norms: Option<Norms>,
+    /// How the states of rows and columns of a matrix move on from sums of squares.
+    pub lines: Option<Lines>,
+    /// Whether parameters lie between an average and z, where steps go (schedule-free): its first state is z minus the parameter.
+    pub averages: bool,
+    /// Whether it orthogonalizes matrices.
+    pub is_matrix: bool,
+    /// Why policies that follow the sign of the score do not work with it; `None` if they do.
+    pub no_signs: Option<&'static str>,
 }
 
 /// The pipeline constant of variants whose weight decay is a part of the gradient.
@@ -28,6 +40,9 @@ pub(super) const COUPLED: &str = "COUPLED";
 
 /// The pipeline constant of bases whose rate of weight decay only the GPU knows, for each matrix.
 pub(super) const OWN_DECAY: &str = "OWN_DECAY";
+
+/// The pipeline constant of bases whose step has a factor that only the GPU knows, for each tensor.
+pub(super) const OWN_STEP: &str = "OWN_STEP";
 
 impl BaseRow {
     /// A row without a name, a shader and states: the direction follows from the new state and the gradient.
@@ -39,11 +54,20 @@ impl BaseRow {
         constants: &[],
         correction: "none",
         rate: None,
+        norms: None,
+        lines: None,
+        averages: false,
+        is_matrix: false,
+        no_signs: None,
     };
 
     /// A base that orthogonalizes a momentum, except the name and the rate.
-    pub(super) const MOMENTUM: Self = Self { shader: "momentum", states: &[MOMENTUM], ..Self::ELEMENTWISE };
+    pub(super) const MOMENTUM: Self =
+        Self { shader: "momentum", states: &[MOMENTUM], is_matrix: true, ..Self::ELEMENTWISE };
 }
+
+/// The name of the state of bases that average parameters.
+pub(crate) const Z_OFFSET: &str = "z_offset";
 
 pub(super) const MOMENTUM: StateRow = StateRow::new("momentum_buffer");
 
@@ -95,8 +119,91 @@ pub enum Per {
     Coordinate,
     /// Each row: each index of a tensor's first dimension.
     Row,
+    /// Each column: each index within a row.
+    Column,
+    /// Each input of a matrix: a row or a column, see [`MatrixLayout`](crate::MatrixLayout).
+    Input,
+    /// Each output of a matrix.
+    Output,
     /// Each tensor.
     Tensor,
+}
+
+impl Per {
+    /// Whether rows or columns have a number each.
+    pub(crate) fn is_line(self) -> bool {
+        !matches!(self, Self::Coordinate | Self::Tensor)
+    }
+
+    /// Whether the rows of this tensor have a number each.
+    pub fn is_row(self, spec: &TensorSpec) -> bool {
+        let inputs_first = spec.matrix().is_some_and(|matrix| matrix.inputs_first);
+        match self {
+            Self::Row => true,
+            Self::Input => inputs_first,
+            Self::Output => !inputs_first,
+            _ => false,
+        }
+    }
+
+    /// The input or output of each coordinate of a matrix.
+    pub(crate) fn lines(self, matrix: Matrix) -> Vec<usize> {
+        let (cols, is_row) = (matrix.cols as usize, (self == Self::Input) == matrix.inputs_first);
+        (0..matrix.rows as usize * cols).map(|i| if is_row { i / cols } else { i % cols }).collect()
+    }
+
+    /// The shape of a state of this tensor.
+    pub fn shape(self, spec: &TensorSpec) -> &[usize] {
+        let shape = &spec.shape[..];
+        match self {
+            Self::Coordinate => shape,
+            Self::Tensor => &[],
+            // Without a row of several, a row is a coordinate.
+            _ if self.is_row(spec) && shape.iter().skip(1).all(|&n| n == 1) && self == Self::Row => shape,
+            _ if self.is_row(spec) => &shape[..shape.len().min(1)],
+            _ => shape.get(1..).unwrap_or_default(),
+        }
+    }
+}
+
+/// What the rate of a tensor follows from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Norms {
+    /// The norm of the gradient.
+    Gradient,
+    /// The norms of the direction and of the parameter.
+    Update,
+}
+
+/// How the states of rows and columns of a matrix move on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lines {
+    /// The file in `shaders/base` that moves them on.
+    pub shader: &'static str,
+    /// What is squared and summed before.
+    pub sums: LineSums,
+}
+
+/// Sums of squares over rows or columns of a matrix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineSums {
+    /// Of gradients, for rows and for columns.
+    Gradients,
+    /// Of gradients and of directions, for inputs.
+    Directions,
+    /// Of orthogonalized directions, for outputs.
+    Orthogonal,
+}
+
+impl LineSums {
+    /// Whether rows are summed, and whether columns are.
+    pub(crate) fn over(self, inputs_first: bool) -> [bool; 2] {
+        match self {
+            Self::Gradients => [true; 2],
+            Self::Directions => [inputs_first, !inputs_first],
+            Self::Orthogonal => [!inputs_first, inputs_first],
+        }
+    }
 }
 
 /// How a later kernel of a step finds the direction of a coordinate again.
@@ -133,7 +240,7 @@ pub struct StepScalars {
     pub accumulator_init: f64,
     /// λ of a weight decay that is a part of the gradient.
     pub penalty: f64,
-    /// Exponent of √v + ε.
+    /// Exponent of √v + ε, or of the largest learning rate in the weights of an average.
     pub power: f64,
     /// Weights of the two parts of a direction: gradient and momentum of NAdam, momentum and change of Adan. The bias correction of NAMO.
     pub blend: [f64; 2],
@@ -145,7 +252,7 @@ pub struct StepScalars {
     pub is_first: bool,
     /// Whether a step of RAdam divides by √v + ε.
     pub adaptive: bool,
-    /// Share by which the learning rate shrinks per step, for AdaGrad.
+    /// Share by which the learning rate shrinks per step, for AdaGrad. The exponent of t in the weights of an average.
     pub lr_decay: f64,
     /// ψ ln 0.96, for NAdam.
     pub ln_momentum_decay: f64,
@@ -248,6 +355,29 @@ pub(crate) trait Direction: Copy + Default {
         _states: &mut [Vec<T>],
     ) -> [T; 2] {
         [real(self.rate(matrix)), T::one()]
+    }
+
+    /// Factor of the step of a tensor, for bases that only the GPU knows it of, from its gradient, direction and parameter. Moves states per
+    /// tensor on.
+    fn tensor_rate<T: Float>(&self, _scalars: &StepScalars, _of: [&[T]; 3], _states: &mut [Vec<T>]) -> T {
+        T::one()
+    }
+
+    /// Factors of the orthogonalized direction and of the weight decay for each line, input or output, of a matrix, from its gradient, its
+    /// direction and its orthogonalized direction. `None` if all lines have the same. Moves states of lines on.
+    fn line_rates<T: Float>(
+        &self,
+        _matrix: Matrix,
+        _scalars: &StepScalars,
+        _of: [&[T]; 3],
+        _states: &mut [Vec<T>],
+    ) -> Option<(Per, Vec<[T; 2]>)> {
+        None
+    }
+
+    /// The weight of z in the average of step `t`, for bases that average parameters. Moves states per tensor on.
+    fn average_weight<T: Float>(&self, _t: u64, _states: &mut [Vec<T>]) -> Option<T> {
+        None
     }
 
     /// Moves the states on, in the order of the row, and returns the direction. The gradient has a coupled weight decay in it.

@@ -58,19 +58,74 @@ impl MAdam {
 /// Keeps a share from 0 / 0, as in the authors' code.
 const TINY: f64 = 1e-16;
 
+/// The states of MAdam and LaMAdam per coordinate.
+pub(super) const STATES: [StateRow; 4] =
+    [StateRow::new("exp_avg"), StateRow::new("mean"), StateRow::squares("variance"), StateRow::new("weight")];
+
+/// The rules for the fields that MAdam and LaMAdam share.
+pub(super) fn validate(section: &str, betas: [f64; 2], beta2_min: f64, eps: f64) -> Result<()> {
+    check_betas(section, &betas)?;
+    check_eps(section, eps)?;
+    let field = format!("{section}.beta2_min");
+    check(&field, beta2_min, UNIT)?;
+    if beta2_min > betas[1] {
+        let allowed = format!("at most betas[1], here {}", number(betas[1]));
+        return Err(Error::Recipe { field, value: number(beta2_min), allowed });
+    }
+    Ok(())
+}
+
+/// Mean and variance with a decay of their own for each coordinate.
+pub(super) struct Moments;
+
+impl Moments {
+    /// Moves mean, variance and weight on. Returns the gradients as they count, and √(q + a²).
+    pub(super) fn advance<T: Float>(scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<(T, T)> {
+        let [_, (_, least)] = scalars.weights::<T>();
+        let (most, tiny) = (real::<T>(scalars.largest_rest), real::<T>(TINY));
+        let [mean, variance, weight, ..] = states else { panic!("three moments") };
+        let moved = grad.iter().enumerate().map(|(i, &g)| {
+            let g = within_squares(g + g) / (T::one() + T::one());
+            let (w, q) = (weight[i], variance[i]);
+            let delta = g - mean[i];
+            let square = delta * delta;
+            // 1 − β, which does not cancel.
+            let gain = w * (square - q) + tiny;
+            let free = (gain / (gain + square + q)).max(least).min(most);
+            let rest = if w > T::zero() { free } else { least };
+            weight[i] = w + rest * (T::one() - w);
+            let h = rest / weight[i];
+            mean[i] = mean[i] + h * delta;
+            variance[i] = (T::one() - h) * (q + h * square);
+            (g, (variance[i] + mean[i] * mean[i]).sqrt())
+        });
+        moved.collect()
+    }
+
+    /// The least √(q + a²) that rounding in f32 may give, and the error of this root, from the states before the step.
+    pub(super) fn error(scalars: &StepScalars, states: &[f64], g: f64) -> (f64, f64) {
+        let [a, q, w] = [1, 2, 3].map(|i| states[i]);
+        let delta = g - a;
+        let square = delta * delta;
+        let gain = w * (square - q) + TINY;
+        let (least, most) = (scalars.rests[1], scalars.largest_rest);
+        let rest = if w > 0.0 { (gain / (gain + square + q)).max(least).min(most) } else { least };
+        let weight = w + rest * (1.0 - w);
+        let h = rest / weight;
+        // The share is off by a few roundings of 1, not of itself.
+        let h_error = 8.0 * EPS * (h + if rest > least && rest < most { 1.0 / weight } else { 0.0 });
+        let mean = a + h * delta;
+        let mean_error = h_error * delta.abs() + 4.0 * EPS * (a.abs() + h * (g.abs() + a.abs()));
+        let lost = h_error * (q + 2.0 * square) + 2.0 * h * delta.abs() * EPS * (g.abs() + a.abs());
+        let squares = (1.0 - h).max(0.0) * (q + h * square) + mean * mean;
+        let error = lost + 4.0 * EPS * squares + 2.0 * mean.abs() * mean_error + mean_error * mean_error;
+        ((squares - error).max(0.0).sqrt(), error / (2.0 * squares.sqrt().max(f64::MIN_POSITIVE)))
+    }
+}
+
 impl Direction for MAdam {
-    const ROWS: &'static [BaseRow] = &[BaseRow {
-        name: "madam",
-        shader: "madam",
-        states: &[
-            StateRow::new("exp_avg"),
-            StateRow::new("mean"),
-            StateRow::squares("variance"),
-            StateRow::new("weight"),
-        ],
-        correction: "adam",
-        ..BaseRow::ELEMENTWISE
-    }];
+    const ROWS: &'static [BaseRow] =
+        &[BaseRow { name: "madam", shader: "madam", states: &STATES, correction: "adam", ..BaseRow::ELEMENTWISE }];
     type Fallback = Self;
 
     fn added_eps(&self) -> Option<f64> {
@@ -93,59 +148,24 @@ impl Direction for MAdam {
     }
 
     fn validate(&self, section: &str) -> Result<()> {
-        check_betas(section, &self.betas)?;
-        check_eps(section, self.eps)?;
-        let (field, value) = (format!("{section}.beta2_min"), self.beta2_min);
-        check(&field, value, UNIT)?;
-        if value > self.betas[1] {
-            let allowed = format!("at most betas[1], here {}", number(self.betas[1]));
-            return Err(Error::Recipe { field, value: number(value), allowed });
-        }
-        Ok(())
+        validate(section, self.betas, self.beta2_min, self.eps)
     }
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
-        let [(beta1, rest1), (_, least)] = scalars.weights::<T>();
-        let (most, eps, tiny) = (real::<T>(scalars.largest_rest), real::<T>(scalars.eps), real::<T>(TINY));
-        let [m, mean, variance, weight] = states else { panic!("MAdam has four states") };
-        let moved = grad.iter().enumerate().map(|(i, &g)| {
-            let g = within_squares(g + g) / (T::one() + T::one());
-            let (w, q) = (weight[i], variance[i]);
-            let delta = g - mean[i];
-            let square = delta * delta;
-            // 1 − β, which does not cancel.
-            let gain = w * (square - q) + tiny;
-            let free = (gain / (gain + square + q)).max(least).min(most);
-            let rest = if w > T::zero() { free } else { least };
-            weight[i] = w + rest * (T::one() - w);
-            let h = rest / weight[i];
-            mean[i] = mean[i] + h * delta;
-            variance[i] = (T::one() - h) * (q + h * square);
-            m[i] = beta1 * m[i] + rest1 * g;
-            m[i] / ((variance[i] + mean[i] * mean[i]).sqrt() + eps)
+        let ([(beta1, rest1), _], eps) = (scalars.weights::<T>(), real::<T>(scalars.eps));
+        let [m, moments @ ..] = states else { panic!("MAdam has four states") };
+        let moments = Moments::advance(scalars, grad, moments);
+        let moved = m.iter_mut().zip(moments).map(|(m, (g, root))| {
+            *m = beta1 * *m + rest1 * g;
+            *m / (root + eps)
         });
         moved.collect()
     }
 
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, size]: [f64; 2], u: f64) -> Option<f64> {
-        let [m, a, q, w] = [0, 1, 2, 3].map(|i| states[i]);
-        let delta = g - a;
-        let square = delta * delta;
-        let gain = w * (square - q) + TINY;
-        let (least, most) = (scalars.rests[1], scalars.largest_rest);
-        let rest = if w > 0.0 { (gain / (gain + square + q)).max(least).min(most) } else { least };
-        let weight = w + rest * (1.0 - w);
-        let h = rest / weight;
-        // The share is off by a few roundings of 1, not of itself.
-        let h_error = 8.0 * EPS * (h + if rest > least && rest < most { 1.0 / weight } else { 0.0 });
-        let mean = a + h * delta;
-        let mean_error = h_error * delta.abs() + 4.0 * EPS * (a.abs() + h * (g.abs() + a.abs()));
-        let lost = h_error * (q + 2.0 * square) + 2.0 * h * delta.abs() * EPS * (g.abs() + a.abs());
-        let squares = (1.0 - h).max(0.0) * (q + h * square) + mean * mean;
-        let error = lost + 4.0 * EPS * squares + 2.0 * mean.abs() * mean_error + mean_error * mean_error;
-        let least_root = (squares - error).max(0.0).sqrt() + scalars.eps;
-        let parts = (scalars.betas[0] * m).abs() + scalars.rests[0] * size;
-        let root_error = error / (2.0 * squares.sqrt().max(f64::MIN_POSITIVE));
+        let (root, root_error) = Moments::error(scalars, states, g);
+        let least_root = root + scalars.eps;
+        let parts = (scalars.betas[0] * states[0]).abs() + scalars.rests[0] * size;
         Some(4.0 * EPS * (parts / least_root + 2.0 * u.abs()) + u.abs() * root_error / least_root)
     }
 }

@@ -2,26 +2,33 @@
 //!
 //! `ARCHITECTURE.md` lists the steps to add one.
 
+mod adafactor;
 mod adago;
 mod adagrad;
+mod adagrad_norm;
 mod adam;
 mod adamomentum;
 mod adamw;
 mod adan;
 mod kind;
+mod lamadam;
 mod lion;
 mod madam;
 mod muon;
 mod nadam;
 mod namo;
+mod namo_d;
 mod newton_schulz;
+mod normuon;
 mod radam;
 mod rmsprop;
+mod schedule_free_adamw;
+mod schedule_free_sgd;
 mod sgd;
 
 #[doc(hidden)]
-pub use kind::{BaseRow, Per, Recall, StateBinding, StateRow, StepScalars};
-pub(crate) use kind::{Corrects, Direction};
+pub use kind::{BaseRow, LineSums, Lines, Norms, Per, Recall, StateBinding, StateRow, StepScalars};
+pub(crate) use kind::{Corrects, Direction, Z_OFFSET};
 pub use newton_schulz::NsCoefficients;
 #[doc(hidden)]
 pub use newton_schulz::{NS_LIST, NewtonSchulz, newton_schulz};
@@ -47,8 +54,15 @@ kinds! { $
     Radam(radam::RAdam): "Adaptive moments whose first steps do not divide by the second.",
     Adamomentum(adamomentum::AdaMomentum): "Adaptive moments whose second is that of the first.",
     Madam(madam::MAdam): "A momentum over moments whose decay each coordinate chooses.",
+    Lamadam(lamadam::LaMAdam): "Moments as in MAdam, whose momentum takes gradients that are divided by their root already.",
+    AdagradNorm(adagrad_norm::AdaGradNorm): "The gradient, with a rate per tensor that adapts to the norms of its gradients.",
     Adan(adan::Adan): "Adaptive moments of the gradient and of its change.",
+    Adafactor(adafactor::Adafactor): "The gradient over a root of moments of rows and columns, in proportion to the parameter.",
+    ScheduleFreeAdamw(schedule_free_adamw::ScheduleFreeAdamW): "AdamW without a momentum whose parameters are averaged.",
+    ScheduleFreeSgd(schedule_free_sgd::ScheduleFreeSgd): "The gradient, with parameters that are averaged.",
     Namo(namo::Namo): "Momentum, orthogonalized, with Adam's rate per matrix.",
+    NamoD(namo_d::NamoD): "Momentum, orthogonalized, with Adam's rate per input.",
+    Normuon(normuon::NorMuon): "Momentum, orthogonalized, with outputs brought to a similar size.",
 }
 
 /// Smallest ε that bounds the step where g² underflows to 0.
@@ -199,9 +213,36 @@ impl Base {
     ) -> [T; 2] {
         each!(self, b => b.matrix_rate(matrix, scalars, of, states))
     }
+
+    /// The CPU twin: factor of the step of a tensor that is not orthogonalized, see [`Direction::tensor_rate`].
+    pub(crate) fn tensor_rate<T: Float>(&self, scalars: &StepScalars, of: [&[T]; 3], states: &mut [Vec<T>]) -> T {
+        each!(self, b => b.tensor_rate(scalars, of, states))
+    }
+
+    /// The CPU twin: the weight of z in the average, see [`Direction::average_weight`].
+    pub(crate) fn average_weight<T: Float>(&self, t: u64, states: &mut [Vec<T>]) -> Option<T> {
+        each!(self, b => b.average_weight(t, states))
+    }
+
+    /// β1 of bases that average parameters.
+    pub(crate) fn averaging(&self) -> Option<f64> {
+        BaseKind::of(self).row().averages.then(|| self.scalars(1).betas[0])
+    }
+
+    /// The CPU twin: factors of the lines of a matrix in this step, see [`Direction::line_rates`].
+    pub(crate) fn line_rates<T: Float>(
+        &self,
+        matrix: Matrix,
+        scalars: &StepScalars,
+        of: [&[T]; 3],
+        states: &mut [Vec<T>],
+    ) -> Option<(Per, Vec<[T; 2]>)> {
+        each!(self, b => b.line_rates(matrix, scalars, of, states))
+    }
 }
 
 /// Whether a state of this name, of any base, is as the rule says.
+#[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn any_state(name: &str, is: fn(&StateRow) -> bool) -> bool {
     TABLE.iter().flat_map(|row| row.states).any(|state| state.name == name && is(state))
 }
@@ -223,10 +264,15 @@ impl BaseKind {
 
     /// Whether it orthogonalizes matrices.
     pub fn is_matrix(self) -> bool {
-        self.row().rate.is_some()
+        self.row().is_matrix
     }
 
-    /// How kernels bind the states per coordinate or row: alone, or in pairs where there are more than two.
+    /// Whether each tensor has a factor of the step that only the GPU knows, although it is not orthogonalized.
+    pub(crate) fn has_rate(self) -> bool {
+        self.row().rate.is_some() && !self.is_matrix()
+    }
+
+    /// How kernels bind the states per coordinate or line: alone, or in pairs where there are more than two.
     pub fn state_bindings(self) -> &'static [StateBinding] {
         static ALL: LazyLock<Vec<Vec<StateBinding>>> = LazyLock::new(|| TABLE.iter().map(bindings_of).collect());
         &ALL[self.0 as usize]
@@ -237,9 +283,9 @@ impl BaseKind {
         self.state_bindings().iter().any(|binding| binding.states.len() > 1)
     }
 
-    /// Whether a tensor lies in one page, for its rows or pairs of states.
+    /// Whether a tensor lies in one page, for its rate, lines or pairs of states.
     pub(crate) fn keeps_whole(self) -> bool {
-        self.has_rows() || self.has_pairs()
+        self.has_rate() || self.has_lines() || self.has_pairs()
     }
 
     /// Bytes per coordinate of the widest binding of states.
@@ -247,7 +293,7 @@ impl BaseKind {
         if self.has_pairs() { 8 } else { 4 }
     }
 
-    /// Names of the states per coordinate or row, as PyTorch calls them, in the order in which kernels bind them.
+    /// Names of the states per coordinate or line, as PyTorch calls them, in the order in which kernels bind them.
     pub fn state_names(self) -> impl Iterator<Item = &'static str> {
         self.names(|per| per != Per::Tensor)
     }
@@ -266,9 +312,19 @@ impl BaseKind {
         self.names(|per| per == Per::Coordinate).count() as u64
     }
 
-    /// Whether it has a state per row.
-    pub fn has_rows(self) -> bool {
-        self.row().states.iter().any(|state| state.per == Per::Row)
+    /// States of rows or columns.
+    pub(crate) fn line_states(self) -> u64 {
+        self.names(Per::is_line).count() as u64
+    }
+
+    /// Whether rows or columns have a state of their own.
+    pub fn has_lines(self) -> bool {
+        self.line_states() > 0
+    }
+
+    /// Whether kernels take all of a tensor at once: a matrix, or one with a rate of its own.
+    pub(crate) fn takes_wholes(self) -> bool {
+        self.row().rate.is_some()
     }
 }
 
@@ -295,8 +351,15 @@ mod tests {
                 "radam",
                 "adamomentum",
                 "madam",
+                "lamadam",
+                "adagrad_norm",
                 "adan",
-                "namo"
+                "adafactor",
+                "schedule_free_adamw",
+                "schedule_free_sgd",
+                "namo",
+                "namo_d",
+                "normuon"
             ]
         );
         assert!(BaseKind::all().is_sorted());
@@ -309,8 +372,8 @@ mod tests {
         for base in Base::members() {
             let (row, name) = (BaseKind::of(&base).row(), base.type_name());
             assert_eq!(serde_json::to_value(base).unwrap()["type"], row.name);
-            assert_eq!(base.newton_schulz().is_some(), row.rate.is_some(), "{name}");
-            assert_eq!(base.fallback().is_some(), row.rate.is_some(), "{name}");
+            assert_eq!(base.newton_schulz().is_some(), row.is_matrix, "{name}");
+            assert_eq!(base.fallback().is_some(), row.is_matrix || row.name == "adafactor", "{name}");
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::recipe::prelude::*;
 /// score s = d ⊙ g, before orthogonalization
 /// ```
 ///
-/// The first step does not depend on the size of the gradient. A norm that is not finite in f32 counts as 1.8e19. Weight decay follows r,
+/// The first step does not depend on the size of the gradient. A norm that is not finite in f32 counts as 1.84e19. Weight decay follows r,
 /// which only the GPU knows.
 ///
 /// ```
@@ -112,11 +112,11 @@ impl Direction for Namo {
         [grad, direction]: [&[T]; 2],
         states: &mut [Vec<T>],
     ) -> [T; 2] {
-        let norm = |values: &[T]| grad_norm([values]).min(real(NORM));
         let (beta, rest) = (real::<T>(scalars.beta3), real::<T>(1.0 - scalars.beta3));
         let average = &mut states[1][0];
-        *average = beta * *average + rest * norm(grad).powi(2);
-        let r = real::<T>(self.lr * scalars.blend[0]) * (norm(direction) / (average.sqrt() + real(scalars.eps)));
+        *average = beta * *average + rest * counted_norm(grad).powi(2);
+        let r =
+            real::<T>(self.lr * scalars.blend[0]) * (counted_norm(direction) / (average.sqrt() + real(scalars.eps)));
         let most = real::<T>(scalars.max_step);
         [(r * real(self.rate(matrix))).min(most), r.min(most)]
     }
@@ -143,6 +143,3 @@ impl Direction for Namo {
         self.max_step.map_or(Ok(()), |most| check(&format!("{section}.max_step"), most, POSITIVE))
     }
 }
-
-/// The largest norm that counts: its square is an f32.
-const NORM: f64 = 1.8e19;

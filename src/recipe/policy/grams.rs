@@ -12,6 +12,7 @@ pub struct Grams {}
 impl Factor for Grams {
     const ROWS: &'static [PolicyRow] = &[PolicyRow {
         no_matrices: Some("a coordinate's sign means nothing after orthogonalization"),
+        of_signs: true,
         ..PolicyRow::new("grams", "grams", Selects::Nothing)
     }];
 

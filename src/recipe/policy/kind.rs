@@ -15,13 +15,16 @@ pub struct PolicyRow {
     pub counts: bool,
     /// Why it does not work with bases that orthogonalize matrices; `None` if it does.
     pub no_matrices: Option<&'static str>,
+    /// Whether its factors follow from the sign of a score.
+    pub of_signs: bool,
 }
 
 impl PolicyRow {
     /// A row of a policy that works with any base.
     pub(super) const fn new(name: &'static str, shader: &'static str, selects: Selects) -> Self {
         let counts = !matches!(selects, Selects::Nothing | Selects::Positive);
-        Self { name, shader, selects, counts, no_matrices: None }
+        let of_signs = matches!(selects, Selects::Positive | Selects::PositiveCounted);
+        Self { name, shader, selects, counts, no_matrices: None, of_signs }
     }
 }
 

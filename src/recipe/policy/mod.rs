@@ -77,9 +77,12 @@ impl Policy {
             let (field, value) = ("base.weight_decay".to_owned(), number(base.weight_decay()));
             return Err(Error::Recipe { field, value, allowed: allowed.to_owned() });
         }
-        let no_matrices = |policy: &Self| policy.row(u64::MAX).no_matrices;
-        let Some(reason) = no_matrices(self).filter(|_| base.newton_schulz().is_some()) else { return Ok(()) };
-        let others = Self::members().filter(|policy| no_matrices(policy).is_none());
+        let refused = |policy: &Self| {
+            let own = policy.row(u64::MAX);
+            own.no_matrices.filter(|_| row.is_matrix).or(row.no_signs.filter(|_| own.of_signs))
+        };
+        let Some(reason) = refused(self) else { return Ok(()) };
+        let others = Self::members().filter(|policy| refused(policy).is_none());
         let others: Vec<_> = others.map(|policy| policy.type_name()).collect();
         let (last, first) = others.split_last().expect("plain works with all bases");
         let allowed = format!("{} or {last} with this base: {reason}", first.join(", "));

@@ -8,11 +8,11 @@ use burn::nn::{Embedding, EmbeddingConfig, Linear, LinearConfig};
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{
-    AdaGradConfig, AdamConfig, AdamWConfig, AdanConfig, GradientsParams, LionConfig, ModuleOptimizer, RmsPropConfig,
-    SgdConfig,
+    AdaGradConfig, AdafactorConfig, AdamConfig, AdamWConfig, AdanConfig, GradientsParams, LionConfig, ModuleOptimizer,
+    RmsPropConfig, SgdConfig,
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use wgpu_optim::base::{AdaGrad, Adam, AdamW, Adan, BaseKind, Lion, RmsProp, Sgd};
+use wgpu_optim::base::{AdaGrad, Adafactor, Adam, AdamW, Adan, BaseKind, Lion, RmsProp, Sgd};
 use wgpu_optim::{MatrixLayout, Recipe, TensorSpec, reference, verify};
 use wgpu_optim_burn::Gpu;
 
@@ -247,6 +247,7 @@ pub fn peers() -> Vec<(&'static str, Recipe, ModuleOptimizer)> {
     let adam = Adam::default().eps(1e-5).weight_decay(1e-2);
     let rmsprop = RmsProp::default().eps(1e-5).momentum(0.9).weight_decay(1e-2);
     let adagrad = AdaGrad::default().eps(1e-5).lr_decay(0.1).weight_decay(1e-2);
+    let adafactor = Adafactor::default().weight_decay(1e-2);
     let adan = Adan::default().weight_decay(1e-2);
     vec![
         ("adamw", adamw.into(), AdamWConfig::new().init()),
@@ -263,6 +264,12 @@ pub fn peers() -> Vec<(&'static str, Recipe, ModuleOptimizer)> {
         ("rmsprop", rmsprop.into(), RmsPropConfig::new().with_weight_decay(decay()).init()),
         ("adagrad", adagrad.into(), AdaGradConfig::new().with_lr_decay(0.1).with_weight_decay(decay()).init()),
         ("adan", adan.into(), AdanConfig::new().with_weight_decay(1e-2).init()),
+        ("adafactor", adafactor.into(), AdafactorConfig::new().with_weight_decay(1e-2).init()),
+        (
+            "adafactor with a rate",
+            adafactor.relative_step(false).scale_parameter(false).into(),
+            AdafactorConfig::new().with_weight_decay(1e-2).with_relative_step(false).with_scale_parameter(false).init(),
+        ),
     ]
 }
 

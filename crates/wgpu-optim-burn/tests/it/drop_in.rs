@@ -2,20 +2,14 @@
 
 use burn::module::ParamGroup;
 use burn::optim::ModuleOptimizer;
-use wgpu_optim::base::BaseKind;
 use wgpu_optim::{Recipe, verify};
 use wgpu_optim_burn::RecipeOptimizer;
 
 use crate::common::{self, Mlp, autodiff, bits, gpu, gradient, gradients, read, tolerance};
 
-/// The recipes without state per row, which `RecipeOptimizer` refuses.
-fn recipes() -> impl Iterator<Item = (String, Recipe)> {
-    common::recipes().into_iter().filter(|(_, recipe)| !BaseKind::of(&recipe.base).has_rows())
-}
-
 #[test]
 fn every_recipe_follows_the_cpu() {
-    for (name, recipe) in recipes() {
+    for (name, recipe) in common::recipes() {
         let mut model = Mlp::new(&autodiff());
         let mut twins: Vec<_> = read(&model).into_iter().map(|p| p.twin(recipe.with_lr(1e-2))).collect();
         let mut optim = ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
@@ -40,7 +34,7 @@ fn every_recipe_follows_the_cpu() {
 
 #[test]
 fn resuming_equals_going_on_to_the_bit() {
-    for (name, recipe) in recipes() {
+    for (name, recipe) in common::recipes() {
         let new = || {
             let bias = RecipeOptimizer::new(gpu(), Recipe::lion(1e-3));
             ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe)).with_group(

@@ -1,0 +1,35 @@
+// Rows or columns of a matrix with numbers of their own among the counters: sums, then factors of the orthogonalized direction, perhaps
+// followed by factors of the weight decay.
+
+import package::tables::{Chunk, EACH, Scalars, counters, tensors};
+
+override LINE_DECAY: bool = false;
+
+fn load_line(place: u32) -> f32 {
+    return bitcast<f32>(atomicLoad(&counters[place]));
+}
+
+fn store_line(place: u32, value: f32) {
+    atomicStore(&counters[place], bitcast<u32>(value));
+}
+
+// How many there are, where either rows or columns have numbers.
+fn line_count(chunk: Chunk) -> u32 {
+    let rows = tensors.each[chunk.tensor].numel / chunk.row_len;
+    return select(chunk.row_len, rows, tensors.each[chunk.tensor].sums_rows == 1u);
+}
+
+// The numbers of a vector of a chunk, from a place of the tensor's on.
+fn lines_of(chunk: Chunk, vector: u32, first: u32) -> vec4<f32> {
+    let index = vec4<u32>(chunk.index + 4u * vector) + EACH;
+    let length = vec4<u32>(chunk.row_len);
+    let line = select(index % length, index / length, vec4<bool>(tensors.each[chunk.tensor].sums_rows == 1u));
+    let at = vec4<u32>(tensors.each[chunk.tensor].lines + first) + line;
+    return vec4<f32>(load_line(at.x), load_line(at.y), load_line(at.z), load_line(at.w));
+}
+
+// The share that weight decay takes away from a vector of a chunk.
+fn decay_of(chunk: Chunk, vector: u32, s: Scalars) -> vec4<f32> {
+    if LINE_DECAY { return min(vec4<f32>(1.0), s.decay * lines_of(chunk, vector, line_count(chunk))); }
+    return vec4<f32>(s.decay);
+}

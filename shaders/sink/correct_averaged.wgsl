@@ -1,0 +1,25 @@
+// Corrects what the stream decided wrongly about a vector of a chunk, with its offsets; `at` is its place among the parameters.
+
+import package::{access::param::{load_param, store_param}, policy::{factors, phi}};
+import package::lib::{averaged::averaged, notes::{SELECTED, UNDECIDED}, rates::rates_of, step::taken_of};
+import package::state::z_offset;
+import package::tables::{Chunk, Scalars};
+
+fn correct(chunk: Chunk, vector: u32, at: u32, s: Scalars, direction: vec4<f32>, was: vec4<u32>, selected: vec4<bool>) {
+    let lanes = min(4u, chunk.len - 4u * vector);
+    let factor = phi(factors(chunk, s), selected, vec4<f32>());
+    let before = phi(factors(chunk, s), was == vec4<u32>(SELECTED), vec4<f32>());
+    let theta = load_param(at, lanes);
+    let place = chunk.offset / 4u + (at - chunk.param / 4u);
+    let offset = z_offset[place];
+    let rate = rates_of(chunk, vector);
+    let whole = averaged(theta, offset, taken_of(theta, factor, direction, vec4<f32>(s.decay), rate, s), s);
+    // Of a step that was taken, only what it takes away changes.
+    let zero = vec4<f32>();
+    let change = averaged(zero, zero, rate * (s.step * ((factor - before) * direction)), s);
+    let undecided = was == vec4<u32>(UNDECIDED);
+    let kept = !undecided & (before == factor);
+    store_param(at, lanes, select(select(theta + change.param, whole.param, undecided), theta, kept));
+    // What an offset had kept of a step before.
+    z_offset[place] = select(select(offset + change.offset, whole.offset, undecided), offset, kept);
+}

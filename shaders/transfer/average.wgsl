@@ -1,0 +1,23 @@
+// θ ← θ − (1−β1) / β1 (z − θ): from where gradients are taken to the average, for evaluation; or back.
+
+import package::access::param::{load_param, store_param};
+import package::state::z_offset;
+import package::tables::{Invocation, LANES, chunks, grid, linear, scalars};
+
+override BACK: bool = false;
+
+@compute @workgroup_size(32)
+fn average(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    let at = linear(in);
+    if at < grid.count {
+        let chunk = chunks[grid.first + at];
+        let s = scalars[chunk.scalars];
+        var share = s.one_minus_beta1 / s.beta1;
+        if BACK { share = -share; }
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+            let lanes = min(4u, chunk.len - 4u * j);
+            let theta = load_param(chunk.param / 4u + j, lanes);
+            store_param(chunk.param / 4u + j, lanes, theta - share * z_offset[chunk.offset / 4u + j]);
+        }
+    }
+}

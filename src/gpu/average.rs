@@ -1,0 +1,121 @@
+//! Averages of parameters for evaluation, under schedule-free bases.
+
+use super::optimizer::GpuOptimizer;
+use super::record::Given;
+use super::scope;
+use super::slices::{self, TensorBuffers};
+use super::target::Target;
+use crate::error::{Error, Result, ensure};
+use crate::plan::program::When;
+use crate::plan::scalars::UniformBytes;
+
+impl GpuOptimizer {
+    /// Puts the averages of schedule-free bases in the place of the parameters, for evaluation. Submits the work; submit recorded steps
+    /// first. Steps are errors until [`train`](Self::train). Parameters of other bases stay as they are. Does nothing if the averages are
+    /// there already.
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
+    /// optimizer.evaluate()?;
+    /// // … the loss on held-out data …
+    /// assert!(optimizer.is_evaluating());
+    /// optimizer.train()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Ownership`] for an optimizer that steps your buffers: use [`evaluate_with`](Self::evaluate_with). [`Error::DeviceLost`].
+    pub fn evaluate(&mut self) -> Result<()> {
+        self.switch(true, None)
+    }
+
+    /// Brings the parameters back from their averages, so that training goes on. Does nothing if they are there already.
+    ///
+    /// # Errors
+    /// As for [`evaluate`](Self::evaluate).
+    pub fn train(&mut self) -> Result<()> {
+        self.switch(false, None)
+    }
+
+    /// [`evaluate`](Self::evaluate) for parameters in your buffers. `buffers` has one item per tensor, as in
+    /// [`record_with`](Self::record_with). Gradients are not used. `None` leaves a tensor as it is: leave the same ones out of
+    /// [`train_with`](Self::train_with).
+    ///
+    /// ```no_run
+    /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer, weight: wgpu_optim::TensorBuffers<'_>) -> Result<(), wgpu_optim::Error> {
+    /// optimizer.evaluate_with(&[weight])?;
+    /// // … the loss on held-out data …
+    /// optimizer.train_with(&[weight])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`record_with`](Self::record_with).
+    pub fn evaluate_with<'a, B>(&mut self, buffers: &[B]) -> Result<()>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
+        let buffers: Vec<_> = buffers.iter().map(|&buffers| buffers.into()).collect();
+        self.switch(true, Some(&buffers))
+    }
+
+    /// [`train`](Self::train) for parameters in your buffers.
+    ///
+    /// # Errors
+    /// As for [`record_with`](Self::record_with).
+    pub fn train_with<'a, B>(&mut self, buffers: &[B]) -> Result<()>
+    where
+        B: Copy + Into<Option<TensorBuffers<'a>>>,
+    {
+        let buffers: Vec<_> = buffers.iter().map(|&buffers| buffers.into()).collect();
+        self.switch(false, Some(&buffers))
+    }
+
+    /// Whether averages are in the place of the parameters. Checkpoints keep it.
+    pub fn is_evaluating(&self) -> bool {
+        self.evaluating
+    }
+
+    /// Refuses what would change parameters that are averages.
+    pub(super) fn trains(&self) -> Result<()> {
+        ensure!(!self.evaluating, Error::Evaluating);
+        Ok(())
+    }
+
+    fn switch(&mut self, to_averages: bool, given: Option<&Given<'_>>) -> Result<()> {
+        let refusal = match given {
+            None => "this optimizer steps your buffers: use `evaluate_with` and `train_with`",
+            Some(_) => "this optimizer holds its parameters: use `evaluate` and `train`",
+        };
+        self.has_arenas(given.is_none(), refusal)?;
+        if let Some(given) = given {
+            let alignment = u64::from(self.device.limits().min_storage_buffer_offset_alignment);
+            slices::validate(&self.plan, given, alignment, false)?;
+        }
+        self.probe.check()?;
+        if to_averages == self.evaluating {
+            return Ok(());
+        }
+        if self.plan.averages() {
+            let when = if to_averages { When::Evaluate } else { When::Train };
+            // The caller may have changed parameters that have no masters yet.
+            let runs = |other: When| other == when || (other == When::Masters && given.is_some());
+            let (scalars_of, scalars) = self.scalars_of(given)?;
+            let prepared = scope::watch(&self.device, || self.prepare(given, scalars_of, &runs))?;
+            let mut uniforms = UniformBytes::default();
+            scalars.iter().for_each(|scalars| uniforms.push(scalars));
+            let grids = uniforms.0.len() as u64;
+            prepared.work.grids.iter().for_each(|grid| uniforms.push(grid));
+            let slot = self.ring.put(&self.queue, &uniforms.0, &prepared.work.chunks)?;
+            let mut encoder = self.encoder();
+            let mut target = Target::Encoder(&mut encoder);
+            self.record_prepared(&mut target, &prepared, &runs, [slot.uniforms + grids, slot.uniforms, slot.chunks]);
+            target.on_done(move || drop(slot));
+            scope::watch(&self.device, || self.queue.submit([encoder.finish()]))?;
+        }
+        self.evaluating = to_averages;
+        Ok(())
+    }
+}
