@@ -56,10 +56,15 @@ pub(super) fn step(writer: &mut Writer<'_>) {
 
 /// Sums squares over rows and columns of what lies in a workspace, behind so many sums.
 fn line_sums(writer: &mut Writer<'_>, workspace: usize, second_sums: u32) {
-    let constants = Constants::default().with("AS_IS", true);
-    let config = Config { format: Precision::F32, constants, ..writer.config };
+    let config = as_is(writer.config);
     let mut read = writer.with(Grid { second_sums, ..writer.grid }, [None, Some(workspace), None]);
     elementwise::line_sums(&mut read, config);
+}
+
+/// For kernels that read directions in the place of gradients.
+fn as_is(config: Config) -> Config {
+    let constants = Constants::default().with("AS_IS", true);
+    Config { format: Precision::F32, constants, ..config }
 }
 
 fn directions(writer: &mut Writer<'_>) {
@@ -84,10 +89,8 @@ fn directions(writer: &mut Writer<'_>) {
     let each = 12 + config.format.bytes();
     elementwise::stream(&mut written, purpose, Config { policy, selection, sink, ..config }, each);
     elementwise::after(writer);
-    let constants = Constants::default().with("AS_IS", true);
     let mut read = writer.with(of_directions, [None, Some(DIRECTIONS), None]);
-    let config = Config { format: Precision::F32, constants, ..config };
-    elementwise::sums(&mut read, "sums squared directions", "guard/norm", config);
+    elementwise::sums(&mut read, "sums squared directions", "guard/norm", as_is(config));
 }
 
 /// Returns the workspace that the orthogonalized directions lie in, as their tensors do.

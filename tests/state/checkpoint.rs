@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::common::{self, Gpu, gpus};
+use wgpu_optim::base::ScheduleFreeAdamW;
 use wgpu_optim::{
     Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Part, Precision,
     Recipe, TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
@@ -226,6 +227,42 @@ fn tensors_that_fit_are_loaded_and_others_stay() {
         let mut other = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &self::specs(), groups()).unwrap();
         assert_eq!(other.load_matching(&mut file, Part::Params).unwrap_err().code(), "ownership");
         assert_eq!(other.load_matching(&mut file, Part::All).unwrap(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn averages_are_in_the_file_and_known_as_such() {
+    for gpu in gpus() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("averages.safetensors");
+        let recipe = Recipe::from(ScheduleFreeAdamW::new(1e-2)).mgup();
+        let new = || GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs()[1..2], recipe).unwrap();
+        let mut optimizer = new();
+        let run = |optimizer: &mut GpuOptimizer, t| {
+            optimizer.write_grad("layer.0.bias", &verify::grads(20, t)).unwrap();
+            optimizer.step().unwrap();
+        };
+        (1..4).for_each(|t| run(&mut optimizer, t));
+        optimizer.evaluate().unwrap();
+        optimizer.save(&path).unwrap();
+        let mut resumed = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();
+        assert!(resumed.is_evaluating());
+        assert!(matches!(resumed.step(), Err(Error::Evaluating)));
+        let mut loaded = new();
+        let mut file = Checkpoint::open(&path).unwrap();
+        assert!(reason(loaded.load_matching(&mut file, Part::All)).contains("averages"));
+        loaded.evaluate().unwrap();
+        loaded.load_matching(&mut file, Part::All).unwrap();
+        for other in [&mut resumed, &mut loaded] {
+            other.train().unwrap();
+            run(other, 4);
+        }
+        optimizer.train().unwrap();
+        run(&mut optimizer, 4);
+        let expected = optimizer.read_param_blocking("layer.0.bias").unwrap();
+        for other in [&resumed, &loaded] {
+            assert_eq!(other.read_param_blocking("layer.0.bias").unwrap(), expected, "{}", gpu.name);
+        }
     }
 }
 

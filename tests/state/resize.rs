@@ -1,6 +1,7 @@
 //! Tensors that grow, shrink and change their order keep what they are to keep.
 
 use crate::common::{self, Gpu, gpus};
+use wgpu_optim::base::Adafactor;
 use wgpu_optim::{
     GpuOptimizer, GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Rows, TensorSlice, TensorSpec, verify, wgpu,
 };
@@ -100,6 +101,24 @@ fn rows_are_gathered_with_their_state() {
                 run(&mut new, rows.len(), 6..8);
             }
         }
+    }
+}
+
+#[test]
+fn states_of_rows_are_gathered_and_those_of_columns_stay() {
+    for gpu in gpus() {
+        let recipe = Recipe::from(Adafactor::new(1e-2));
+        let mut old = build(&gpu, 300, groups(recipe));
+        run(&mut old, 300, 1..4);
+        let rows: Vec<u32> = (0..200).rev().collect();
+        let buffer = index(&gpu, &rows);
+        let chosen = [("splats", Rows::Gather(TensorSlice::whole(&buffer)))];
+        let new = old.resized_blocking(&specs(rows.len()), &chosen).unwrap();
+        let state = |of: &GpuOptimizer, name| of.read_state_blocking("splats", name).unwrap();
+        let before = state(&old, "row_var");
+        let gathered: Vec<f32> = rows.iter().map(|&row| before[row as usize]).collect();
+        assert!(gathered.iter().any(|&moment| moment > 0.0) && state(&new, "row_var") == gathered, "{}", gpu.name);
+        assert_eq!(state(&new, "col_var"), state(&old, "col_var"), "{}", gpu.name);
     }
 }
 

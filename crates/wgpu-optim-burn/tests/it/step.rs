@@ -4,7 +4,7 @@ use burn::lr_scheduler::module_lr_scheduler::ModuleLearningRate;
 use burn::module::{Module, ParamGroup};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
-use wgpu_optim::base::{AdamW, Lion};
+use wgpu_optim::base::{AdamW, Lion, ScheduleFreeAdamW};
 use wgpu_optim::{Base, Recipe, reference, verify};
 use wgpu_optim_burn::{GpuModuleOptimizer, Select};
 
@@ -47,6 +47,36 @@ fn every_recipe_follows_the_cpu() {
             assert_follows(&model, &twins, &name);
         }
     }
+}
+
+#[test]
+fn a_model_is_evaluated_at_its_averages_and_trains_on() {
+    let recipe = Recipe::from(ScheduleFreeAdamW::new(1e-2)).mgup();
+    let mut model = Mlp::new(&autodiff());
+    let mut twins = twins(&model, recipe);
+    let mut optim = GpuModuleOptimizer::new(gpu(), recipe);
+    // Nothing to average yet.
+    model = optim.evaluate(model).unwrap();
+    model = optim.train(model).unwrap();
+    model = run(&mut optim, model, &mut twins);
+    let kept = model.clone();
+    let before = bits(&kept);
+    model = optim.evaluate(model).unwrap();
+    assert_eq!(bits(&kept), before, "a clone keeps its values");
+    for (found, twin) in read(&model).iter().zip(&twins) {
+        let (_, failure) = verify::compare_within(tolerance(twin), &found.values, &twin.evaluated(), None);
+        assert_eq!(failure, None, "{}: {}", gpu().adapter, found.path);
+    }
+    let grads = gradients(&model, 4, &[]);
+    let refused = optim.try_step(1e-2, model, grads).unwrap_err();
+    assert!(refused.to_string().contains("`train`"), "{refused}");
+    assert!(optim.to_record().is_err());
+    model = optim.train(refused.model).unwrap();
+    assert_follows(&model, &twins, "after the evaluation");
+    let grads = gradients(&model, 4, &[]);
+    model = optim.step(1e-2, model, grads);
+    twins.iter_mut().enumerate().for_each(|(i, twin)| drop(twin.step(&gradient(twin.param.len(), i, 4))));
+    assert_follows(&model, &twins, "after a step");
 }
 
 #[test]
