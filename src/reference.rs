@@ -37,8 +37,8 @@ pub struct Tensor<T> {
     pub recipe: Recipe,
     /// The parameter θ, in row-major order.
     pub param: Vec<T>,
-    /// The states, in the order of the [row](crate::base::BaseRow::states) of the base: a number per coordinate, row or tensor. AdaGO's
-    /// `accumulator` is Σ n², without the a₀ that it begins with.
+    /// The states, in the order of the [row](crate::base::BaseRow::states) of the base: a number per coordinate, row, column or tensor.
+    /// AdaGO's `accumulator` is Σ n², without the a₀ that it begins with.
     pub states: Vec<Vec<T>>,
     /// Factors of the learning rate, one per component. Coordinate i uses the one at i modulo their number. Empty: all factors are 1.
     pub rates: Vec<T>,

@@ -80,7 +80,7 @@ impl Case {
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Outcome {
-    /// Largest absolute difference of a parameter, without uncertain coordinates; NaN if any difference, of a state too, is NaN.
+    /// Largest absolute difference of a parameter, without uncertain coordinates; NaN if any difference of a parameter or state is NaN.
     pub max_error: f64,
     /// Number of coordinates for which rounding decides the side of a threshold.
     pub uncertain: usize,

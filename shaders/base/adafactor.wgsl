@@ -1,4 +1,4 @@
-// u = g / (√(R / mean R) √C), for a matrix whose moments R and C have moved on
+// u = g / (√(R / mean R) √C), with the new moments R and C of a matrix
 
 import package::state::{State, Update};
 import package::lib::largest::within_squares;

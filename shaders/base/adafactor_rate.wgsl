@@ -1,4 +1,4 @@
-// rate = max(ε2, RMS θ) / max(1, RMS u / d), or 1 in place of the first factor
+// rate = max(ε2, RMS θ) / max(1, RMS u / clip_threshold) ;  without scale_parameter: 1 / max(1, RMS u / clip_threshold)
 
 import package::matrix::totals::total_of;
 import package::tables::{Scalars, grid, tensors};

@@ -11,7 +11,7 @@ fn norms_of(lane: u32, tensor: u32) -> vec2<f32> {
 
 fn set_rate(tensor: u32, s: Scalars, norms: vec2<f32>) {
     let g = norm_within(norms.x);
-    // At most the square of the largest: the sum stays finite.
+    // The sum stays finite: it is at most LARGEST².
     let a = min(tensors.each[tensor].accumulator, LARGEST * LARGEST - g * g) + g * g;
     tensors.each[tensor].accumulator = a;
     tensors.each[tensor].rate = 1.0 / sqrt(s.accumulator_init + a);

@@ -1,5 +1,5 @@
 // n ← μ₂ n + (1−μ₂) ‖g‖² ;  e = ‖d‖ / (√n + ε), within [c mean e, mean e / c] ;  r = lr √(1−μ₂^t) / (1−μ^t) e, for each input
-// rate = min(r scale, max_step), and of the decay min(r, max_step)
+// rate = min(r scale, max_step) ;  rate of the decay = min(r, max_step)
 
 import package::lib::{lines::{line_count, load_line, store_line}, skip::skips, sum::sum_over_lanes};
 import package::tables::{Chunk, Scalars, WORKGROUP, tensors};
@@ -18,7 +18,7 @@ fn move_lines(lane: u32, whole: Chunk, s: Scalars) {
         sum += e / f32(lines);
     }
     let mean = sum_over_lanes(lane, sum);
-    // Not where the mean is infinite or NaN.
+    // There are no bounds if the mean is 0, infinite or NaN.
     let bounded = mean > 0.0 && mean < 3e38;
     for (var j = lane; j < lines; j += WORKGROUP) {
         let e = load_line(first + j);

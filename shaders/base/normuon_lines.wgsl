@@ -1,4 +1,4 @@
-// v ← β2 v + (1−β2) mean of O² ;  rate = 1 / (√v + ε), for each output, times scale ‖O‖ / (‖O rate‖ + ε)
+// For each output: v ← β2 v + (1−β2) mean of O² ;  q = 1 / (√v + ε) ;  rate = q scale ‖O‖ / (‖q O‖ + ε)
 
 import package::lib::{lines::{line_count, load_line, store_line}, skip::skips, sum::sum_over_lanes};
 import package::tables::{Chunk, Scalars, WORKGROUP, tensors};

@@ -1,4 +1,4 @@
-// What is left of an orthogonalized direction: a step along it, with a factor for each row or column.
+// u = factor O: the orthogonalized direction of a matrix, with a factor for each row or column. The momentum has moved on already.
 
 import package::state::{State, Update};
 import package::tables::Scalars;

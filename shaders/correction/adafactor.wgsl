@@ -1,4 +1,4 @@
-// 1 − β = t^decay_rate ;  step = min(lr, 1 / √t) where it is relative
+// 1 − β = t^decay_rate ;  step = min(lr, 1 / √t) with relative_step
 
 import package::tables::Scalars;
 

@@ -1,5 +1,5 @@
-// A step of a schedule-free base. With θ where gradients are taken, w = z − θ, D what a plain step takes away, and c the weight of z in the
-// average:
+// A step of a schedule-free base. θ is where gradients are taken, w = z − θ, D is what a plain step subtracts, and c is the weight of z in
+// the average:
 //     θ ← θ + c w − (1 − β1 (1−c)) D ;  w ← (1−c) (w − β1 D)
 
 import package::tables::Scalars;

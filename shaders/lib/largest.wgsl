@@ -3,8 +3,8 @@
 
 const LARGEST: f32 = 1.84e19;
 
-// A norm whose square is an f32. One that is not finite counts as the largest. Bits, because a compiler may assume that infinity and NaN do not
-// occur.
+// The norm, at most LARGEST, so that its square is an f32. A norm that is not finite counts as LARGEST. The test looks at bits, because a
+// compiler may assume that infinity and NaN do not occur.
 fn norm_within(norm: f32) -> f32 {
     let finite = (bitcast<u32>(norm) & 0x7f800000u) != 0x7f800000u;
     return min(select(LARGEST, norm, finite), LARGEST);

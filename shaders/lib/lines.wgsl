@@ -1,5 +1,5 @@
-// Rows or columns of a matrix with numbers of their own among the counters: sums, then factors of the orthogonalized direction, perhaps
-// followed by factors of the weight decay.
+// Numbers per row or column of a matrix, among the counters. They are sums at first, and factors of the orthogonalized direction later.
+// With LINE_DECAY, factors of the weight decay follow these.
 
 import package::tables::{Chunk, EACH, Scalars, counters, tensors};
 
@@ -13,13 +13,13 @@ fn store_line(place: u32, value: f32) {
     atomicStore(&counters[place], bitcast<u32>(value));
 }
 
-// How many there are, where either rows or columns have numbers.
+// How many numbers there are, if either rows or columns have them.
 fn line_count(chunk: Chunk) -> u32 {
     let rows = tensors.each[chunk.tensor].numel / chunk.row_len;
     return select(chunk.row_len, rows, tensors.each[chunk.tensor].sums_rows == 1u);
 }
 
-// The numbers of a vector of a chunk, from a place of the tensor's on.
+// The numbers for a vector of a chunk. `first` counts from the tensor's first number.
 fn lines_of(chunk: Chunk, vector: u32, first: u32) -> vec4<f32> {
     let index = vec4<u32>(chunk.index + 4u * vector) + EACH;
     let length = vec4<u32>(chunk.row_len);

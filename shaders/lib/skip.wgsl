@@ -7,7 +7,7 @@ import package::tables::{Chunk, Scalars, chunks, scalars, tensors};
 override SKIPS: bool = false;
 override OWN_DECAY: bool = false;   // the GPU knows the rate of weight decay
 override OWN_STEP: bool = false;    // the GPU knows a factor of the step
-override OWN_WEIGHT: bool = false;  // the GPU knows what the moments of rows are divided by
+override OWN_WEIGHT: bool = false;  // the GPU knows `weight1`: 1 / mean of Adafactor's R, or c of schedule-free bases
 
 fn skips() -> bool {
     if SKIPS { return tensors.skip == 1u; }

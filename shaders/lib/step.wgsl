@@ -2,7 +2,7 @@
 
 import package::tables::Scalars;
 
-// What a step takes away.
+// What a step subtracts from θ.
 fn taken_of(theta: vec4<f32>, factor: vec4<f32>, direction: vec4<f32>, decay: vec4<f32>, rate: vec4<f32>, s: Scalars) -> vec4<f32> {
     let update = factor * direction;
     let zero = vec4<f32>();

@@ -14,12 +14,12 @@ fn correct(chunk: Chunk, vector: u32, at: u32, s: Scalars, direction: vec4<f32>,
     let offset = z_offset[place];
     let rate = rates_of(chunk, vector);
     let whole = averaged(theta, offset, taken_of(theta, factor, direction, vec4<f32>(s.decay), rate, s), s);
-    // Of a step that was taken, only what it takes away changes.
+    // If the step was taken, only the part that it subtracts changes.
     let zero = vec4<f32>();
     let change = averaged(zero, zero, rate * (s.step * ((factor - before) * direction)), s);
     let undecided = was == vec4<u32>(UNDECIDED);
     let kept = !undecided & (before == factor);
     store_param(at, lanes, select(select(theta + change.param, whole.param, undecided), theta, kept));
-    // What an offset had kept of a step before.
+    // The offset changes like the parameter.
     z_offset[place] = select(select(offset + change.offset, whole.offset, undecided), offset, kept);
 }

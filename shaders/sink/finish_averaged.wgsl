@@ -1,5 +1,5 @@
-// The step of single coordinates that the stream left as they were, with their offsets. One at a time, because their neighbors in a vector
-// may be another lane's.
+// The step of single coordinates that the stream left as they were, with their offsets. Coordinates are reached one at a time, because
+// their neighbors in a vector may be another lane's.
 
 import package::policy::{factors, phi};
 import package::lib::{averaged::averaged, candidates::Candidate, rates::rate_of, step::taken_of};

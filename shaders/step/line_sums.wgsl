@@ -1,5 +1,4 @@
-// Σ x² of rows, or of columns, of a matrix: 32 of them per workgroup, eight lanes each. The values are gradients, or directions in their
-// place.
+// Σ x² per row or column of a matrix. A workgroup sums 32 rows or columns, with eight lanes each. x is a gradient or a direction.
 
 import package::access::grad::load_grad;
 import package::lib::{gradients::clip, largest::{LARGEST, within_squares}, skip::scalars_of};
@@ -15,7 +14,7 @@ fn value(whole: Chunk, index: u32, s: Scalars) -> f32 {
     return within_squares(clip(load_grad(whole.grad / 4u + vector, min(4u, whole.len - 4u * vector)), s))[index % 4u];
 }
 
-// At most the square of the largest: sums stay finite.
+// Sums stay finite: they are at most LARGEST².
 fn add(sum: f32, square: f32) -> f32 {
     return min(sum, LARGEST * LARGEST - square) + square;
 }

@@ -1,4 +1,4 @@
-// Moves the states of rows and columns of a matrix on, from sums of squares: one workgroup per matrix.
+// Updates the states of rows and columns of a matrix from sums of squares: one workgroup per matrix.
 
 import package::lines::move_lines;
 import package::lib::skip::scalars_of;

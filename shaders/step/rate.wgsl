@@ -1,4 +1,4 @@
-// The factor of the step of each tensor that only the GPU knows: one workgroup per tensor.
+// Computes the factor of each tensor's step, which only the GPU knows: one workgroup per tensor.
 
 import package::rate::{norms_of, set_rate};
 import package::lib::skip::{scalars_of, skips};

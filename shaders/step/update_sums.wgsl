@@ -1,4 +1,4 @@
-// Σ u² and Σ θ² of every chunk. Reads the state and leaves it as it is.
+// Σ u² and Σ θ² of every chunk. Does not change the state.
 
 import package::{access::param::load_param, base::update, state::load_state};
 import package::lib::{far::PRESENT, gradients::read_grad, skip::{chunk_at, scalars_of}, sum_few::sum_over_lanes};

@@ -1,4 +1,4 @@
-// θ ← θ − (1−β1) / β1 (z − θ): from where gradients are taken to the average, for evaluation; or back.
+// θ ← θ − (1−β1) / β1 (z − θ): turns the parameter into the average, for evaluation. With BACK, the sign is +: it turns the average back.
 
 import package::access::param::{load_param, store_param};
 import package::state::z_offset;

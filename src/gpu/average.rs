@@ -10,9 +10,11 @@ use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 
 impl GpuOptimizer {
-    /// Puts the averages of schedule-free bases in the place of the parameters, for evaluation. Submits the work; submit recorded steps
-    /// first. Steps are errors until [`train`](Self::train). Parameters of other bases stay as they are. Does nothing if the averages are
-    /// there already.
+    /// Replaces the parameters of schedule-free bases by their averages, for evaluation. Parameters of other bases do not change. Does
+    /// nothing if the averages are there already.
+    ///
+    /// The call submits its work at once: submit recorded steps first. Until [`train`](Self::train), steps and
+    /// [`set_recipe`](Self::set_recipe) return [`Error::Evaluating`].
     ///
     /// ```no_run
     /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -25,12 +27,15 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Ownership`] for an optimizer that steps your buffers: use [`evaluate_with`](Self::evaluate_with). [`Error::DeviceLost`].
+    /// [`Error::Ownership`] for an optimizer that steps your buffers: use [`evaluate_with`](Self::evaluate_with). [`Error::RingFull`] if
+    /// too many recorded steps wait to be submitted. [`Error::Recipe`] if the factor of a schedule's function is out of range.
+    /// [`Error::DeviceLost`].
     pub fn evaluate(&mut self) -> Result<()> {
         self.switch(true, None)
     }
 
-    /// Brings the parameters back from their averages, so that training goes on. Does nothing if they are there already.
+    /// Brings back the parameters that [`evaluate`](Self::evaluate) has replaced, up to rounding, so that training can continue. Does
+    /// nothing if they are there already.
     ///
     /// # Errors
     /// As for [`evaluate`](Self::evaluate).
@@ -39,8 +44,8 @@ impl GpuOptimizer {
     }
 
     /// [`evaluate`](Self::evaluate) for parameters in your buffers. `buffers` has one item per tensor, as in
-    /// [`record_with`](Self::record_with). Gradients are not used. `None` leaves a tensor as it is: leave the same ones out of
-    /// [`train_with`](Self::train_with).
+    /// [`record_with`](Self::record_with). Gradients are not used. `None` leaves a tensor unchanged: pass `None` for the
+    /// same tensors to [`train_with`](Self::train_with).
     ///
     /// ```no_run
     /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer, weight: wgpu_optim::TensorBuffers<'_>) -> Result<(), wgpu_optim::Error> {
@@ -73,7 +78,7 @@ impl GpuOptimizer {
         self.switch(false, Some(&buffers))
     }
 
-    /// Whether averages are in the place of the parameters. Checkpoints keep it.
+    /// Whether [`evaluate`](Self::evaluate) was called and [`train`](Self::train) was not called since. Checkpoints store this.
     pub fn is_evaluating(&self) -> bool {
         self.evaluating
     }

@@ -35,7 +35,7 @@ use crate::recipe::spec::TensorSpec;
 ///
 /// Arithmetic is f32. On one adapter, the same step on the same inputs gives the same bits. A NaN or infinity in a gradient, parameter or
 /// state leaves only its own coordinate unspecified. Exceptions: it spreads within its matrix under matrix bases, within its row when
-/// second moments are per row, and through the norm that gradients are clipped to.
+/// second moments are per row, within its tensor under Adafactor and AdaGrad-Norm, and through the norm that gradients are clipped to.
 pub struct GpuOptimizer {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,
@@ -311,9 +311,10 @@ impl GpuOptimizer {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Evaluating`]; [`Error::Group`] for a recipe that needs other kernels or buffers:
-    /// another base, policy, selection, number of Newton–Schulz iterations or scale; second moments per row, `amsgrad`, `centered`, a `power`
-    /// or a momentum that begins or ends; a weight decay in the gradient that begins or ends. Nothing is changed then.
+    /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Evaluating`] between [`evaluate`](Self::evaluate) and
+    /// [`train`](Self::train); [`Error::Group`] for a recipe that needs other kernels or buffers: another base, policy, selection, number
+    /// of Newton–Schulz iterations or scale; second moments per row, `amsgrad`, `centered`, a `power` or a momentum that begins or ends; a
+    /// weight decay in the gradient that begins or ends. Nothing is changed then.
     pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<()> {
         let recipe = recipe.into();
         self.trains()?;

@@ -36,7 +36,8 @@ impl Requirements {
     ///
     /// - a tensor larger than 256 MiB,
     /// - a tensor of more than 16.7 million coordinates under a base with three or four states per coordinate,
-    /// - a matrix under a matrix base, with its padding, or a tensor with second moments per row, larger than 128 MiB,
+    /// - a matrix under a matrix base, with its padding, larger than 128 MiB,
+    /// - a tensor larger than 128 MiB with second moments per row, or under Adafactor, AdaGrad-Norm or a schedule-free base,
     /// - under exact `mgup`, more than 4,000 tensors of more than 4,096 parameters, or 1,600 of more than 32,768.
     ///
     /// # Errors

@@ -61,7 +61,8 @@ shared_structs! {
         launch_x: u32,
         /// Its second dimension.
         launch_y: u32,
-        /// Where the sums of a matrix base's gradients begin; `norms` is of its directions then. Adafactor has parameters there.
+        /// Where the sums of squared gradients of a matrix base begin, or of squared parameters under Adafactor. `norms` is of directions
+        /// then.
         gradient_norms: u32,
         /// Rows of the matrices, m ≤ n.
         m: u32,
@@ -85,7 +86,7 @@ shared_structs! {
         polynomial: u32,
         /// Where the records of what was observed begin.
         records: u32,
-        /// 1 where sums of rows and columns follow the first ones.
+        /// 1 where these sums of rows or columns lie after a first set of sums.
         second_sums: u32,
         /// The iteration of Newton–Schulz, from 0; those that repeat the last coefficients have the number of the last.
         iteration: u32,
@@ -148,11 +149,11 @@ shared_structs! {
         count_normalizer: u32,
         /// The learning rate.
         lr: f32,
-        /// The largest norm that counts, for AdaGO.
+        /// The largest norm that counts, for AdaGO. Bound c of the rates of inputs, for NAMO-D. Largest RMS(u), for Adafactor.
         clip: f32,
-        /// The smallest step, for AdaGO.
+        /// The smallest step, for AdaGO. The smallest RMS(θ), for Adafactor.
         min_step: f32,
-        /// a₀, for AdaGO and AdaGrad.
+        /// a₀, for AdaGO, AdaGrad and AdaGrad-Norm.
         accumulator_init: f32,
         /// Factor of the gradients.
         grad_scale: f32,
@@ -176,23 +177,24 @@ shared_structs! {
         penalty: f32,
         /// 1 where weight decay leaves out parameters that the step moves away from 0.
         cautious_decay: u32,
-        /// Exponent of √v + ε, or of the largest learning rate in the weights of an average.
+        /// Exponent of √v + ε. For schedule-free bases, exponent p of the largest learning rate in the weights of the average.
         power: f32,
-        /// Share by which the learning rate shrinks per step, for AdaGrad. The exponent of t in the weights of an average.
+        /// Share by which the learning rate shrinks per step, for AdaGrad. For schedule-free bases, exponent r of t in these weights.
         lr_decay: f32,
-        /// Weight of the first part of a direction: the gradient of NAdam, the momentum of Adan. The bias correction of NAMO.
+        /// Weight of the first part of a direction: the gradient of NAdam, the momentum of Adan. The bias correction of NAMO and NAMO-D.
+        /// The tensor's `inverse_norm` for Adafactor and schedule-free bases.
         weight1: f32,
-        /// Weight of the second part: the momentum of NAdam, the change of Adan.
+        /// Weight of the second part: the momentum of NAdam, the change of Adan. 1 if Adafactor scales steps by RMS(θ).
         weight2: f32,
-        /// ψ ln 0.96 of NAdam.
+        /// ψ ln 0.96 of NAdam, the exponent `decay_rate` of Adafactor.
         ln_momentum_decay: f32,
-        /// 1 where a step of RAdam divides by √v + ε.
+        /// 1 where a step of RAdam divides by √v + ε, or the learning rate of Adafactor is at most 1/√t.
         adaptive: u32,
         /// ρ of RAdam at the end.
         rho_end: f32,
         /// ρ at t = 0.
         rho_start: f32,
-        /// β3 of Adan, μ₂ of NAMO.
+        /// β3 of Adan, μ₂ of NAMO and NAMO-D, β2 of NorMuon.
         beta3: f32,
         /// 1 − β3.
         one_minus_beta3: f32,
@@ -266,25 +268,25 @@ shared_structs! {
         selected: u32 as "atomic<u32>",
         /// 1 for a matrix of more rows than columns.
         tall: u32,
-        /// 1 / (‖d‖ + 1e-7); negative, of 2⁻⁹⁶ d, where ‖d‖² is beyond f32. 1 / mean of the rows' moments for Adafactor, the
-        /// weight of z in the average for schedule-free bases.
+        /// 1 / (‖d‖ + 1e-7) for matrix bases; negative, of 2⁻⁹⁶ d, where ‖d‖² is beyond f32. 1 / mean of the rows' moments for Adafactor.
+        /// The weight of z in the average for schedule-free bases.
         inverse_norm: f32,
         /// Factor of the orthogonalized direction, or of the step.
         rate: f32,
-        /// Σ n² of AdaGO and AdaGrad-Norm, the average of squared norms of NAMO, that of learning rates of LaMAdam, the sum of
-        /// weights of schedule-free bases.
+        /// The first state per tensor: Σ n² of AdaGO, Σ ‖g‖² of AdaGrad-Norm, the average of squared norms of NAMO, the average of learning
+        /// rates of LaMAdam, the sum of weights of schedule-free bases.
         accumulator: f32,
-        /// The largest learning rate of a schedule-free base; the second state per tensor.
+        /// The second state per tensor: the largest learning rate so far of schedule-free bases.
         largest_lr: f32,
         /// Factor of the rate of a matrix that follows from its shape.
         scale: f32,
         /// Factor of the weight decay, where only the GPU knows it.
         decay: f32,
-        /// Where the sums of its rows and columns begin among the counters, and what becomes of them.
+        /// Where the sums of its rows and columns begin among the counters. Factors of rows or columns replace the sums later.
         lines: u32,
-        /// 1 where rows are summed, or have factors.
+        /// 1 where squares are summed per row, or rows have factors.
         sums_rows: u32,
-        /// The same for columns.
+        /// 1 where squares are summed per column, or columns have factors.
         sums_columns: u32,
         /// Steps that it was to take and did not.
         skipped: u32,

@@ -34,7 +34,15 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
     let chunks = u64::from(plan.chunk_count());
     let has_norms = plan.classes.iter().any(|class| class.base.takes_wholes());
     let sums = u64::from(plan.gradients.guarded) + if has_norms { 2 } else { 0 };
-    fit_candidates(plan, (limits.binding / 4).saturating_sub(sums * chunks));
+    for tensor in &mut plan.tensors {
+        let Some(lines) = plan.classes[plan.blocks[tensor.block].class].base.row().lines else { continue };
+        // Inputs have sums of gradients and of directions.
+        let each = if lines.sums == LineSums::Directions { 2 } else { 1 };
+        let [rows, columns] = [tensor.entry.sums_rows, tensor.entry.sums_columns].map(u64::from);
+        let count = rows * tensor.row_count() + columns * tensor.row_len;
+        tensor.entry.lines = take(&mut plan.counters, each * count);
+    }
+    fit_candidates(plan, (limits.binding / 4).saturating_sub(sums * chunks + plan.counters));
     for tensor in &mut plan.tensors {
         let Some(sampling) = tensor.sampling else { continue };
         let (entry, policy) = (&mut tensor.entry, plan.classes[plan.blocks[tensor.block].class].policy);
@@ -45,19 +53,6 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
             entry.candidates = take(&mut plan.counters, CANDIDATE * u64::from(sampling.capacity));
             entry.list = take(&mut plan.counters, sampling.boundary.into());
         }
-    }
-    for index in 0..plan.tensors.len() {
-        let tensor = &plan.tensors[index];
-        let (rows, columns) = (tensor.row_count(), tensor.row_len);
-        let entry = tensor.entry;
-        // Inputs have sums of gradients and of directions.
-        let count = match plan.base_of(tensor).row().lines.map(|lines| lines.sums) {
-            None => continue,
-            Some(LineSums::Directions) => 2,
-            Some(_) => 1,
-        };
-        let words = u64::from(entry.sums_rows) * rows + u64::from(entry.sums_columns) * columns;
-        plan.tensors[index].entry.lines = take(&mut plan.counters, count * words);
     }
     if plan.gradients.guarded {
         plan.norms = Some(take(&mut plan.counters, chunks));

@@ -126,8 +126,8 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
         let Class { base, policy, matrices, ref tensors, .. } = plan.classes[class];
         let (tensors, first_page) = (tensors.clone(), plan.pages.len());
         let bits_bytes = policy.bits_bytes(base);
-        // Matrices are not cut, nor tensors with a rate, states of rows or columns, or pairs of states. Those that are too large for a binding are
-        // refused later.
+        // Matrices are not cut, nor are tensors with a rate, states of rows or columns, or pairs of states. Those too large for a binding
+        // are refused later.
         let is_whole = matrices.is_some() || base.keeps_whole();
         let room = matrices.map_or(WHOLES, |m| (binding.min(limits.buffer) / (16 * m.shape.slot())).min(WHOLES));
         let room = if base.takes_wholes() { room } else { u64::MAX };

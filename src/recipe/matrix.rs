@@ -1,7 +1,7 @@
 //! Matrices: which tensors Matrix bases treat as matrices, and how they multiply them.
 
-/// How matrix bases, such as [`Muon`](crate::base::Muon), and [`Adafactor`](crate::base::Adafactor) view a tensor as a matrix. Other bases
-/// ignore it.
+/// How a tensor is viewed as a matrix, by matrix bases such as [`Muon`](crate::base::Muon) and by [`Adafactor`](crate::base::Adafactor).
+/// Other bases ignore it. Adafactor does not have a fallback: tensors that would go there have one second moment per coordinate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]

@@ -80,7 +80,7 @@ fn known() -> String {
     let plain: Vec<_> =
         all().filter(|recipe| recipe.policy == Plain::default().into()).map(|recipe| recipe.name()).collect();
     format!(
-        "{}; each alone, or after `cautious-`, `mgup-`, `cautious-mgup-` or (not for matrix bases) `grams-`, as in `mgup-adamw`; \
+        "{}; each alone or after `mgup-`, as in `mgup-adamw`, and most after `cautious-`, `cautious-mgup-` or `grams-`; \
          `mgup-` names may end in `-approximate`",
         plain.join(", ")
     )

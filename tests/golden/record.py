@@ -112,10 +112,10 @@ CASES = {
         {"type": "radam", "lr": 0.01, "betas": [0.9, 0.95], "weight_decay": 0.1, "decoupled_weight_decay": True},
         lambda p: torch.optim.RAdam(p, lr=0.01, betas=(0.9, 0.95), weight_decay=0.1, decoupled_weight_decay=True),
     ),
-    # PyTorch takes RMS(θ) after the weight decay, so there is none here.
+    # PyTorch's own ε1 is 2.2e-16 in f64, and bounds the divisors.
     "torch_adafactor": (
-        {"type": "adafactor", "lr": 0.5},
-        lambda p: torch.optim.Adafactor(p, lr=0.5, eps=(1e-30, 1e-3), foreach=False),
+        {"type": "adafactor", "lr": 0.5, "weight_decay": 0.1},
+        lambda p: torch.optim.Adafactor(p, lr=0.5, eps=(1e-30, 1e-3), weight_decay=0.1, foreach=False),
     ),
     "torch_adafactor_clipped": (
         {"type": "adafactor", "lr": 0.02, "decay_rate": -0.5, "clip_threshold": 1.1, "eps_scale": 0.8},

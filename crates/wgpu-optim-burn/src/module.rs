@@ -279,8 +279,8 @@ impl GpuModuleOptimizer {
         }
     }
 
-    /// Puts the averages of schedule-free bases in the place of the parameters, for evaluation, and returns the module. Steps are refused
-    /// until [`train`](Self::train). Parameters of other bases stay as they are.
+    /// Replaces the parameters of schedule-free bases by their averages, for evaluation, and returns the module. Parameters
+    /// of other bases do not change. Steps and records are refused until [`train`](Self::train).
     ///
     /// ```no_run
     /// # use burn::module::Module;
@@ -297,7 +297,8 @@ impl GpuModuleOptimizer {
         self.switch(module, true)
     }
 
-    /// Brings the parameters back from their averages, so that training goes on, and returns the module.
+    /// Brings back the parameters that [`evaluate`](Self::evaluate) has replaced, so that training can continue, and returns
+    /// the module.
     ///
     /// # Errors
     /// As for [`try_step`](Self::try_step), with the unchanged module.
@@ -315,7 +316,7 @@ impl GpuModuleOptimizer {
         let mut exchange = Exchange { gpu: &self.gpu, dtype, wanted, moving: HashMap::new() };
         let module = module.map(&mut exchange);
         let moving = exchange.moving;
-        // Every parameter has a gradient, which is not used.
+        // `TensorBuffers` needs a gradient, which is not used here.
         let unused = tensor::storage(Tensor::<1>::zeros([largest], (&self.gpu.device, dtype)));
         let core = self.core.as_mut().expect("it is there");
         let switched = self.gpu.guarded(|| {

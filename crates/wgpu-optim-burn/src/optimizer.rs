@@ -115,7 +115,7 @@ impl<const D: usize> OtherState<D> {
         let spec = TensorSpec::new("", self.shape);
         let named = self.base.row().states.iter().zip(bindings.chain(self.scalars.iter().map(values)));
         let shaped = named.map(|(state, values)| {
-            // Inputs and outputs depend on the layout, and are vectors.
+            // Which dimension holds the inputs depends on the layout, so these states are saved as vectors.
             let shape = match state.per {
                 Per::Input | Per::Output => vec![values.len()],
                 _ => shape_of(self.base, state, &spec),
@@ -181,7 +181,7 @@ impl<const D: usize> RecordState for RecipeState<D> {
         let (mut shape, mut states) = ([1; D], Vec::new());
         for state in base.row().states {
             let data = found.remove(leaf(base, state.name))?;
-            // Rows and columns have 1 in the place of the other.
+            // Moments of rows have one column, and moments of columns have one row.
             if let (false, Ok(own)) = (state.per == Per::Tensor, <[usize; D]>::try_from(data.shape().as_slice())) {
                 shape = std::array::from_fn(|i| own[i].max(shape[i]));
             }
@@ -324,7 +324,7 @@ fn fitting<const D: usize>(
     };
     let leaves = |base: BaseKind| base.row().states.iter().map(move |state| leaf(base, state.name));
     let state = match state {
-        // A vector has as many rows as coordinates, so its record may be read as either.
+        // A vector has as many rows as coordinates, so a record with one moment per row may have been read as an AdamW's.
         RecipeState::AdamW(AdamWState { momentum })
             if base.has_lines() && leaves(base).eq(["momentum.moment_1", "momentum.moment_2"]) =>
         {

@@ -1,8 +1,9 @@
 //! State as Burn's records keep it, so that a run can go on with Burn's optimizers or with ours.
 //!
 //! A record names state by parameter: `{id}.momentum.moment_1`, `{id}.momentum.moment_2` and `{id}.momentum.time` for
-//! Adam and AdamW, `{id}.momentum` for Lion, and others for SGD, AdaGrad, Adan and Adafactor. Ours adds `{id}.step`, which Burn ignores. States of
-//! other bases have our own names. The momentum of Muon is an average, where Burn's Muon keeps a sum.
+//! Adam and AdamW, `{id}.momentum` for Lion, and others for SGD, AdaGrad, Adan and Adafactor. Ours adds `{id}.step`, which
+//! Burn ignores. States of other bases have our own names. The momentum of Muon is an average, where Burn's Muon keeps a
+//! sum.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -20,8 +21,8 @@ impl GpuModuleOptimizer {
     /// The state as a Burn record, which Burn's optimizers of the same kind can load, too.
     ///
     /// # Errors
-    /// [`Error::Optimizer`] if the state cannot be read back, for example from a lost device, or between
-    /// [`evaluate`](Self::evaluate) and [`train`](Self::train).
+    /// [`Error::Optimizer`] between [`evaluate`](Self::evaluate) and [`train`](Self::train), or if the state cannot be read
+    /// back, for example from a lost device.
     pub fn to_record(&self) -> Result<OptimizerRecord, Error> {
         OptimizerRecord::from_bytes(self.into_bytes()?).map_err(|e| Error::Record(e.to_string()))
     }

@@ -21,7 +21,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    /// What the optimizer below knows about it.
+    /// The parameter as the core optimizer's spec.
     pub(crate) fn spec(&self) -> TensorSpec {
         TensorSpec::new(&self.name, self.shape.clone()).in_group(self.group).with_layout(self.layout)
     }
@@ -111,7 +111,8 @@ pub(crate) fn base_of(optimizer: &GpuOptimizer, known: &Known) -> Result<BaseKin
     Ok(BaseKind::of(&optimizer.recipe_of(&known.name)?.base))
 }
 
-/// The shape of a state in a record. Rows and columns that belong together have 1 in the place of the other, as Burn's have.
+/// The shape of a state in a record. If a base has moments of rows and of columns, they have the shapes (rows, 1) and
+/// (1, columns), as in Burn.
 pub(crate) fn shape_of(base: BaseKind, state: &StateRow, spec: &TensorSpec) -> Vec<usize> {
     let shape = || spec.shape.iter().copied().enumerate();
     let has_columns = base.row().states.iter().any(|state| state.per == Per::Column);

@@ -341,7 +341,10 @@ pub fn train(
         if test {
             gpu.device.sync()?;
             training += since.elapsed();
+            // At the averages, under schedule-free recipes.
+            model = optim.evaluate(model)?;
             tests.push((done, accuracy(&model, data, options, &gpu.device)?));
+            model = optim.train(model)?;
             since = Instant::now();
         }
         if save && (interrupted || options.save_every > 0) {
@@ -363,6 +366,7 @@ pub fn train(
         }
     }
     gpu.device.sync()?;
+    model = optim.evaluate(model)?;
     // A run that was interrupted, or goes on from one that was and takes no more steps.
     if tests.last().is_none_or(|&(step, _)| step != losses.len()) {
         tests.push((losses.len(), accuracy(&model, data, options, &gpu.device)?));

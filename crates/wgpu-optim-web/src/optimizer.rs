@@ -230,14 +230,14 @@ impl GpuOptimizer {
         })
     }
 
-    /// Puts the averages of schedule-free bases in the place of the parameters, for evaluation. Steps are errors until `train`.
+    /// Replaces the parameters of schedule-free bases by their averages, for evaluation. Until `train`, steps and `setRecipe` are errors.
     ///
     /// @throws If the optimizer was disposed or the GPU lost.
     pub fn evaluate(&self) -> Result<(), Thrown> {
         self.with(|core| Ok(core.evaluate()?))
     }
 
-    /// Brings the parameters back from their averages, so that training goes on.
+    /// Brings back the parameters that `evaluate` has replaced, so that training can continue.
     ///
     /// @throws If the optimizer was disposed or the GPU lost.
     pub fn train(&self) -> Result<(), Thrown> {

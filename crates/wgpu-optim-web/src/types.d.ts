@@ -53,7 +53,10 @@ export interface TensorSpec {
   shape: number[];
   /** Index of its parameter group. Default 0. */
   group?: number;
-  /** How matrix bases (Muon, AdaGO, NAMO, NAMO-D, NorMuon) and Adafactor read it: as a matrix of (out, in) (default), (in, out) or (first, all others), or by the fallback. */
+  /**
+   * How matrix bases (Muon, AdaGO, NAMO, NAMO-D, NorMuon) and Adafactor read it: as a matrix of (out, in) (default), (in, out) or (first,
+   * all others), or not as a matrix. Matrix bases step tensors that are not matrices by their fallback.
+   */
   layout?: "out_in" | "in_out" | "flattened" | "fallback";
   /** Number of components, each with a factor of the learning rate: coordinate i has factor i modulo this. See `writeRates`. */
   components?: number;
@@ -202,7 +205,7 @@ export interface Namo {
   fallback?: AdamW;
 }
 
-/** NAMO-D (Zhang et al., 2026), for matrices: NAMO with a rate for each input. */
+/** NAMO-D (Zhang et al., 2026), for matrices: NAMO with one rate per input. */
 export interface NamoD {
   type: "namo_d";
   /** Learning rate, ≥ 0. Default 1e-2. */
@@ -219,7 +222,7 @@ export interface NamoD {
   scale?: "original" | "match_rms_adamw" | "none";
   /** Largest step; null for no limit. Default 1. */
   maxStep?: number | null;
-  /** c, in (0, 1]: rates of inputs are within c to 1/c of their mean. Default 0.75. */
+  /** c, in (0, 1]. The rates of inputs lie between c and 1/c times their mean. Default 0.75. */
   clamp?: number;
   /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
@@ -233,7 +236,7 @@ export interface NamoD {
   fallback?: AdamW;
 }
 
-/** NorMuon (Li et al., 2025), for matrices: Muon whose outputs take steps of a similar size. */
+/** NorMuon (Li et al., 2025), for matrices: Muon whose steps have a similar size for all outputs. */
 export interface NorMuon {
   type: "normuon";
   /** Learning rate, ≥ 0. Default 2e-2. */
@@ -404,7 +407,7 @@ export interface MAdam {
   cautiousWeightDecay?: boolean;
 }
 
-/** LaMAdam (Zhu et al., 2021): MAdam that divides by the root of its moments first and averages then. */
+/** LaMAdam (Zhu et al., 2021): MAdam that divides each gradient before the momentum averages it. */
 export interface LaMAdam {
   type: "lamadam";
   /** Learning rate, ≥ 0. Default 1e-3. */
@@ -426,7 +429,7 @@ export interface AdaGradNorm {
   type: "adagrad_norm";
   /** Learning rate, ≥ 0. Default 1. */
   lr?: number;
-  /** Square root of the accumulator before the first step. Default 1e-2. */
+  /** Square root of the accumulator before the first step, 1.1e-19 to 1.8e19. Default 1e-2. */
   accumulatorInit?: number;
   /** ≥ 0. Default 0. */
   weightDecay?: number;
@@ -434,18 +437,18 @@ export interface AdaGradNorm {
   cautiousWeightDecay?: boolean;
 }
 
-/** Adafactor (Shazeer and Stern, 2018), as in Burn: second moments of rows and columns. */
+/** Adafactor (Shazeer and Stern, 2018), as in Burn: one second moment per row and one per column of a matrix. */
 export interface Adafactor {
   type: "adafactor";
   /** Learning rate, ≥ 0. Default 1e-2. */
   lr?: number;
-  /** Exponent of the step in the decay 1 − t^decayRate, negative. Default -0.8. */
+  /** Exponent of the number t of the step in the decay 1 − t^decayRate, negative. Default -0.8. */
   decayRate?: number;
-  /** ε1, added to squares, at least 2⁻¹²⁶. Default 1e-30. */
+  /** ε1, added to squared gradients, at least 2⁻¹²⁶. Default 1e-30. */
   eps?: number;
-  /** ε2, the least size of a parameter that counts, at least 2⁻¹²⁶. Default 1e-3. */
+  /** ε2, the lower bound of the root mean square of a parameter, at least 2⁻¹²⁶. Default 1e-3. */
   epsScale?: number;
-  /** Root mean square of the direction from which steps become shorter. Default 1. */
+  /** Largest root mean square of the direction, at least 2⁻¹²⁶. Longer directions are scaled down to it. Default 1. */
   clipThreshold?: number;
   /** Whether the learning rate is at most 1/√t. Default true. */
   relativeStep?: boolean;
@@ -459,7 +462,7 @@ export interface Adafactor {
   cautiousWeightDecay?: boolean;
 }
 
-/** Schedule-free AdamW (Defazio et al., 2024). Call `evaluate` before you evaluate, and `train` after it. */
+/** Schedule-free AdamW (Defazio et al., 2024). Call `evaluate` before you evaluate the model, and `train` before you continue to train. */
 export interface ScheduleFreeAdamW {
   type: "schedule_free_adamw";
   /** Learning rate, ≥ 0. Default 2.5e-3. */
@@ -478,7 +481,7 @@ export interface ScheduleFreeAdamW {
   cautiousWeightDecay?: boolean;
 }
 
-/** Schedule-free SGD (Defazio et al., 2024). Call `evaluate` before you evaluate, and `train` after it. */
+/** Schedule-free SGD (Defazio et al., 2024). Call `evaluate` before you evaluate the model, and `train` before you continue to train. */
 export interface ScheduleFreeSgd {
   type: "schedule_free_sgd";
   /** Learning rate, ≥ 0. Default 1. */

@@ -3,8 +3,8 @@
 use super::kind::{BaseRow, Direction, EPS, LineSums, Lines, Norms, OWN_STEP, Per, Recall, StateRow, StepScalars};
 use crate::recipe::prelude::*;
 
-/// Adafactor (Shazeer & Stern, 2018), as in Burn: second moments of a matrix that take one number per row and one per column, and steps in
-/// proportion to the size of the parameter.
+/// Adafactor (Shazeer & Stern, 2018), as in Burn: one second moment per row and one per column of a matrix, and steps in proportion to the
+/// size of the parameter.
 ///
 /// ```text
 /// β = 1 − t^decay_rate
@@ -14,17 +14,17 @@ use crate::recipe::prelude::*;
 /// step = min(lr, 1/√t) · max(ε2, RMS(θ)) / max(1, RMS(u) / clip_threshold) ;  decay = lr λ
 /// ```
 ///
-/// A matrix is what [`MatrixLayout`](crate::MatrixLayout) takes for one, here without regard to inputs and outputs; other tensors have one
-/// v per coordinate. Burn and PyTorch factor the last two dimensions of tensors of higher rank, each pair alone. A |g| above 1.84e19 counts
-/// as 1.84e19. Every tensor must fit into one binding. A NaN or infinity in a gradient spreads within its tensor.
+/// [`MatrixLayout`](crate::MatrixLayout) says which tensors are matrices. It does not matter which dimension holds the inputs. Other
+/// tensors have one v per coordinate; Burn and PyTorch factor the last two dimensions of tensors of rank 3 and more. A |g| above 1.84e19
+/// counts as 1.84e19. Every tensor must fit into one binding. A NaN or infinity in a gradient spreads within its tensor.
 ///
-/// The defaults are Burn's. PyTorch has no ε1 in the moments but bounds what it divides by, and takes RMS(θ) after the weight decay.
+/// The defaults are Burn's. PyTorch does not add ε1 to the moments. It bounds its divisors from below, by default with 1.2e-7 in f32.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
 /// use wgpu_optim::base::Adafactor;
 ///
-/// // With a learning rate of your own.
+/// // A learning rate that depends on neither the step nor the parameter.
 /// let recipe = Recipe::from(Adafactor::new(1e-3).relative_step(false).scale_parameter(false)).mgup();
 /// assert_eq!(recipe.name(), "mgup-adafactor");
 /// ```
@@ -37,16 +37,16 @@ pub struct Adafactor {
     /// Learning rate η, ≥ 0 and finite. Default 1e-2.
     #[default(1e-2)]
     pub lr: f64,
-    /// Exponent of t in 1 − β, negative and finite. Default −0.8.
+    /// Exponent of t in β = 1 − t^decay_rate, negative and finite. Default −0.8.
     #[default(-0.8)]
     pub decay_rate: f64,
-    /// ε1, finite and at least 2⁻¹²⁶. Default 1e-30.
+    /// ε1, which is added to squared gradients, finite and at least 2⁻¹²⁶. Default 1e-30.
     #[default(1e-30)]
     pub eps: f64,
-    /// ε2, the least RMS(θ) that counts, finite and at least 2⁻¹²⁶. Default 1e-3.
+    /// ε2, the lower bound of RMS(θ), finite and at least 2⁻¹²⁶. Default 1e-3.
     #[default(1e-3)]
     pub eps_scale: f64,
-    /// The RMS(u) from which steps become shorter, finite and at least 2⁻¹²⁶. Default 1.
+    /// The largest RMS(u). Longer directions are scaled down to it. Finite and at least 2⁻¹²⁶. Default 1.
     #[default(1.0)]
     pub clip_threshold: f64,
     /// Whether the learning rate is at most 1/√t. Default true.

@@ -10,9 +10,10 @@ use crate::recipe::prelude::*;
 /// step = lr / √(a₀ + a) ;  decay = lr λ                 a₀ = accumulator_init²
 /// ```
 ///
-/// The papers take one number for the whole model; here each tensor has its own. A norm above 1.84e19, or not finite in f32, counts as
-/// 1.84e19, and so does √a. The state `sum` is a, without a₀. The score g² is never negative, so only the policies `plain` and `mgup` work
-/// with this base. Every tensor must fit into one binding.
+/// The papers use one number for the whole model. Here each tensor has its own. A norm of the gradient that is above 1.84e19, or not finite
+/// in f32, counts as 1.84e19. √a is at most 1.84e19, too: after a NaN or infinity, all steps of the tensor are almost 0. The state `sum` is
+/// a, without a₀. The score g² is never negative, so only the policies `plain` and `mgup` work with this base. Every tensor must fit into
+/// one binding.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -31,7 +32,7 @@ pub struct AdaGradNorm {
     /// Learning rate η, ≥ 0 and finite. Default 1.
     #[default(1.0)]
     pub lr: f64,
-    /// √a before the first step, 1.1e-19 to 1.8e19. Default 1e-2.
+    /// √a₀, 1.1e-19 to 1.8e19. Default 1e-2.
     #[default(1e-2)]
     pub accumulator_init: f64,
     /// Weight decay λ, ≥ 0 and finite. Default 0.
@@ -51,7 +52,7 @@ impl AdaGradNorm {
 impl Direction for AdaGradNorm {
     const ROWS: &'static [BaseRow] = &[BaseRow {
         name: "adagrad_norm",
-        // The gradient.
+        // Its direction is the gradient.
         shader: "sgd",
         states: &[StateRow { name: "sum", per: Per::Tensor, squares: true }],
         constants: &[OWN_STEP],

@@ -20,14 +20,15 @@ pub struct BaseRow {
     pub constants: &'static [&'static str],
     /// The file in `shaders/correction` that corrects the scalars of a step where steps may be skipped.
     pub correction: &'static str,
-    /// The file in `shaders/base` that finds the rate of a matrix, or of a tensor. `Some` means that only the GPU knows the factor of a step,
-    /// and that a tensor lies in one page.
+    /// The file in `shaders/base` that finds the rate of a matrix or tensor. `Some` means that only the GPU knows this factor of the step.
+    /// Each tensor then lies in one page.
     pub rate: Option<&'static str>,
-    /// What the rate of a tensor that is not orthogonalized follows from.
+    /// The norms that determine the rate of a tensor, for bases that do not orthogonalize.
     pub norms: Option<Norms>,
-    /// How the states of rows and columns of a matrix move on from sums of squares.
+    /// How sums of squares update the states of rows and columns of a matrix.
     pub lines: Option<Lines>,
-    /// Whether parameters lie between an average and z, where steps go (schedule-free): its first state is z minus the parameter.
+    /// Whether the base is schedule-free: parameters lie between an average and z, which takes the steps. Its first state is then z minus
+    /// the parameter.
     pub averages: bool,
     /// Whether it orthogonalizes matrices.
     pub is_matrix: bool,
@@ -66,7 +67,7 @@ impl BaseRow {
         Self { shader: "momentum", states: &[MOMENTUM], is_matrix: true, ..Self::ELEMENTWISE };
 }
 
-/// The name of the state of bases that average parameters.
+/// The name of the first state of schedule-free bases: z minus the parameter.
 pub(crate) const Z_OFFSET: &str = "z_offset";
 
 pub(super) const MOMENTUM: StateRow = StateRow::new("momentum_buffer");
@@ -158,7 +159,7 @@ impl Per {
         match self {
             Self::Coordinate => shape,
             Self::Tensor => &[],
-            // Without a row of several, a row is a coordinate.
+            // If every row has one coordinate, a row is a coordinate.
             _ if self.is_row(spec) && shape.iter().skip(1).all(|&n| n == 1) && self == Self::Row => shape,
             _ if self.is_row(spec) => &shape[..shape.len().min(1)],
             _ => shape.get(1..).unwrap_or_default(),
@@ -166,7 +167,7 @@ impl Per {
     }
 }
 
-/// What the rate of a tensor follows from.
+/// The norms that determine the rate of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Norms {
     /// The norm of the gradient.
@@ -175,23 +176,23 @@ pub enum Norms {
     Update,
 }
 
-/// How the states of rows and columns of a matrix move on.
+/// How the states of rows and columns of a matrix are updated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Lines {
-    /// The file in `shaders/base` that moves them on.
+    /// The file in `shaders/base` that updates them.
     pub shader: &'static str,
-    /// What is squared and summed before.
+    /// The sums of squares that the update needs.
     pub sums: LineSums,
 }
 
 /// Sums of squares over rows or columns of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LineSums {
-    /// Of gradients, for rows and for columns.
+    /// Sums of squared gradients, per row and per column.
     Gradients,
-    /// Of gradients and of directions, for inputs.
+    /// Sums of squared gradients and of squared directions, per input.
     Directions,
-    /// Of orthogonalized directions, for outputs.
+    /// Sums of squared orthogonalized directions, per output.
     Orthogonal,
 }
 
@@ -230,31 +231,33 @@ pub struct StepScalars {
     pub rests: [f64; 2],
     /// ε as it is added to √v.
     pub eps: f64,
-    /// Largest norm of a gradient, for AdaGO.
+    /// Largest norm of a gradient, for AdaGO. Bound c of the rates of inputs, for NAMO-D. Largest RMS(u), for Adafactor.
     pub clip: f64,
-    /// Smallest step, for AdaGO.
+    /// Smallest step, for AdaGO. Smallest RMS(θ), for Adafactor.
     pub min_step: f64,
-    /// Largest step, for NAMO.
+    /// Largest step, for NAMO and NAMO-D.
     pub max_step: f64,
-    /// √a before the first step, for AdaGO and AdaGrad.
+    /// √a before the first step, for AdaGO, AdaGrad and AdaGrad-Norm.
     pub accumulator_init: f64,
     /// λ of a weight decay that is a part of the gradient.
     pub penalty: f64,
-    /// Exponent of √v + ε, or of the largest learning rate in the weights of an average.
+    /// Exponent of √v + ε. For schedule-free bases, exponent p of the largest learning rate in the weights of the average.
     pub power: f64,
-    /// Weights of the two parts of a direction: gradient and momentum of NAdam, momentum and change of Adan. The bias correction of NAMO.
+    /// Weights of the two parts of a direction: gradient and momentum of NAdam, momentum and change of Adan. The first is the bias
+    /// correction of NAMO and NAMO-D. The second is 1 if Adafactor scales steps by RMS(θ).
     pub blend: [f64; 2],
-    /// β3 of Adan, μ₂ of NAMO.
+    /// β3 of Adan, μ₂ of NAMO and NAMO-D, β2 of NorMuon.
     pub beta3: f64,
-    /// The largest 1 − β of mean and variance, for MAdam; the least is that of β2.
+    /// The largest 1 − β of mean and variance, for MAdam and LaMAdam; the least is that of β2.
     pub largest_rest: f64,
     /// Whether this is the first step, for Adan.
     pub is_first: bool,
-    /// Whether a step of RAdam divides by √v + ε.
+    /// Whether a step of RAdam divides by √v + ε, or the learning rate of Adafactor is at most 1/√t.
     pub adaptive: bool,
-    /// Share by which the learning rate shrinks per step, for AdaGrad. The exponent of t in the weights of an average.
+    /// Share by which the learning rate shrinks per step, for AdaGrad. For schedule-free bases, exponent r of t in the weights of the
+    /// average.
     pub lr_decay: f64,
-    /// ψ ln 0.96, for NAdam.
+    /// ψ ln 0.96, for NAdam. The exponent `decay_rate`, for Adafactor.
     pub ln_momentum_decay: f64,
     /// ρ at the end and at t = 0, for RAdam.
     pub rho: [f64; 2],
@@ -357,14 +360,14 @@ pub(crate) trait Direction: Copy + Default {
         [real(self.rate(matrix)), T::one()]
     }
 
-    /// Factor of the step of a tensor, for bases that only the GPU knows it of, from its gradient, direction and parameter. Moves states per
-    /// tensor on.
+    /// Factor of the step of a tensor, where only the GPU knows it. It follows from the gradient, the direction and the parameter. Updates
+    /// the states per tensor.
     fn tensor_rate<T: Float>(&self, _scalars: &StepScalars, _of: [&[T]; 3], _states: &mut [Vec<T>]) -> T {
         T::one()
     }
 
-    /// Factors of the orthogonalized direction and of the weight decay for each line, input or output, of a matrix, from its gradient, its
-    /// direction and its orthogonalized direction. `None` if all lines have the same. Moves states of lines on.
+    /// Factors of the orthogonalized direction and of the weight decay, per input or per output of a matrix. They follow from its gradient,
+    /// its direction and its orthogonalized direction. `None` if all are the same. Updates the states per input or output.
     fn line_rates<T: Float>(
         &self,
         _matrix: Matrix,
@@ -375,7 +378,7 @@ pub(crate) trait Direction: Copy + Default {
         None
     }
 
-    /// The weight of z in the average of step `t`, for bases that average parameters. Moves states per tensor on.
+    /// The weight of z in the average of step `t`, for schedule-free bases. Updates the states per tensor.
     fn average_weight<T: Float>(&self, _t: u64, _states: &mut [Vec<T>]) -> Option<T> {
         None
     }

@@ -4,7 +4,7 @@ use super::kind::{BaseRow, Direction, EPS, OWN_STEP, Per, StateRow, StepScalars}
 use super::madam::{Moments, STATES};
 use crate::recipe::prelude::*;
 
-/// LaMAdam (Zhu et al., 2021): [`MAdam`](super::MAdam) that divides by the root of its moments first and averages then.
+/// LaMAdam (Zhu et al., 2021): [`MAdam`](super::MAdam) that divides each gradient by √(q + a²) before the momentum averages it.
 ///
 /// ```text
 /// a, q, w as in MAdam
@@ -13,8 +13,8 @@ use crate::recipe::prelude::*;
 /// step = lr / ρ ;  decay = lr λ                  step = 0 where ρ = 0
 /// ```
 ///
-/// The learning rate is a part of u and of ρ, so a schedule acts late. With a constant rate, ρ is lr (1 − μ^t). Every tensor must fit into
-/// one binding.
+/// u and ρ include the learning rate, so a change of the rate takes effect gradually. With a constant rate, ρ is lr (1 − μ^t). A |g| above
+/// 9.2e18 counts as 9.2e18. Every tensor must fit into half of one binding.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -37,8 +37,7 @@ pub struct LaMAdam {
     /// The smallest decay of mean and variance, in [0, betas\[1\]]. Default 0.5.
     #[default(0.5)]
     pub beta2_min: f64,
-    /// ε: 0, or finite and at least 2⁻¹²⁶. 0 divides 0 by 0 where a coordinate never had a gradient.
-    /// Default 1e-15.
+    /// ε: 0, or finite and at least 2⁻¹²⁶. With 0, the direction of a coordinate that never had a gradient is 0 / 0. Default 1e-15.
     #[default(1e-15)]
     pub eps: f64,
     /// Weight decay λ, ≥ 0 and finite. Default 0.

@@ -54,15 +54,15 @@ kinds! { $
     Radam(radam::RAdam): "Adaptive moments whose first steps do not divide by the second.",
     Adamomentum(adamomentum::AdaMomentum): "Adaptive moments whose second is that of the first.",
     Madam(madam::MAdam): "A momentum over moments whose decay each coordinate chooses.",
-    Lamadam(lamadam::LaMAdam): "Moments as in MAdam, whose momentum takes gradients that are divided by their root already.",
+    Lamadam(lamadam::LaMAdam): "MAdam that divides each gradient before the momentum averages it.",
     AdagradNorm(adagrad_norm::AdaGradNorm): "The gradient, with a rate per tensor that adapts to the norms of its gradients.",
     Adan(adan::Adan): "Adaptive moments of the gradient and of its change.",
-    Adafactor(adafactor::Adafactor): "The gradient over a root of moments of rows and columns, in proportion to the parameter.",
-    ScheduleFreeAdamw(schedule_free_adamw::ScheduleFreeAdamW): "AdamW without a momentum whose parameters are averaged.",
-    ScheduleFreeSgd(schedule_free_sgd::ScheduleFreeSgd): "The gradient, with parameters that are averaged.",
+    Adafactor(adafactor::Adafactor): "The gradient over second moments per row and column, in proportion to the size of the parameter.",
+    ScheduleFreeAdamw(schedule_free_adamw::ScheduleFreeAdamW): "AdamW with an average of its iterates instead of a momentum.",
+    ScheduleFreeSgd(schedule_free_sgd::ScheduleFreeSgd): "The gradient. An average of the iterates is the result.",
     Namo(namo::Namo): "Momentum, orthogonalized, with Adam's rate per matrix.",
     NamoD(namo_d::NamoD): "Momentum, orthogonalized, with Adam's rate per input.",
-    Normuon(normuon::NorMuon): "Momentum, orthogonalized, with outputs brought to a similar size.",
+    Normuon(normuon::NorMuon): "Momentum, orthogonalized, with steps of a similar size for all outputs.",
 }
 
 /// Smallest ε that bounds the step where g² underflows to 0.

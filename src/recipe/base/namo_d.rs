@@ -7,7 +7,7 @@ use super::newton_schulz::{NewtonSchulz, NsCoefficients};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 
-/// NAMO-D (Zhang, Liu & Schaeffer, 2026), for matrices: [`Namo`](super::Namo) with a rate for each input. `fallback` steps other tensors, see
+/// NAMO-D (Zhang, Liu & Schaeffer, 2026), for matrices: [`Namo`](super::Namo) with one rate per input. `fallback` steps other tensors, see
 /// [`MatrixLayout`](crate::MatrixLayout).
 ///
 /// ```text
@@ -19,8 +19,8 @@ use crate::recipe::prelude::*;
 /// score s = d ⊙ g, before orthogonalization
 /// ```
 ///
-/// Inputs are the columns of a layer that is stored as (out, in), and the rows of one that is stored as (in, out). An input that never had a
-/// gradient decays at the smallest rate. Sums of squares are at most 3.4e38.
+/// Inputs are the columns of a matrix stored as (out, in), and the rows of one stored as (in, out). Weights of an input that never had a
+/// gradient decay at the smallest rate. Sums of squares above 3.4e38 count as 3.4e38.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -55,7 +55,7 @@ pub struct NamoD {
     /// Largest step, finite and at least 2⁻¹²⁶; `None` for no limit. Default 1.
     #[default(Some(1.0))]
     pub max_step: Option<f64>,
-    /// c, in (0, 1]: rates of inputs are within c to 1/c of their mean. 1 is one rate for all. Default 0.75.
+    /// c, in (0, 1]. The rates of inputs lie between c and 1/c times their mean. With 1, all inputs have the same rate. Default 0.75.
     #[default(0.75)]
     pub clamp: f64,
     /// Number of Newton–Schulz iterations, as in [`Muon::ns_steps`](super::Muon::ns_steps). Default 5.
@@ -85,7 +85,7 @@ impl Direction for NamoD {
     const ROWS: &'static [BaseRow] = &[BaseRow {
         name: "namo_d",
         states: &[MOMENTUM, StateRow { per: Per::Input, ..StateRow::squares("input_norm_avg") }],
-        // Each input has its own.
+        // `lines` finds the rates of inputs.
         rate: Some("muon_rate"),
         lines: Some(Lines { shader: "namo_d_lines", sums: LineSums::Directions }),
         constants: &["LINE_DECAY"],

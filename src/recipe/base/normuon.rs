@@ -7,19 +7,19 @@ use super::newton_schulz::{NewtonSchulz, NsCoefficients};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 
-/// NorMuon (Li et al., 2025), for matrices: Muon whose outputs, the neurons of a layer, take steps of a similar size. `fallback` steps other
-/// tensors, see [`MatrixLayout`](crate::MatrixLayout).
+/// NorMuon (Li et al., 2025), for matrices: Muon whose steps have a similar size for all outputs, the neurons of a layer. `fallback` steps
+/// other tensors, see [`MatrixLayout`](crate::MatrixLayout).
 ///
 /// ```text
 /// m ← μ m + (1−μ) g ;  d = (1−μ) g + μ m when `nesterov`, else m
 /// O = NewtonSchulz(d)
 /// v ← β2 v + (1−β2) mean of O²                     for each output: over its inputs
-/// Ô = O / (√v + ε) ;  Ô ← Ô ‖O‖_F / (‖Ô‖_F + ε)    as long as O
+/// Ô = O / (√v + ε) ;  Ô ← Ô ‖O‖_F / (‖Ô‖_F + ε)    the norm of O
 /// step = lr · scale(rows, cols) ;  decay = lr λ ;  score s = d ⊙ g, before orthogonalization
 /// ```
 ///
-/// Outputs are the rows of a layer that is stored as (out, in), and the columns of one that is stored as (in, out). The paper's formula takes
-/// steps of root mean square 0.2, which is [`Scale::MatchRmsAdamw`] as far as O is orthogonal.
+/// Outputs are the rows of a matrix stored as (out, in), and the columns of one stored as (in, out). In the paper, steps have the root mean
+/// square 0.2. [`Scale::MatchRmsAdamw`] gives the same if O is orthogonal.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -77,7 +77,7 @@ impl Direction for NorMuon {
     const ROWS: &'static [BaseRow] = &[BaseRow {
         name: "normuon",
         states: &[MOMENTUM, StateRow { per: Per::Output, ..StateRow::squares("second_momentum_buffer") }],
-        // Each output has its own.
+        // `lines` finds the rates of outputs.
         rate: Some("muon_rate"),
         lines: Some(Lines { shader: "normuon_lines", sums: LineSums::Orthogonal }),
         ..BaseRow::MOMENTUM

@@ -3,7 +3,7 @@
 use super::kind::{BaseRow, Direction, EPS, Per, StateRow, StepScalars, Z_OFFSET};
 use crate::recipe::prelude::*;
 
-/// Schedule-free AdamW (Defazio et al., 2024): an average of the steps takes the place of a momentum and of a learning rate that falls.
+/// Schedule-free AdamW (Defazio et al., 2024): a weighted average of all z so far replaces the momentum and a falling learning rate.
 ///
 /// ```text
 /// v ← β2 v + (1−β2) g² ;  u = g / (√(v / c2) + ε)      c2 = 1 − β2^t ; g is taken at θ
@@ -12,9 +12,9 @@ use crate::recipe::prelude::*;
 /// θ ← β1 x + (1−β1) z
 /// ```
 ///
-/// Training takes gradients at θ. Evaluation wants x: [`GpuOptimizer::evaluate`](crate::GpuOptimizer::evaluate) puts it in the place of θ, and
-/// [`train`](crate::GpuOptimizer::train) brings θ back. The state `z_offset` is z − θ, from which x follows. A |g| above 1.84e19 counts as
-/// 1.84e19. Use a schedule for a warm-up only. Every tensor must fit into one binding.
+/// Take gradients at θ, the parameter. Evaluate the model at x: [`GpuOptimizer::evaluate`](crate::GpuOptimizer::evaluate) puts x in the
+/// place of θ, and [`train`](crate::GpuOptimizer::train) brings θ back. The state `z_offset` is z − θ, and x follows from it. A |g| above
+/// 1.84e19 counts as 1.84e19. Use schedules only for warm-up. Every tensor must fit into one binding.
 ///
 /// ```
 /// use wgpu_optim::base::ScheduleFreeAdamW;
@@ -34,16 +34,16 @@ pub struct ScheduleFreeAdamW {
     /// Learning rate η, ≥ 0 and finite. Default 2.5e-3.
     #[default(2.5e-3)]
     pub lr: f64,
-    /// The share β1 of the average in θ, in (0, 1), and the decay β2 of the second moment, in [0, 1). Default (0.9, 0.999).
+    /// β1, the share of the average x in θ, in (0, 1), and β2, the decay of the second moment, in [0, 1). Default (0.9, 0.999).
     #[default([0.9, 0.999])]
     pub betas: [f64; 2],
-    /// ε: 0, or finite and at least 2⁻¹²⁶; the same holds for ε √(1 − β2). 0 divides 0 by 0 where a coordinate never had a gradient.
-    /// Default 1e-8.
+    /// ε: 0, or finite and at least 2⁻¹²⁶; the same holds for ε √(1 − β2). With 0, the direction of a coordinate that never had a gradient
+    /// is 0 / 0. Default 1e-8.
     #[default(1e-8)]
     pub eps: f64,
-    /// r, the exponent of t in the weights of the average, ≥ 0 and at most 10. Default 0.
+    /// r, the exponent of t in the weights of the average, 0 to 10. Default 0.
     pub r: f64,
-    /// p, the exponent of the largest learning rate in these weights, 0 to 4. Default 2.
+    /// p, the exponent of the largest learning rate so far in the weights of the average, 0 to 4. Default 2.
     #[default(2.0)]
     pub weight_lr_power: f64,
     /// Weight decay λ, ≥ 0 and finite. Default 0.

@@ -4,12 +4,14 @@ use super::kind::{BaseRow, Direction, StateRow, StepScalars, Z_OFFSET};
 use super::schedule_free_adamw::{LARGEST, ROW, SUM, check_weights, weight};
 use crate::recipe::prelude::*;
 
-/// Schedule-free SGD (Defazio et al., 2024): [`ScheduleFreeAdamW`](super::ScheduleFreeAdamW) with the gradient for the direction.
+/// Schedule-free SGD (Defazio et al., 2024): [`ScheduleFreeAdamW`](super::ScheduleFreeAdamW) whose direction is the gradient.
 ///
 /// ```text
 /// u = g, taken at θ
 /// z ← z − lr (φ u + λ θ) ;  x ← (1−c) x + c z ;  θ ← β1 x + (1−β1) z      c as in `ScheduleFreeAdamW`, β1 = momentum
 /// ```
+///
+/// Evaluate the model at x, with [`GpuOptimizer::evaluate`](crate::GpuOptimizer::evaluate). Every tensor must fit into one binding.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -26,12 +28,12 @@ pub struct ScheduleFreeSgd {
     /// Learning rate η, ≥ 0 and finite. Default 1.
     #[default(1.0)]
     pub lr: f64,
-    /// The share β1 of the average in θ, in (0, 1). Default 0.9.
+    /// β1, the share of the average x in θ, in (0, 1). Default 0.9.
     #[default(0.9)]
     pub momentum: f64,
-    /// r, the exponent of t in the weights of the average, ≥ 0 and at most 10. Default 0.
+    /// r, the exponent of t in the weights of the average, 0 to 10. Default 0.
     pub r: f64,
-    /// p, the exponent of the largest learning rate in these weights, 0 to 4. Default 2.
+    /// p, the exponent of the largest learning rate so far in the weights of the average, 0 to 4. Default 2.
     #[default(2.0)]
     pub weight_lr_power: f64,
     /// Weight decay λ, ≥ 0 and finite. Default 0.
@@ -51,7 +53,7 @@ impl ScheduleFreeSgd {
 impl Direction for ScheduleFreeSgd {
     const ROWS: &'static [BaseRow] = &[BaseRow {
         name: "schedule_free_sgd",
-        // The gradient.
+        // Its direction is the gradient.
         shader: "sgd",
         states: &[StateRow::new(Z_OFFSET), SUM, LARGEST],
         ..ROW
