@@ -5,7 +5,9 @@ import package::lib::largest::within_squares;
 import package::tables::Scalars;
 
 fn direction_of(state: State, g: vec4<f32>, s: Scalars) -> vec4<f32> {
-    return within_squares(g) / (sqrt(s.weight1 * state.row_var) * sqrt(state.col_var));
+    let u = within_squares(g) / (sqrt(state.row_var) * (s.weight1 * sqrt(state.col_var)));
+    // Also where the moments of rows and columns without gradients have vanished.
+    return select(u, vec4<f32>(), g == vec4<f32>());
 }
 
 fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {

@@ -25,5 +25,5 @@ fn move_lines(lane: u32, whole: Chunk, s: Scalars) {
         if !skips() { col_var[whole.lines + j] = c; }
     }
     let total = sum_over_lanes(lane, mean);
-    if lane == 0u && !skips() { tensors.each[whole.tensor].inverse_norm = 1.0 / total; }
+    if lane == 0u && !skips() { tensors.each[whole.tensor].inverse_norm = 1.0 / sqrt(total); }
 }

@@ -5,7 +5,8 @@ import package::lib::largest::within_squares;
 import package::tables::Scalars;
 
 fn direction_of(state: State, g: vec4<f32>, s: Scalars) -> vec4<f32> {
-    return within_squares(g) / sqrt(state.variance);
+    // Also where the moment of a coordinate without gradients has vanished.
+    return select(within_squares(g) / sqrt(state.variance), vec4<f32>(), g == vec4<f32>());
 }
 
 fn update(old: State, gradient: vec4<f32>, s: Scalars) -> Update {

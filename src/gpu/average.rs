@@ -6,6 +6,7 @@ use super::scope;
 use super::slices::{self, TensorBuffers};
 use super::target::Target;
 use crate::error::{Error, Result, ensure};
+use crate::kernel::tables::Scalars;
 use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 
@@ -28,7 +29,7 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Ownership`] for an optimizer that steps your buffers: use [`evaluate_with`](Self::evaluate_with). [`Error::RingFull`] if
-    /// too many recorded steps wait to be submitted. [`Error::Recipe`] if the factor of a schedule's function is out of range.
+    /// too many recorded steps wait to be submitted.
     /// [`Error::DeviceLost`].
     pub fn evaluate(&mut self) -> Result<()> {
         self.switch(true, None)
@@ -107,10 +108,11 @@ impl GpuOptimizer {
             let when = if to_averages { When::Evaluate } else { When::Train };
             // The caller may have changed parameters that have no masters yet.
             let runs = |other: When| other == when || (other == When::Masters && given.is_some());
-            let (scalars_of, scalars) = self.scalars_of(given)?;
-            let prepared = scope::watch(&self.device, || self.prepare(given, scalars_of, &runs))?;
+            let prepared = scope::watch(&self.device, || self.prepare(given, Vec::new(), &runs))?;
+            // Of the scalars only β1 matters, which no schedule changes.
             let mut uniforms = UniformBytes::default();
-            scalars.iter().for_each(|scalars| uniforms.push(scalars));
+            let rows = self.groups.with_fallbacks(self.initial.clone());
+            rows.iter().for_each(|recipe| uniforms.push(&Scalars::new(recipe, 1, &self.groups, 1.0)));
             let grids = uniforms.0.len() as u64;
             prepared.work.grids.iter().for_each(|grid| uniforms.push(grid));
             let slot = self.ring.put(&self.queue, &uniforms.0, &prepared.work.chunks)?;

@@ -21,6 +21,7 @@ use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
 use crate::plan::layout::Ownership;
 use crate::plan::program::When;
+use crate::recipe::Recipe;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, POSITIVE, check};
@@ -231,6 +232,13 @@ impl GpuOptimizer {
         ensure!(saved == 0 || saved < takes, refusal(within()));
         let (given, own) = (about.lrs.len(), self.initial.len());
         ensure!(given == own, refusal(format!("it has {given} parameter groups, but this optimizer has {own}")));
+        self.check_averages(file)?;
+        for spec in file.specs() {
+            let Ok(tensor) = self.plan.tensor(&spec.name) else { continue };
+            let turned = tensor.spec.layout != spec.layout && self.plan.base_of(tensor).depends_on_layout();
+            let reason = || format!("`{}` has another layout, and states of inputs or outputs", spec.name);
+            ensure!(!turned, refusal(reason()));
+        }
         let mut entries = self.entries()?;
         // Tensors that have not stepped take their parameters for masters, and sums are not always there.
         let is_optional = |entry: &Entry<'_>| [MASTER, GRAD_SUM].contains(&entry.what);
@@ -333,9 +341,11 @@ impl GpuOptimizer {
     pub fn load_matching(&mut self, file: &mut Checkpoint, part: Part) -> Result<Vec<String>> {
         let (entries, left) = self.matching(file, part)?;
         ensure!(!entries.is_empty(), refusal(&file.path, "no tensor of this optimizer is in it with the same shape"));
-        let reason = "one holds averages for evaluation, the other does not: call `evaluate` or `train` first";
-        let same = part == Part::Params || !self.plan.averages() || self.evaluating == file.about.evaluating;
-        ensure!(same, refusal(&file.path, reason));
+        if part == Part::All && self.plan.averages() {
+            let reason = "one holds averages for evaluation, the other does not: call `evaluate` or `train` first";
+            ensure!(self.evaluating == file.about.evaluating, refusal(&file.path, reason));
+            self.check_averages(file)?;
+        }
         let steps = steps_in(file, &entries)?;
         self.write_entries(file, &entries)?;
         let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
@@ -469,6 +479,16 @@ impl GpuOptimizer {
         let mut all = Vec::new();
         differ("", &theirs, &own, &mut all);
         all
+    }
+
+    /// Refuses averages that another β1 has made: `train` could not undo them.
+    fn check_averages(&self, file: &Checkpoint) -> Result<()> {
+        let shares = |recipes: &[Recipe]| recipes.iter().map(|recipe| recipe.base.averaging()).collect::<Vec<_>>();
+        let same = shares(file.about.groups.recipes()) == shares(&self.initial);
+        let reason =
+            "it holds averages for evaluation that another β1 or momentum has made: use the recipes of the file";
+        ensure!(same || !file.about.evaluating, refusal(&file.path, reason));
+        Ok(())
     }
 
     /// The groups without the learning rates that were set.

@@ -230,7 +230,7 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Recipe`] if a learning rate or a schedule's function leaves its range.
-    pub(super) fn scalars_of(&self, given: Option<&Given<'_>>) -> Result<StepScalars> {
+    fn scalars_of(&self, given: Option<&Given<'_>>) -> Result<StepScalars> {
         // Row, step and learning rate.
         type Key = (usize, u64, Option<u64>);
         let rows = self.groups.rows(self.counts.recorded)?;

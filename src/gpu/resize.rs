@@ -72,7 +72,8 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`new`](Self::new), and:
     ///
-    /// - [`Error::Tensor`] if a tensor changes another dimension than the first, or moves to a group with another base.
+    /// - [`Error::Tensor`] if a tensor changes another dimension than the first, moves to a group with another base, or changes its layout
+    ///   under NAMO-D or NorMuon.
     /// - [`Error::Slice`] for an index with the wrong size or usage.
     /// - [`Error::UnknownTensor`] for rows of a tensor that is not in both optimizers.
     /// - [`Error::Unsupported`] for [`Rows::Gather`] in a tensor larger than a binding.
@@ -142,6 +143,8 @@ impl GpuOptimizer {
         ensure!(old.get(1..) == spec.shape.get(1..), other_rows());
         let other_state = || refusal("its new group has another base, and so another state; keep the base".to_owned());
         ensure!(self.plan.base_of(was) == new.plan.base_of(is), other_state());
+        let turned = was.spec.layout != spec.layout && self.plan.base_of(was).depends_on_layout();
+        ensure!(!turned, refusal("its inputs or outputs have states, so its layout must stay".to_owned()));
         let mut copy = |from: TensorSlice<'_>, to: TensorSlice<'_>| {
             let size = from.size.min(to.size);
             encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, size);

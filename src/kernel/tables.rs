@@ -268,13 +268,13 @@ shared_structs! {
         selected: u32 as "atomic<u32>",
         /// 1 for a matrix of more rows than columns.
         tall: u32,
-        /// 1 / (‖d‖ + 1e-7) for matrix bases; negative, of 2⁻⁹⁶ d, where ‖d‖² is beyond f32. 1 / mean of the rows' moments for Adafactor.
+        /// 1 / (‖d‖ + 1e-7) for matrix bases; negative, of 2⁻⁹⁶ d, where ‖d‖² is beyond f32. 1 / √(mean of the rows' moments) for Adafactor.
         /// The weight of z in the average for schedule-free bases.
         inverse_norm: f32,
         /// Factor of the orthogonalized direction, or of the step.
         rate: f32,
         /// The first state per tensor: Σ n² of AdaGO, Σ ‖g‖² of AdaGrad-Norm, the average of squared norms of NAMO, the average of learning
-        /// rates of LaMAdam, the sum of weights of schedule-free bases.
+        /// rates of LaMAdam, the sum of weights over the last of schedule-free bases.
         accumulator: f32,
         /// The second state per tensor: the largest learning rate so far of schedule-free bases.
         largest_lr: f32,

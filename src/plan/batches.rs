@@ -98,6 +98,8 @@ pub(crate) fn lay_out(plan: &Plan, placements: &[Placement], binding: u64, table
         let joins = next.page == batch.page && next.rows.end - batch.rows.start <= ROWS as u32;
         if joins {
             batch.of.append(&mut next.of);
+            // As the plan's table has them.
+            batch.of.sort_unstable_by_key(|placement| placement.tensor);
         }
         joins
     });

@@ -32,7 +32,7 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
         (*words - count) as u32
     }
     let chunks = u64::from(plan.chunk_count());
-    let has_norms = plan.classes.iter().any(|class| class.base.takes_wholes());
+    let has_norms = plan.classes.iter().any(|class| class.base.is_matrix() || class.base.row().norms.is_some());
     let sums = u64::from(plan.gradients.guarded) + if has_norms { 2 } else { 0 };
     for tensor in &mut plan.tensors {
         let Some(lines) = plan.classes[plan.blocks[tensor.block].class].base.row().lines else { continue };

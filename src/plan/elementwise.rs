@@ -84,7 +84,9 @@ fn rate(writer: &mut Writer<'_>) {
         }
         None => {}
     }
-    summed.add("finds the rate of each tensor", "step/rate", config, Over::Wholes(1), &|_| (0, 1));
+    let chunks = summed.plan.tensors[summed.tensors.clone()].iter().map(|tensor| tensor.chunks.len() as u64);
+    let rounds = if config.base.row().norms.is_some() { chunks.max().unwrap_or(1).div_ceil(WORKGROUP) } else { 1 };
+    summed.add("finds the rate of each tensor", "step/rate", config, Over::Wholes(1), &|_| (0, rounds));
 }
 
 /// Sums squares over rows and columns of gradients, or of directions in their place.
@@ -105,7 +107,13 @@ pub(super) fn line_sums(writer: &mut Writer<'_>, config: Config) {
 /// Moves the states of rows and columns on.
 pub(super) fn move_lines(writer: &mut Writer<'_>) {
     let config = writer.config;
-    writer.add("moves the states of rows and columns on", "step/lines", config, Over::Wholes(1), &|_| (0, 1));
+    let lines = |tensor: &Tensor| {
+        let (rows, columns) = (u64::from(tensor.entry.sums_rows), u64::from(tensor.entry.sums_columns));
+        rows * tensor.row_count() + columns * tensor.row_len
+    };
+    let tensors = &writer.plan.tensors[writer.tensors.clone()];
+    let rounds = tensors.iter().map(lines).max().unwrap_or(1).div_ceil(WORKGROUP);
+    writer.add("moves the states of rows and columns on", "step/lines", config, Over::Wholes(1), &|_| (0, rounds));
 }
 
 /// A kernel that reads gradients, or directions in their place, and writes sums.

@@ -175,7 +175,7 @@ pub struct Plan {
     pub classes: Vec<Class>,
     /// Pages.
     pub pages: Vec<Page>,
-    /// Chunks, then pieces, then matrices.
+    /// Chunks, then pieces, then tensors as a whole.
     pub chunks: Vec<Chunk>,
     /// Arena blocks: a buffer each for parameters, gradients and every state.
     pub blocks: Vec<Block>,
@@ -198,9 +198,10 @@ pub struct Plan {
     pub observes: bool,
     /// What its kernels do with gradients.
     pub gradients: Gradients,
-    /// Where the chunks' sums of squares begin among the counters: of gradients that are guarded (`None` if they are not), of a matrix base's
-    /// directions, and of gradients whose norm has a part in the rate of their tensor.
+    /// Where the chunks' sums of squares begin among the counters, of gradients that are guarded; `None` if they are not.
     pub norms: Option<u32>,
+    /// Where those begin that rates follow from: of directions and of gradients for matrix bases, of gradients for AdaGrad-Norm, of updates
+    /// and of parameters for Adafactor.
     pub(crate) tensor_norms: [u32; 2],
     pub(super) names: HashMap<String, usize>,
 }

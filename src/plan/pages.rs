@@ -1,5 +1,5 @@
-//! Lays out tensors, the one way to a [`Plan`]: side by side in blocks, cut into pages and chunks, and into the pieces and matrices that
-//! kernels take whole.
+//! Lays out tensors, the one way to a [`Plan`]: side by side in blocks, cut into pages and chunks, and into the pieces and whole
+//! tensors that some kernels take.
 
 use super::counters;
 use super::layout::{

@@ -292,12 +292,17 @@ impl ParamGroups {
     /// # Errors
     /// As for [`scheduled`](Self::scheduled).
     pub(crate) fn rows(&self, step: u64) -> Result<Vec<Recipe>> {
-        let mut rows = (0..self.recipes.len()).map(|g| self.scheduled(g, step)).collect::<Result<Vec<_>, _>>()?;
+        let rows = (0..self.recipes.len()).map(|g| self.scheduled(g, step)).collect::<Result<Vec<_>, _>>()?;
+        Ok(self.with_fallbacks(rows))
+    }
+
+    /// The recipes of the groups, then, if any group has one, the fallbacks.
+    pub(crate) fn with_fallbacks(&self, mut rows: Vec<Recipe>) -> Vec<Recipe> {
         if self.row_count() > rows.len() {
             rows.extend_from_within(..);
             rows.iter_mut().skip(self.recipes.len()).for_each(|row| *row = row.fallback().unwrap_or(*row));
         }
-        Ok(rows)
+        rows
     }
 
     /// Number of rows.

@@ -134,7 +134,8 @@ impl Recipe {
         self.base.lr()
     }
 
-    /// The recipe for tensors that are not matrices: the fallback of a matrix base under the same policy. `None` for other bases.
+    /// The recipe for tensors that are not matrices: the fallback of a matrix base or of Adafactor under the same policy. `None` for other
+    /// bases.
     pub fn fallback(&self) -> Option<Self> {
         Some(Self { base: self.base.fallback()?, ..*self })
     }

@@ -91,6 +91,7 @@ impl FromStr for Recipe {
 
     fn from_str(name: &str) -> Result<Self> {
         let unknown = || Error::UnknownPreset { name: name.to_owned(), known: known() };
-        all().find(|preset| preset.name() == name).ok_or_else(unknown)
+        // JSON and documents name types with underscores.
+        all().find(|preset| preset.name() == name.replace('_', "-")).ok_or_else(unknown)
     }
 }

@@ -19,7 +19,7 @@ proptest! {
 
     #[test]
     fn every_layout_is_sound(
-        sizes in prop::collection::vec((1usize..60_000, 0usize..5), 1..40),
+        sizes in prop::collection::vec((1usize..60_000, 0usize..7), 1..40),
         binding in 5u64..80,
         blocks in 1u64..5,
         workgroups in 64u32..200,
@@ -27,16 +27,19 @@ proptest! {
         // From a little more than a chunk upwards; the counters need 8 KiB for each tensor of approximate selection.
         let binding = 4096 * binding + 40 * 8192;
         let limits = PlanLimits { binding, buffer: binding * blocks };
-        let groups: Vec<Recipe> = ["mgup-adamw-approximate", "cautious-lion", "adamw", "mgup-lion-approximate", "mgup-adan-approximate"]
+        let groups: Vec<Recipe> = ["mgup-adamw-approximate", "cautious-lion", "adamw", "mgup-lion-approximate", "mgup-adan-approximate", "mgup-adafactor-approximate", "lamadam"]
             .iter()
             .map(|name| name.parse().unwrap())
             .collect();
         let specs: Vec<_> = sizes
             .iter()
             .enumerate()
-            // Two states of Adan share a binding.
-            .map(|(i, &(n, group))| (i, if group == 4 { n.div_ceil(2) } else { n }, group))
-            .map(|(i, n, group)| TensorSpec::new(format!("t{i}"), [n]).in_group(group))
+            // Two states of Adan or LaMAdam share a binding.
+            .map(|(i, &(n, group))| (i, if [4, 6].contains(&group) { n.div_ceil(2) } else { n }, group))
+            .map(|(i, n, group)| {
+                let shape = if group == 5 { vec![n.div_ceil(77), 77] } else { vec![n] };
+                TensorSpec::new(format!("t{i}"), shape).in_group(group)
+            })
             .collect();
         for ownership in [Ownership::Arenas, Ownership::Caller] {
             let plan = Plan::new(&specs, &groups.clone().into(), ownership, limits).unwrap();
@@ -132,6 +135,23 @@ fn a_plain_step_reads_and_writes_each_state_once() {
     };
     let all = ["sgd", "sgd (momentum)", "rmsprop", "adagrad", "adam", "adamw (amsgrad)", "madam", "adan"].map(bytes);
     assert_eq!(all, [12, 20, 20, 20, 28, 36, 44, 44]);
+}
+
+#[test]
+fn arenas_lie_as_planned_whatever_the_order_of_the_groups() {
+    for name in ["lamadam", "adafactor", "muon", "schedule-free-sgd"] {
+        let recipe: Recipe = name.parse().unwrap();
+        let specs: Vec<_> = [0, 1, 0, 1, 0]
+            .into_iter()
+            .enumerate()
+            .map(|(i, group)| TensorSpec::new(format!("t{i}"), [20, 30]).in_group(group))
+            .collect();
+        let program = Program::new(&specs, vec![recipe, recipe.with_lr(1e-4)], WEBGPU, Matmul::Tiles).unwrap();
+        assert_eq!(
+            program.step().count(),
+            Program::new(&specs[..1], recipe, WEBGPU, Matmul::Tiles).unwrap().step().count()
+        );
+    }
 }
 
 #[test]

@@ -82,6 +82,43 @@ fn parameters_become_averages_and_come_back() {
 }
 
 #[test]
+fn weights_of_the_average_stay_in_range() {
+    // t^10 leaves f32 after 7,131 steps, and lr^4 at once.
+    let extreme = ScheduleFreeSgd::new(1e-15).weight_lr_power(4.0).r(10.0);
+    for gpu in common::gpus() {
+        let recipe = Recipe::from(extreme);
+        let spec = TensorSpec::new("w", [5]);
+        let mut optimizer =
+            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), recipe).unwrap();
+        let mut double = reference::Tensor::new(recipe, vec![0.0f64; 5]).unwrap();
+        optimizer.write_grad("w", &[1.0; 5]).unwrap();
+        for steps in [0, 100_000, 10_000_000] {
+            optimizer.set_steps(steps);
+            double.steps = steps;
+            for _ in 0..20 {
+                optimizer.step().unwrap();
+                double.step(&[1.0; 5]);
+            }
+            let expected: Vec<f32> = double.states.iter().flatten().map(|&x| x as f32).collect();
+            let found: Vec<f32> = ["z_offset", "weight_sum", "lr_max"]
+                .iter()
+                .flat_map(|state| optimizer.read_state_blocking("w", state).unwrap())
+                .collect();
+            assert_eq!(verify::compare_within((0.0, 1e-4), &found, &expected, None).1, None, "{}: {steps}", gpu.name);
+        }
+        // Without a rate there is nothing to weigh.
+        let still = Recipe::from(ScheduleFreeSgd::new(0.0));
+        let mut optimizer =
+            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), still).unwrap();
+        optimizer.write_param("w", &[1.0; 5]).unwrap();
+        optimizer.write_grad("w", &[1.0; 5]).unwrap();
+        optimizer.step().unwrap();
+        optimizer.evaluate().unwrap();
+        assert_eq!(optimizer.read_param_blocking("w").unwrap(), [1.0; 5], "{}", gpu.name);
+    }
+}
+
+#[test]
 fn other_bases_have_no_averages() {
     let gpu = &common::gpus()[0];
     let (mut optimizer, _) = trained(gpu, &Recipe::adamw(1e-2).into());

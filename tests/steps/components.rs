@@ -28,6 +28,10 @@ fn every_component_has_its_own_rate() {
             ("mgup-adamw-approximate", false),
             ("mgup-lion", false),
             ("mgup-adago", false),
+            ("mgup-namo-d", false),
+            ("adafactor", false),
+            ("mgup-schedule-free-adamw", false),
+            ("mgup-schedule-free-adamw", true),
         ] {
             let (_, recipe) = verify::recipes().into_iter().find(|(known, _)| known == name).unwrap();
             let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();

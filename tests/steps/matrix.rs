@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use crate::common::{self, Gpu};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use wgpu_optim::base::{AdaGo, AdamW, Base, Muon, NewtonSchulz, NsCoefficients, Scale};
+use wgpu_optim::base::{AdaGo, Adafactor, AdamW, Base, Muon, NewtonSchulz, NsCoefficients, Scale};
 use wgpu_optim::matrix::{Matmul, Matrix};
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::verify::{self, Case, Runner};
@@ -256,6 +256,30 @@ fn a_model_is_routed_by_what_its_tensors_are() {
             for (spec, twin) in specs.iter().zip(&twins) {
                 let found = optimizer.read_param_blocking(&spec.name).unwrap();
                 assert_follows(&format!("{}: {name}, {}", gpu.name, spec.name), twin, &found);
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_and_columns_without_gradients_stay_beside_huge_ones() {
+    for gpu in common::gpus() {
+        for huge in [1.0, 1e5, 1e12, 3e19, f32::MAX] {
+            let recipe = Recipe::from(Adafactor::new(1e-2).eps(2e-38));
+            let spec = TensorSpec::new("w", [7, 9]);
+            let mut optimizer =
+                GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), recipe).unwrap();
+            let mut twin = reference::Tensor::with_shape(recipe, &spec, verify::params(63)).unwrap();
+            optimizer.write_param("w", &twin.param).unwrap();
+            // Only the first row and column.
+            let grad: Vec<f32> = (0..63).map(|i| if i < 9 || i % 9 == 0 { huge } else { 0.0 }).collect();
+            for t in 0..4 {
+                optimizer.write_grad("w", &grad).unwrap();
+                optimizer.step().unwrap();
+                twin.step(&grad);
+                let found = optimizer.read_param_blocking("w").unwrap();
+                let wrong = verify::compare(&found, &twin.param, None).1;
+                assert_eq!(wrong, None, "{}: {huge:e}, step {t}", gpu.name);
             }
         }
     }

@@ -280,7 +280,8 @@ impl GpuModuleOptimizer {
     }
 
     /// Replaces the parameters of schedule-free bases by their averages, for evaluation, and returns the module. Parameters
-    /// of other bases do not change. Steps and records are refused until [`train`](Self::train).
+    /// of other bases do not change. Steps and records are refused until [`train`](Self::train), which must get the returned
+    /// module: in a clone from before, the parameters are not averages.
     ///
     /// ```no_run
     /// # use burn::module::Module;
@@ -292,7 +293,7 @@ impl GpuModuleOptimizer {
     /// ```
     ///
     /// # Errors
-    /// As for [`try_step`](Self::try_step), with the unchanged module.
+    /// As for [`try_step`](Self::try_step), with the unchanged module; and if a parameter that was stepped is not in it.
     pub fn evaluate<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
         self.switch(module, true)
     }
@@ -301,7 +302,7 @@ impl GpuModuleOptimizer {
     /// the module.
     ///
     /// # Errors
-    /// As for [`try_step`](Self::try_step), with the unchanged module.
+    /// As for [`evaluate`](Self::evaluate).
     pub fn train<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
         self.switch(module, false)
     }
@@ -313,6 +314,16 @@ impl GpuModuleOptimizer {
         let dtype = self.dtype();
         let wanted: HashSet<_> = core.params.iter().map(|known| known.id).collect();
         let largest = core.params.iter().map(|known| known.shape.iter().product::<usize>()).max().unwrap_or(1);
+        // All or none: what `evaluate` leaves out, `train` would move.
+        let present = Present { gpu: &self.gpu, dtype, wanted: &wanted, found: HashSet::new() };
+        let missing = match Survey::of(&module, present) {
+            Ok(present) => core.params.iter().find(|known| !present.found.contains(&known.id)),
+            Err(error) => return Err(StepError { model: module, error }),
+        };
+        if let Some(missing) = missing {
+            let error = Error::parameter(&missing.path, "it was stepped and is not in the module".to_owned());
+            return Err(StepError { model: module, error });
+        }
         let mut exchange = Exchange { gpu: &self.gpu, dtype, wanted, moving: HashMap::new() };
         let module = module.map(&mut exchange);
         let moving = exchange.moving;
@@ -320,18 +331,14 @@ impl GpuModuleOptimizer {
         let unused = tensor::storage(Tensor::<1>::zeros([largest], (&self.gpu.device, dtype)));
         let core = self.core.as_mut().expect("it is there");
         let switched = self.gpu.guarded(|| {
-            let targets: Vec<_> = core.params.iter().filter_map(|known| Some(&moving.get(&known.id)?.target)).collect();
-            let all: Vec<_> = targets.iter().copied().chain([&unused]).collect();
+            let all: Vec<_> = core.params.iter().map(|known| &moving[&known.id].target).chain([&unused]).collect();
             let mut places = Range::all(&all).map_err(|(_, reason)| Error::Device(reason))?;
             let last = places.pop().expect("a range for each tensor");
             let unused = last.slice();
-            let mut places = places.iter();
             let bytes = core.optimizer.groups().precision().bytes();
-            let buffers = core.params.iter().map(|known| {
-                moving.get(&known.id)?;
-                let param = places.next()?.slice();
+            let buffers = core.params.iter().zip(&places).map(|(known, place)| {
                 let size = (bytes * known.shape.iter().product::<usize>() as u64).next_multiple_of(4);
-                Some(TensorBuffers::new(param, TensorSlice { size, ..unused }))
+                TensorBuffers::new(place.slice(), TensorSlice { size, ..unused })
             });
             let buffers: Vec<_> = buffers.collect();
             match to_averages {
@@ -515,6 +522,25 @@ impl Visit for Gradients<'_> {
         };
         let grad = tensor::dense(grad.map_err(|reason| Error::parameter(&path, reason))?);
         self.found.push(Found { id: param.id, path, shape: shape.to_vec(), grad });
+        Ok(())
+    }
+}
+
+/// Finds parameters that were stepped.
+struct Present<'a> {
+    gpu: &'a Gpu,
+    dtype: DType,
+    wanted: &'a HashSet<ParamId>,
+    found: HashSet<ParamId>,
+}
+
+impl Visit for Present<'_> {
+    fn visit<const D: usize>(&mut self, param: &Param<Tensor<D>>, path: &[String]) -> Result<(), Error> {
+        if self.wanted.contains(&param.id) {
+            tensor::check(&param.base(), &self.gpu.device, self.dtype)
+                .map_err(|reason| Error::parameter(&path.join("."), reason))?;
+            self.found.insert(param.id);
+        }
         Ok(())
     }
 }

@@ -225,12 +225,11 @@ impl RecipeOptimizer {
         }
         let spec = TensorSpec::new("parameter", param.dims()).with_layout(self.layout);
         let recipe = self.recipe.with_lr(lr);
-        let (recipe, spec) = match (recipe.fallback(), spec.matrix()) {
-            (Some(_), Some(_)) => (recipe, spec),
-            (None, _) if BaseKind::of(&recipe.base).has_lines() => (recipe, spec),
-            (fallback, _) => (fallback.unwrap_or(recipe), TensorSpec::new("parameter", [numel])),
-        };
+        let recipe = recipe.on(&spec);
         let kind = BaseKind::of(&recipe.base);
+        // Kernels of other bases are shared by tensors of the same size.
+        let keeps_shape = kind.is_matrix() || kind.has_lines();
+        let spec = if keeps_shape { spec } else { TensorSpec::new("parameter", [numel]) };
         let state = fitting(kind, state, &param, &spec).map_err(failed)?;
         let (steps, moments, others, scalar_count) = match state {
             RecipeState::AdamW(AdamWState { momentum }) => {
@@ -352,6 +351,19 @@ fn fitting<const D: usize>(
     }
     if dims != shape {
         return Err(format!("its state has shape {dims:?}"));
+    }
+    if let RecipeState::Other(state) = &state {
+        let wanted = base.state_bindings().iter().map(|binding| {
+            let numel = binding.per.shape(spec).iter().product();
+            if binding.states.len() > 1 { binding.states.len() * distance(numel) } else { numel }
+        });
+        if !state.bindings.iter().map(|binding| binding.shape().num_elements()).eq(wanted) {
+            return Err(format!(
+                "its record is of {}, whose states have other sizes than those of {}",
+                state.base.row().name,
+                base.row().name
+            ));
+        }
     }
     Ok(state)
 }

@@ -125,6 +125,9 @@ impl GpuModuleOptimizer {
     }
 
     fn read(mut self, reader: Reader) -> Result<Self, Error> {
+        if self.core.as_ref().is_some_and(|core| core.optimizer.is_evaluating()) {
+            return Err(wgpu_optim::Error::Evaluating.into());
+        }
         let (scalars, paths) = (reader.scalars().clone(), reader.metadata().clone());
         let mut loaded: BTreeMap<u64, Loaded> = BTreeMap::new();
         for tensor in reader.into_tensors().map_err(|e| Error::Record(e.to_string()))? {

@@ -81,6 +81,11 @@ const ROW: BaseRow = BaseRow {
     ..BaseRow::ELEMENTWISE
 };
 
+/// g / root, and 0 for a gradient of 0 whose moment has vanished.
+fn quotient<T: Float>(g: T, root: T) -> T {
+    if g == T::zero() { g } else { g / root }
+}
+
 impl Direction for Adafactor {
     const ROWS: &'static [BaseRow] = &[
         BaseRow {
@@ -148,7 +153,7 @@ impl Direction for Adafactor {
         let [row_var, col_var] = states else {
             let moved = states[0].iter_mut().zip(&grad).map(|(v, &g)| {
                 move_on(v, g * g);
-                g / v.sqrt()
+                quotient(g, v.sqrt())
             });
             return moved.collect();
         };
@@ -164,7 +169,8 @@ impl Direction for Adafactor {
         }
         let all = row_var.iter().fold(T::zero(), |sum, &r| sum + r / real(rows as f64));
         let divided = grad.iter().enumerate();
-        divided.map(|(i, &g)| g / ((row_var[i / cols] / all).sqrt() * col_var[i % cols].sqrt())).collect()
+        let weight = all.sqrt().recip();
+        divided.map(|(i, &g)| quotient(g, row_var[i / cols].sqrt() * (weight * col_var[i % cols].sqrt()))).collect()
     }
 
     fn tensor_rate<T: Float>(&self, scalars: &StepScalars, [_, direction, param]: [&[T]; 3], _: &mut [Vec<T>]) -> T {

@@ -160,7 +160,7 @@ impl Per {
             Self::Coordinate => shape,
             Self::Tensor => &[],
             // If every row has one coordinate, a row is a coordinate.
-            _ if self.is_row(spec) && shape.iter().skip(1).all(|&n| n == 1) && self == Self::Row => shape,
+            Self::Row if shape.iter().skip(1).all(|&n| n == 1) => shape,
             _ if self.is_row(spec) => &shape[..shape.len().min(1)],
             _ => shape.get(1..).unwrap_or_default(),
         }

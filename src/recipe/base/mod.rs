@@ -113,7 +113,7 @@ impl Base {
         self
     }
 
-    /// The base for tensors that are not matrices, under matrix bases. `None` for other bases.
+    /// The base for tensors that are not matrices, under matrix bases and Adafactor. `None` for other bases.
     pub fn fallback(&self) -> Option<Base> {
         each!(self, b => b.fallback().map(Base::from))
     }
@@ -267,7 +267,8 @@ impl BaseKind {
         self.row().is_matrix
     }
 
-    /// Whether each tensor has a factor of the step that only the GPU knows, although it is not orthogonalized.
+    /// Whether a kernel finds a number of each tensor before the step, although it is not orthogonalized: a factor of the step, or the weight
+    /// of z in an average.
     pub(crate) fn has_rate(self) -> bool {
         self.row().rate.is_some() && !self.is_matrix()
     }
@@ -320,6 +321,11 @@ impl BaseKind {
     /// Whether rows or columns have a state of their own.
     pub fn has_lines(self) -> bool {
         self.line_states() > 0
+    }
+
+    /// Whether inputs or outputs have a state of their own.
+    pub(crate) fn depends_on_layout(self) -> bool {
+        self.names(|per| matches!(per, Per::Input | Per::Output)).next().is_some()
     }
 
     /// Whether kernels take all of a tensor at once: a matrix, or one with a rate of its own.

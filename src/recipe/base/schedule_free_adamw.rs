@@ -13,7 +13,8 @@ use crate::recipe::prelude::*;
 /// ```
 ///
 /// Take gradients at θ, the parameter. Evaluate the model at x: [`GpuOptimizer::evaluate`](crate::GpuOptimizer::evaluate) puts x in the
-/// place of θ, and [`train`](crate::GpuOptimizer::train) brings θ back. The state `z_offset` is z − θ, and x follows from it. A |g| above
+/// place of θ, and [`train`](crate::GpuOptimizer::train) brings θ back. The state `z_offset` is z − θ, and x follows from it. The state `weight_sum` is
+/// the sum of weights divided by the last one. A |g| above
 /// 1.84e19 counts as 1.84e19. Use schedules only for warm-up. Every tensor must fit into one binding.
 ///
 /// ```
@@ -34,7 +35,7 @@ pub struct ScheduleFreeAdamW {
     /// Learning rate η, ≥ 0 and finite. Default 2.5e-3.
     #[default(2.5e-3)]
     pub lr: f64,
-    /// β1, the share of the average x in θ, in (0, 1), and β2, the decay of the second moment, in [0, 1). Default (0.9, 0.999).
+    /// β1, the share of the average x in θ, at least 1e-6 and less than 1, and β2, the decay of the second moment, in [0, 1). Default (0.9, 0.999).
     #[default([0.9, 0.999])]
     pub betas: [f64; 2],
     /// ε: 0, or finite and at least 2⁻¹²⁶; the same holds for ε √(1 − β2). With 0, the direction of a coordinate that never had a gradient
@@ -66,6 +67,9 @@ pub(super) const LARGEST: StateRow = StateRow { name: "lr_max", per: Per::Tensor
 pub(super) const ROW: BaseRow =
     BaseRow { constants: &["OWN_WEIGHT"], rate: Some("schedule_free_rate"), averages: true, ..BaseRow::ELEMENTWISE };
 
+/// For the share of the average in the parameter, which is divided by.
+pub(super) const AVERAGED: Rule = (|x| (1e-6..1.0).contains(&x), "at least 1e-6 and less than 1");
+
 /// The rules for the weights of the average.
 pub(super) fn check_weights(section: &str, r: f64, power: f64) -> Result<()> {
     check(&format!("{section}.r"), r, (|r| (0.0..=10.0).contains(&r), "0 to 10"))?;
@@ -76,10 +80,15 @@ pub(super) fn check_weights(section: &str, r: f64, power: f64) -> Result<()> {
 pub(super) fn weight<T: Float>(t: u64, lr: f64, [r, power]: [f64; 2], states: &mut [Vec<T>]) -> Option<T> {
     let [.., sum, largest] = states else { panic!("two states per tensor") };
     let of = |x: T, exponent: f64| if exponent == 0.0 { T::one() } else { x.powf(real(exponent)) };
-    largest[0] = largest[0].max(real(lr));
-    let weight = of(real(t as f64), r) * of(largest[0], power);
-    sum[0] = sum[0] + weight;
-    Some(if sum[0] > T::zero() { weight / sum[0] } else { T::zero() })
+    let before = largest[0];
+    largest[0] = before.max(real(lr));
+    if largest[0] == T::zero() && power > 0.0 {
+        return Some(T::zero());
+    }
+    // The weight before over this one.
+    let grown = if largest[0] > T::zero() { of(before / largest[0], power) } else { T::one() };
+    sum[0] = sum[0] * (of(real((t - 1) as f64 / t as f64), r) * grown) + T::one();
+    Some(sum[0].recip())
 }
 
 impl Direction for ScheduleFreeAdamW {
@@ -109,7 +118,7 @@ impl Direction for ScheduleFreeAdamW {
     }
 
     fn validate(&self, section: &str) -> Result<()> {
-        check(&format!("{section}.betas[0]"), self.betas[0], OPEN_UNIT)?;
+        check(&format!("{section}.betas[0]"), self.betas[0], AVERAGED)?;
         check_betas(section, &self.betas)?;
         check_eps_corrected(section, self.eps, &self.betas)?;
         check_weights(section, self.r, self.weight_lr_power)

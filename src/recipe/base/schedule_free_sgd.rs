@@ -1,7 +1,7 @@
 //! Schedule-free SGD.
 
 use super::kind::{BaseRow, Direction, StateRow, StepScalars, Z_OFFSET};
-use super::schedule_free_adamw::{LARGEST, ROW, SUM, check_weights, weight};
+use super::schedule_free_adamw::{AVERAGED, LARGEST, ROW, SUM, check_weights, weight};
 use crate::recipe::prelude::*;
 
 /// Schedule-free SGD (Defazio et al., 2024): [`ScheduleFreeAdamW`](super::ScheduleFreeAdamW) whose direction is the gradient.
@@ -28,7 +28,7 @@ pub struct ScheduleFreeSgd {
     /// Learning rate η, ≥ 0 and finite. Default 1.
     #[default(1.0)]
     pub lr: f64,
-    /// β1, the share of the average x in θ, in (0, 1). Default 0.9.
+    /// β1, the share of the average x in θ, at least 1e-6 and less than 1. Default 0.9.
     #[default(0.9)]
     pub momentum: f64,
     /// r, the exponent of t in the weights of the average, 0 to 10. Default 0.
@@ -71,7 +71,7 @@ impl Direction for ScheduleFreeSgd {
     }
 
     fn validate(&self, section: &str) -> Result<()> {
-        check(&format!("{section}.momentum"), self.momentum, OPEN_UNIT)?;
+        check(&format!("{section}.momentum"), self.momentum, AVERAGED)?;
         check_weights(section, self.r, self.weight_lr_power)
     }
 
