@@ -1,6 +1,6 @@
 // R ← β R + (1−β) (mean of g² in the row + ε), C the same for columns ;  1 / mean R
 
-import package::lib::{lines::load_line, skip::skips, sum::sum_over_lanes};
+import package::lib::{lines::{blocks_of, load_sum}, skip::skips, sum::sum_over_lanes};
 import package::tables::{Chunk, Scalars, WORKGROUP, tensors};
 
 @group(1) @binding(2) var<storage, read_write> row_var: array<f32>;
@@ -16,12 +16,12 @@ fn move_lines(lane: u32, whole: Chunk, s: Scalars) {
     let sums = tensors.each[whole.tensor].lines;
     var mean = 0.0;
     for (var i = lane; i < rows; i += WORKGROUP) {
-        let r = moved(row_var[whole.lines + i], load_line(sums + i), columns, s);
+        let r = moved(row_var[whole.lines + i], load_sum(sums, rows, columns, i), columns, s);
         if !skips() { row_var[whole.lines + i] = r; }
         mean += r / f32(rows);
     }
     for (var j = lane; j < columns; j += WORKGROUP) {
-        let c = moved(col_var[whole.lines + j], load_line(sums + rows + j), rows, s);
+        let c = moved(col_var[whole.lines + j], load_sum(sums + rows * blocks_of(columns), columns, rows, j), rows, s);
         if !skips() { col_var[whole.lines + j] = c; }
     }
     let total = sum_over_lanes(lane, mean);

@@ -1,9 +1,31 @@
 // Numbers per row or column of a matrix, among the counters. They are sums at first, and factors of the orthogonalized direction later.
 // With LINE_DECAY, factors of the weight decay follow these.
 
+import package::lib::largest::LARGEST;
 import package::tables::{Chunk, EACH, Scalars, counters, tensors};
 
 override LINE_DECAY: bool = false;
+
+// Coordinates of a row or column that a workgroup sums.
+const BLOCK: u32 = 1024u;
+
+fn blocks_of(len: u32) -> u32 {
+    return (len + BLOCK - 1u) / BLOCK;
+}
+
+// Sums stay finite: they are at most LARGEST².
+fn add(sum: f32, square: f32) -> f32 {
+    return min(sum, LARGEST * LARGEST - square) + square;
+}
+
+// The sum of a row or column of this length: one of `count` from `first` on, those of each block together.
+fn load_sum(first: u32, count: u32, len: u32, line: u32) -> f32 {
+    var sum = 0.0;
+    for (var block = 0u; block < blocks_of(len); block += 1u) {
+        sum = add(sum, load_line(first + block * count + line));
+    }
+    return sum;
+}
 
 fn load_line(place: u32) -> f32 {
     return bitcast<f32>(atomicLoad(&counters[place]));

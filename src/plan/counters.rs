@@ -38,9 +38,7 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
         let Some(lines) = plan.classes[plan.blocks[tensor.block].class].base.row().lines else { continue };
         // Inputs have sums of gradients and of directions.
         let each = if lines.sums == LineSums::Directions { 2 } else { 1 };
-        let [rows, columns] = [tensor.entry.sums_rows, tensor.entry.sums_columns].map(u64::from);
-        let count = rows * tensor.row_count() + columns * tensor.row_len;
-        tensor.entry.lines = take(&mut plan.counters, each * count);
+        tensor.entry.lines = take(&mut plan.counters, each * tensor.line_sums().iter().sum::<u64>());
     }
     fit_candidates(plan, (limits.binding / 4).saturating_sub(sums * chunks + plan.counters));
     for tensor in &mut plan.tensors {

@@ -15,7 +15,7 @@
 //! decides every coordinate outside the bracket, counts prove that the bracket was right, and the few candidates inside it are ranked. Where
 //! it was wrong, full histograms find the K-th largest, and what the stream decided is corrected.
 
-use super::layout::{BINS, Tensor, WORKGROUP};
+use super::layout::{BINS, LINE_BLOCK, Tensor, WORKGROUP};
 use super::stage::{Over, Share, Writer};
 use crate::kernel::catalog::Config;
 use crate::kernel::tables::Grid;
@@ -93,26 +93,27 @@ fn rate(writer: &mut Writer<'_>) {
 pub(super) fn line_sums(writer: &mut Writer<'_>, config: Config) {
     let tensors = &writer.plan.tensors[writer.tensors.clone()];
     let parts = |tensor: &Tensor| {
-        let of = |is_summed: u32, lines: u64| u64::from(is_summed) * lines.div_ceil(LINES);
-        of(tensor.entry.sums_rows, tensor.row_count()) + of(tensor.entry.sums_columns, tensor.row_len)
+        let of = |is_summed: u32, lines: u64, len: u64| {
+            u64::from(is_summed) * lines.div_ceil(LINES) * len.div_ceil(LINE_BLOCK)
+        };
+        let (rows, columns) = (tensor.row_count(), tensor.row_len);
+        of(tensor.entry.sums_rows, rows, columns) + of(tensor.entry.sums_columns, columns, rows)
     };
     let most = tensors.iter().map(parts).max().unwrap_or(1);
     let longest = tensors.iter().map(|tensor| tensor.row_count().max(tensor.row_len)).max().unwrap_or(1);
+    let rounds = longest.min(LINE_BLOCK).div_ceil(LINE_LANES);
     let times = if config.base.row().lines.is_some_and(|lines| lines.sums == LineSums::Gradients) { 2 } else { 1 };
     let each = times * config.format.bytes();
-    let cost = |share: Share| (each * share.numel, longest.div_ceil(LINE_LANES));
+    let cost = |share: Share| (each * share.numel, rounds);
     writer.add("sums squares of rows and columns", "step/line_sums", config, Over::Wholes(most), &cost);
 }
 
 /// Moves the states of rows and columns on.
 pub(super) fn move_lines(writer: &mut Writer<'_>) {
     let config = writer.config;
-    let lines = |tensor: &Tensor| {
-        let (rows, columns) = (u64::from(tensor.entry.sums_rows), u64::from(tensor.entry.sums_columns));
-        rows * tensor.row_count() + columns * tensor.row_len
-    };
     let tensors = &writer.plan.tensors[writer.tensors.clone()];
-    let rounds = tensors.iter().map(lines).max().unwrap_or(1).div_ceil(WORKGROUP);
+    let sums = tensors.iter().map(|tensor| tensor.line_sums().iter().sum::<u64>());
+    let rounds = sums.max().unwrap_or(1).div_ceil(WORKGROUP);
     writer.add("moves the states of rows and columns on", "step/lines", config, Over::Wholes(1), &|_| (0, rounds));
 }
 

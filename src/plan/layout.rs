@@ -26,6 +26,8 @@ pub const WORKGROUP: u64 = 256;
 pub const ROWS: usize = 64;
 /// Bins of a histogram; `BINS` in `shaders/lib/tables.wgsl`.
 pub const BINS: u64 = 2048;
+/// Coordinates of a row or column that a workgroup sums; `BLOCK` in `shaders/lib/lines.wgsl`.
+pub(crate) const LINE_BLOCK: u64 = 1024;
 /// Tensors begin at multiples of this many coordinates, so that each can be bound alone, in two bytes too.
 pub(crate) const ALIGNMENT: u64 = 128;
 /// Factors of learning rates, at most; the length of `rates` in `shaders/lib/rates.wgsl`, in vectors of four.
@@ -94,6 +96,13 @@ impl Tensor {
     /// Size in bytes.
     pub fn bytes(&self) -> u64 {
         4 * self.numel
+    }
+
+    /// Sums over blocks of its rows, and of its columns, where kernels need them.
+    pub(crate) fn line_sums(&self) -> [u64; 2] {
+        let (rows, columns) = (self.row_count(), self.row_len);
+        let rows_of = u64::from(self.entry.sums_rows) * rows * columns.div_ceil(LINE_BLOCK);
+        [rows_of, u64::from(self.entry.sums_columns) * columns * rows.div_ceil(LINE_BLOCK)]
     }
 
     /// Rows: what its first dimension counts.

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use crate::common::{self, Gpu};
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
-use wgpu_optim::base::{AdaGo, Adafactor, AdamW, Base, Muon, NewtonSchulz, NsCoefficients, Scale};
+use wgpu_optim::base::{AdaGo, Adafactor, AdamW, Base, Muon, NamoD, NewtonSchulz, NorMuon, NsCoefficients, Scale};
 use wgpu_optim::matrix::{Matmul, Matrix};
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::verify::{self, Case, Runner};
@@ -256,6 +256,22 @@ fn a_model_is_routed_by_what_its_tensors_are() {
             for (spec, twin) in specs.iter().zip(&twins) {
                 let found = optimizer.read_param_blocking(&spec.name).unwrap();
                 assert_follows(&format!("{}: {name}, {}", gpu.name, spec.name), twin, &found);
+            }
+        }
+    }
+}
+
+#[test]
+fn long_rows_and_columns_follow_the_cpu() {
+    for gpu in common::gpus() {
+        let mut runner = Runner::new(&gpu.device, &gpu.queue);
+        for recipe in [Base::from(Adafactor::new(1e-2)), NamoD::new(1e-1).into(), NorMuon::new(1e-1).into()]
+            .map(|base| Recipe::from(base).weight_decay(0.5))
+        {
+            for shape in [[3000, 5], [5, 3000], [1025, 33]] {
+                let case = Case::new(recipe.name(), recipe, shape, 2);
+                let outcome = pollster::block_on(runner.run(&case, recipe)).unwrap();
+                assert_eq!(outcome.failure, None, "{}: {recipe} at {shape:?}", gpu.name);
             }
         }
     }
