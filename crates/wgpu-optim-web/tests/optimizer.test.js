@@ -330,6 +330,32 @@ test("groups, schedules, guards, components and telemetry", async () => {
   assert.ok(found.cost.dispatches > 3 && found.cost.memory > 4 * 4 * 6016 && found.cost.traffic > 28 * 6016);
 });
 
+test("a schedule-free recipe is evaluated at averages, and trains on", async () => {
+  const found = await inPage(async ({ GpuOptimizer }) => {
+    const optimizer = await GpuOptimizer.create({
+      tensors: [{ name: "w", shape: [4] }],
+      recipe: { base: { type: "schedule_free_sgd", lr: 0.1, momentum: 0.5 } },
+    });
+    optimizer.writeParam("w", new Float32Array(4).fill(1));
+    optimizer.writeGrad("w", new Float32Array(4).fill(1));
+    await optimizer.step();
+    await optimizer.step();
+    const read = async () => (await optimizer.readParam("w"))[0];
+    const values = [await read()];
+    optimizer.evaluate();
+    values.push(await read());
+    const code = await optimizer.step().catch((error) => error.code);
+    optimizer.train();
+    values.push(await read());
+    await optimizer.step();
+    return { values, code, steps: optimizer.steps };
+  });
+  assert.equal(found.code, "evaluating");
+  assert.equal(found.steps, 3);
+  // z is 0.9, then 0.8; the average 0.9, then 0.85; the parameter lies between the two.
+  [0.825, 0.85, 0.825].forEach((expected, i) => assert.ok(Math.abs(found.values[i] - expected) < 1e-6, `${found.values}`));
+});
+
 test("recipes change between steps, and micro-batches have weights", async () => {
   const found = await inPage(async ({ GpuOptimizer, recipe }) => {
     const optimizer = await GpuOptimizer.create({
