@@ -14,7 +14,7 @@ const GRAMS: (EpsPlacement, DecayRate) = (EpsPlacement::AfterBiasCorrection, Dec
 impl Recipe {
     /// Every name that [`FromStr`] accepts.
     ///
-    /// A name reads `[policy-]base[-approximate]`; `approximate` goes with `mgup` only.
+    /// A name reads `[policy-]base[-approximate]`; `approximate` goes with `mgup` only. Underscores count as hyphens.
     ///
     /// - `grams` is the optimizer of its paper: AdamW with ε after the bias correction, under the policy `grams`. `grams-adamw` adds ε
     ///   before it, as `adamw` does.

@@ -10,6 +10,7 @@ fn every_preset_parses_and_names_itself() {
     for name in Recipe::presets() {
         let recipe: Recipe = name.parse().unwrap();
         assert_eq!(recipe.name(), name);
+        assert_eq!(name.replace('-', "_").parse::<Recipe>().unwrap(), recipe, "types have underscores");
         assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
     }
     let presets = Recipe::presets();
