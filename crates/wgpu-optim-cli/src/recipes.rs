@@ -66,7 +66,7 @@ mod tests {
         {
             assert!(cfg!(windows) || error.contains(word), "{word}: {error}");
         }
-        let error = named("mgup-adamv".as_ref()).unwrap_err();
+        let error = named("mgup-adamww".as_ref()).unwrap_err();
         assert!(error.contains("did you mean `mgup-adamw`?") && !error.contains("No such file"), "{error}");
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bad.json");
