@@ -13,6 +13,10 @@ fn load_grad(vector: u32, lanes: u32) -> vec4<f32> {
     return widen(bits);
 }
 
+fn load_one(at: u32) -> f32 {
+    return widen(vec4<u32>((grad[at / 2u] >> (16u * (at % 2u))) & 0xffffu)).x;
+}
+
 fn store_half(vector: u32, lanes: u32, value: vec4<f32>) {
     var bits = narrow(value);
     for (var c = 0u; c < lanes; c += 2u) {

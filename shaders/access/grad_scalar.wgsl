@@ -9,3 +9,7 @@ fn load_grad(vector: u32, lanes: u32) -> vec4<f32> {
     }
     return value;
 }
+
+fn load_one(at: u32) -> f32 {
+    return grad[at];
+}

@@ -1,7 +1,7 @@
 // Σ x² per row or column of a matrix. A workgroup sums up to 1,024 coordinates of each of 32 rows or columns, with
 // eight lanes each. x is a gradient or a direction.
 
-import package::access::grad::load_grad;
+import package::access::grad::load_one;
 import package::lib::{gradients::clip, largest::within_squares, lines::{BLOCK, add, blocks_of, store_line}, skip::scalars_of};
 import package::tables::{Chunk, Invocation, Scalars, chunks, grid, linear_block, tensors};
 
@@ -11,8 +11,7 @@ const SHARES: u32 = 8u;     // of a row or column
 var<workgroup> terms: array<f32, 256>;
 
 fn value(whole: Chunk, index: u32, s: Scalars) -> f32 {
-    let vector = index / 4u;
-    return within_squares(clip(load_grad(whole.grad / 4u + vector, min(4u, whole.len - 4u * vector)), s))[index % 4u];
+    return within_squares(clip(vec4<f32>(load_one(whole.grad + index)), s)).x;
 }
 
 @compute @workgroup_size(256)

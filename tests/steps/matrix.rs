@@ -10,8 +10,8 @@ use wgpu_optim::matrix::{Matmul, Matrix};
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::verify::{self, Case, Runner};
 use wgpu_optim::{
-    Error, GpuOptimizer, LrSchedule, MatrixLayout, Miss, ParamGroups, Program, Recipe, Requirements, TensorBuffers,
-    TensorSlice, TensorSpec, adapter, reference, wgpu,
+    Error, GpuOptimizer, LrSchedule, MatrixLayout, Miss, ParamGroups, Precision, Program, Recipe, Requirements,
+    TensorBuffers, TensorSlice, TensorSpec, adapter, reference, wgpu,
 };
 
 const WEBGPU: PlanLimits = PlanLimits::WEBGPU;
@@ -274,6 +274,28 @@ fn long_rows_and_columns_follow_the_cpu() {
                 assert_eq!(outcome.failure, None, "{}: {recipe} at {shape:?}", gpu.name);
             }
         }
+    }
+}
+
+#[test]
+fn rows_and_columns_of_two_bytes_are_summed_as_others() {
+    let spec = TensorSpec::new("w", [37, 33]);
+    let half = |values: Vec<f32>| Precision::Bf16.decode(&Precision::Bf16.encode(&values), 37 * 33);
+    for gpu in common::gpus() {
+        let run = |precision: Precision| {
+            let groups = ParamGroups::from(Recipe::from(Adafactor::new(1e-2))).with_precision(precision);
+            let mut optimizer =
+                GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), groups).unwrap();
+            optimizer.write_param("w", &half(verify::params(37 * 33))).unwrap();
+            for t in 1..4 {
+                optimizer.write_grad("w", &half(verify::grads(37 * 33, t))).unwrap();
+                optimizer.step().unwrap();
+            }
+            ["row_var", "col_var"].map(|state| optimizer.read_state_blocking("w", state).unwrap())
+        };
+        let [rows, columns] = run(Precision::Bf16);
+        assert!(rows.iter().chain(&columns).all(|&moment| moment > 0.0));
+        assert_eq!([rows, columns], run(Precision::F32), "{}", gpu.name);
     }
 }
 
