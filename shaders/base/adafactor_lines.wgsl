@@ -1,4 +1,4 @@
-// R ← β R + (1−β) (mean of g² in the row + ε), C the same for columns ;  1 / mean R
+// R ← β R + (1−β) (mean of g² in the row + ε), C the same for columns ;  1 / √(mean R)
 
 import package::lib::{lines::{blocks_of, load_sum}, skip::skips, sum::sum_over_lanes};
 import package::tables::{Chunk, Scalars, WORKGROUP, tensors};

@@ -29,8 +29,7 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Ownership`] for an optimizer that steps your buffers: use [`evaluate_with`](Self::evaluate_with). [`Error::RingFull`] if
-    /// too many recorded steps wait to be submitted.
-    /// [`Error::DeviceLost`].
+    /// too many recorded steps wait to be submitted. [`Error::DeviceLost`].
     pub fn evaluate(&mut self) -> Result<()> {
         self.switch(true, None)
     }

@@ -163,7 +163,7 @@ pub struct Page {
     pub chunks: Range<u32>,
     /// The pieces of its sampled tensors, each as often as workgroups share it.
     pub pieces: Range<u32>,
-    /// Its tensors, a chunk each, if they are matrices or have a rate.
+    /// One chunk per tensor, for matrices and for tensors with a rate.
     pub wholes: Range<u32>,
     /// Tensors that have a chunk here.
     pub tensors: Range<usize>,

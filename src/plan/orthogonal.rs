@@ -54,7 +54,7 @@ pub(super) fn step(writer: &mut Writer<'_>) {
     of_result.add(purpose, "step/stream", config, Over::Chunks, &cost);
 }
 
-/// Sums squares over rows and columns of what lies in a workspace, behind so many sums.
+/// Sums squares over rows and columns of what lies in a workspace. `second_sums` is 1 if these sums follow the first ones.
 fn line_sums(writer: &mut Writer<'_>, workspace: usize, second_sums: u32) {
     let config = as_is(writer.config);
     let mut read = writer.with(Grid { second_sums, ..writer.grid }, [None, Some(workspace), None]);

@@ -14,7 +14,7 @@ use crate::context::Context;
 use crate::error::{Error, StepError};
 use crate::gpu::Gpu;
 use crate::groups::Select;
-use crate::state::{Known, Loaded, Names, Places};
+use crate::state::{Known, Loaded, Names, Places, base_of};
 use crate::survey::{Survey, Visit};
 use crate::tensor::{self, Range};
 
@@ -293,7 +293,7 @@ impl GpuModuleOptimizer {
     /// ```
     ///
     /// # Errors
-    /// As for [`try_step`](Self::try_step), with the unchanged module; and if a parameter that was stepped is not in it.
+    /// As for [`try_step`](Self::try_step), with the unchanged module; and if a parameter that has an average is not in it.
     pub fn evaluate<M: Module>(&mut self, module: M) -> Result<M, StepError<M>> {
         self.switch(module, true)
     }
@@ -312,12 +312,15 @@ impl GpuModuleOptimizer {
             return Ok(module);
         };
         let dtype = self.dtype();
-        let wanted: HashSet<_> = core.params.iter().map(|known| known.id).collect();
-        let largest = core.params.iter().map(|known| known.shape.iter().product::<usize>()).max().unwrap_or(1);
+        // Other parameters stay where they are.
+        let is_averaged = |known: &&Known| base_of(&core.optimizer, known).is_ok_and(|base| base.row().averages);
+        let averaged: Vec<Known> = core.params.iter().filter(is_averaged).cloned().collect();
+        let wanted: HashSet<_> = averaged.iter().map(|known| known.id).collect();
+        let largest = averaged.iter().map(|known| known.shape.iter().product::<usize>()).max().unwrap_or(1);
         // All or none: what `evaluate` leaves out, `train` would move.
         let present = Present { gpu: &self.gpu, dtype, wanted: &wanted, found: HashSet::new() };
         let missing = match Survey::of(&module, present) {
-            Ok(present) => core.params.iter().find(|known| !present.found.contains(&known.id)),
+            Ok(present) => averaged.iter().find(|known| !present.found.contains(&known.id)),
             Err(error) => return Err(StepError { model: module, error }),
         };
         if let Some(missing) = missing {
@@ -331,16 +334,17 @@ impl GpuModuleOptimizer {
         let unused = tensor::storage(Tensor::<1>::zeros([largest], (&self.gpu.device, dtype)));
         let core = self.core.as_mut().expect("it is there");
         let switched = self.gpu.guarded(|| {
-            let all: Vec<_> = core.params.iter().map(|known| &moving[&known.id].target).chain([&unused]).collect();
+            let all: Vec<_> = averaged.iter().map(|known| &moving[&known.id].target).chain([&unused]).collect();
             let mut places = Range::all(&all).map_err(|(_, reason)| Error::Device(reason))?;
             let last = places.pop().expect("a range for each tensor");
             let unused = last.slice();
             let bytes = core.optimizer.groups().precision().bytes();
-            let buffers = core.params.iter().zip(&places).map(|(known, place)| {
+            let mut buffers = vec![None; core.params.len()];
+            for (known, place) in averaged.iter().zip(&places) {
                 let size = (bytes * known.shape.iter().product::<usize>() as u64).next_multiple_of(4);
-                TensorBuffers::new(place.slice(), TensorSlice { size, ..unused })
-            });
-            let buffers: Vec<_> = buffers.collect();
+                let given = TensorBuffers::new(place.slice(), TensorSlice { size, ..unused });
+                buffers[core.index[&known.id]] = Some(given);
+            }
             match to_averages {
                 true => core.optimizer.evaluate_with(&buffers)?,
                 false => core.optimizer.train_with(&buffers)?,
@@ -526,7 +530,7 @@ impl Visit for Gradients<'_> {
     }
 }
 
-/// Finds parameters that were stepped.
+/// Finds parameters of these ids.
 struct Present<'a> {
     gpu: &'a Gpu,
     dtype: DType,

@@ -71,13 +71,7 @@ pub struct OtherState<const D: usize> {
 impl<const D: usize> OtherState<D> {
     /// Zeros before the first step.
     fn new(base: BaseKind, shape: [usize; D], spec: &TensorSpec, device: &Device) -> Self {
-        let bindings = base.state_bindings().iter().map(|binding| {
-            let numel = binding.per.shape(spec).iter().product();
-            match binding.states.len() {
-                1 => Tensor::zeros([numel], device),
-                count => Tensor::zeros([count * distance(numel)], device),
-            }
-        });
+        let bindings = lengths(base, spec).map(|length| Tensor::zeros([length], device));
         let scalars = base.scalar_names().map(|_| Tensor::zeros([1], device)).collect();
         Self { base, bindings: bindings.collect(), scalars, shape, steps: 0 }
     }
@@ -129,6 +123,14 @@ impl<const D: usize> OtherState<D> {
         let to_device = |tensors: Vec<Tensor<1>>| tensors.into_iter().map(|tensor| tensor.to_device(device)).collect();
         Self { bindings: to_device(self.bindings), scalars: to_device(self.scalars), ..self }
     }
+}
+
+/// Numbers in each binding of states of a tensor.
+fn lengths(base: BaseKind, spec: &TensorSpec) -> impl Iterator<Item = usize> {
+    base.state_bindings().iter().map(|binding| {
+        let numel = binding.per.shape(spec).iter().product();
+        if binding.states.len() > 1 { binding.states.len() * distance(numel) } else { numel }
+    })
 }
 
 /// Coordinates from one state of a pair to the other.
@@ -352,18 +354,11 @@ fn fitting<const D: usize>(
     if dims != shape {
         return Err(format!("its state has shape {dims:?}"));
     }
-    if let RecipeState::Other(state) = &state {
-        let wanted = base.state_bindings().iter().map(|binding| {
-            let numel = binding.per.shape(spec).iter().product();
-            if binding.states.len() > 1 { binding.states.len() * distance(numel) } else { numel }
-        });
-        if !state.bindings.iter().map(|binding| binding.shape().num_elements()).eq(wanted) {
-            return Err(format!(
-                "its record is of {}, whose states have other sizes than those of {}",
-                state.base.row().name,
-                base.row().name
-            ));
-        }
+    if let RecipeState::Other(state) = &state
+        && !state.bindings.iter().map(|binding| binding.shape().num_elements()).eq(lengths(base, spec))
+    {
+        let (theirs, own) = (state.base.row().name, base.row().name);
+        return Err(format!("its record is of {theirs}, whose states have other sizes than those of {own}"));
     }
     Ok(state)
 }

@@ -211,6 +211,10 @@ impl Base {
         of: [&[T]; 2],
         states: &mut [Vec<T>],
     ) -> [T; 2] {
+        // Lines have factors of their own, which begin with that of the shape.
+        if BaseKind::of(self).row().lines.is_some() {
+            return [T::one(); 2];
+        }
         each!(self, b => b.matrix_rate(matrix, scalars, of, states))
     }
 

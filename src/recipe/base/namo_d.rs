@@ -110,10 +110,6 @@ impl Direction for NamoD {
         self.scale.factor(matrix)
     }
 
-    fn matrix_rate<T: Float>(&self, _: Matrix, _: &StepScalars, _: [&[T]; 2], _: &mut [Vec<T>]) -> [T; 2] {
-        [T::one(); 2]
-    }
-
     fn line_rates<T: Float>(
         &self,
         matrix: Matrix,
@@ -165,7 +161,7 @@ impl Direction for NamoD {
         check(&format!("{section}.momentum"), self.momentum, UNIT)?;
         check(&format!("{section}.norm_beta"), self.norm_beta, UNIT)?;
         check(&format!("{section}.eps"), self.eps, POSITIVE)?;
-        check(&format!("{section}.clamp"), self.clamp, (|c| c > 0.0 && c <= 1.0, "in (0, 1]"))?;
+        check(&format!("{section}.clamp"), self.clamp, SHARE)?;
         self.max_step.map_or(Ok(()), |most| check(&format!("{section}.max_step"), most, POSITIVE))
     }
 }

@@ -100,10 +100,6 @@ impl Direction for NorMuon {
         self.scale.factor(matrix)
     }
 
-    fn matrix_rate<T: Float>(&self, _: Matrix, _: &StepScalars, _: [&[T]; 2], _: &mut [Vec<T>]) -> [T; 2] {
-        [T::one(); 2]
-    }
-
     fn line_rates<T: Float>(
         &self,
         matrix: Matrix,

@@ -80,6 +80,21 @@ fn a_model_is_evaluated_at_its_averages_and_trains_on() {
 }
 
 #[test]
+fn parameters_without_averages_stay_as_they_are() {
+    let averaged = Recipe::from(ScheduleFreeAdamW::new(1e-2));
+    let mut optim =
+        GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2)).with_group(ParamGroup::from_predicate("second"), averaged);
+    let model = Mlp::new(&autodiff());
+    let mut twins = twins(&model, Recipe::adamw(1e-2));
+    let model = run(&mut optim, model, &mut twins);
+    let before = read(&model);
+    let after = read(&optim.evaluate(model).unwrap());
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!(before.values != after.values, before.path.starts_with("second"), "{}", before.path);
+    }
+}
+
+#[test]
 fn parameters_stay_in_place_unless_a_clone_of_the_model_is_alive() {
     let mut model = Mlp::new(&autodiff());
     let mut twins = twins(&model, Recipe::adamw(1e-2));
