@@ -37,6 +37,23 @@ RUNS = {
         ["counterexample.svg"],
     ),
     "cargo run --release --example own_buffers": ("{bin}/examples/own_buffers", []),
+    "cargo run --profile try -p wgpu-optim-cli -- check examples/adabelief.wgsl": (
+        "{bin}/wgpu-optim check examples/adabelief.wgsl --params 20000 --steps 5",
+        [],
+    ),
+    "cargo run --release -p wgpu-optim-cli -- new my_optimizer": ("{bin}/wgpu-optim new {out}/my_optimizer", ["my_optimizer.wgsl"]),
+    "cargo run --release -p wgpu-optim-cli -- check examples/adabelief.wgsl": (
+        "{bin}/wgpu-optim check examples/ademamix.wgsl --no-run --json",
+        [],
+    ),
+    "cargo run --release -p wgpu-optim-cli -- demo --lr 0.02 --optimizers adamw,examples/adabelief.wgsl": (
+        "{bin}/wgpu-optim demo --lr 0.02 --optimizers adamw,examples/adabelief.wgsl --steps 20 --size 64 --gaussians 100 --out {out}/own",
+        ["own/report.html", "own/adabelief.png"],
+    ),
+    "cargo run --release --example custom_base": (
+        "{bin}/examples/custom_base --steps 40 --seeds 1 --out {out}",
+        ["custom_base.svg"],
+    ),
     "cargo run --release --example checkpoint": (
         "bash -c 'for _ in first second; do {bin}/examples/checkpoint --file {out}/linear.safetensors --steps 30; done'",
         ["linear.safetensors"],

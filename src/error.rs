@@ -26,6 +26,18 @@ pub enum Error {
         /// What the parser said.
         message: String,
     },
+    /// The text of a custom base or policy is refused.
+    #[error("{text}, line {line}, column {column}: {message}")]
+    Custom {
+        /// Which text, for example ``custom base `tiger` ``.
+        text: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The column, counted in characters from 1.
+        column: usize,
+        /// What is wrong, and what is allowed.
+        message: String,
+    },
     /// No preset has this name.
     #[error("unknown optimizer `{name}`; known are {known}")]
     UnknownPreset {
@@ -259,6 +271,7 @@ mod tests {
         let known = [
             "recipe",
             "recipe_syntax",
+            "custom",
             "unknown_preset",
             "tensor",
             "empty",

@@ -64,6 +64,7 @@ pub use plan::layout::PlanLimits;
 pub use plan::program::{self, Program};
 pub use recipe::Recipe;
 pub use recipe::base::{self, Base};
+pub use recipe::custom::TwinScalars;
 pub use recipe::groups::ParamGroups;
 pub use recipe::guard::{self, GradScaler, Guarded, NonFinite};
 pub use recipe::matrix::{self, MatrixLayout};
@@ -81,6 +82,8 @@ mod pages {
     struct Readme;
     #[doc = include_str!("../docs/buffers.md")]
     struct Buffers;
+    #[doc = include_str!("../docs/custom.md")]
+    struct Custom;
     #[doc = include_str!("../docs/from-torch.md")]
     struct FromTorch;
     #[doc = include_str!("../docs/optimizers.md")]

@@ -83,7 +83,7 @@ impl<T: Float + Debug> Tensor<T> {
     /// A vector before its first step.
     ///
     /// # Errors
-    /// If the recipe is out of range.
+    /// If the recipe is out of range, or a custom base or policy has no twin.
     pub fn new(recipe: Recipe, param: Vec<T>) -> Result<Self> {
         Self::with_shape(recipe, &TensorSpec::new("vector", [param.len()]), param)
     }
@@ -91,7 +91,7 @@ impl<T: Float + Debug> Tensor<T> {
     /// A tensor of this shape and matrix layout before its first step; its group does not matter.
     ///
     /// # Errors
-    /// If the recipe is out of range.
+    /// If the recipe is out of range, or a custom base or policy has no twin.
     ///
     /// # Panics
     /// If the parameter has another length than the shape says.
@@ -99,6 +99,7 @@ impl<T: Float + Debug> Tensor<T> {
         recipe.validate()?;
         assert_eq!(spec.numel(), param.len() as u64, "a parameter has the length that its shape says");
         let recipe = recipe.on(spec);
+        recipe.needs_twin()?;
         let zeros = |per: Per| vec![T::zero(); per.shape(spec).iter().product()];
         Ok(Self {
             states: BaseKind::of(&recipe.base).row().states.iter().map(|state| zeros(state.per)).collect(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::adapter::{self, Probe};
+use super::custom;
 use super::optimizer::{Counts, GpuOptimizer};
 use super::pipelines::Pipelines;
 use super::requirements::{Requirements, plan_limits};
@@ -47,6 +48,11 @@ impl GpuOptimizer {
     ) -> Result<Self> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
 
+        // Elsewhere naga has checked them.
+        if cfg!(target_arch = "wasm32") {
+            groups.validate()?;
+            custom::check(device, &groups).await?;
+        }
         let limits = device.limits();
         Requirements::new(specs, groups.clone())?.check(&limits)?;
         let plan = Plan::new(specs, &groups, ownership, plan_limits(&limits))?;

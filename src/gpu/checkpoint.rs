@@ -1,13 +1,12 @@
 //! Checkpoints: everything that a run needs to go on to the bit, in one safetensors file.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io::Write;
 use std::mem::offset_of;
 use std::path::Path;
 use std::sync::Arc;
 
 use safetensors::tensor::{self, TensorInfo};
-use serde_json::Value;
 
 use super::access::{GRAD_SUM, Held, MASTER, PARAM};
 use super::file::{
@@ -21,7 +20,6 @@ use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
 use crate::plan::layout::Ownership;
 use crate::plan::program::When;
-use crate::recipe::Recipe;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, POSITIVE, check};
@@ -233,6 +231,7 @@ impl GpuOptimizer {
         let (given, own) = (about.lrs.len(), self.initial.len());
         ensure!(given == own, refusal(format!("it has {given} parameter groups, but this optimizer has {own}")));
         self.check_averages(file)?;
+        self.check_texts(file)?;
         for spec in file.specs() {
             let Ok(tensor) = self.plan.tensor(&spec.name) else { continue };
             let turned = tensor.spec.layout != spec.layout && self.plan.base_of(tensor).depends_on_layout();
@@ -470,34 +469,6 @@ impl GpuOptimizer {
         Ok(optimizer)
     }
 
-    /// How the recipes and settings of a file differ from this optimizer's, one line per field, for example
-    /// `` `recipes[0].base.weight_decay` is 0.1 in the file and 0.0 here ``. [`load`](Self::load) logs these lines as warnings, and keeps
-    /// this optimizer's recipes and settings.
-    pub fn differences(&self, file: &Checkpoint) -> Vec<String> {
-        let groups = [&file.about.groups, &self.as_made()];
-        let [theirs, own] = groups.map(|groups| serde_json::to_value(groups).expect("nothing that JSON cannot hold"));
-        let mut all = Vec::new();
-        differ("", &theirs, &own, &mut all);
-        all
-    }
-
-    /// Refuses averages that another β1 has made: `train` could not undo them.
-    fn check_averages(&self, file: &Checkpoint) -> Result<()> {
-        let shares = |recipes: &[Recipe]| recipes.iter().map(|recipe| recipe.base.averaging()).collect::<Vec<_>>();
-        let same = shares(file.about.groups.recipes()) == shares(&self.initial);
-        let reason =
-            "it holds averages for evaluation that another β1 or momentum has made: use the recipes of the file";
-        ensure!(same || !file.about.evaluating, refusal(&file.path, reason));
-        Ok(())
-    }
-
-    /// The groups without the learning rates that were set.
-    fn as_made(&self) -> ParamGroups {
-        let mut groups = self.groups.clone();
-        groups.recipes.copy_from_slice(&self.initial);
-        groups
-    }
-
     fn about(&self, header: Header, extra: BTreeMap<String, String>) -> About {
         let groups = self.as_made();
         let function = |g: &usize| matches!(groups.schedules()[*g].shape, Shape::Function(_));
@@ -523,10 +494,12 @@ impl GpuOptimizer {
         self.has_state()?;
         let of = |&tensor: &usize| {
             let name = &self.plan.tensors[tensor].spec.name;
+            let states = self.plan.base_of(&self.plan.tensors[tensor]).row().states;
             let held = self.held(tensor).into_iter().map(|Held { what, shape, slice, .. }| (what, shape, Some(slice)));
             held.chain([(STEP, &[][..], None)]).map(move |(what, shape, slice)| {
                 let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
-                Entry { key, tensor: Some(tensor), what, shape, slice, format: Precision::F32 }
+                let squares = states.iter().any(|state| state.name == what && state.squares);
+                Entry { key, tensor: Some(tensor), what, shape, slice, format: Precision::F32, squares }
             })
         };
         Ok(self.plan.order.iter().flat_map(of).collect())
@@ -553,7 +526,7 @@ impl GpuOptimizer {
         let master = mastered.and_then(|tensor| self.master(tensor));
         let format = if master.is_some() { Precision::F32 } else { self.plan.precision };
         let (key, slice) = (format!("params.{name}"), Some(master.unwrap_or(slice)));
-        Ok(Entry { key, tensor, what: PARAM, shape, slice, format })
+        Ok(Entry { key, tensor, what: PARAM, shape, slice, format, squares: false })
     }
 
     /// The tensors' table: what the GPU counts about all of them, and about each.
@@ -578,23 +551,4 @@ fn steps_in(file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<Vec<(usize, 
         }
     }
     Ok(steps)
-}
-
-/// Adds a line for each field of JSON that is not the same.
-fn differ(path: &str, file: &Value, own: &Value, all: &mut Vec<String>) {
-    match (file, own) {
-        (Value::Object(theirs), Value::Object(ours)) => {
-            for key in theirs.keys().chain(ours.keys()).collect::<BTreeSet<_>>() {
-                let path = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                let [file, own] = [theirs, ours].map(|fields| fields.get(key).unwrap_or(&Value::Null));
-                differ(&path, file, own, all);
-            }
-        }
-        (Value::Array(theirs), Value::Array(ours)) if theirs.len() == ours.len() => {
-            let pairs = theirs.iter().zip(ours).enumerate();
-            pairs.for_each(|(i, (file, own))| differ(&format!("{path}[{i}]"), file, own, all));
-        }
-        _ if file == own => {}
-        _ => all.push(format!("`{path}` is {file} in the file and {own} here")),
-    }
 }

@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use super::access::RATES;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
-use crate::recipe::base::any_state;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::json;
 use crate::recipe::precision::Precision;
@@ -95,12 +94,14 @@ pub(super) struct Entry<'a> {
     pub(super) slice: Option<TensorSlice<'a>>,
     /// The format there.
     pub(super) format: Precision,
+    /// Whether it sums squares, and is never negative.
+    pub(super) squares: bool,
 }
 
 impl Entry<'_> {
     /// Whether a file may hold values that no optimizer writes.
     pub(super) fn is_limited(&self) -> bool {
-        [STEP, RATES].contains(&self.what) || any_state(self.what, |state| state.squares)
+        [STEP, RATES].contains(&self.what) || self.squares
     }
 
     /// Refuses values that no optimizer writes, which would be found out later and elsewhere.

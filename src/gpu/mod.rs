@@ -9,6 +9,9 @@ mod build;
 #[cfg(not(target_arch = "wasm32"))]
 mod checkpoint;
 #[cfg(not(target_arch = "wasm32"))]
+mod compare;
+mod custom;
+#[cfg(not(target_arch = "wasm32"))]
 mod file;
 mod observe;
 mod optimizer;

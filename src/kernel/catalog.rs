@@ -57,6 +57,8 @@ pub(crate) struct Config {
     /// Files of these slots.
     #[default("plain")]
     pub policy: &'static str,
+    /// The text of a custom policy.
+    pub custom_policy: Option<&'static str>,
     #[default("none")]
     pub selection: &'static str,
     #[default("param")]
@@ -95,12 +97,23 @@ impl Constants {
 }
 
 impl Config {
-    /// The kernel of an entry point. It is linked once per process.
+    /// The kernel of an entry point. Built-in ones are linked once per process.
     pub(crate) fn kernel(self, entry: &'static str) -> Arc<Kernel> {
         type Linked = HashMap<(&'static str, Config), Arc<Kernel>>;
         static LINKED: LazyLock<Mutex<Linked>> = LazyLock::new(Mutex::default);
         let mut linked = LINKED.lock().unwrap_or_else(PoisonError::into_inner);
-        linked.entry((entry, self)).or_insert_with(|| Arc::new(self.link(entry))).clone()
+        if let Some(kernel) = linked.get(&(entry, self)) {
+            return kernel.clone();
+        }
+        // A program may try any number of custom texts.
+        linked.retain(|(_, config), kernel| !config.is_custom() || Arc::strong_count(kernel) > 1);
+        let kernel = Arc::new(self.link(entry));
+        linked.insert((entry, self), kernel.clone());
+        kernel
+    }
+
+    fn is_custom(&self) -> bool {
+        self.base.row().custom.is_some() || self.custom_policy.is_some()
     }
 
     fn link(&self, entry: &str) -> Kernel {
@@ -119,6 +132,15 @@ impl Config {
     fn find(&self, path: &str) -> Option<File> {
         let (row, is_matrix) = (self.base.row(), self.base.is_matrix());
         let either = |is: bool, file: &'static str, other: &'static str| if is { file } else { other };
+        let custom = match path {
+            "package::base" => row.custom.map(|custom| &custom.definition.module[..]),
+            "package::correction" => row.custom.map(|custom| &custom.definition.correction[..]),
+            "package::policy" if self.policy == "custom" => self.custom_policy,
+            _ => None,
+        };
+        if let Some(text) = custom {
+            return Some(File { name: format!("(custom {})", &path["package::".len()..]), text: text.into() });
+        }
         let (folder, file) = match path.strip_prefix("package::")? {
             "tables" => {
                 let text = format!("{}{}", tables::WGSL, text("lib/tables")?);
@@ -269,6 +291,19 @@ mod tests {
         let set: BTreeSet<_> = of_bases.chain(&CONSTANTS).map(|name| (*name).to_owned()).collect();
         let all = FILES.iter().flat_map(|(_, text)| items(text)).filter(|item| item.keyword == "override");
         assert_eq!(all.map(|item| item.name).collect::<BTreeSet<_>>(), set);
+    }
+
+    /// Names of a text get a prefix, and words of WGSL in it mean what WGSL says.
+    #[test]
+    fn no_name_is_that_of_a_custom_text_or_a_word_of_it() {
+        let own = FILES.iter().flat_map(|(_, text)| items(text)).chain(items(tables::WGSL)).map(|item| item.name);
+        // The state's, and the function that texts may call.
+        let given = ["State", "Update"];
+        let is_wrong = |name: &String| {
+            let has_prefix = ["base_", "policy_", "state_"].iter().any(|prefix| name.starts_with(prefix));
+            has_prefix || crate::recipe::custom::is_known(name) && !given.contains(&name.as_str())
+        };
+        assert_eq!(own.filter(is_wrong).collect::<Vec<_>>(), [""; 0]);
     }
 
     #[test]

@@ -81,8 +81,8 @@ fn config(plan: &Plan, class: usize, matmul: Matmul) -> Config {
         .with("SKIPS", gradients.skips)
         .with("RATED", plan.rates > 0)
         .with("COUNTS", policy.selects() == Selects::PositiveCounted);
-    let policy = policy.row().shader;
-    Config { base: *base, policy, format: gradients.format, matmul, constants, ..Config::default() }
+    let (custom_policy, policy) = (policy.row().text, policy.row().shader);
+    Config { base: *base, policy, custom_policy, format: gradients.format, matmul, constants, ..Config::default() }
 }
 
 fn step(writer: &mut Writer<'_>) {

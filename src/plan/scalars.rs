@@ -21,7 +21,8 @@ impl Scalars {
         let ln = |beta: f64| beta.max(1e-300).ln() as f32;
         let scaler = groups.grad_scaler();
         let (alpha, gamma) = recipe.policy.factors();
-        let ns = recipe.base.newton_schulz().map_or(NsTriples::default(), |ns| {
+        let words: NsTriples = std::array::from_fn(|at| std::array::from_fn(|of| scalars.words[4 * at + of] as f32));
+        let ns = recipe.base.newton_schulz().map_or(words, |ns| {
             std::array::from_fn(|iteration| {
                 let [a, b, c] = ns.coefficients.of(iteration).map(|c| c as f32);
                 [a, b, c, 0.0]

@@ -56,6 +56,17 @@ pub struct ParamGroups {
     #[serde(skip)]
     pub(crate) matmul: Option<Matmul>,
     may_lack_matrices: bool,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    scalar_schedules: Vec<ScalarSchedule>,
+}
+
+/// The schedule of a hyper-parameter of a custom base or policy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScalarSchedule {
+    group: usize,
+    scalar: String,
+    schedule: LrSchedule,
 }
 
 impl ParamGroups {
@@ -81,6 +92,32 @@ impl ParamGroups {
         self
     }
 
+    /// Multiplies a hyper-parameter of a group's custom base or policy by the factor of a schedule, as the learning rate is. A text can also
+    /// compute with `t`. Functions are refused here, because a checkpoint could not hold them.
+    ///
+    /// ```
+    /// use wgpu_optim::base::CustomBase;
+    /// use wgpu_optim::{LrSchedule, ParamGroups};
+    ///
+    /// let text = "
+    /// //@ base slowing
+    /// //@ state m
+    /// //@ decay mu = 0.9
+    /// fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {
+    ///     let m = s.mu * old.m + g;
+    ///     return Update(m, State(m));
+    /// }";
+    /// let warm = LrSchedule::constant().with_warmup(100);
+    /// let groups = ParamGroups::from(CustomBase::new(text)?).with_scalar_schedule(0, "mu", warm);
+    /// groups.validate()?;
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_scalar_schedule(mut self, group: usize, scalar: impl Into<String>, schedule: LrSchedule) -> Self {
+        self.scalar_schedules.push(ScalarSchedule { group, scalar: scalar.into(), schedule });
+        self
+    }
+
     /// The groups' schedules, in order.
     pub fn schedules(&self) -> &[LrSchedule] {
         &self.schedules
@@ -92,9 +129,13 @@ impl ParamGroups {
     /// # Errors
     /// [`Error::Recipe`] if a function's factor is negative or not finite.
     pub(crate) fn scheduled(&self, group: usize, step: u64) -> Result<Recipe> {
-        let (recipe, factor) = (self.recipes[group], self.schedules[group].factor(step));
-        if factor == 1.0 {
+        let (mut recipe, factor) = (self.recipes[group], self.schedules[group].factor(step));
+        let mut own = self.scalar_schedules.iter().filter(|own| own.group == group).peekable();
+        if factor == 1.0 && own.peek().is_none() {
             return Ok(recipe);
+        }
+        for ScalarSchedule { scalar, schedule, .. } in own {
+            recipe = recipe.scaled(scalar, schedule.factor(step))?;
         }
         check("schedule's factor", factor, NOT_NEGATIVE)?;
         let lr = recipe.lr() * factor;
@@ -226,6 +267,14 @@ impl ParamGroups {
             value.map_or(Ok(()), |value| check(field, value, POSITIVE))?;
         }
         self.schedules.iter().try_for_each(LrSchedule::validate)?;
+        for ScalarSchedule { group, scalar, schedule } in &self.scalar_schedules {
+            ensure!(*group < recipes, Error::UnknownGroup { group: *group, count: recipes });
+            self.recipes[*group].scaled(scalar, 1.0)?;
+            schedule.validate()?;
+            let (field, value) = (format!("the schedule of `{scalar}`"), "a function".to_owned());
+            let refused = || Error::Recipe { field, value, allowed: "one that a checkpoint can hold".to_owned() };
+            ensure!(!matches!(schedule.shape, Shape::Function(_)), refused());
+        }
         check("accumulation", self.accumulation.into(), (|x| (1.0..=65_536.0).contains(&x), "1 to 65,536"))?;
         check("telemetry", self.telemetry.unwrap_or(1).into(), AT_LEAST_1)?;
         let Some(scaler) = self.grad_scaler else { return Ok(()) };

@@ -12,6 +12,11 @@ pub(crate) fn syntax(field: impl Into<String>, message: impl fmt::Display) -> Er
     Error::RecipeSyntax { field: field.into(), message: message.to_string() }
 }
 
+/// Reads JSON without repeated keys, after a byte order mark, if there is one.
+pub(crate) fn unique(text: &str) -> Result<Unique, Error> {
+    serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).map_err(|e| syntax("json", e))
+}
+
 /// Reads a section of a recipe. Errors name the field.
 pub(crate) fn section<T: DeserializeOwned>(name: &str, value: Value) -> Result<T, Error> {
     serde_path_to_error::deserialize(value).map_err(|e| {

@@ -4,7 +4,7 @@
 macro_rules! kinds {
     (
         $d:tt
-        $(#[$attribute:meta])* $enum:ident, $kind:ident, $row:ident, $section:literal;
+        $(#[$attribute:meta])* $enum:ident, $kind:ident, $row:ident, $section:literal, $custom:ident: $custom_doc:literal;
         $($variant:ident($module:ident::$type:ident): $doc:literal,)*
     ) => {
         $(pub use $module::*;)*
@@ -15,6 +15,14 @@ macro_rules! kinds {
         #[non_exhaustive]
         pub enum $enum {
             $(#[doc = $doc] $variant($type),)*
+            #[doc = $custom_doc]
+            Custom($custom),
+        }
+
+        impl From<$custom> for $enum {
+            fn from(member: $custom) -> Self {
+                Self::Custom(member)
+            }
         }
 
         $(impl From<$type> for $enum {
@@ -26,8 +34,11 @@ macro_rules! kinds {
         /// The table of kinds: the rows of all members.
         static TABLE: std::sync::LazyLock<Vec<$row>> = std::sync::LazyLock::new(|| [$($type::ROWS),*].concat());
 
+        /// The rows after these: of custom members, in the order in which they were met.
+        static CUSTOM: std::sync::RwLock<Vec<&'static $row>> = std::sync::RwLock::new(Vec::new());
+
         impl $enum {
-            /// Each member, with its defaults.
+            /// Each member that is built in, with its defaults.
             pub(crate) fn members() -> impl Iterator<Item = Self> {
                 [$(Self::from($type::default())),*].into_iter()
             }
@@ -36,14 +47,21 @@ macro_rules! kinds {
             pub(crate) fn type_name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $type::ROWS[0].name,)*
+                    Self::Custom(member) => member.name(),
                 }
+            }
+
+            /// The custom member, if it is one.
+            pub(crate) fn custom(&self) -> Option<$custom> {
+                if let Self::Custom(member) = self { Some(*member) } else { None }
             }
 
             /// Reads a section of a recipe: the `type`, and the fields of that member.
             pub(crate) fn read(section: serde_json::Value) -> Result<Self, crate::error::Error> {
-                let names = [$($type::ROWS[0].name),*];
+                let names = [$($type::ROWS[0].name,)* "custom"];
                 let (index, fields) = crate::recipe::json::typed($section, section, &names)?;
-                let read: [fn(_) -> _; _] = [$(|fields| crate::recipe::json::section($section, fields).map(Self::$variant)),*];
+                let read: [fn(_) -> _; _] = [$(|fields| crate::recipe::json::section($section, fields).map(Self::$variant),)*
+                    |fields| $custom::read(fields).map(Self::Custom)];
                 read[index](fields)
             }
         }
@@ -51,7 +69,7 @@ macro_rules! kinds {
         /// The place of a row in the table of kinds. Settings that need no other kernels do not matter here.
         #[doc(hidden)]
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-        pub struct $kind(u8);
+        pub struct $kind(u32);
 
         impl std::fmt::Debug for $kind {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -60,19 +78,35 @@ macro_rules! kinds {
         }
 
         impl $kind {
-            /// Every kind, in order.
+            /// Every kind that is built in, in order.
             pub fn all() -> impl Iterator<Item = Self> {
-                (0..TABLE.len() as u8).map(Self)
+                (0..TABLE.len() as u32).map(Self)
             }
 
-            /// The kind of a row of the table.
-            fn at(row: &$row) -> Self {
-                Self::all().find(|kind| kind.row() == row).expect("the table has the rows of all members")
+            /// Every kind that this process has met.
+            #[doc(hidden)]
+            pub fn known() -> impl Iterator<Item = Self> {
+                let custom = CUSTOM.read().unwrap_or_else(std::sync::PoisonError::into_inner).len();
+                (0..(TABLE.len() + custom) as u32).map(Self)
+            }
+
+            /// The kind of a row. Custom rows join the table.
+            fn at(row: &'static $row) -> Self {
+                if let Some(kind) = TABLE.iter().position(|known| known == row) {
+                    return Self(kind as u32);
+                }
+                let mut custom = CUSTOM.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                let place = custom.iter().position(|known| *known == row).unwrap_or_else(|| {
+                    custom.push(row);
+                    custom.len() - 1
+                });
+                Self((TABLE.len() + place) as u32)
             }
 
             /// The row in the table of kinds.
             pub fn row(self) -> &'static $row {
-                &TABLE[self.0 as usize]
+                let (place, custom) = (self.0 as usize, CUSTOM.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+                TABLE.get(place).unwrap_or_else(|| custom[place - TABLE.len()])
             }
         }
 
@@ -80,6 +114,7 @@ macro_rules! kinds {
             ($d self:expr, $d member:ident => $d value:expr) => {
                 match $d self {
                     $($enum::$variant($d member) => $d value,)*
+                    $enum::Custom($d member) => $d value,
                 }
             };
         }

@@ -1,6 +1,7 @@
 //! A recipe: a base optimizer times an update policy, as data.
 
 pub mod base;
+pub mod custom;
 pub mod float;
 pub mod groups;
 pub mod guard;
@@ -151,6 +152,49 @@ impl Recipe {
         Self { base: self.base.with_lr(lr), ..self }
     }
 
+    /// Whether the CPU [`reference`](mod@crate::reference) can step by it: always, except for custom bases and policies without a twin.
+    pub fn has_twin(&self) -> bool {
+        self.needs_twin().is_ok()
+    }
+
+    /// The texts of its custom base and policy.
+    pub(crate) fn definitions(&self) -> impl Iterator<Item = &'static custom::Definition> {
+        let [base, policy] = [
+            self.base.custom().map(|custom| custom.definition()),
+            self.policy.custom().map(|custom| custom.definition()),
+        ];
+        base.into_iter().chain(policy)
+    }
+
+    /// Refuses a custom base or policy without a twin.
+    pub(crate) fn needs_twin(&self) -> Result<()> {
+        let (base, policy) = (self.base.custom(), self.policy.custom());
+        let base = base.filter(|custom| !custom.has_twin()).map(|custom| ("base", custom.name()));
+        let policy = policy.filter(|custom| !custom.has_twin()).map(|custom| ("policy", custom.name()));
+        let Some((section, name)) = base.or(policy) else { return Ok(()) };
+        let allowed = "one with a CPU twin, to step on the CPU: give it with `twin`".to_owned();
+        Err(Error::Recipe { field: section.to_owned(), value: format!("`{name}`"), allowed })
+    }
+
+    /// The same recipe with a hyper-parameter of its custom base or policy multiplied by a factor.
+    pub(crate) fn scaled(mut self, name: &str, factor: f64) -> Result<Self> {
+        match (self.base.custom(), self.policy.custom()) {
+            (Some(base), policy) if policy.is_none() || base.value(name).is_some() => {
+                self.base = base.scalar(name, base.value(name).unwrap_or_default() * factor)?.into();
+            }
+            (_, Some(policy)) => {
+                self.policy = policy.scalar(name, policy.value(name).unwrap_or_default() * factor)?.into();
+            }
+            _ => {
+                return Err(syntax(
+                    "schedule",
+                    format!("`{name}` is not a hyper-parameter of a custom base or policy"),
+                ));
+            }
+        }
+        Ok(self)
+    }
+
     /// Checks that every hyper-parameter is in its range, and that base and policy work together.
     ///
     /// # Errors
@@ -168,8 +212,36 @@ impl Recipe {
     /// # Errors
     /// [`Error::RecipeSyntax`] or [`Error::Recipe`], naming the field; [`Error::UnknownPreset`].
     pub fn from_json(text: &str) -> Result<Self> {
-        let value: Unique =
-            serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).map_err(|e| syntax("json", e))?;
+        Self::try_from(json::unique(text)?)
+    }
+
+    /// Reads a recipe from a JSON file, as [`from_json`](Self::from_json) does. Instead of the text of a custom base or policy as `wgsl`, the
+    /// file may name a file of WGSL as `file`, relative to its own folder.
+    ///
+    /// ```no_run
+    /// use wgpu_optim::Recipe;
+    ///
+    /// // { "base": { "type": "custom", "file": "tiger.wgsl", "lr": 1e-3 }, "policy": { "type": "mgup" } }
+    /// let recipe = Recipe::from_file("tiger.json")?;
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`from_json`](Self::from_json); [`Error::RecipeSyntax`] if a file cannot be read.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub fn from_file(path: impl AsRef<std::path::Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let read = |path: &std::path::Path, field: &str| {
+            std::fs::read_to_string(path).map_err(|e| syntax(field, format!("cannot read {}: {e}", path.display())))
+        };
+        let text = read(path, "file")?;
+        let Unique(mut value) = json::unique(&text)?;
+        for section in ["base", "policy"] {
+            let Some(Value::Object(fields)) = value.get_mut(section) else { continue };
+            let Some(Value::String(file)) = fields.remove("file") else { continue };
+            let own = path.parent().unwrap_or(std::path::Path::new("")).join(file);
+            fields.insert("wgsl".to_owned(), read(&own, &format!("{section}.file"))?.into());
+        }
         Self::try_from(value)
     }
 

@@ -4,6 +4,7 @@
 mod sound;
 
 mod architecture;
+mod custom;
 mod examples;
 mod plan;
 mod recipes;

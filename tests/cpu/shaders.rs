@@ -5,12 +5,12 @@ use std::process::Command;
 use naga::back::pipeline_constants::process_overrides;
 use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
-use wgpu_optim::base::{Base, SecondMoment};
+use wgpu_optim::base::{Base, CustomBase, SecondMoment};
 use wgpu_optim::kernel::catalog::Kernel;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
-use wgpu_optim::policy::{Plain, Policy};
-use wgpu_optim::{NonFinite, ParamGroups, Precision, Program, TensorSpec, verify};
+use wgpu_optim::policy::{CustomPolicy, Plain, Policy};
+use wgpu_optim::{NonFinite, ParamGroups, Precision, Program, Recipe, TensorSpec, verify};
 
 /// A kernel for every platform that has what it needs.
 struct Translated {
@@ -68,6 +68,15 @@ fn all_kernels() -> Vec<Kernel> {
             }
         }
     }
+    // Texts of a program take the places of files.
+    let text = |name: &str| {
+        std::fs::read_to_string(format!("{}/tests/custom/{name}.wgsl", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    };
+    for name in ["adamw", "lion"] {
+        let recipe = Recipe::from(CustomBase::new(&text(name)).unwrap()).mgup();
+        add(ParamGroups::from(recipe).with_non_finite(NonFinite::Skip), Matmul::Tiles);
+    }
+    add(Recipe::lion(1e-3).with_policy(CustomPolicy::new(&text("grams")).unwrap()).into(), Matmul::Tiles);
     kernels
 }
 

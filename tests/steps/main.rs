@@ -5,6 +5,7 @@ mod common;
 
 mod averages;
 mod components;
+mod custom;
 mod golden;
 mod gradients;
 mod matrix;

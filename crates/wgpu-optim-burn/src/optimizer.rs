@@ -159,7 +159,8 @@ impl<const D: usize> RecordState for RecipeState<D> {
 
     fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
         // All that is there, under any base's names.
-        let leaves = BaseKind::all().flat_map(|base| base.row().states.iter().map(move |state| leaf(base, state.name)));
+        let leaves =
+            BaseKind::known().flat_map(|base| base.row().states.iter().map(move |state| leaf(base, state.name)));
         let mut found: BTreeMap<_, _> =
             leaves.filter_map(|leaf| Some((leaf, src.take_tensor(prefix, leaf)?))).collect();
         let mut count = |name| src.take_scalar(prefix, name).and_then(|steps| usize::try_from(steps).ok());

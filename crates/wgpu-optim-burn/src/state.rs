@@ -140,7 +140,7 @@ pub(crate) fn bases_of<'a>(shapes: &'a BTreeMap<&str, Vec<usize>>) -> impl Itera
             _ => true,
         })
     };
-    BaseKind::all().filter(fits)
+    BaseKind::known().filter(fits)
 }
 
 /// Where the states of a record are.

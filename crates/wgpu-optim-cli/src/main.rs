@@ -4,9 +4,11 @@
 
 mod adapters;
 mod bench;
+mod check;
 mod demo;
 mod explain;
 mod files;
+mod new;
 mod numbers;
 mod recipes;
 mod recording;
@@ -16,6 +18,7 @@ mod session;
 mod settings;
 mod shapes;
 mod sweep;
+mod translate;
 mod verify;
 
 use std::process::ExitCode;
@@ -32,13 +35,15 @@ wgpu-optim runs optimizer steps on any GPU through wgpu.
   wgpu-optim verify                check every optimizer against the CPU reference
   wgpu-optim bench                 measure nanoseconds per parameter
   wgpu-optim explain mgup-adamw    list every dispatch of a step
+  wgpu-optim new my_optimizer      write an optimizer of your own in WGSL
+  wgpu-optim check my_optimizer.wgsl    compile it everywhere, and run it next to AdamW
 
 Every command has --help.";
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  The command succeeded.
-  1  The command failed, or `verify` found a recipe that differs from the CPU reference.
+  1  The command failed, `verify` found a recipe that differs from the CPU reference, or `check` refused a text.
   2  The arguments are wrong.";
 
 /// Optimizer steps on any GPU through wgpu: a demo, verification, replay, benchmarks.
@@ -61,9 +66,11 @@ enum Command {
     /// Prints the largest error of each recipe over all sizes, and writes a report. Exits with 0 only if every recipe is
     /// within the tolerance.
     Verify(verify::Arguments),
-    Replay(replay::Arguments),
+    Replay(Box<replay::Arguments>),
     Bench(bench::Arguments),
     Explain(explain::Arguments),
+    New(new::Arguments),
+    Check(check::Arguments),
     /// Print a script that completes commands and options in your shell.
     ///
     /// For bash: wgpu-optim completions bash > ~/.local/share/bash-completion/completions/wgpu-optim
@@ -88,6 +95,8 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::New(arguments) => new::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Arguments::command(), "wgpu-optim", &mut std::io::stdout());
             Ok(())

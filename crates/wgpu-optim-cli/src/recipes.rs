@@ -4,7 +4,26 @@ use std::ffi::OsStr;
 use std::fs;
 use std::path::Path;
 
+use wgpu_optim::base::CustomBase;
+use wgpu_optim::policy::CustomPolicy;
 use wgpu_optim::{Error, Recipe};
+
+/// Reads a JSON recipe, or the text of a custom base or policy if the file ends in `.wgsl`: the base with plain updates, the policy with
+/// AdamW.
+pub fn file(path: &Path) -> Result<Recipe, Error> {
+    if path.extension().is_none_or(|ending| ending != "wgsl") {
+        return Recipe::from_file(path);
+    }
+    let text = fs::read_to_string(path).map_err(|e| Error::RecipeSyntax {
+        field: "file".to_owned(),
+        message: format!("cannot read {}: {e}", path.display()),
+    })?;
+    let first = text.lines().find_map(|line| line.trim().strip_prefix("//@"));
+    if first.is_some_and(|first| first.trim().starts_with("policy")) {
+        return Ok(Recipe::adamw(1e-3).with_policy(CustomPolicy::new(&text)?));
+    }
+    Ok(CustomBase::new(&text)?.into())
+}
 
 /// Reads a JSON recipe file, or the preset of that name if there is no such file. Returns the recipe with its name: the
 /// preset's, or the file's without its ending.
@@ -13,8 +32,7 @@ pub fn named(text: &OsStr) -> Result<(String, Recipe), String> {
     let why = match fs::metadata(path) {
         Ok(found) if found.is_dir() => "it is a directory".to_owned(),
         Ok(_) => {
-            let json = fs::read_to_string(path).map_err(|e| format!("cannot read the recipe: {e}"))?;
-            let recipe = Recipe::from_json(&json).map_err(|e| e.to_string())?;
+            let recipe = file(path).map_err(|e| e.to_string())?;
             let name = path.file_stem().unwrap_or(text).to_string_lossy().into_owned();
             return Ok((name, recipe));
         }

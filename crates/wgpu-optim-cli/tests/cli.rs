@@ -535,3 +535,91 @@ fn explain_prints_the_wgsl_of_a_kernel_and_refuses_what_there_is_not() {
         assert!(!output.status.success() && error.contains(words), "{arguments:?}: {error}");
     }
 }
+
+#[test]
+fn a_new_optimizer_is_a_template_that_check_accepts() {
+    let folder = TempDir::new().unwrap();
+    let within = |arguments: &[&str]| tool().args(arguments).current_dir(&folder).output().unwrap();
+    for (arguments, name) in
+        [(&["new", "own_base"][..], "own_base"), (&["new", "own_policy", "--policy"], "own_policy")]
+    {
+        let output = within(arguments);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let said = text(&output.stdout);
+        assert!(said.contains(&format!("wgpu-optim check {name}.wgsl")), "{said}");
+        let again = within(arguments);
+        assert!(
+            !again.status.success() && text(&again.stderr).contains("it is there already"),
+            "{}",
+            text(&again.stderr)
+        );
+        let file = format!("{name}.wgsl");
+        let output = within(&["check", &file, "--params", "5000", "--steps", "3"]);
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report = text(&output.stdout);
+        let is_policy = name == "own_policy";
+        let expected = if is_policy { "own-policy-adamw: valid" } else { "own-base: valid" };
+        assert!(report.starts_with(expected), "{report}");
+        for word in
+            ["SPIR-V (Vulkan), MSL (Metal), HLSL (DirectX 12), GLSL (OpenGL)", "Not compared with the CPU", "adamw "]
+        {
+            assert!(report.contains(word), "{word}: {report}");
+        }
+        let json: serde_json::Value =
+            serde_json::from_slice(&within(&["check", &file, "--no-run", "--json", "--params", "70000"]).stdout)
+                .unwrap();
+        assert_eq!(json["run"], serde_json::Value::Null);
+        let plain = &json["policies"][0];
+        let bytes = if is_policy { 28.0 } else { 20.0 };
+        assert_eq!(
+            (plain["dispatches"].as_u64(), plain["bytes_per_parameter"].as_f64()),
+            (Some(1), Some(bytes)),
+            "{json}"
+        );
+        assert_eq!(json["policies"].as_array().unwrap().len(), if is_policy { 1 } else { 6 });
+        // As a recipe of other commands.
+        let output = within(&["explain", &file, "--params", "100"]);
+        assert!(text(&output.stdout).contains("A step has 1 dispatch."), "{}", text(&output.stderr));
+    }
+    let output = within(&["new", "Upper"]);
+    assert!(!output.status.success() && text(&output.stderr).contains("`Upper` is not a name"));
+    assert!(!folder.path().join("Upper.wgsl").exists());
+}
+
+#[test]
+fn check_names_the_place_of_what_is_wrong_and_why_a_policy_is_refused() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("own.wgsl");
+    let path = path.to_str().unwrap();
+    let update = "fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {\n    return Update(g, old);\n}\n";
+    fs::write(path, format!("//@ base own\n{}", update.replace("(g,", "(dot(g),"))).unwrap();
+    let output = run(&["check", path]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("own.wgsl:3:19: custom base `own`: the function `dot` is not available"), "{said}");
+    assert!(said.ends_with("    3 |     return Update(dot(g), old);\n      |                   ^\n"), "{said}");
+
+    fs::write(path, format!("//@ base own\n{update}")).unwrap();
+    let output = run(&["check", path, "--no-run"]);
+    let said = text(&output.stdout);
+    assert!(
+        output.status.success() && said.contains("mgup                 refused: recipe: `base` is `own`"),
+        "{said}"
+    );
+
+    // Found on the GPU, and an error of the command.
+    fs::write(path, format!("//@ base own\n{}", update.replace("(g,", "(1.0 / (g - g),"))).unwrap();
+    let output = run(&["check", path, "--params", "100", "--steps", "2"]);
+    assert!(
+        !output.status.success() && text(&output.stdout).contains("NOT FINITE, first at 0"),
+        "{}",
+        text(&output.stdout)
+    );
+
+    let json = folder.path().join("own.json");
+    fs::write(&json, r#"{"base": {"type": "custom", "file": "own.wgsl", "lr": 0.5}, "policy": {"type": "cautious"}}"#)
+        .unwrap();
+    let output = run(&["check", json.to_str().unwrap(), "--no-run"]);
+    assert!(text(&output.stdout).starts_with("cautious-own: valid"), "{}", text(&output.stderr));
+    assert!(text(&run(&["check", "no/such.wgsl"]).stderr).contains("cannot read no/such.wgsl"));
+}

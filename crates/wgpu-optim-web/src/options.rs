@@ -2,6 +2,8 @@
 //!
 //! Objects go through JSON, so that errors name the field. Recipes may be written in camelCase or as in recipe files.
 
+use std::collections::BTreeMap;
+
 use js_sys::{JSON, JsString};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -36,6 +38,7 @@ pub(crate) struct OptimizerOptions {
     groups: Option<Vec<Group>>,
     lr: Option<f64>,
     schedule: Option<Schedule>,
+    scalar_schedules: Option<BTreeMap<String, Schedule>>,
     max_grad_norm: Option<f64>,
     max_grad_value: Option<f64>,
     non_finite: Option<NonFinite>,
@@ -51,6 +54,8 @@ struct Group {
     recipe: Value,
     lr: Option<f64>,
     schedule: Option<Schedule>,
+    #[serde(default)]
+    scalar_schedules: BTreeMap<String, Schedule>,
 }
 
 #[derive(Deserialize)]
@@ -72,6 +77,12 @@ struct Schedule {
     warmup: u64,
     #[serde(flatten)]
     shape: Shape,
+}
+
+impl From<Schedule> for LrSchedule {
+    fn from(Schedule { warmup, shape }: Schedule) -> Self {
+        Self::from(shape).with_warmup(warmup)
+    }
 }
 
 #[derive(Default, Deserialize)]
@@ -151,7 +162,9 @@ fn renamed(value: Value, name: &dyn Fn(&str) -> String) -> Result<Value, Thrown>
         Value::Object(fields) => {
             let mut all = Map::new();
             for (field, value) in fields {
-                if all.insert(name(&field), renamed(value, name)?).is_some() {
+                // Hyper-parameters of a custom text have names of its own.
+                let value = if field == "scalars" { value } else { renamed(value, name)? };
+                if all.insert(name(&field), value).is_some() {
                     return Err(Thrown::options(&format!("recipe: `{field}` is given twice")));
                 }
             }
@@ -227,18 +240,26 @@ impl OptimizerOptions {
     pub(crate) fn groups(&self) -> Result<ParamGroups, Thrown> {
         let (recipes, schedules): (Vec<_>, Vec<_>) = match (&self.recipe, &self.groups) {
             (Some(recipe), None) => (vec![read_recipe(recipe, self.lr)?], vec![None]),
-            (None, Some(groups)) if self.lr.is_none() => {
+            (None, Some(groups)) if self.lr.is_none() && self.scalar_schedules.is_none() => {
                 let recipes = groups.iter().map(|group| read_recipe(&group.recipe, group.lr));
                 let schedules = groups.iter().map(|group| group.schedule.clone()).collect();
                 (recipes.collect::<Result<_, _>>()?, schedules)
             }
-            (None, Some(_)) => return Err(Thrown::options("options: give `lr` in each of `groups`")),
+            (None, Some(_)) => {
+                return Err(Thrown::options("options: give `lr` and `scalarSchedules` in each of `groups`"));
+            }
             _ => return Err(Thrown::options("options: one of `recipe` and `groups` must be given")),
         };
         let mut groups = ParamGroups::from(recipes);
         for (group, schedule) in schedules.into_iter().enumerate() {
-            if let Some(Schedule { warmup, shape }) = schedule.or_else(|| self.schedule.clone()) {
-                groups = groups.with_group_schedule(group, LrSchedule::from(shape).with_warmup(warmup));
+            if let Some(schedule) = schedule.or_else(|| self.schedule.clone()) {
+                groups = groups.with_group_schedule(group, schedule.into());
+            }
+        }
+        let own = self.groups.iter().flatten().map(|group| &group.scalar_schedules);
+        for (group, schedules) in own.chain(&self.scalar_schedules).enumerate() {
+            for (scalar, schedule) in schedules {
+                groups = groups.with_scalar_schedule(group, scalar, schedule.clone().into());
             }
         }
         let set = |groups, value: Option<f64>, with: fn(ParamGroups, f64) -> ParamGroups| match value {

@@ -16,7 +16,9 @@ export interface OptimizerOptions extends Settings {
   /** Learning rate, ≥ 0, in place of the recipe's; a fallback's changes in proportion. */
   lr?: number;
   /** Parameter groups, in place of `recipe` and `lr`. Each tensor names its group by index. */
-  groups?: { recipe: string | Recipe; lr?: number; schedule?: LrSchedule }[];
+  groups?: { recipe: string | Recipe; lr?: number; schedule?: LrSchedule; scalarSchedules?: Record<string, LrSchedule> }[];
+  /** Factors of hyper-parameters of the recipe's custom base or policy, by name. */
+  scalarSchedules?: Record<string, LrSchedule>;
 }
 
 /** Settings of all groups. Omitted settings are off and cost nothing. */
@@ -85,9 +87,28 @@ export interface Recipe {
     | ScheduleFreeSgd
     | Namo
     | NamoD
-    | NorMuon;
+    | NorMuon
+    | CustomBase;
   /** Default: plain. */
   policy?: Policy;
+}
+
+/**
+ * A base that the page brings along as WGSL, as docs/custom.md describes it. `GpuOptimizer.create` has the browser's compiler check it; an
+ * error has the code "custom", and names line and column.
+ */
+export interface CustomBase {
+  type: "custom";
+  /** The text. Lines that begin with `//@` declare its name, states and hyper-parameters. */
+  wgsl: string;
+  /** Learning rate, ≥ 0. Default: as the text declares it, or 1e-3. */
+  lr?: number;
+  /** ≥ 0. Default 0. */
+  weightDecay?: number;
+  /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
+  cautiousWeightDecay?: boolean;
+  /** Values of hyper-parameters, in place of the text's defaults. */
+  scalars?: Record<string, number>;
 }
 
 /** AdamW (Loshchilov & Hutter, 2019). */
@@ -521,7 +542,9 @@ export type Policy =
   | { type: "cautious"; normalizer?: "mean" | "count" }
   | { type: "mgup"; ratio?: number; alpha?: number; gamma?: number; selection?: "exact" | "approximate" }
   | { type: "cautious_mgup"; ratio?: number; alpha?: number; gamma?: number }
-  | { type: "grams" };
+  | { type: "grams" }
+  // A policy that the page brings along as WGSL, with values of its hyper-parameters. Refused for matrix bases.
+  | { type: "custom"; wgsl: string; scalars?: Record<string, number> };
 
 /** A linear warm-up, then a shape; steps are counted from 0, the warm-up's included. */
 export type LrSchedule = { warmup?: number } & (

@@ -273,6 +273,89 @@ test("recipes are objects in camelCase, or as in recipe files", async () => {
   assert.deepEqual(params[1], params[3]);
 });
 
+const OWN_LION = `
+//@ base own_lion
+//@ lr 1e-4
+//@ state exp_avg
+//@ decay beta_one = 0.9
+//@ decay beta_two = 0.99
+//@ signs
+fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {
+    let interpolated = s.beta_one * old.exp_avg + s.one_minus_beta_one * g;
+    return Update(interpolated, State(s.beta_two * old.exp_avg + s.one_minus_beta_two * g));
+}`;
+const OWN_GRAMS = `
+//@ policy own_grams
+fn phi(score: vec4<f32>, s: Scalars) -> vec4<f32> { return sign(score); }`;
+
+test("a page brings an optimizer along as WGSL", async () => {
+  const { own, builtIn, held, scheduled } = await inPage(
+    `async ({ Gpu }) => {
+    const gpu = await Gpu.open();
+    const run = async (recipe, rest = {}) => {
+      const optimizer = await gpu.createOptimizer({ tensors: [{ name: "w", shape: [5001] }], recipe, lr: 0.1, ...rest });
+      for (let step = 0; step < 3; step++) {
+        optimizer.writeGrad("w", Float32Array.from({ length: 5001 }, (_, i) => Math.sin(i + step)));
+        await optimizer.step();
+      }
+      return { w: [...(await optimizer.readParam("w"))], recipe: optimizer.recipe?.() };
+    };
+    const base = { type: "custom", wgsl: ${JSON.stringify(OWN_LION)}, scalars: { beta_one: 0.95 } };
+    const policy = { type: "custom", wgsl: ${JSON.stringify(OWN_GRAMS)} };
+    const lion = { type: "lion", betas: [0.95, 0.99] };
+    const own = [await run({ base, policy: { type: "mgup" } }), await run({ base, policy })];
+    const builtIn = [await run({ base: lion, policy: { type: "mgup" } }), await run({ base: lion, policy: { type: "grams" } })];
+    const held = await run({ base });
+    const scheduled = await run({ base }, { scalarSchedules: { beta_one: { type: "step", every: 1, factor: 0.1 } } });
+    return { own, builtIn, held, scheduled };
+  }`,
+  );
+  own.forEach(({ w }, i) => assert.deepEqual(w, builtIn[i].w));
+  assert.notDeepEqual(held.w, scheduled.w);
+});
+
+test("the browser's compiler checks a page's text", async () => {
+  const errors = await inPage(
+    `async ({ Gpu }) => {
+    const gpu = await Gpu.open();
+    const base = ${JSON.stringify(OWN_LION)};
+    const create = async (wgsl) => {
+      try {
+        const recipe = { base: { type: "custom", wgsl } };
+        return String(await gpu.createOptimizer({ tensors: [{ name: "w", shape: [3] }], recipe }));
+      } catch (error) {
+        return [error.code, error.message];
+      }
+    };
+    const inside = (line) => base.replace("return Update", line + "\n    return Update");
+    return [
+      await create(inside("workgroupBarrier();")),
+      await create(inside("let é = 1.0;")),
+      await create(inside("let x = 1.0 +;")),
+      await create(inside("let x = /* é */ tensors.skip;")),
+      await create(inside("let x: u32 = 1.0;")),
+      await create(inside("let x = old.v;")),
+      await create(base.replace("return Update(interpolated,", "return Update(")),
+      await create(base.replace("-> Update", "-> State")),
+    ];
+  }`,
+  );
+  const places = [
+    /^custom base `own_lion`, line 10, column 5: the function `workgroupBarrier` is not available/,
+    /line 10, column 9: `\\u\{e9\}` is only allowed in comments/,
+    /^custom base `own_lion`, line 10, column \d+: .*/,
+    /^custom base `own_lion`, line 10, column 21: .*tensors/,
+    /^custom base `own_lion`, line 10, column \d+: .*/,
+    /^custom base `own_lion`, line 10, column \d+: .*\bv\b/,
+    /^custom base `own_lion`, line 10, column \d+: .*/,
+    /^custom base `own_lion`, line 8, column 1: `update` must be/,
+  ];
+  errors.forEach(([code, message], i) => {
+    assert.equal(code, "custom", message);
+    assert.match(message, places[i]);
+  });
+});
+
 test("groups, schedules, guards, components and telemetry", async () => {
   const found = await inPage(async ({ Gpu }) => {
     const gpu = await Gpu.open({ powerPreference: "low-power", requiredLimits: { maxStorageBuffersPerShaderStage: 8 } });

@@ -108,7 +108,7 @@ impl Direction for Adafactor {
     ];
     type Fallback = Self;
 
-    fn variants() -> Vec<Self> {
+    fn variants(&self) -> Vec<Self> {
         vec![Self::default(), Self::default().factored(false)]
     }
 

@@ -83,7 +83,7 @@ impl Direction for Adam {
         Some(self.eps)
     }
 
-    fn variants() -> Vec<Self> {
+    fn variants(&self) -> Vec<Self> {
         let amsgrad = [false, true].map(|amsgrad| Self::default().amsgrad(amsgrad));
         [amsgrad, amsgrad.map(|own| own.weight_decay(1e-2))].concat()
     }

@@ -156,7 +156,7 @@ impl Direction for AdamW {
         Some(self.eps)
     }
 
-    fn variants() -> Vec<Self> {
+    fn variants(&self) -> Vec<Self> {
         let own = Self::default();
         let by_row = own.second_moment(SecondMoment::Row);
         vec![own, by_row, own.amsgrad(true), own.power(0.25), own.amsgrad(true).power(0.25)]

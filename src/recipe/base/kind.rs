@@ -1,6 +1,7 @@
 //! What each base states: its rows in the table of kinds, its presets, the scalars of a step, its CPU twin.
 
 use super::newton_schulz::NewtonSchulz;
+use crate::recipe::custom::{Definition, WORDS};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 use crate::recipe::spec::TensorSpec;
@@ -34,6 +35,16 @@ pub struct BaseRow {
     pub is_matrix: bool,
     /// Why policies that follow the sign of the score do not work with it; `None` if they do.
     pub no_signs: Option<&'static str>,
+    /// The text of a custom base, in the place of files.
+    pub custom: Option<CustomRow>,
+}
+
+/// What a row of a custom base has in addition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CustomRow {
+    /// Its text.
+    pub definition: &'static Definition,
+    pub(super) bindings: &'static [StateBinding],
 }
 
 /// The pipeline constant of variants whose weight decay is a part of the gradient.
@@ -47,7 +58,7 @@ pub(super) const OWN_STEP: &str = "OWN_STEP";
 
 impl BaseRow {
     /// A row without a name, a shader and states: the direction follows from the new state and the gradient.
-    pub(super) const ELEMENTWISE: Self = Self {
+    pub(crate) const ELEMENTWISE: Self = Self {
         name: "",
         shader: "",
         states: &[],
@@ -60,6 +71,7 @@ impl BaseRow {
         averages: false,
         is_matrix: false,
         no_signs: None,
+        custom: None,
     };
 
     /// A base that orthogonalizes a momentum, except the name and the rate.
@@ -85,7 +97,7 @@ pub struct StateRow {
 
 impl StateRow {
     /// A state per coordinate.
-    pub(super) const fn new(name: &'static str) -> Self {
+    pub(crate) const fn new(name: &'static str) -> Self {
         Self { name, per: Per::Coordinate, squares: false }
     }
 
@@ -111,6 +123,16 @@ impl StateBinding {
     pub(crate) fn bytes(&self) -> u64 {
         4 * self.states.len() as u64
     }
+}
+
+/// How kernels bind states: alone, or in pairs where there are more than two.
+pub(super) fn bindings_of(states: &[StateRow]) -> Vec<StateBinding> {
+    let states: Vec<_> = states.iter().filter(|state| state.per != Per::Tensor).collect();
+    let binding = |states: &[&StateRow]| {
+        let names: Vec<_> = states.iter().map(|state| state.name).collect();
+        StateBinding { name: names.join("_and_"), per: states[0].per, states: names }
+    };
+    states.chunks(if states.len() > 2 { 2 } else { 1 }).map(binding).collect()
 }
 
 /// What has its own number in a state.
@@ -261,6 +283,10 @@ pub struct StepScalars {
     pub ln_momentum_decay: f64,
     /// ρ at the end and at t = 0, for RAdam.
     pub rho: [f64; 2],
+    /// Hyper-parameters of a custom base, as its kernels read them. They take the place of the coefficients of Newton–Schulz.
+    pub words: [f64; WORDS],
+    /// The step, from 1, of a custom base.
+    pub t: u64,
     /// Which of these `shaders/correction/adam.wgsl` corrects.
     pub(crate) corrects: Corrects,
 }
@@ -297,15 +323,15 @@ pub(super) const EPS: f64 = f32::EPSILON as f64;
 /// A base: the hyper-parameters of a direction. Its struct also has the fields `lr`, `weight_decay` and `cautious_weight_decay`.
 ///
 /// By default the direction is a momentum, as in bases that orthogonalize it.
-pub(crate) trait Direction: Copy + Default {
+pub(crate) trait Direction: Copy {
     /// Rows of the table of kinds, one per variant.
-    const ROWS: &'static [BaseRow];
+    const ROWS: &'static [BaseRow] = &[];
     /// What steps tensors that are not matrices. `Self` if it steps any tensor.
     type Fallback;
 
     /// A member for each row, in order, whose weight decay is decoupled unless the row says otherwise.
-    fn variants() -> Vec<Self> {
-        vec![Self::default()]
+    fn variants(&self) -> Vec<Self> {
+        vec![*self]
     }
 
     /// The same with a decoupled weight decay, for bases that have the choice.

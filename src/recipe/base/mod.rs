@@ -10,6 +10,7 @@ mod adam;
 mod adamomentum;
 mod adamw;
 mod adan;
+mod custom;
 mod kind;
 mod lamadam;
 mod lion;
@@ -26,8 +27,10 @@ mod schedule_free_adamw;
 mod schedule_free_sgd;
 mod sgd;
 
+pub use custom::CustomBase;
+use kind::bindings_of;
 #[doc(hidden)]
-pub use kind::{BaseRow, LineSums, Lines, Norms, Per, Recall, StateBinding, StateRow, StepScalars};
+pub use kind::{BaseRow, CustomRow, LineSums, Lines, Norms, Per, Recall, StateBinding, StateRow, StepScalars};
 pub(crate) use kind::{Corrects, Direction, Z_OFFSET};
 pub use newton_schulz::NsCoefficients;
 #[doc(hidden)]
@@ -41,7 +44,7 @@ use crate::recipe::prelude::*;
 
 kinds! { $
     /// A base optimizer and its hyper-parameters.
-    Base, BaseKind, BaseRow, "base";
+    Base, BaseKind, BaseRow, "base", CustomBase: "A base that a program brings along as WGSL.";
     Adamw(adamw::AdamW): "Adaptive moments with decoupled weight decay.",
     Lion(lion::Lion): "The sign of an interpolated momentum.",
     Muon(muon::Muon): "Momentum, orthogonalized: for matrices.",
@@ -146,6 +149,9 @@ impl Base {
     pub(crate) fn validate(&self, section: &str) -> Result<()> {
         let check = |field: &str, value, rule| check(&format!("{section}.{field}"), value, rule);
         each!(self, b => b.validate(section))?;
+        if let Self::Custom(custom) = self {
+            custom.definition().check_name(Self::members().map(|base| base.type_name()))?;
+        }
         if let Some(ns) = self.newton_schulz() {
             check("ns_steps", ns.steps.into(), (|x| (1.0..=100.0).contains(&x), "1 to 100"))?;
             let triples = ns.coefficients.triples();
@@ -172,8 +178,8 @@ impl Base {
 
     /// A base for each row of the table of kinds, with values at which a wrong factor stands out.
     pub(crate) fn variants() -> Vec<Self> {
-        fn of<D: Direction + Into<Base>>(_: D) -> Vec<Base> {
-            D::variants().into_iter().map(Into::into).collect()
+        fn of<D: Direction + Into<Base>>(base: D) -> Vec<Base> {
+            base.variants().into_iter().map(Into::into).collect()
         }
         let all = Self::members().flat_map(|member| each!(member, b => of(b)));
         all.map(|base| base.with_verified_scalars()).collect()
@@ -245,21 +251,6 @@ impl Base {
     }
 }
 
-/// Whether a state of this name, of any base, is as the rule says.
-#[cfg(not(target_arch = "wasm32"))]
-pub(crate) fn any_state(name: &str, is: fn(&StateRow) -> bool) -> bool {
-    TABLE.iter().flat_map(|row| row.states).any(|state| state.name == name && is(state))
-}
-
-fn bindings_of(row: &BaseRow) -> Vec<StateBinding> {
-    let states: Vec<_> = row.states.iter().filter(|state| state.per != Per::Tensor).collect();
-    let binding = |states: &[&StateRow]| {
-        let names: Vec<_> = states.iter().map(|state| state.name).collect();
-        StateBinding { name: names.join("_and_"), per: states[0].per, states: names }
-    };
-    states.chunks(if states.len() > 2 { 2 } else { 1 }).map(binding).collect()
-}
-
 impl BaseKind {
     /// The kind of a base.
     pub fn of(base: &Base) -> Self {
@@ -279,8 +270,10 @@ impl BaseKind {
 
     /// How kernels bind the states per coordinate or line: alone, or in pairs where there are more than two.
     pub fn state_bindings(self) -> &'static [StateBinding] {
-        static ALL: LazyLock<Vec<Vec<StateBinding>>> = LazyLock::new(|| TABLE.iter().map(bindings_of).collect());
-        &ALL[self.0 as usize]
+        type Bindings = Vec<StateBinding>;
+        static ALL: LazyLock<Vec<Bindings>> =
+            LazyLock::new(|| TABLE.iter().map(|row| bindings_of(row.states)).collect());
+        self.row().custom.map_or_else(|| &ALL[self.0 as usize][..], |custom| custom.bindings)
     }
 
     /// Whether two states share a binding.

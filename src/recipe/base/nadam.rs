@@ -99,7 +99,7 @@ impl Direction for NAdam {
         Some(self.eps)
     }
 
-    fn variants() -> Vec<Self> {
+    fn variants(&self) -> Vec<Self> {
         let own = Self::default().decoupled();
         vec![own, own.weight_decay(1e-2).decoupled_weight_decay(false)]
     }

@@ -102,7 +102,7 @@ impl Direction for RmsProp {
         Some(self.eps)
     }
 
-    fn variants() -> Vec<Self> {
+    fn variants(&self) -> Vec<Self> {
         let own = Self::default().decoupled();
         let four = [own, own.momentum(0.9), own.centered(true), own.centered(true).momentum(0.9)];
         let coupled = four.map(|own| own.weight_decay(1e-2).decoupled_weight_decay(false));

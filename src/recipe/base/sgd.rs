@@ -74,7 +74,7 @@ impl Direction for Sgd {
     ];
     type Fallback = Self;
 
-    fn variants() -> Vec<Self> {
+    fn variants(&self) -> Vec<Self> {
         let own = Self::default().decoupled();
         let momentum = own.momentum(0.9).dampening(0.1);
         let coupled = Self { decoupled_weight_decay: false, ..momentum.weight_decay(1e-2) };

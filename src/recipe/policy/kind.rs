@@ -17,14 +17,16 @@ pub struct PolicyRow {
     pub no_matrices: Option<&'static str>,
     /// Whether its factors follow from the sign of a score.
     pub of_signs: bool,
+    /// The WGSL of a custom policy, in the place of the file.
+    pub text: Option<&'static str>,
 }
 
 impl PolicyRow {
     /// A row of a policy that works with any base.
-    pub(super) const fn new(name: &'static str, shader: &'static str, selects: Selects) -> Self {
+    pub(crate) const fn new(name: &'static str, shader: &'static str, selects: Selects) -> Self {
         let counts = !matches!(selects, Selects::Nothing | Selects::Positive);
         let of_signs = matches!(selects, Selects::Positive | Selects::PositiveCounted);
-        Self { name, shader, selects, counts, no_matrices: None, of_signs }
+        Self { name, shader, selects, counts, no_matrices: None, of_signs, text: None }
     }
 }
 
@@ -46,9 +48,9 @@ pub enum Selects {
 }
 
 /// A policy: the parameters of a factor per coordinate.
-pub(crate) trait Factor: Copy + Default {
+pub(crate) trait Factor: Copy {
     /// Rows of the table of kinds, one per variant.
-    const ROWS: &'static [PolicyRow];
+    const ROWS: &'static [PolicyRow] = &[];
 
     /// The row of this variant, for a tensor of `numel` coordinates.
     fn row(&self, _numel: u64) -> &'static PolicyRow {

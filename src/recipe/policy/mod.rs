@@ -12,12 +12,14 @@
 
 mod cautious;
 mod cautious_mgup;
+mod custom;
 mod grams;
 mod kind;
 mod mgup;
 mod plain;
 mod select;
 
+pub use custom::CustomPolicy;
 pub(crate) use kind::Factor;
 #[doc(hidden)]
 pub use kind::{PolicyRow, Selects};
@@ -31,7 +33,7 @@ use crate::recipe::prelude::*;
 
 kinds! { $
     /// An update policy and its parameters.
-    Policy, PolicyKind, PolicyRow, "policy";
+    Policy, PolicyKind, PolicyRow, "policy", CustomPolicy: "A policy that a program brings along as WGSL.";
     Plain(plain::Plain): "φ = 1: the base optimizer itself.",
     Cautious(cautious::Cautious): "φ = c where s > 0, else 0 (Liang et al., 2024).",
     Mgup(mgup::Mgup): "φ = α for the K largest scores, else γ (Chang & Yuan, NeurIPS 2025).",
@@ -70,8 +72,18 @@ impl Policy {
             check("policy.alpha", alpha, NOT_NEGATIVE)?;
             check("policy.gamma", gamma, NOT_NEGATIVE)?;
         }
+        if let Self::Custom(custom) = self {
+            custom.validate()?;
+            custom.definition().check_name(Self::members().map(|policy| policy.type_name()))?;
+        }
         let row = BaseKind::of(base).row();
         if row.recall == Recall::Lost && self.row(u64::MAX).selects == Selects::Exact {
+            if let Base::Custom(custom) = base {
+                let allowed = "one whose text defines `direction_of` or declares `signs`, with exact `mgup`, which needs a direction again \
+                               after the state has moved on; or use the selection `approximate`";
+                let value = format!("`{}`", custom.name());
+                return Err(Error::Recipe { field: "base".to_owned(), value, allowed: allowed.to_owned() });
+            }
             let allowed = "0 with exact `mgup` and this base, which needs the parameter before the step to find a direction again; use \
                            `decoupled_weight_decay`, or the selection `approximate`";
             let (field, value) = ("base.weight_decay".to_owned(), number(base.weight_decay()));

@@ -12,7 +12,7 @@ use burn::optim::{
     RmsPropConfig, SgdConfig,
 };
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use wgpu_optim::base::{AdaGrad, Adafactor, Adam, AdamW, Adan, BaseKind, Lion, RmsProp, Sgd};
+use wgpu_optim::base::{AdaGrad, Adafactor, Adam, AdamW, Adan, BaseKind, CustomBase, Lion, RmsProp, Sgd};
 use wgpu_optim::{MatrixLayout, Recipe, TensorSpec, reference, verify};
 use wgpu_optim_burn::Gpu;
 
@@ -91,6 +91,33 @@ pub fn read<M: Module>(model: &M) -> Vec<Values> {
 
 pub fn bits<M: Module>(model: &M) -> Vec<Vec<u32>> {
     read(model).into_iter().map(|p| p.values.iter().map(|x| x.to_bits()).collect()).collect()
+}
+
+/// A base that is written here, of three states.
+pub fn custom() -> Recipe {
+    let text = "
+//@ base burned
+//@ state slow
+//@ state fast
+//@ state v
+//@ decay beta1 = 0.9
+//@ decay beta2 = 0.99
+fn direction_of(state: State, g: vec4<f32>, s: Scalars) -> vec4<f32> {
+    return (state.fast / s.beta1_correction + state.slow) / (sqrt(state.v) + 1e-3);
+}
+fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {
+    let slow = s.beta2 * old.slow + s.one_minus_beta2 * g;
+    let fast = s.beta1 * old.fast + s.one_minus_beta1 * g;
+    let state = State(slow, fast, s.beta2 * old.v + s.one_minus_beta2 * (g * g));
+    return Update(direction_of(state, g, s), state);
+}";
+    let base = CustomBase::new(text).unwrap().twin(|state, g, s| {
+        state[0] = s["beta2"] * state[0] + s["one_minus_beta2"] * g;
+        state[1] = s["beta1"] * state[1] + s["one_minus_beta1"] * g;
+        state[2] = s["beta2"] * state[2] + s["one_minus_beta2"] * g * g;
+        (state[1] / s["beta1_correction"] + state[0]) / (state[2].sqrt() + 1e-3)
+    });
+    Recipe::from(base).mgup()
 }
 
 /// Gradients by formula, for step `t`; none for the parameters that `without` names.
@@ -284,5 +311,6 @@ pub fn recipes() -> Vec<(String, Recipe)> {
         seen.push(base);
         is_new || base.row().name == "adamw" && !name.contains("torch")
     });
+    recipes.push(("custom".to_owned(), custom()));
     recipes
 }

@@ -4,7 +4,7 @@ use burn::optim::ModuleOptimizer;
 use wgpu_optim::Recipe;
 use wgpu_optim_burn::{GpuModuleOptimizer, RecipeOptimizer};
 
-use crate::common::{Mlp, autodiff, bits, gpu, gradients, peers, read, recipes};
+use crate::common::{Mlp, autodiff, bits, custom, gpu, gradients, peers, read, recipes};
 
 fn run(optim: &mut GpuModuleOptimizer, mut model: Mlp, steps: std::ops::Range<u64>) -> Mlp {
     for t in steps {
@@ -102,6 +102,27 @@ fn burns_records_and_ours_are_interchangeable() {
         assert_close(&a, &b);
         assert_close(&a, &c);
     }
+}
+
+#[test]
+fn a_custom_base_steps_and_keeps_its_record_either_way_in() {
+    let recipe = custom();
+    let drop_in = ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
+    let mut ours = GpuModuleOptimizer::new(gpu(), recipe);
+    let mut a = run(&mut ours, Mlp::new(&autodiff()), 3..5);
+    let mut b = a.clone();
+    let mut drop_in = drop_in.load_record(ours.to_record().unwrap());
+    for t in 5..8 {
+        a = run(&mut ours, a, t..t + 1);
+        let grads = gradients(&b, t, &[]);
+        b = drop_in.step(1e-2, b, grads);
+    }
+    assert_eq!(bits(&a), bits(&b));
+    let mut ours = ours.load_record(drop_in.to_record()).unwrap();
+    a = run(&mut ours, a, 8..9);
+    let grads = gradients(&b, 8, &[]);
+    b = drop_in.step(1e-2, b, grads);
+    assert_eq!(bits(&a), bits(&b));
 }
 
 #[test]

@@ -1,0 +1,28 @@
+//! Custom texts, checked by the device's compiler.
+
+use super::scope;
+use crate::error::{Error, Result, ensure};
+use crate::recipe::groups::ParamGroups;
+
+/// Has the device check the texts of custom bases and policies, for hosts without naga.
+///
+/// # Errors
+/// [`Error::Custom`] with the first thing that is wrong.
+pub(super) async fn check(device: &wgpu::Device, groups: &ParamGroups) -> Result<()> {
+    use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+
+    for definition in groups.recipes().iter().flat_map(|recipe| recipe.definitions()) {
+        let source = wgpu::ShaderSource::Wgsl(definition.alone().into());
+        let label = Some("wgpu-optim.custom");
+        let create = || device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
+        let (module, error) = scope::errors(device, [Validation, OutOfMemory, Internal], create);
+        let (info, error) = (module.get_compilation_info().await, error.await);
+        let is_error =
+            |message: &&wgpu::CompilationMessage| message.message_type == wgpu::CompilationMessageType::Error;
+        if let Some(wgpu::CompilationMessage { message, location, .. }) = info.messages.iter().find(is_error) {
+            return Err(definition.complaint((location.map(|location| location.offset as usize), message.clone())));
+        }
+        ensure!(error.is_none(), Error::Gpu(error.map_or(String::new(), |error| error.to_string())));
+    }
+    Ok(())
+}

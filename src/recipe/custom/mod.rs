@@ -1,0 +1,272 @@
+//! Bases and policies that a program brings along as WGSL.
+//!
+//! A text declares its name, states and hyper-parameters in comments that begin with `//@`, and defines one function. It is checked
+//! before anything is built from it: first by rules of this crate, so that it ends and touches nothing but values, then by a compiler. A
+//! checked text is kept for the life of the program, once.
+
+mod check;
+mod compile;
+mod declarations;
+mod lexer;
+mod module;
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+#[cfg(test)]
+pub(crate) use check::is_known;
+pub(crate) use declarations::{Declarations, FACTORS, Role, Value, WORDS, Word};
+use lexer::Place;
+use serde::ser::SerializeMap;
+use serde_json::{Map, Value as Json};
+
+use super::json::{section, syntax};
+use super::prelude::*;
+
+/// A checked text.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Definition {
+    pub(crate) role: Role,
+    pub(crate) text: String,
+    pub(crate) declared: Declarations,
+    /// Where its name is.
+    named: Place,
+    functions: check::Functions,
+    /// The module `package::base` or `package::policy`.
+    pub(crate) module: String,
+    /// The module `package::correction` of a base.
+    pub(crate) correction: String,
+}
+
+impl Definition {
+    /// Checks a text.
+    ///
+    /// # Errors
+    /// [`Error::Custom`] with the place of the first thing that is wrong.
+    pub(crate) fn read(role: Role, text: &str) -> Result<Self> {
+        let unnamed = |(at, message)| refusal(role, "", at, message);
+        let long = format!("the text has {} bytes; at most {} are allowed", text.len(), check::LONGEST);
+        ensure!(text.len() <= check::LONGEST, unnamed((Place::FIRST, long)));
+        let tokens = lexer::tokens(text).map_err(unnamed)?;
+        let declared = Declarations::read(role, &tokens.declared).map_err(unnamed)?;
+        let name = declared.name.clone();
+        let refused = |(at, message)| refusal(role, &name, at, message);
+        let named = tokens.declared[0].0;
+        let (functions, all) = check::check(role, &tokens.code).map_err(refused)?;
+        let code = module::definitions(role, &tokens.code, &all);
+        let (module, correction) = match role {
+            Role::Base => {
+                (module::base(&declared, &code, functions.direction.is_some()), module::correction(&declared))
+            }
+            Role::Policy => (module::policy(&declared, &code), String::new()),
+        };
+        let definition = Self { role, text: text.to_owned(), declared, named, functions, module, correction };
+        #[cfg(not(target_arch = "wasm32"))]
+        compile::compile(&definition.alone()).map_err(|complaint| definition.complaint(complaint))?;
+        Ok(definition)
+    }
+
+    /// Refuses a name that is one of these.
+    pub(crate) fn check_name(&self, mut taken: impl Iterator<Item = &'static str>) -> Result<()> {
+        let (name, word) = (&self.declared.name, self.role.word());
+        let is_taken = name == "custom" || taken.any(|known| known == name);
+        let message = || format!("`{name}` is the name of a built-in {word}");
+        if is_taken { Err(refusal(self.role, name, self.named, message())) } else { Ok(()) }
+    }
+
+    /// The text with everything that it uses, for a compiler. Places in it are those in the text.
+    pub(crate) fn alone(&self) -> String {
+        module::alone(self.role, &self.text, &self.declared, self.has_direction())
+    }
+
+    /// Whether it defines `direction_of`.
+    pub(crate) fn has_direction(&self) -> bool {
+        self.functions.direction.is_some()
+    }
+
+    /// A number that changes with whatever changes results, and not with comments or spaces. It stays the same from release to release as
+    /// long as the generated code does: compare it within one release.
+    pub(crate) fn fingerprint(&self) -> String {
+        let all = format!("{}{}{:?}", self.module, self.correction, self.declared.states);
+        // FNV-1a.
+        let fold = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+        format!("{:016x}", all.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
+    }
+
+    /// The error about what a compiler says of [`alone`](Self::alone): about a byte of it, if it says so.
+    pub(crate) fn complaint(&self, (byte, message): (Option<usize>, String)) -> Error {
+        let message = message.lines().next().unwrap_or_default().trim().to_owned();
+        let (name, main) = (&self.declared.name, if self.role == Role::Base { "update" } else { "phi" });
+        let (at, message) = match byte.filter(|byte| *byte <= self.text.len()) {
+            Some(byte) => (Place::of(&self.text, byte), message),
+            // What follows the text calls its functions with the types that they must have.
+            None if message.contains("direction_of") => {
+                (self.functions.direction.unwrap_or_default(), check::wrong_signature("direction_of"))
+            }
+            None if message.contains(main) => (self.functions.main, check::wrong_signature(main)),
+            None => (Place::FIRST, message),
+        };
+        refusal(self.role, name, at, message)
+    }
+}
+
+impl PartialEq for Definition {
+    /// Whether kernels are the same.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.module, &self.correction) == (&other.module, &other.correction)
+    }
+}
+
+impl Eq for Definition {}
+
+fn refusal(role: Role, name: &str, Place { line, column }: Place, message: String) -> Error {
+    let name = if name.is_empty() { String::new() } else { format!(" `{name}`") };
+    Error::Custom { text: format!("custom {}{name}", role.word()), line, column, message }
+}
+
+/// What was made from each text, once, for the life of the program.
+pub(crate) type Known<V> = std::sync::LazyLock<Mutex<HashMap<String, &'static V>>>;
+
+/// What is known of a text, or what is made from it now.
+pub(crate) fn known<V>(known: &Known<V>, text: &str, make: impl FnOnce() -> Result<V>) -> Result<&'static V> {
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(value) = known.get(text) {
+        return Ok(value);
+    }
+    let value: &V = Box::leak(Box::new(make()?));
+    known.insert(text.to_owned(), value);
+    Ok(value)
+}
+
+/// Takes a text and the values of its hyper-parameters out of the fields of a recipe's section.
+pub(crate) fn take(role: Role, fields: &mut Json) -> Result<(String, Map<String, Json>)> {
+    let fields = fields.as_object_mut().expect("its type was read");
+    let path = |field: &str| format!("{}.{field}", role.word());
+    let text = match (fields.remove("wgsl"), fields.remove("file")) {
+        (Some(text), None) => section(&path("wgsl"), text)?,
+        (None, Some(file)) => {
+            let message = format!(
+                "{file} is relative to a recipe file: read that with `Recipe::from_file`, or give the text as `wgsl`"
+            );
+            return Err(syntax(path("file"), message));
+        }
+        _ => {
+            let message = "needs either the text as `wgsl`, or the name of its file as `file`";
+            return Err(syntax(role.word(), message));
+        }
+    };
+    Ok((text, fields.remove("scalars").map_or(Ok(Map::new()), |scalars| section(&path("scalars"), scalars))?))
+}
+
+/// A checked text with values of its hyper-parameters.
+#[derive(Clone, Copy)]
+pub(crate) struct Custom<const N: usize> {
+    pub definition: &'static Definition,
+    /// In the order of the declarations.
+    pub values: [f64; N],
+}
+
+impl<const N: usize> Custom<N> {
+    /// A text with the defaults that it declares.
+    pub(crate) fn new(definition: &'static Definition) -> Self {
+        let scalars = &definition.declared.scalars;
+        Self { definition, values: std::array::from_fn(|at| scalars.get(at).map_or(0.0, |scalar| scalar.default)) }
+    }
+
+    /// The same with the values of a recipe's section.
+    pub(crate) fn with_all(self, values: Map<String, Json>) -> Result<Self> {
+        let field = |name: &str| format!("{}.scalars.{name}", self.definition.role.word());
+        values.into_iter().try_fold(self, |own, (name, value)| own.with(&name, section(&field(&name), value)?))
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        &self.definition.declared.name
+    }
+
+    pub(crate) fn scalars(&self) -> impl Iterator<Item = (&'static str, f64)> {
+        self.definition.declared.scalars.iter().map(|scalar| scalar.name.as_str()).zip(self.values)
+    }
+
+    /// The same with another value of a hyper-parameter.
+    pub(crate) fn with(mut self, name: &str, value: f64) -> Result<Self> {
+        let at = self.scalars().position(|(known, _)| known == name).ok_or_else(|| {
+            let known: Vec<_> = self.scalars().map(|(name, _)| format!("`{name}`")).collect();
+            let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+            syntax(
+                format!("{}.scalars.{name}", self.definition.role.word()),
+                format!("`{}` declares {known}", self.name()),
+            )
+        })?;
+        self.values[at] = value;
+        Ok(self)
+    }
+
+    /// Refuses hyper-parameters out of range.
+    pub(crate) fn validate(&self) -> Result<()> {
+        self.definition.declared.scalars.iter().zip(self.values).try_for_each(|(scalar, value)| {
+            let field = format!("{}.scalars.{}", self.definition.role.word(), scalar.name);
+            let refusal = Error::Recipe { field, value: number(value), allowed: scalar.range.to_string() };
+            if scalar.range.holds(value) { Ok(()) } else { Err(refusal) }
+        })
+    }
+
+    /// Adds the text and its hyper-parameters to the fields of a recipe's section.
+    pub(crate) fn write<S: SerializeMap>(&self, fields: &mut S) -> Result<(), S::Error> {
+        fields.serialize_entry("wgsl", &self.definition.text)?;
+        fields.serialize_entry(
+            "scalars",
+            &self.scalars().map(|(name, value)| (name, value.into())).collect::<BTreeMap<_, Json>>(),
+        )
+    }
+}
+
+impl<const N: usize> PartialEq for Custom<N> {
+    fn eq(&self, other: &Self) -> bool {
+        std::ptr::eq(self.definition, other.definition) && self.values == other.values
+    }
+}
+
+impl<const N: usize> fmt::Debug for Custom<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct(self.name());
+        self.scalars().for_each(|(name, value)| _ = debug.field(name, &value));
+        debug.finish()
+    }
+}
+
+/// Hyper-parameters of a step by name, for a CPU twin.
+///
+/// ```
+/// use wgpu_optim::base::CustomBase;
+///
+/// let text = "
+/// //@ base heavy_ball
+/// //@ state momentum
+/// //@ decay mu = 0.9
+/// fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {
+///     let momentum = s.mu * old.momentum + s.one_minus_mu * g;
+///     return Update(momentum / s.mu_correction, State(momentum));
+/// }";
+/// let base = CustomBase::new(text)?.twin(|state, g, s| {
+///     state[0] = s["mu"] * state[0] + s["one_minus_mu"] * g;
+///     state[0] / s["mu_correction"]
+/// });
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy)]
+pub struct TwinScalars<'a>(pub(crate) &'a [(String, f64)]);
+
+impl std::ops::Index<&str> for TwinScalars<'_> {
+    type Output = f64;
+
+    /// The value of a member of `Scalars`, such as `lr`, `t`, or a hyper-parameter.
+    ///
+    /// # Panics
+    /// If the text does not declare it.
+    fn index(&self, name: &str) -> &f64 {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        &found.unwrap_or_else(|| panic!("`Scalars` has no member `{name}`")).1
+    }
+}
