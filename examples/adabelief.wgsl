@@ -1,4 +1,4 @@
-// AdaBelief (Zhuang et al., NeurIPS 2020, arXiv 2010.07468): steps are small where the gradient differs from its average.
+// AdaBelief (Zhuang et al., NeurIPS 2020, arXiv 2010.07468): smaller steps where the gradient differs from its moving average.
 //
 //   m ← β₁ m + (1−β₁) g ;  v ← β₂ v + (1−β₂) (g − m)² + ε
 //   u = m / (1−β₁ᵗ) / (√(v / (1−β₂ᵗ)) + ε) ;  θ ← θ − lr (λ θ + u)

@@ -3,7 +3,7 @@
 //   m₁ ← β₁ m₁ + (1−β₁) g ;  m₂ ← β₃ m₂ + (1−β₃) g ;  v ← β₂ v + (1−β₂) g²
 //   u = (m₁ / (1−β₁ᵗ) + α m₂) / (√(v / (1−β₂ᵗ)) + ε) ;  θ ← θ − lr (λ θ + u)
 //
-// Over the first `warmup` steps α grows from 0, and the half-life of m₂ from that of m₁.
+// Over the first `warmup` steps, α grows from 0, and the half-life of m₂ grows from that of m₁.
 //
 //@ base ademamix
 //@ lr 1e-3
@@ -24,7 +24,7 @@ fn direction_of(state: State, g: vec4<f32>, s: Scalars) -> vec4<f32> {
 }
 
 fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {
-    // 1 / ln β moves evenly from that of β₁ to that of β₃.
+    // 1 / ln β moves linearly from its value for β₁ to its value for β₃.
     let share = min(f32(s.t) / s.warmup, 1.0);
     let beta3 = exp(1.0 / mix(1.0 / log(s.beta1), 1.0 / log(s.beta3), share));
     let fast = s.beta1 * old.exp_avg_fast + s.one_minus_beta1 * g;

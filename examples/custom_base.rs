@@ -1,12 +1,13 @@
-//! An optimizer that is not built in, as a text of WGSL: AdEMAMix (Pagliardini et al., ICLR 2025, arXiv 2409.03137), trained next to AdamW.
+//! A custom optimizer in WGSL: AdEMAMix (Pagliardini et al., ICLR 2025, arXiv 2409.03137), compared with AdamW.
 //!
 //! ```text
 //! m₁ ← β₁ m₁ + (1−β₁) g ;  m₂ ← β₃ m₂ + (1−β₃) g ;  v ← β₂ v + (1−β₂) g²
 //! u = (m₁ / (1−β₁ᵗ) + α m₂) / (√(v / (1−β₂ᵗ)) + ε) ;  θ ← θ − lr (λ θ + u)
 //! ```
 //!
-//! `ademamix.wgsl` holds the text. The closure below is the same on the CPU: the GPU is compared with it first. Then a small network fits a
-//! curve from noisy batches, with gradients computed here on the CPU. Run it with `cargo run --release --example custom_base`.
+//! `ademamix.wgsl` holds the WGSL. The closure below computes the same on the CPU, and the program first compares the GPU with it. Then a
+//! small network fits a curve from noisy batches. The CPU computes the gradients. Run it with
+//! `cargo run --release --example custom_base`.
 
 use std::path::{Path, PathBuf};
 
@@ -22,18 +23,18 @@ use wgpu_optim::{GpuOptimizer, LrSchedule, ParamGroups, Recipe, TensorSpec, adap
 const TEXT: &str = include_str!("ademamix.wgsl");
 const HIDDEN: usize = 64;
 const BATCH: usize = 32;
-/// Shapes of the network x → tanh(W x + b) → v·h.
+/// Names and sizes of the parameters W, b and v of the network x → h = tanh(W x + b) → v·h.
 const TENSORS: [(&str, usize); 3] = [("weight", HIDDEN), ("bias", HIDDEN), ("out", HIDDEN)];
 const COLORS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
-/// Trains a small network by an optimizer of its own and by AdamW.
+/// Trains a small network with a custom optimizer and with AdamW.
 #[derive(Parser)]
 struct Arguments {
     /// Steps of each run
     #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u64).range(1..))]
     steps: u64,
-    /// Runs of each optimizer, each from another seed
+    /// Runs of each optimizer, each with a different seed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// Folder for `custom_base.svg`
@@ -41,7 +42,7 @@ struct Arguments {
     out: PathBuf,
 }
 
-/// AdEMAMix with its twin on the CPU.
+/// AdEMAMix with its CPU twin.
 fn ademamix(lr: f64, warmup: f64) -> Result<CustomBase, wgpu_optim::Error> {
     let base = CustomBase::new(TEXT)?.lr(lr).scalar("warmup", warmup)?;
     Ok(base.twin(|state, g, s| {
@@ -59,7 +60,7 @@ fn target(x: f32) -> f32 {
     (3.0 * x).sin() + 0.5 * (7.0 * x).cos()
 }
 
-/// Mean squared error against these values, and its gradients.
+/// The mean squared error of the network on these points, and its gradients.
 fn gradients([weight, bias, out]: &[Vec<f32>; 3], points: &[(f32, f32)]) -> (f32, [Vec<f32>; 3]) {
     let (mut loss, mut all) = (0.0, [(); 3].map(|()| vec![0.0f32; HIDDEN]));
     let share = 1.0 / points.len() as f32;
@@ -77,7 +78,7 @@ fn gradients([weight, bias, out]: &[Vec<f32>; 3], points: &[(f32, f32)]) -> (f32
     (loss, all)
 }
 
-/// The loss without noise, after every 20 steps.
+/// Trains the network, and returns the loss without noise after every 20 steps and after the last step.
 fn train(
     (device, queue): (&wgpu::Device, &wgpu::Queue),
     recipe: Recipe,
@@ -122,7 +123,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (device, queue) = pollster::block_on(found.request_device(&wgpu::DeviceDescriptor::default()))?;
     println!("adapter: {}", adapter::describe(&found.get_info()));
 
-    // The GPU beside the closure, as `wgpu-optim verify` does it for built-in bases.
+    // Compare the GPU with the closure, as `wgpu-optim verify` does for built-in bases.
     let own = Recipe::from(ademamix(1e-2, 3.0)?).mgup();
     let case = Case::new("mgup-ademamix", own, [10_000], 5);
     let outcome = pollster::block_on(Runner::new(&device, &queue).run(&case, own))?;
@@ -131,7 +132,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         None => println!("5 steps of 10,000 coordinates: at most {:.1e} from the twin", outcome.max_error),
     }
 
-    // A slow momentum for a short run.
+    // A short run needs a smaller β₃ and a smaller α than the defaults.
     let ademamix = Recipe::from(ademamix(3e-3, steps as f64)?.scalar("beta3", 0.99)?.scalar("alpha", 2.0)?);
     let recipes = [Recipe::adamw(3e-3), Recipe::adamw(3e-3).mgup(), ademamix, ademamix.mgup()];
     let progress = ProgressBar::new(recipes.len() as u64 * seeds);

@@ -26,10 +26,10 @@ pub enum Error {
         /// What the parser said.
         message: String,
     },
-    /// The text of a custom base or policy is refused.
+    /// The WGSL of a custom base or policy is not valid, or uses something that is not available.
     #[error("{text}, line {line}, column {column}: {message}")]
     Custom {
-        /// Which text, for example ``custom base `tiger` ``.
+        /// The role and the name of the WGSL, for example ``custom base `tiger` ``.
         text: String,
         /// The line, counted from 1.
         line: usize,

@@ -140,7 +140,7 @@ impl<T: Float + Debug> Tensor<T> {
     /// Takes one step.
     ///
     /// # Panics
-    /// If the gradient has another length than the parameter.
+    /// If the gradient has another length than the parameter, or `recipe` was replaced by one without a twin.
     pub fn step(&mut self, grad: &[T]) -> Step<T> {
         assert_eq!(grad.len(), self.param.len(), "a gradient has the shape of its parameter");
         self.steps += 1;
@@ -203,6 +203,9 @@ impl<T: Float + Debug> Tensor<T> {
 /// assert_eq!(top_k(&scores, 2), [true, false, true, false]);
 /// assert_eq!(phi(&Mgup::default().into(), &scores, 1), (vec![2.0, 0.5, 2.0, 0.5], 2));
 /// ```
+///
+/// # Panics
+/// If a custom policy has no twin.
 pub fn phi<T: Float>(policy: &Policy, score: &[T], t: u64) -> (Vec<T>, usize) {
     policy.phi(score, t)
 }

@@ -86,7 +86,8 @@ pub struct Outcome {
     pub uncertain: usize,
     /// Why it failed, if it did.
     pub failure: Option<String>,
-    /// Whether it was compared with the CPU. A custom base or policy without a twin was only compiled and run, and its results are finite.
+    /// Whether the results were compared with the CPU. False for a custom base or policy without a twin: its WGSL is only compiled and run,
+    /// and `failure` names a result that is not finite, if any.
     pub compared: bool,
 }
 
@@ -265,7 +266,7 @@ impl Runner {
     }
 }
 
-/// Takes the steps of a case, and checks that parameters and states are finite.
+/// Takes the steps of a case, and checks that the parameters and states are finite.
 async fn is_finite(device: &wgpu::Device, gpu: &mut GpuOptimizer, case: &Case) -> Result<Outcome> {
     for t in 1..=case.steps {
         gpu.write_grad(NAME, &grads(case.shape.iter().product(), t))?;

@@ -48,7 +48,7 @@ impl GpuOptimizer {
     ) -> Result<Self> {
         use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
 
-        // Elsewhere naga has checked them.
+        // On other hosts, naga has already checked the custom texts.
         if cfg!(target_arch = "wasm32") {
             groups.validate()?;
             custom::check(device, &groups).await?;

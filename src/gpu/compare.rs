@@ -1,4 +1,4 @@
-//! How a checkpoint differs from an optimizer.
+//! Compares a checkpoint with an optimizer.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use super::file::{Checkpoint, refusal};
 use super::optimizer::GpuOptimizer;
 use crate::error::{Result, ensure};
 use crate::recipe::Recipe;
+use crate::recipe::base::Base;
 use crate::recipe::groups::ParamGroups;
 
 impl GpuOptimizer {
@@ -39,17 +40,23 @@ impl GpuOptimizer {
         groups
     }
 
-    /// Refuses the state of a custom base with another text.
+    /// Refuses the state of a custom base in a tensor that another text steps, or a built-in base.
     pub(super) fn check_texts(&self, file: &Checkpoint) -> Result<()> {
-        let texts = |recipes: &[Recipe]| recipes.iter().map(|recipe| recipe.base.custom()).collect::<Vec<_>>();
-        for both in texts(file.about.groups.recipes()).into_iter().zip(texts(&self.initial)) {
-            let (Some(theirs), Some(own)) = both else { continue };
-            let [saved, here] =
-                [theirs, own].map(|base| format!("`{}` of text {}", base.name(), base.definition().fingerprint()));
+        let named = |base: &Base| match base.custom() {
+            Some(custom) => format!("`{}` with hash {}", custom.name(), custom.definition().fingerprint()),
+            None => format!("the built-in `{}`", base.type_name()),
+        };
+        for spec in file.specs() {
+            let own = self.plan.tensor(&spec.name).map(|tensor| self.initial[tensor.spec.group].on(&tensor.spec).base);
+            let theirs = file.about.groups.recipes().get(spec.group).map(|recipe| recipe.on(spec).base);
+            let (Ok(own), Some(theirs)) = (own, theirs) else { continue };
+            let is_custom = own.custom().is_some() || theirs.custom().is_some();
+            let [saved, here] = [theirs, own].map(|base| named(&base));
             let reason = format!(
-                "it holds the state of {saved}, and this optimizer has {here}; if that is meant, take its tensors with `load_matching`"
+                "`{}` has the state of {saved}, and here {here} steps it; to load its tensors anyway, use `load_matching`",
+                spec.name
             );
-            ensure!(saved == here, refusal(&file.path, reason));
+            ensure!(!is_custom || saved == here, refusal(&file.path, reason));
         }
         Ok(())
     }
@@ -70,7 +77,7 @@ fn differ(path: &str, file: &Value, own: &Value, all: &mut Vec<String>) {
             pairs.for_each(|(i, (file, own))| differ(&format!("{path}[{i}]"), file, own, all));
         }
         _ if file == own => {}
-        _ if path.ends_with(".wgsl") => all.push(format!("`{path}` is another text in the file")),
+        _ if path.ends_with(".wgsl") => all.push(format!("`{path}` is a different text in the file")),
         _ => all.push(format!("`{path}` is {file} in the file and {own} here")),
     }
 }

@@ -1,13 +1,13 @@
-//! Custom texts, checked by the device's compiler.
+//! Checks custom texts with the device's compiler.
 
 use super::scope;
 use crate::error::{Error, Result, ensure};
 use crate::recipe::groups::ParamGroups;
 
-/// Has the device check the texts of custom bases and policies, for hosts without naga.
+/// Compiles the texts of custom bases and policies on the device, for hosts without naga.
 ///
 /// # Errors
-/// [`Error::Custom`] with the first thing that is wrong.
+/// Returns [`Error::Custom`] with the first error of the compiler, or [`Error::Gpu`] with any other error of the device.
 pub(super) async fn check(device: &wgpu::Device, groups: &ParamGroups) -> Result<()> {
     use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
 

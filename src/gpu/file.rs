@@ -94,7 +94,7 @@ pub(super) struct Entry<'a> {
     pub(super) slice: Option<TensorSlice<'a>>,
     /// The format there.
     pub(super) format: Precision,
-    /// Whether it sums squares, and is never negative.
+    /// Whether it is a sum of squares, which is never negative.
     pub(super) squares: bool,
 }
 

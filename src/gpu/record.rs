@@ -256,6 +256,7 @@ impl GpuOptimizer {
                 let spec = &self.plan.tensors[*number].spec;
                 recipe = self.initial[spec.group].with_lr(f64::from_bits(lr));
                 recipe.validate()?;
+                recipe = self.groups.scale(spec.group, recipe, self.counts.recorded)?;
                 recipe = recipe.on(spec);
             }
             *number = scalars.len();

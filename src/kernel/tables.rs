@@ -204,7 +204,7 @@ shared_structs! {
         largest_rest: f32,
         /// The largest step, for NAMO.
         max_step: f32,
-        /// Coefficients of the iterations of Newton–Schulz: of X, of X Xᵀ X, of its square. Hyper-parameters of custom bases. These fill the alignment of a dynamic offset.
+        /// Coefficients of the iterations of Newton–Schulz: of X, of X Xᵀ X, of its square. Custom bases store their hyper-parameters here instead. The field fills the alignment of a dynamic offset.
         ns: NsTriples as "array<vec4<f32>, 6>",
     }
 

@@ -61,7 +61,10 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
         (BaseKind::of(&base), PolicyKind::of(&policy, spec.numel()), matrices, groups.row_of(spec) / ROWS)
     };
     let mut order: Vec<usize> = (0..specs.len()).collect();
-    order.sort_by_cached_key(key);
+    order.sort_by_cached_key(|spec| {
+        let (base, policy, matrices, window) = key(spec);
+        (base.order(), policy.order(), matrices, window)
+    });
     for members in order.chunk_by(|a, b| key(a) == key(b)) {
         let (base, policy, matrices, _) = key(&members[0]);
         let (first, class) = (plan.tensors.len(), plan.classes.len());

@@ -92,8 +92,14 @@ impl ParamGroups {
         self
     }
 
-    /// Multiplies a hyper-parameter of a group's custom base or policy by the factor of a schedule, as the learning rate is. A text can also
-    /// compute with `t`. Functions are refused here, because a checkpoint could not hold them.
+    /// Adds a schedule whose factor multiplies a hyper-parameter of a group's custom base or policy in every step.
+    ///
+    /// `group` is the index of the group, and `scalar` the name that the WGSL declares. If base and policy declare the same name, the
+    /// schedule applies to the base. Several schedules of one hyper-parameter multiply. The schedule counts recorded steps from 0, as for
+    /// learning rates. The WGSL can also compute such values from `t`.
+    ///
+    /// [`validate`](Self::validate) refuses an unknown group or name. It also refuses [`LrSchedule::function`], because a checkpoint cannot
+    /// hold a function. A step fails with [`Error::Recipe`] if the product leaves the declared range.
     ///
     /// ```
     /// use wgpu_optim::base::CustomBase;
@@ -114,7 +120,9 @@ impl ParamGroups {
     /// ```
     #[must_use]
     pub fn with_scalar_schedule(mut self, group: usize, scalar: impl Into<String>, schedule: LrSchedule) -> Self {
-        self.scalar_schedules.push(ScalarSchedule { group, scalar: scalar.into(), schedule });
+        let scalar = scalar.into();
+        self.scalar_schedules.retain(|own| (own.group, &own.scalar) != (group, &scalar));
+        self.scalar_schedules.push(ScalarSchedule { group, scalar, schedule });
         self
     }
 
@@ -130,18 +138,27 @@ impl ParamGroups {
     /// [`Error::Recipe`] if a function's factor is negative or not finite.
     pub(crate) fn scheduled(&self, group: usize, step: u64) -> Result<Recipe> {
         let (mut recipe, factor) = (self.recipes[group], self.schedules[group].factor(step));
-        let mut own = self.scalar_schedules.iter().filter(|own| own.group == group).peekable();
-        if factor == 1.0 && own.peek().is_none() {
+        recipe = self.scale(group, recipe, step)?;
+        if factor == 1.0 {
             return Ok(recipe);
-        }
-        for ScalarSchedule { scalar, schedule, .. } in own {
-            recipe = recipe.scaled(scalar, schedule.factor(step))?;
         }
         check("schedule's factor", factor, NOT_NEGATIVE)?;
         let lr = recipe.lr() * factor;
         check("lr", lr, NOT_NEGATIVE)?;
         let recipe = recipe.with_lr(lr);
         recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// A recipe of a group with the hyper-parameters that have schedules as they are in a step.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] if a hyper-parameter leaves its range.
+    pub(crate) fn scale(&self, group: usize, mut recipe: Recipe, step: u64) -> Result<Recipe> {
+        for ScalarSchedule { scalar, schedule, .. } in self.scalar_schedules.iter().filter(|own| own.group == group) {
+            recipe = recipe.scaled(scalar, schedule.factor(step))?;
+            recipe.validate()?;
+        }
         Ok(recipe)
     }
 
@@ -274,6 +291,10 @@ impl ParamGroups {
             let (field, value) = (format!("the schedule of `{scalar}`"), "a function".to_owned());
             let refused = || Error::Recipe { field, value, allowed: "one that a checkpoint can hold".to_owned() };
             ensure!(!matches!(schedule.shape, Shape::Function(_)), refused());
+            // Factors lie between those of the first step and of the last.
+            for step in [0, u64::MAX] {
+                self.recipes[*group].scaled(scalar, schedule.factor(step))?.validate()?;
+            }
         }
         check("accumulation", self.accumulation.into(), (|x| (1.0..=65_536.0).contains(&x), "1 to 65,536"))?;
         check("telemetry", self.telemetry.unwrap_or(1).into(), AT_LEAST_1)?;

@@ -12,7 +12,7 @@ pub(crate) fn syntax(field: impl Into<String>, message: impl fmt::Display) -> Er
     Error::RecipeSyntax { field: field.into(), message: message.to_string() }
 }
 
-/// Reads JSON without repeated keys, after a byte order mark, if there is one.
+/// Reads JSON, and refuses repeated keys. Skips a byte order mark at the start.
 pub(crate) fn unique(text: &str) -> Result<Unique, Error> {
     serde_json::from_str(text.strip_prefix('\u{feff}').unwrap_or(text)).map_err(|e| syntax("json", e))
 }

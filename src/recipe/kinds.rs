@@ -34,16 +34,16 @@ macro_rules! kinds {
         /// The table of kinds: the rows of all members.
         static TABLE: std::sync::LazyLock<Vec<$row>> = std::sync::LazyLock::new(|| [$($type::ROWS),*].concat());
 
-        /// The rows after these: of custom members, in the order in which they were met.
+        /// Rows of custom members, in the order of their first use. Their kinds follow those of `TABLE`.
         static CUSTOM: std::sync::RwLock<Vec<&'static $row>> = std::sync::RwLock::new(Vec::new());
 
         impl $enum {
-            /// Each member that is built in, with its defaults.
+            /// Every built-in member, with its defaults.
             pub(crate) fn members() -> impl Iterator<Item = Self> {
                 [$(Self::from($type::default())),*].into_iter()
             }
 
-            /// The name of its type in JSON.
+            /// The name of its type in JSON. For a custom member, the name that its text declares.
             pub(crate) fn type_name(&self) -> &'static str {
                 match self {
                     $(Self::$variant(_) => $type::ROWS[0].name,)*
@@ -51,7 +51,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// The custom member, if it is one.
+            /// The custom member, or `None` for a built-in one.
             pub(crate) fn custom(&self) -> Option<$custom> {
                 if let Self::Custom(member) = self { Some(*member) } else { None }
             }
@@ -78,29 +78,40 @@ macro_rules! kinds {
         }
 
         impl $kind {
-            /// Every kind that is built in, in order.
+            /// Every built-in kind, in order.
             pub fn all() -> impl Iterator<Item = Self> {
                 (0..TABLE.len() as u32).map(Self)
             }
 
-            /// Every kind that this process has met.
+            /// Every built-in kind, and every custom kind that this process has used.
             #[doc(hidden)]
             pub fn known() -> impl Iterator<Item = Self> {
                 let custom = CUSTOM.read().unwrap_or_else(std::sync::PoisonError::into_inner).len();
                 (0..(TABLE.len() + custom) as u32).map(Self)
             }
 
-            /// The kind of a row. Custom rows join the table.
+            /// The kind of a row. A new custom row is added after the others.
             fn at(row: &'static $row) -> Self {
                 if let Some(kind) = TABLE.iter().position(|known| known == row) {
                     return Self(kind as u32);
                 }
+                let find = |custom: &[&$row]| custom.iter().position(|known| *known == row).map(|place| TABLE.len() + place);
+                let known = find(&CUSTOM.read().unwrap_or_else(std::sync::PoisonError::into_inner));
+                if let Some(kind) = known {
+                    return Self(kind as u32);
+                }
                 let mut custom = CUSTOM.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                let place = custom.iter().position(|known| *known == row).unwrap_or_else(|| {
+                let kind = find(&custom).unwrap_or_else(|| {
                     custom.push(row);
-                    custom.len() - 1
+                    TABLE.len() + custom.len() - 1
                 });
-                Self((TABLE.len() + place) as u32)
+                Self(kind as u32)
+            }
+
+            /// The place in an order that does not depend on which custom texts a process met first.
+            pub(crate) fn order(self) -> (u32, &'static str, &'static str) {
+                let row = self.row();
+                if self.0 < TABLE.len() as u32 { (self.0, "", "") } else { (u32::MAX, row.name, row.text()) }
             }
 
             /// The row in the table of kinds.

@@ -152,12 +152,12 @@ impl Recipe {
         Self { base: self.base.with_lr(lr), ..self }
     }
 
-    /// Whether the CPU [`reference`](mod@crate::reference) can step by it: always, except for custom bases and policies without a twin.
+    /// Whether the CPU [`reference`](mod@crate::reference) can step with this recipe. False only if a custom base or policy lacks a twin.
     pub fn has_twin(&self) -> bool {
         self.needs_twin().is_ok()
     }
 
-    /// The texts of its custom base and policy.
+    /// The texts of the custom base and the custom policy, if any.
     pub(crate) fn definitions(&self) -> impl Iterator<Item = &'static custom::Definition> {
         let [base, policy] = [
             self.base.custom().map(|custom| custom.definition()),
@@ -176,7 +176,8 @@ impl Recipe {
         Err(Error::Recipe { field: section.to_owned(), value: format!("`{name}`"), allowed })
     }
 
-    /// The same recipe with a hyper-parameter of its custom base or policy multiplied by a factor.
+    /// The same recipe with a hyper-parameter of its custom base or policy multiplied by a factor. If both declare the name, the base's
+    /// changes.
     pub(crate) fn scaled(mut self, name: &str, factor: f64) -> Result<Self> {
         match (self.base.custom(), self.policy.custom()) {
             (Some(base), policy) if policy.is_none() || base.value(name).is_some() => {
@@ -198,7 +199,8 @@ impl Recipe {
     /// Checks that every hyper-parameter is in its range, and that base and policy work together.
     ///
     /// # Errors
-    /// [`Error::Recipe`] names the field, its value and what is allowed.
+    /// [`Error::Recipe`] names the field, its value and what is allowed. [`Error::Custom`] if a custom base or policy has the name of a
+    /// built-in one.
     pub fn validate(&self) -> Result<()> {
         self.base.validate("base")?;
         self.policy.validate(&self.base)
@@ -210,13 +212,16 @@ impl Recipe {
     /// `plain`. Unknown and repeated keys are refused.
     ///
     /// # Errors
-    /// [`Error::RecipeSyntax`] or [`Error::Recipe`], naming the field; [`Error::UnknownPreset`].
+    /// [`Error::RecipeSyntax`] or [`Error::Recipe`], naming the field; [`Error::UnknownPreset`]; [`Error::Custom`] if the WGSL of a
+    /// custom base or policy is not valid.
     pub fn from_json(text: &str) -> Result<Self> {
         Self::try_from(json::unique(text)?)
     }
 
-    /// Reads a recipe from a JSON file, as [`from_json`](Self::from_json) does. Instead of the text of a custom base or policy as `wgsl`, the
-    /// file may name a file of WGSL as `file`, relative to its own folder.
+    /// Reads a recipe from a JSON file, in the format of [`from_json`](Self::from_json).
+    ///
+    /// A custom base or policy may name a WGSL file in `file`, instead of holding the WGSL in `wgsl`. The path is relative to the folder of
+    /// the JSON file.
     ///
     /// ```no_run
     /// use wgpu_optim::Recipe;
@@ -227,7 +232,7 @@ impl Recipe {
     /// ```
     ///
     /// # Errors
-    /// As for [`from_json`](Self::from_json); [`Error::RecipeSyntax`] if a file cannot be read.
+    /// Returns the errors of [`from_json`](Self::from_json), and [`Error::RecipeSyntax`] if a file cannot be read.
     #[cfg(not(target_arch = "wasm32"))]
     pub fn from_file(path: impl AsRef<std::path::Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -238,9 +243,14 @@ impl Recipe {
         let Unique(mut value) = json::unique(&text)?;
         for section in ["base", "policy"] {
             let Some(Value::Object(fields)) = value.get_mut(section) else { continue };
-            let Some(Value::String(file)) = fields.remove("file") else { continue };
+            // Both are refused later.
+            let Some(Value::String(file)) = fields.get("file").filter(|_| !fields.contains_key("wgsl")) else {
+                continue;
+            };
             let own = path.parent().unwrap_or(std::path::Path::new("")).join(file);
-            fields.insert("wgsl".to_owned(), read(&own, &format!("{section}.file"))?.into());
+            let text = read(&own, &format!("{section}.file"))?;
+            fields.remove("file");
+            fields.insert("wgsl".to_owned(), text.into());
         }
         Self::try_from(value)
     }

@@ -37,19 +37,27 @@ fn wrong_texts_are_refused_with_their_place() {
     let many = |n: usize, text: &str, between: &str| vec![text; n].join(between);
     let chain: String =
         (1..30).map(|i| format!("fn h{i}() -> f32 {{ return h{}() + h{}(); }}\n", i - 1, i - 1)).collect();
+    let never: String = (1..30)
+        .map(|i| {
+            let calls = format!("y = h{}(y) + h{}(y);", i - 1, i - 1);
+            format!("fn h{i}(x: f32) -> f32 {{ var y = x; for (var i = 1; i < 1; i++) {{ {calls} }} return y; }}\n")
+        })
+        .collect();
+    let never = format!("fn h0(x: f32) -> f32 {{ return x; }}\n{never}");
     let texts: Vec<(String, usize, usize, &str)> = vec![
         // Declarations.
         (UPDATE.into(), 1, 1, "lacks its name: begin it with a line `//@ base NAME`"),
         (String::new(), 1, 1, "lacks its name"),
         (format!("//@ state m\n{UPDATE}"), 1, 1, "lacks its name"),
-        (format!("//@ policy own\n{UPDATE}"), 1, 1, "this text is a policy, and a base is needed"),
+        (format!("//@ policy own\n{UPDATE}"), 1, 1, "this text is a policy, but a base is needed"),
         (format!("//@ base adamw\n{UPDATE}"), 1, 1, "`adamw` is the name of a built-in base"),
-        (format!("//@ base own\n//@ base other\n{UPDATE}"), 2, 1, "the text is `own` already"),
+        (format!("//@ base own\n//@ base other\n{UPDATE}"), 2, 1, "the text is already named `own`"),
         (format!("//@ base Own\n{UPDATE}"), 1, 1, "`Own` is not a name"),
         (format!("//@ base\n{UPDATE}"), 1, 1, "`` is not a name"),
-        (before("//@ moment m"), 3, 1, "`moment` declares nothing; known are `base NAME`"),
-        (before("//@ state m"), 3, 1, "`m` is there twice"),
+        (before("//@ moment m"), 3, 1, "`moment m` is not a declaration; allowed are `base NAME`"),
+        (before("//@ state m"), 3, 1, "the name `m` is used twice"),
         (before("//@ state 1m"), 3, 1, "`1m` is not a name"),
+        (before("//@ state new"), 3, 1, "`new` is a word that WGSL reserves"),
         (before("//@ state master"), 3, 1, "may not be called `master`"),
         (before("//@ state v = much"), 3, 1, "`much` is not a number"),
         (before("//@ state a\n//@ state b\n//@ state c\n//@ state d"), 6, 1, "at most 4 states"),
@@ -59,23 +67,23 @@ fn wrong_texts_are_refused_with_their_place() {
         (before("//@ scalar eps = 1e-8 in 0 to 1"), 3, 1, "`0 to 1` is not a range"),
         (before("//@ scalar eps = -1 in [0, inf)"), 3, 1, "-1 must be in [0, inf)"),
         (before("//@ scalar eps = 1e300"), 3, 1, "1e300 must be finite in f32"),
-        (before("//@ scalar t = 1"), 3, 1, "`t` is there twice"),
-        (before("//@ decay b = 0.5\n//@ scalar b_correction = 1"), 4, 1, "`b_correction` is there twice"),
-        (before("//@ bias_corrected m m"), 3, 1, "`bias_corrected` names two that are declared with `decay`"),
-        (before(&many(7, "//@ decay b = 0.5", "\n").replace("b =", "b1 =")), 4, 1, "`b1` is there twice"),
+        (before("//@ scalar t = 1"), 3, 1, "the name `t` is used twice"),
+        (before("//@ decay b = 0.5\n//@ scalar b_correction = 1"), 4, 1, "the name `b_correction` is used twice"),
+        (before("//@ bias_corrected m m"), 3, 1, "`bias_corrected` needs two names declared with `decay`"),
+        (before(&many(7, "//@ decay b = 0.5", "\n").replace("b =", "b1 =")), 4, 1, "the name `b1` is used twice"),
         (before(&(0..7).map(|i| format!("//@ decay b{i} = 0.5\n")).collect::<String>()), 9, 1, "room for 24 words"),
-        (before("//@ signs always"), 3, 1, "`signs` declares nothing"),
+        (before("//@ signs always"), 3, 1, "`signs always` is not a declaration"),
         (before("//@ lr -1"), 3, 1, "-1 must be in [0, inf)"),
         // Characters and brackets.
         (before("const ε = 1.0;"), 3, 7, "`\\u{3b5}` is only allowed in comments"),
         (before("/* no end"), 3, 1, "this comment does not end"),
-        (inside("    let x = (1.0;"), 6, 1, "`}` closes a `(` of line 4"),
+        (inside("    let x = (1.0;"), 6, 1, "`}` does not match the `(` on line 4"),
         (format!("{UPDATE}//@ base own\nfn f() {{"), 5, 8, "this `{` is not closed"),
-        (inside("    let x = 1.0);"), 4, 16, "`)` closes a `{` of line 3"),
+        (inside("    let x = 1.0);"), 4, 16, "`)` does not match the `{` on line 3"),
         (before("}"), 3, 1, "`}` closes nothing"),
         (inside(&format!("    let x = {}1.0{};", "(".repeat(40), ")".repeat(40))), 4, 44, "too deep; at most 32"),
         (inside(&format!("    let x = {};", many(200, "1.0", " + "))), 4, 773, "too many tokens; at most 256"),
-        (inside(&format!("    {}", many(40, "if g.x > 0.0 {}", " else "))), 4, 693, "too many branches"),
+        (inside(&format!("    {}", many(40, "if g.x > 0.0 {}", " else "))), 4, 693, "too many `else` branches"),
         ("a".repeat(20_000), 1, 1, "20000 bytes; at most 16384"),
         // Definitions.
         (HEAD.into(), 1, 1, "lacks its function: `fn update(old: State, g: vec4<f32>, scalars: Scalars) -> Update`"),
@@ -98,27 +106,27 @@ fn wrong_texts_are_refused_with_their_place() {
             1,
             "`direction_of` must be `fn direction_of(state",
         ),
-        (before("var<private> count: u32;"), 3, 1, "variables outside of functions are not available"),
+        (before("var<private> count: u32;"), 3, 1, "variables outside functions are not available"),
         (before("@group(0) @binding(0) var<storage> x: array<f32>;"), 3, 1, "attributes are not available"),
         (before("@compute @workgroup_size(1) fn main() {}"), 3, 1, "attributes are not available"),
         (before("override beta: f32 = 0.9;"), 3, 1, "hyper-parameters are declared in a comment"),
         (before("enable f16;"), 3, 1, "directives are not available"),
         (before("import package::lib::skip::skips;"), 3, 1, "imports are not available"),
-        (before("let x = 1;"), 3, 1, "expected `fn`, `struct`, `const` or `alias`, and not `let`"),
+        (before("let x = 1;"), 3, 1, "expected `fn`, `struct`, `const` or `alias`, but found `let`"),
         (before("fn max(a: f32) -> f32 { return a; }"), 3, 4, "`max` is a name of WGSL"),
-        (before("struct State { m: f32 }"), 3, 8, "`State` is there already"),
-        (before("fn within_squares() {}"), 3, 4, "`within_squares` is there already"),
-        (before("struct A { x: f32 }\nstruct B { a: A }"), 4, 15, "members of a struct are scalars or vectors"),
-        (before("const x"), 3, 1, "expected `fn`, `struct`, `const` or `alias`, and not `const`"),
+        (before("struct State { m: f32 }"), 3, 8, "`State` is predefined in every text"),
+        (before("fn within_squares() {}"), 3, 4, "`within_squares` is predefined in every text"),
+        (before("struct A { x: f32 }\nstruct B { a: A }"), 4, 15, "members of a struct must be scalars or vectors"),
+        (before("const x"), 3, 1, "expected `fn`, `struct`, `const` or `alias`, but found `const`"),
         // What a function may not do.
-        (inside("    discard;"), 4, 5, "`discard` is for fragments"),
+        (inside("    discard;"), 4, 5, "`discard` is only for fragment shaders"),
         (inside("    workgroupBarrier();"), 4, 5, "the function `workgroupBarrier` is not available"),
         (inside("    let x = textureLoad(t, 1, 1);"), 4, 13, "the function `textureLoad` is not available"),
         (inside("    let x = dot(g, g);"), 4, 13, "the function `dot` is not available"),
         (inside("    let x = nothing(g);"), 4, 13, "the function `nothing` is not available"),
         (inside("    var x: array<f32, 4>;"), 4, 12, "arrays are not available"),
         (inside("    var x = 1.0;\n    let p = &x;"), 5, 13, "pointers are not available"),
-        (inside("    var<private> x = 1.0;"), 4, 5, "another kind than plain `var`"),
+        (inside("    var<private> x = 1.0;"), 4, 5, "only plain `var` is available"),
         (inside("    let __x = 1.0;"), 4, 9, "two underscores"),
         (before("fn again(x: f32) -> f32 { return again(x); }"), 3, 4, "`again` calls itself"),
         (before("fn a() -> f32 { return b(); }\nfn b() -> f32 { return a(); }"), 3, 4, "`a` calls itself"),
@@ -129,22 +137,28 @@ fn wrong_texts_are_refused_with_their_place() {
         (inside("    for (var i = 0; i < i32(g.x); i++) {}"), 4, 5, "a loop must end"),
         (inside("    for (;;) {}"), 4, 5, "a loop must end"),
         (inside("    for (var i = 0; i < 8; i += 0) {}"), 4, 5, "a loop must end"),
+        (inside("    for (var i: f32 = 0; i < 8; i += 1) {}"), 4, 5, "a loop must end"),
+        (inside("    for (var i = 4294967290u; i < 4294967295u; i += 10u) {}"), 4, 5, "a loop must end"),
         (inside("    for (var i = 0; i < 1000; i++) {}"), 4, 5, "the loop runs 1000 times; at most 64"),
         (inside("    for (var i = 0; i < 8; i++) { i = 0; }"), 4, 35, "`i` counts the rounds of this loop"),
         (inside("    for (var i = 0; i < 8; i++) { (i) -= 1; }"), 4, 36, "`i` counts the rounds of this loop"),
         (inside("    for (var i = 0; i < 8; i++) { let i = 2; }"), 4, 39, "`i` counts the rounds of this loop"),
+        // Code that never runs is compiled all the same.
+        (before(&never), 10, 4, "takes too long"),
         // What the compiler finds.
+        (before("fn h(dot: f32) -> f32 { return dot; }\nfn k(g: f32) -> f32 { return dot(g, g); }"), 4, 30, "`dot`"),
+        (inside("    // \u{c}/*\n    let x = y; // \u{c}*/"), 5, 13, "`y` is not defined"),
+        (inside("    let q = sign(u32(g.x));"), 4, 13, "`sign` of an unsigned number is not available on every GPU"),
         (inside("    let x = 1.0 +;"), 4, 18, "expected"),
         (inside("    let x: f32 = vec4<f32>();"), 4, 9, "type"),
         (inside("    let x = y;"), 4, 13, "`y` is not defined"),
         (inside("    let x = tensors.skip;"), 4, 13, "`tensors` is not defined"),
         (inside("    let x = old.v;"), 4, 17, "invalid field accessor `v`"),
         (inside("    let x = s.beta1;"), 4, 15, "invalid field accessor `beta1`"),
-        (inside("    let new = 1.0;"), 4, 9, "reserved"),
         (inside("    let x: f64 = 1.0lf;"), 4, 12, "`f64` is not defined"),
-        (inside("    let x = 1.0lf;"), 4, 13, "a type that not every GPU has"),
+        (inside("    let x = 1.0lf;"), 4, 13, "a type that not every GPU supports"),
         (inside("    let x: mat2x2<f32> = y;"), 4, 12, "`mat2x2` is not defined"),
-        (before("fn f(x: f32) -> f32 { if x > 0.0 { return x; } }"), 3, 1, "another type than the function returns"),
+        (before("fn f(x: f32) -> f32 { if x > 0.0 { return x; } }"), 3, 1, "must return a value of its return type"),
         (before("const big = 1e39f;"), 3, 13, "numeric literal not representable"),
         (inside("    let x = /* é */ y;"), 4, 21, "`y` is not defined"),
     ];
@@ -166,7 +180,7 @@ fn wrong_policies_are_refused_with_their_place() {
     for (text, line, column, expected) in [
         (format!("//@ policy mgup\n{phi}"), 1, 1, "`mgup` is the name of a built-in policy"),
         (format!("//@ policy custom\n{phi}"), 1, 1, "`custom` is the name of a built-in policy"),
-        (format!("//@ policy own\n//@ state m\n{phi}"), 2, 1, "`state` declares nothing; known are `policy NAME` and"),
+        (format!("//@ policy own\n//@ state m\n{phi}"), 2, 1, "`state m` is not a declaration; allowed are `policy"),
         (
             format!("//@ policy own\n//@ scalar a = 1\n//@ scalar b = 1\n//@ scalar c = 1\n{phi}"),
             4,
@@ -189,7 +203,7 @@ fn wrong_policies_are_refused_with_their_place() {
             format!("//@ policy own\n{}", phi.replace("return score", "return score.x")),
             2,
             60,
-            "another type than the function returns",
+            "must return a value of its return type",
         ),
     ] {
         let checked = CustomPolicy::new(&text).map(|policy| Recipe::adamw(0.1).with_policy(policy));
@@ -208,10 +222,18 @@ fn texts_may_be_written_in_any_way() {
         "const SKIPS = true;\nstruct Chunk {\n  grid: vec4<f32>, // a member\n  chunks: f32\n}\nalias V = vec4<f32>;\n\n\
          fn update(old: State,\n          g: vec4<f32>,\n          s: Scalars) -> Update\n{\n    let step = Chunk(g, 1.0);\n    if SKIPS { return Update(step.grid, old); }\n\
          switch i32(g.x) { case 1, 2: { return Update(V(), old); } default: {} }\n    let x = u32(g.x) & 1u; let y = -g.x - -g.y; return Update(g, old);\n}",
+        // Names that joined once collided, and members that are called as buffers of the kernels are.
+        "//@ state b\n//@ state m_and_b\nstruct P { a: f32, counters: f32, tensors: f32 }\n\
+         fn update(old: State, g: vec4<f32>, s: Scalars) -> Update { let new = 2.0; let p = P(1.0, new, 3.0); return Update(g * p.tensors, old); }",
         "fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {\r\n\treturn Update(within_squares(g), old);\r\n}\r\n// an end without a line",
     ];
     for text in texts {
         let base = CustomBase::new(&format!("{HEAD}//@ signs\n{text}")).unwrap();
+        // A plain step binds only its tables and the tensors.
+        let specs = [TensorSpec::new("w", [20_000])];
+        let program = Program::new(&specs, Recipe::from(base), PlanLimits::WEBGPU, Matmul::Tiles).unwrap();
+        let bindings = &program.kernels[0].bindings;
+        assert!(!bindings.iter().any(|binding| binding.name == "counters"), "{bindings:?}");
         // In every kernel of a step, too.
         let specs = [TensorSpec::new("w", [20_000])];
         let program = Program::new(&specs, Recipe::from(base).mgup(), PlanLimits::WEBGPU, Matmul::Tiles).unwrap();
@@ -266,7 +288,7 @@ fn json_holds_the_text_or_names_its_file() {
     std::fs::write(&json, format!(r#"{{"base": {section}, "policy": {{"type": "cautious"}}}}"#)).unwrap();
     assert_eq!(Recipe::from_file(&json).unwrap(), recipe);
     let refused = |json: &str| Recipe::from_json(json).unwrap_err().to_string();
-    assert!(refused(&format!(r#"{{"base": {section}}}"#)).contains("read that with `Recipe::from_file`"));
+    assert!(refused(&format!(r#"{{"base": {section}}}"#)).contains("read the recipe with `Recipe::from_file`"));
     assert!(refused(r#"{"base": {"type": "custom"}}"#).contains("base: needs either the text as `wgsl`"));
     let own = serde_json::to_string(&text).unwrap();
     let with = |rest: &str| format!(r#"{{"base": {{"type": "custom", "wgsl": {own}{rest}}}}}"#);

@@ -1,11 +1,11 @@
 //! Bases and policies written as WGSL of a program.
 
-use crate::common::{Gpu, gpus};
+use crate::common::{Gpu, gpus, read};
 use wgpu_optim::base::{AdamW, Base, CustomBase, Lion, RmsProp};
 use wgpu_optim::policy::{CustomPolicy, Grams, Mgup, Policy, Selection};
 use wgpu_optim::{
     Checkpoint, Cost, GpuOptimizer, GradScaler, LrSchedule, Miss, NonFinite, ParamGroups, Part, Precision, Recipe,
-    TensorSpec, reference, verify,
+    TensorBuffers, TensorSlice, TensorSpec, reference, verify, wgpu,
 };
 
 const ADAMW: &str = include_str!("../custom/adamw.wgsl");
@@ -188,6 +188,53 @@ fn verify_compares_with_a_twin_and_otherwise_says_that_it_does_not() {
 }
 
 #[test]
+fn a_policy_has_hyper_parameters_and_a_twin() {
+    let text = "//@ policy bent\n//@ scalar low = 0.25\n//@ scalar high = 2\n\
+                fn phi(score: vec4<f32>, s: Scalars) -> vec4<f32> {\n    \
+                return select(vec4<f32>(s.low), vec4<f32>(s.high), score > vec4<f32>(0.0));\n}\n";
+    let bent = CustomPolicy::new(text).unwrap().scalar("low", 0.5).unwrap();
+    let bent = bent.twin(|score, s| if score > 0.0 { s["high"] } else { s["low"] });
+    for gpu in gpus() {
+        let recipe = Recipe::adamw(0.01).with_policy(bent);
+        let case = verify::Case::new("bent", recipe, [4099], 3);
+        let outcome = pollster::block_on(verify::Runner::new(&gpu.device, &gpu.queue).run(&case, recipe)).unwrap();
+        assert!(outcome.compared && outcome.failure.is_none(), "{}: {outcome:?}", gpu.name);
+    }
+}
+
+#[test]
+fn schedules_of_hyper_parameters_apply_where_a_step_is_given_its_learning_rate() {
+    for gpu in gpus() {
+        let specs = [TensorSpec::new("w", [300])];
+        let groups = || {
+            ParamGroups::from(adamw_with("s.eps);", "s.eps);")).with_scalar_schedule(
+                0,
+                "beta1",
+                LrSchedule::linear(4, 0.5),
+            )
+        };
+        let mut own = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
+        let mut given = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
+        let buffer = || {
+            let descriptor = wgpu::BufferDescriptor { label: None, size: 1200, usage, mapped_at_creation: false };
+            gpu.device.create_buffer(&descriptor)
+        };
+        let [param, grad] = [buffer(), buffer()];
+        for t in 1..=3 {
+            let values = verify::grads(300, t);
+            own.write_grad("w", &values).unwrap();
+            own.step().unwrap();
+            gpu.queue.write_buffer(&grad, 0, bytemuck::cast_slice(&values));
+            let both = TensorBuffers::new(TensorSlice::whole(&param), TensorSlice::whole(&grad)).with_lr(0.01);
+            given.step_with(&[both]).unwrap();
+        }
+        let found: Vec<f32> = bytemuck::pod_collect_to_vec(&read(&gpu, &param));
+        assert_eq!(found, own.read_param_blocking("w").unwrap(), "{}", gpu.name);
+    }
+}
+
+#[test]
 fn a_checkpoint_refuses_the_state_of_another_text() {
     for gpu in gpus() {
         let build = |base: CustomBase| {
@@ -202,13 +249,13 @@ fn a_checkpoint_refuses_the_state_of_another_text() {
         let open = || Checkpoint::from_bytes(bytes.clone()).unwrap();
         // Comments and spaces make no other optimizer.
         let mut same = build(adamw_with("s.eps);", "s.eps ) ; // the same"));
-        assert_eq!(same.differences(&open()), ["`recipes[0].base.wgsl` is another text in the file"]);
+        assert_eq!(same.differences(&open()), ["`recipes[0].base.wgsl` is a different text in the file"]);
         same.load_from(&mut open()).unwrap();
         assert_eq!(same.read_param_blocking("w").unwrap(), saved.read_param_blocking("w").unwrap());
         let mut other = build(adamw_with("s.eps);", "s.eps * 2.0);"));
         let refused = other.load_from(&mut open()).unwrap_err().to_string();
         let names: Vec<_> = refused
-            .match_indices("`own_adamw` of text ")
+            .match_indices("`own_adamw` with hash ")
             .map(|(at, found)| &refused[at + found.len()..][..16])
             .collect();
         assert!(names.len() == 2 && names[0] != names[1] && refused.contains("`load_matching`"), "{refused}");

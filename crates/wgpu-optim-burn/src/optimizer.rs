@@ -166,7 +166,8 @@ impl<const D: usize> RecordState for RecipeState<D> {
         let mut count = |name| src.take_scalar(prefix, name).and_then(|steps| usize::try_from(steps).ok());
         let steps = count("step");
         let shapes = found.iter().map(|(leaf, data)| (*leaf, data.shape().to_vec())).collect();
-        let base = bases_of(&shapes).max_by_key(|base| base.row().states.len())?;
+        // Of bases with the same states, a built-in one.
+        let base = bases_of(&shapes).max_by_key(|base| (base.row().states.len(), base.row().custom.is_none()))?;
         if is_of_burn(base) {
             for (leaf, data) in found {
                 src.insert_tensor(burn::optim::join_path(prefix, leaf), data);
@@ -198,7 +199,10 @@ impl RecipeOptimizer {
     /// An optimizer for parameters on this device. You pass the learning rate to each step. The recipe's own is only
     /// the base of proportions: of the fallback's rate, and of AdaGO's `min_step`.
     pub fn new(gpu: &Gpu, recipe: impl Into<Recipe>) -> Self {
-        Self { gpu: gpu.clone(), recipe: recipe.into(), sizes: Arc::default(), layout: MatrixLayout::InOut }
+        let recipe = recipe.into();
+        // From here on, records with the states of a custom base are known.
+        BaseKind::of(&recipe.base);
+        Self { gpu: gpu.clone(), recipe, sizes: Arc::default(), layout: MatrixLayout::InOut }
     }
 
     /// Sets how matrix bases read parameters as matrices. Default: rank 2 is a matrix of (in, out), the default of Burn's
@@ -346,7 +350,7 @@ fn fitting<const D: usize>(
         // Bases may have the same states.
         RecipeState::Other(state) => {
             let dims = if state.bindings.is_empty() { shape } else { state.shape };
-            (leaves(state.base).eq(leaves(base)), dims)
+            (!is_of_burn(base) && leaves(state.base).eq(leaves(base)), dims)
         }
     };
     if !fits {

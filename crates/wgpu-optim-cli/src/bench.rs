@@ -29,7 +29,7 @@ pub struct Arguments {
     /// 288x864*12,288*25.
     #[arg(long, allow_hyphen_values = true, conflicts_with = "params")]
     tensors: Option<Shapes>,
-    /// Recipes, separated by commas: presets or JSON files. Settings may follow a name, as in adamw+clip+skip: clip (gradient
+    /// Recipes, separated by commas: presets, JSON files or WGSL files. Settings may follow a name, as in adamw+clip+skip: clip (gradient
     /// norm to 1), limit (gradients to ±1), skip (steps with non-finite gradients), scaler (loss scale), observe (telemetry of
     /// every step; observe50: of every 50th), accumulate (two micro-batches), f16, bf16.
     #[arg(

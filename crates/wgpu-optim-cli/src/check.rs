@@ -1,4 +1,4 @@
-//! `wgpu-optim check`: whether a custom optimizer compiles everywhere, what it costs, and what it does.
+//! `wgpu-optim check`: compiles a custom optimizer for every platform, reports its cost, and runs it next to AdamW.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -15,22 +15,23 @@ use crate::numbers::whole;
 use crate::recipes;
 use crate::translate::{LANGUAGES, translate};
 
-/// Check a custom optimizer: compile it for every platform, count what a step costs, and run it next to AdamW.
+/// Check a custom optimizer: compile it for every platform, report the cost of a step, and run it next to AdamW.
 ///
-/// Prints the place of the first thing that is wrong, and ends with 1. Otherwise it prints a small report: bytes and dispatches under
-/// every policy, or why a policy is refused; and how far parameters moved on random gradients, and how long that took, next to AdamW.
-/// There is no CPU reference to compare with: give one in Rust, with `CustomBase::twin`.
+/// If the WGSL is not valid, prints the line and column of the first error and exits with 1. Otherwise prints the bytes and dispatches of a
+/// step under every policy, or the reason why a policy is refused. A recipe that is not plain is checked only under its own policy. The run
+/// takes random gradients. It reports how far the parameters moved and how long a step took, next to AdamW. If a parameter is not finite
+/// after the run, exits with 1. The results are not compared with the CPU: for that, provide a twin in Rust, with `CustomBase::twin`.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A file of WGSL, or a JSON recipe that holds or names one.
+    /// A WGSL file, or a JSON recipe file that holds WGSL or names a WGSL file.
     file: PathBuf,
     /// Number of parameters of the run, 1 to 4294901760.
     #[arg(long, default_value_t = 1 << 20, allow_negative_numbers = true, value_parser = whole::<u64>(1..=0xffff_0000))]
     params: u64,
-    /// Number of steps of the run, at least 1.
+    /// Number of steps of the run, 1 to 1000000.
     #[arg(long, default_value_t = 20, allow_negative_numbers = true, value_parser = whole::<u64>(1..=1_000_000))]
     steps: u64,
-    /// Leave out the run, which needs an adapter.
+    /// Skip the run, which needs an adapter.
     #[arg(long)]
     no_run: bool,
     /// Print JSON instead of a report.
@@ -41,25 +42,25 @@ pub struct Arguments {
 #[derive(Serialize)]
 struct Report {
     name: String,
-    /// Languages that every kernel was translated to.
+    /// The languages into which every kernel was translated.
     translated: Vec<&'static str>,
     kernels: usize,
     policies: Vec<Cost>,
     run: Option<Run>,
 }
 
-/// What a step costs under a policy.
+/// The cost of a step under one policy.
 #[derive(Serialize)]
 struct Cost {
     policy: String,
     dispatches: Option<u64>,
     bytes_per_parameter: Option<f64>,
     state_bytes_per_parameter: Option<f64>,
-    /// Why it is refused.
+    /// Why the policy is refused; `None` if it is not.
     refused: Option<String>,
 }
 
-/// How the optimizer and AdamW did on the same random gradients.
+/// The results of the optimizer and of AdamW on the same random gradients.
 #[derive(Serialize)]
 struct Run {
     adapter: String,
@@ -72,10 +73,10 @@ struct Run {
 struct Row {
     name: String,
     lr: f64,
-    /// How far parameters moved, as a root mean square, over learning rate times steps.
+    /// The root mean square of how far parameters moved, divided by the learning rate and by the number of steps.
     moved: f64,
     ns_per_parameter: f64,
-    /// The first parameter that is not finite.
+    /// The index of the first parameter that is not finite.
     not_finite: Option<usize>,
 }
 
@@ -96,22 +97,25 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         print!("{}", text(&report)?);
     }
     let broken = report.run.iter().flat_map(|run| &run.rows).find(|row| row.not_finite.is_some());
-    broken.map_or(Ok(()), |row| bail!("{} leaves numbers that are not finite", row.name))
+    broken.map_or(Ok(()), |row| bail!("{} produces parameters that are not finite", row.name))
 }
 
-/// An error with the line that it is about.
+/// The message of an error, with the line of WGSL that it is about.
 fn shown(path: &std::path::Path, error: &Error) -> String {
+    // For a recipe file, the WGSL may be in another file.
+    let is_wgsl = path.extension().is_some_and(|ending| ending == "wgsl");
     let Error::Custom { text, line, column, message } = error else { return error.to_string() };
+    if !is_wgsl {
+        return error.to_string();
+    }
     let place = format!("{}:{line}:{column}: {text}: {message}", path.display());
     let source = std::fs::read_to_string(path).unwrap_or_default();
-    // A recipe's text may be in another file.
-    let is_wgsl = path.extension().is_some_and(|ending| ending == "wgsl");
-    let Some(source) = source.lines().nth(line - 1).filter(|_| is_wgsl) else { return place };
+    let Some(source) = source.lines().nth(line - 1) else { return place };
     let source = source.replace('\t', " ");
     format!("{place}\n{line:>5} | {source}\n      | {}^", " ".repeat(column - 1))
 }
 
-/// What a step costs under each policy, and how many kernels were translated.
+/// Returns the cost of a step under each policy, and the number of kernels that were translated.
 fn costs(recipe: Recipe, params: u64) -> Result<(Vec<Cost>, usize)> {
     let specs = [TensorSpec::new("one", [params as usize])];
     let mut kernels = Vec::new();
@@ -141,7 +145,7 @@ fn costs(recipe: Recipe, params: u64) -> Result<(Vec<Cost>, usize)> {
                     policy,
                     dispatches: Some(cost.dispatches),
                     bytes_per_parameter: Some(cost.traffic as f64 / params as f64),
-                    // Without parameters and gradients.
+                    // Parameters and gradients take 8 bytes.
                     state_bytes_per_parameter: Some((state as f64 / params as f64 - 8.0).max(0.0)),
                     refused: None,
                 }
@@ -159,7 +163,7 @@ fn costs(recipe: Recipe, params: u64) -> Result<(Vec<Cost>, usize)> {
     Ok((all, kernels.len()))
 }
 
-/// Steps by the recipe and by AdamW on the same random gradients, by turns.
+/// Steps with the recipe and with AdamW in turns, on the same random gradients.
 fn race(recipe: Recipe, arguments: &Arguments) -> Result<Run> {
     let (adapter, device, queue) = open_chosen()?;
     let numel = arguments.params as usize;
@@ -222,6 +226,6 @@ fn text(report: &Report) -> Result<String> {
         let Row { name, lr, moved, ns_per_parameter, .. } = row;
         writeln!(text, "{name:<24} {lr:>10} {moved:>22.4} {ns_per_parameter:>14.2}  {results}")?;
     }
-    writeln!(text, "Not compared with the CPU: a text has no reference there. Give one in Rust with `twin`.")?;
+    writeln!(text, "Not compared with the CPU: WGSL alone has no CPU twin. Provide one in Rust with `twin`.")?;
     Ok(text)
 }

@@ -23,7 +23,7 @@ use crate::shapes::Shapes;
 /// candidates, and the buffers that it reads and writes. The dispatch's own tables are left out.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// A preset's name or a JSON recipe file; settings may follow, as in mgup-adamw+clip+skip: see `bench --help`.
+    /// A preset's name, a JSON recipe file or a WGSL file; settings may follow, as in mgup-adamw+clip+skip: see `bench --help`.
     #[arg(value_parser = settings::named)]
     recipe: (String, ParamGroups),
     /// Number of parameters in the one tensor, 1 to 4294901760.

@@ -35,15 +35,15 @@ wgpu-optim runs optimizer steps on any GPU through wgpu.
   wgpu-optim verify                check every optimizer against the CPU reference
   wgpu-optim bench                 measure nanoseconds per parameter
   wgpu-optim explain mgup-adamw    list every dispatch of a step
-  wgpu-optim new my_optimizer      write an optimizer of your own in WGSL
-  wgpu-optim check my_optimizer.wgsl    compile it everywhere, and run it next to AdamW
+  wgpu-optim new my_optimizer      write a template of your own optimizer, in WGSL
+  wgpu-optim check my_optimizer.wgsl    compile it for every platform, and run it next to AdamW
 
 Every command has --help.";
 
 const EXIT_CODES: &str = "\
 Exit codes:
   0  The command succeeded.
-  1  The command failed, `verify` found a recipe that differs from the CPU reference, or `check` refused a text.
+  1  The command failed, `verify` found a recipe that differs from the CPU reference, or `check` found an error.
   2  The arguments are wrong.";
 
 /// Optimizer steps on any GPU through wgpu: a demo, verification, replay, benchmarks.

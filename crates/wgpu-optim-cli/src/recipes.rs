@@ -8,8 +8,8 @@ use wgpu_optim::base::CustomBase;
 use wgpu_optim::policy::CustomPolicy;
 use wgpu_optim::{Error, Recipe};
 
-/// Reads a JSON recipe, or the text of a custom base or policy if the file ends in `.wgsl`: the base with plain updates, the policy with
-/// AdamW.
+/// Reads a JSON recipe file or, if the name ends in `.wgsl`, the WGSL of a custom base or policy. A base gets plain updates. A policy gets
+/// AdamW with a learning rate of 1e-3 as its base.
 pub fn file(path: &Path) -> Result<Recipe, Error> {
     if path.extension().is_none_or(|ending| ending != "wgsl") {
         return Recipe::from_file(path);
@@ -20,12 +20,16 @@ pub fn file(path: &Path) -> Result<Recipe, Error> {
     })?;
     let first = text.lines().find_map(|line| line.trim().strip_prefix("//@"));
     if first.is_some_and(|first| first.trim().starts_with("policy")) {
-        return Ok(Recipe::adamw(1e-3).with_policy(CustomPolicy::new(&text)?));
+        let recipe = Recipe::adamw(1e-3).with_policy(CustomPolicy::new(&text)?);
+        recipe.validate()?;
+        return Ok(recipe);
     }
-    Ok(CustomBase::new(&text)?.into())
+    let recipe = Recipe::from(CustomBase::new(&text)?);
+    recipe.validate()?;
+    Ok(recipe)
 }
 
-/// Reads a JSON recipe file, or the preset of that name if there is no such file. Returns the recipe with its name: the
+/// Reads a JSON recipe file or a WGSL file, or the preset of that name if there is no such file. Returns the recipe with its name: the
 /// preset's, or the file's without its ending.
 pub fn named(text: &OsStr) -> Result<(String, Recipe), String> {
     let path = Path::new(text);

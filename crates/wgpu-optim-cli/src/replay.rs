@@ -21,7 +21,7 @@ use crate::recording::{self, Recording};
 /// others go to the fallback.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// The recipe: a JSON file, or the name of a preset, as in mgup-adamw.
+    /// The recipe: a JSON file, a WGSL file, or the name of a preset, as in mgup-adamw.
     #[arg(
         long,
         value_name = "FILE|NAME",

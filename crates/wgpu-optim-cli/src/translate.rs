@@ -1,4 +1,4 @@
-//! Kernels in the languages of all platforms, as wgpu will translate them.
+//! Translates kernels into the shading languages of all platforms, as wgpu does.
 
 use anyhow::{Context, Result};
 use naga::back::pipeline_constants::process_overrides;
@@ -6,11 +6,11 @@ use naga::back::{glsl, hlsl, msl, spv};
 use naga::valid::{Capabilities, ValidationFlags, Validator};
 use wgpu_optim::program::Kernel;
 
-/// The languages, and the platforms that they are for.
+/// The shading languages, each with its platform.
 pub const LANGUAGES: [(&str, &str); 4] =
     [("SPIR-V", "Vulkan"), ("MSL", "Metal"), ("HLSL", "DirectX 12"), ("GLSL", "OpenGL")];
 
-/// Translates a kernel into each of [`LANGUAGES`], within WebGPU's core.
+/// Translates a kernel into each of [`LANGUAGES`], with only the core features of WebGPU.
 pub fn translate(kernel: &Kernel) -> Result<()> {
     let name = &kernel.name;
     let module = naga::front::wgsl::parse_str(&kernel.source).with_context(|| name.clone())?;
@@ -20,7 +20,7 @@ pub fn translate(kernel: &Kernel) -> Result<()> {
     let (module, info) = process_overrides(&module, &info, None, &constants).with_context(|| name.clone())?;
 
     spv::write_vec(&module, &info, &spv::Options::default(), None).with_context(|| format!("{name} as SPIR-V"))?;
-    let options = msl::Options { fake_missing_bindings: true, ..Default::default() };
+    let options = msl::Options { lang_version: (2, 3), fake_missing_bindings: true, ..Default::default() };
     let own = msl::PipelineOptions::default();
     msl::write_string(&module, &info, &options, &own).with_context(|| format!("{name} as MSL"))?;
     let mut text = String::new();

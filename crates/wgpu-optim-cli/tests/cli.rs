@@ -549,7 +549,7 @@ fn a_new_optimizer_is_a_template_that_check_accepts() {
         assert!(said.contains(&format!("wgpu-optim check {name}.wgsl")), "{said}");
         let again = within(arguments);
         assert!(
-            !again.status.success() && text(&again.stderr).contains("it is there already"),
+            !again.status.success() && text(&again.stderr).contains("it already exists"),
             "{}",
             text(&again.stderr)
         );

@@ -162,7 +162,7 @@ fn renamed(value: Value, name: &dyn Fn(&str) -> String) -> Result<Value, Thrown>
         Value::Object(fields) => {
             let mut all = Map::new();
             for (field, value) in fields {
-                // Hyper-parameters of a custom text have names of its own.
+                // The WGSL chooses the names of its hyper-parameters, so they stay as they are.
                 let value = if field == "scalars" { value } else { renamed(value, name)? };
                 if all.insert(name(&field), value).is_some() {
                     return Err(Thrown::options(&format!("recipe: `{field}` is given twice")));

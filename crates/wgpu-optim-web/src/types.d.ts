@@ -17,7 +17,7 @@ export interface OptimizerOptions extends Settings {
   lr?: number;
   /** Parameter groups, in place of `recipe` and `lr`. Each tensor names its group by index. */
   groups?: { recipe: string | Recipe; lr?: number; schedule?: LrSchedule; scalarSchedules?: Record<string, LrSchedule> }[];
-  /** Factors of hyper-parameters of the recipe's custom base or policy, by name. */
+  /** Schedules of hyper-parameters of the recipe's custom base or policy, by name. The factor multiplies the hyper-parameter. */
   scalarSchedules?: Record<string, LrSchedule>;
 }
 
@@ -94,20 +94,20 @@ export interface Recipe {
 }
 
 /**
- * A base that the page brings along as WGSL, as docs/custom.md describes it. `GpuOptimizer.create` has the browser's compiler check it; an
- * error has the code "custom", and names line and column.
+ * A custom base, which the page supplies as WGSL. docs/custom.md describes the WGSL. The browser's compiler checks it when an optimizer is
+ * created. An error has the code "custom" and names the line and column.
  */
 export interface CustomBase {
   type: "custom";
-  /** The text. Lines that begin with `//@` declare its name, states and hyper-parameters. */
+  /** The WGSL. Comments that begin with `//@` declare its name, states and hyper-parameters. */
   wgsl: string;
-  /** Learning rate, ≥ 0. Default: as the text declares it, or 1e-3. */
+  /** Learning rate, ≥ 0. Default: the value that the WGSL declares, or 1e-3. */
   lr?: number;
   /** ≥ 0. Default 0. */
   weightDecay?: number;
   /** Whether weight decay leaves out parameters that the step moves away from 0. Default false. */
   cautiousWeightDecay?: boolean;
-  /** Values of hyper-parameters, in place of the text's defaults. */
+  /** Values of hyper-parameters, by name. Default: the values that the WGSL declares. */
   scalars?: Record<string, number>;
 }
 
@@ -543,7 +543,7 @@ export type Policy =
   | { type: "mgup"; ratio?: number; alpha?: number; gamma?: number; selection?: "exact" | "approximate" }
   | { type: "cautious_mgup"; ratio?: number; alpha?: number; gamma?: number }
   | { type: "grams" }
-  // A policy that the page brings along as WGSL, with values of its hyper-parameters. Refused for matrix bases.
+  // A custom policy, which the page supplies as WGSL, with values of its hyper-parameters. It is refused for matrix bases.
   | { type: "custom"; wgsl: string; scalars?: Record<string, number> };
 
 /** A linear warm-up, then a shape; steps are counted from 0, the warm-up's included. */

@@ -1,7 +1,7 @@
-//! A base that a program brings along.
+//! Custom bases, which a program supplies as WGSL.
 
 use std::fmt;
-use std::sync::{LazyLock, Mutex};
+use std::sync::Mutex;
 
 use serde::Serializer;
 use serde::ser::SerializeMap;
@@ -14,10 +14,10 @@ use crate::recipe::prelude::*;
 
 type Twin = dyn Fn(&mut [f64], f64, TwinScalars<'_>) -> f64 + Send + Sync;
 
-/// A base that a program brings along as WGSL, with the hyper-parameters of one group.
+/// A custom base optimizer, which the program supplies as WGSL, with the hyper-parameters of one group.
 ///
-/// Lines that begin with `//@` declare the name, states and hyper-parameters. The function `update` returns the direction and the new state
-/// of four coordinates. `docs/custom.md` is the tutorial and lists what a text may use.
+/// Comments that begin with `//@` declare the name, states and hyper-parameters. The function `update` returns the direction and the new
+/// state of four coordinates. `docs/custom.md` is the tutorial, and lists what the WGSL may use.
 ///
 /// ```
 /// use wgpu_optim::Recipe;
@@ -29,14 +29,11 @@ type Twin = dyn Fn(&mut [f64], f64, TwinScalars<'_>) -> f64 + Send + Sync;
 /// //@ lr 1e-3
 /// //@ state exp_avg
 /// //@ decay beta = 0.945
-///
-/// fn direction_of(state: State, g: vec4<f32>, s: Scalars) -> vec4<f32> {
-///     return sign(state.exp_avg);
-/// }
+/// //@ signs
 ///
 /// fn update(old: State, g: vec4<f32>, s: Scalars) -> Update {
-///     let state = State(s.beta * old.exp_avg + s.one_minus_beta * g);
-///     return Update(direction_of(state, g, s), state);
+///     let m = s.beta * old.exp_avg + s.one_minus_beta * g;
+///     return Update(m, State(m)); // `signs` takes the sign of m
 /// }
 /// ")?;
 /// let recipe = Recipe::from(tiger.lr(2e-3).weight_decay(0.1).scalar("beta", 0.95)?).mgup();
@@ -47,7 +44,7 @@ type Twin = dyn Fn(&mut [f64], f64, TwinScalars<'_>) -> f64 + Send + Sync;
 #[derive(Clone, Copy)]
 #[non_exhaustive]
 pub struct CustomBase {
-    /// Learning rate η, ≥ 0 and finite. Default: as the text declares it, or 1e-3.
+    /// Learning rate η, ≥ 0 and finite. Default: the value that the WGSL declares, or 1e-3.
     pub lr: f64,
     /// Weight decay λ, ≥ 0 and finite. Default 0.
     pub weight_decay: f64,
@@ -59,14 +56,15 @@ pub struct CustomBase {
 }
 
 impl CustomBase {
-    /// Checks a text, and returns its base with the defaults that it declares. A checked text is kept for the life of the program, once.
+    /// Checks the WGSL of a base, and returns the base with the default values that the WGSL declares.
     ///
-    /// On the web, the browser's compiler checks types and names when an optimizer is built from it.
+    /// One copy of each checked WGSL stays in memory until the program ends. [`Recipe::validate`](crate::Recipe::validate) refuses the name
+    /// of a built-in base. On the web, the browser's compiler checks types and members when an optimizer is built.
     ///
     /// # Errors
-    /// [`Error::Custom`] with the line and column of what is wrong.
+    /// Returns [`Error::Custom`] with the line and column of the first error.
     pub fn new(wgsl: &str) -> Result<Self> {
-        static KNOWN: Known<BaseRow> = LazyLock::new(Mutex::default);
+        static KNOWN: Known<BaseRow> = Mutex::new(Vec::new());
         let row = known(&KNOWN, wgsl, || Ok(row(Box::leak(Box::new(Definition::read(Role::Base, wgsl)?)))))?;
         let custom = Custom::new(row.custom.expect("it is custom").definition);
         let lr = custom.definition.declared.lr.unwrap_or(1e-3);
@@ -79,7 +77,7 @@ impl CustomBase {
         Self { lr, ..self }
     }
 
-    /// Sets the weight decay. A step takes lr λ θ away from θ.
+    /// Sets the weight decay λ. A step subtracts lr λ θ from the parameter θ.
     #[must_use]
     pub fn weight_decay(self, weight_decay: f64) -> Self {
         Self { weight_decay, ..self }
@@ -91,38 +89,40 @@ impl CustomBase {
         Self { cautious_weight_decay, ..self }
     }
 
-    /// Sets a hyper-parameter of the text. [`Recipe::validate`](crate::Recipe::validate) checks its range.
+    /// Sets a hyper-parameter that the WGSL declares. [`Recipe::validate`](crate::Recipe::validate) checks its range.
     ///
     /// # Errors
-    /// [`Error::RecipeSyntax`] if the text does not declare it.
+    /// Returns [`Error::RecipeSyntax`] if the WGSL does not declare a hyper-parameter of this name.
     pub fn scalar(self, name: &str, value: f64) -> Result<Self> {
         Ok(Self { custom: self.custom.with(name, value)?, ..self })
     }
 
-    /// Gives the same computation on the CPU, in f64, for one coordinate: `twin(state, g, scalars)` updates the states, in their order, and
-    /// returns the direction. With it, [`verify::Runner`](crate::verify::Runner) compares the GPU with the CPU, and
-    /// [`reference`](mod@crate::reference) can step. A twin is kept for the life of the program. JSON does not hold it.
+    /// Sets the CPU twin: the same computation on the CPU, in f64, for one coordinate.
+    ///
+    /// `twin(state, g, scalars)` updates the states, in the order of their declarations, and returns the direction. With a twin,
+    /// [`verify::Runner`](crate::verify::Runner) compares the GPU with the CPU, and [`reference`](mod@crate::reference) can step. JSON does
+    /// not include the twin. Every twin stays in memory until the program ends.
     #[must_use]
     pub fn twin(self, twin: impl Fn(&mut [f64], f64, TwinScalars<'_>) -> f64 + Send + Sync + 'static) -> Self {
         Self { twin: Some(Box::leak(Box::new(twin))), ..self }
     }
 
-    /// The name that the text declares.
+    /// The name that the WGSL declares, for example `tiger`.
     pub fn name(&self) -> &'static str {
         self.custom.name()
     }
 
-    /// The text.
+    /// The WGSL, as it was passed to [`new`](Self::new).
     pub fn wgsl(&self) -> &'static str {
         &self.custom.definition.text
     }
 
-    /// The hyper-parameters that the text declares, with their values.
+    /// The hyper-parameters that the WGSL declares with `decay` or `scalar`, with their values, in the order of the declarations.
     pub fn hyper_parameters(&self) -> impl Iterator<Item = (&'static str, f64)> {
         self.custom.scalars()
     }
 
-    /// The value of a hyper-parameter.
+    /// The value of a hyper-parameter, or `None` if the text does not declare it.
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
         self.custom.scalars().find_map(|(known, value)| (known == name).then_some(value))
     }
@@ -154,14 +154,14 @@ impl CustomBase {
     }
 }
 
-/// The row of a text.
+/// The row of a custom base in the table of kinds.
 fn row(definition: &'static Definition) -> BaseRow {
     let declared = &definition.declared;
     let states: Vec<_> = declared.states.iter().map(|state| StateRow::new(&state.name)).collect();
     let states: &[StateRow] = states.leak();
-    // Perhaps a state has a name of the kernels' own.
-    let bindings = bindings_of(states).into_iter();
-    let bindings = bindings.map(|binding| StateBinding { name: format!("state_{}", binding.name), ..binding });
+    // The prefix keeps the names of states apart from the names in the kernels.
+    let bindings = bindings_of(states).into_iter().enumerate();
+    let bindings = bindings.map(|(i, binding)| StateBinding { name: format!("state_{i}_{}", binding.name), ..binding });
     let recall = match (declared.signs, definition.has_direction()) {
         (true, _) => Recall::Sign,
         (_, true) => Recall::State,
@@ -172,7 +172,7 @@ fn row(definition: &'static Definition) -> BaseRow {
 }
 
 impl PartialEq for CustomBase {
-    /// Whether text and hyper-parameters are the same. Twins do not count.
+    /// Compares the text and the hyper-parameters. Twins are ignored.
     fn eq(&self, other: &Self) -> bool {
         let of = |base: &Self| (base.lr, base.weight_decay, base.cautious_weight_decay, base.custom);
         of(self) == of(other)
@@ -202,7 +202,7 @@ impl Serialize for CustomBase {
 }
 
 impl CustomBase {
-    /// What a member of the text's `Scalars` is in a step, in f64.
+    /// The value of a member of the text's `Scalars` in step `t`, in f64.
     fn member(&self, word: Word, t: u64) -> f64 {
         match word {
             Word::Lr => self.lr,
@@ -213,13 +213,13 @@ impl CustomBase {
         }
     }
 
-    /// The twin's view of `Scalars` in a step.
+    /// The names and values of the members of `Scalars` in step `t`, for the twin.
     fn seen(&self, t: u64) -> Vec<(String, f64)> {
         let members = self.custom.definition.declared.members(Role::Base).into_iter();
         members.map(|member| (member.name, self.member(member.word, t))).collect()
     }
 
-    /// The direction of one coordinate by the twin, which moves its states on.
+    /// The direction of one coordinate, from the twin, which also updates the states. The first step starts from the initial values.
     fn direction(&self, states: &mut [f64], g: f64, t: u64, seen: &[(String, f64)]) -> f64 {
         if t == 1 {
             let initial = self.custom.definition.declared.states.iter().map(|state| f64::from(state.initial));
@@ -244,7 +244,7 @@ impl Direction for CustomBase {
             if let Word::Scalar { word, value, index } = member.word {
                 words[word] = self.member(member.word, t);
                 if value == Value::Correction {
-                    // 0 has no logarithm; its powers are 0 all the same.
+                    // The logarithm of 0 is not finite. A tiny β gives the same correction, 1.
                     words[word + 1] = self.custom.values[index].max(1e-300).ln();
                 }
             }
@@ -275,7 +275,7 @@ impl Direction for CustomBase {
         grad.iter().enumerate().map(direction).collect()
     }
 
-    /// Follows what a rounding of the gradient and of each state does to the direction.
+    /// Estimates how much rounding errors of the gradient and of each state change the direction.
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, _]: [f64; 2], u: f64) -> Option<f64> {
         let seen = self.seen(scalars.t);
         let of = |states: &[f64], g: f64| self.direction(&mut states.to_vec(), g, scalars.t, &seen);

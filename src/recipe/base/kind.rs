@@ -35,14 +35,14 @@ pub struct BaseRow {
     pub is_matrix: bool,
     /// Why policies that follow the sign of the score do not work with it; `None` if they do.
     pub no_signs: Option<&'static str>,
-    /// The text of a custom base, in the place of files.
+    /// The text of a custom base, which replaces the shader files. `None` for a built-in base.
     pub custom: Option<CustomRow>,
 }
 
-/// What a row of a custom base has in addition.
+/// The fields of a row that only custom bases have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CustomRow {
-    /// Its text.
+    /// The checked text.
     pub definition: &'static Definition,
     pub(super) bindings: &'static [StateBinding],
 }
@@ -57,6 +57,11 @@ pub(super) const OWN_DECAY: &str = "OWN_DECAY";
 pub(super) const OWN_STEP: &str = "OWN_STEP";
 
 impl BaseRow {
+    /// The module of a custom base.
+    pub(crate) fn text(&self) -> &'static str {
+        self.custom.map_or("", |custom| &custom.definition.module)
+    }
+
     /// A row without a name, a shader and states: the direction follows from the new state and the gradient.
     pub(crate) const ELEMENTWISE: Self = Self {
         name: "",
@@ -283,9 +288,9 @@ pub struct StepScalars {
     pub ln_momentum_decay: f64,
     /// ρ at the end and at t = 0, for RAdam.
     pub rho: [f64; 2],
-    /// Hyper-parameters of a custom base, as its kernels read them. They take the place of the coefficients of Newton–Schulz.
+    /// Hyper-parameters of a custom base, as its kernels read them. They are stored in place of the coefficients of Newton–Schulz.
     pub words: [f64; WORDS],
-    /// The step, from 1, of a custom base.
+    /// The step of a custom base, counted from 1.
     pub t: u64,
     /// Which of these `shaders/correction/adam.wgsl` corrects.
     pub(crate) corrects: Corrects,

@@ -44,7 +44,7 @@ use crate::recipe::prelude::*;
 
 kinds! { $
     /// A base optimizer and its hyper-parameters.
-    Base, BaseKind, BaseRow, "base", CustomBase: "A base that a program brings along as WGSL.";
+    Base, BaseKind, BaseRow, "base", CustomBase: "A custom base, which the program supplies as WGSL.";
     Adamw(adamw::AdamW): "Adaptive moments with decoupled weight decay.",
     Lion(lion::Lion): "The sign of an interpolated momentum.",
     Muon(muon::Muon): "Momentum, orthogonalized: for matrices.",

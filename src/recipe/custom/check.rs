@@ -1,13 +1,12 @@
-//! The rules for texts, beyond those of WGSL: only functions of values, whose work is bounded. Tokens decide, so that a page can check
-//! without a compiler.
+//! The rules for texts beyond those of WGSL: a text only computes values, and its work is bounded. The rules apply to tokens, so that a web
+//! page can check a text without a compiler.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
 use super::declarations::{Role, shortened};
 use super::lexer::{Place, Refused, Token, TokenKind};
 
-/// Words that have a meaning at the start of a statement or an expression.
+/// Keywords of WGSL that a text may use.
 const KEYWORDS: [&str; 18] = [
     "alias",
     "break",
@@ -29,13 +28,13 @@ const KEYWORDS: [&str; 18] = [
     "var",
 ];
 
-/// Types of values.
+/// Types that a text may use.
 const TYPES: &[&str] = &[
     "bool", "f32", "i32", "u32", "vec2", "vec3", "vec4", "vec2f", "vec3f", "vec4f", "vec2i", "vec3i", "vec4i", "vec2u",
     "vec3u", "vec4u",
 ];
 
-/// Functions of WGSL that take each component on its own, and those that ask about all.
+/// Functions of WGSL that a text may use: those that apply to each component separately, and `all` and `any`.
 const FUNCTIONS: &[&str] = &[
     "abs",
     "acos",
@@ -89,14 +88,14 @@ const FUNCTIONS: &[&str] = &[
     "trunc",
 ];
 
-/// What every text may use without defining it.
+/// Types that are predefined in every text.
 const GIVEN: [&str; 3] = ["State", "Update", "Scalars"];
-/// A function of this crate that bases may call.
+/// A function of this crate that the text of a base may call.
 pub(super) const WITHIN_SQUARES: &str = "within_squares";
 
-/// Words that are refused wherever they are, with the reason.
+/// Words that are refused everywhere, with the reason.
 const REFUSED: &[(&str, &str)] = &[
-    ("discard", "`discard` is for fragments of an image"),
+    ("discard", "`discard` is only for fragment shaders"),
     ("loop", LOOPS),
     ("while", LOOPS),
     ("array", "arrays are not available: a text computes with scalars and vectors"),
@@ -106,40 +105,41 @@ const REFUSED: &[(&str, &str)] = &[
     ("enable", DIRECTIVES),
     ("requires", DIRECTIVES),
     ("diagnostic", DIRECTIVES),
-    ("import", "imports are not available: a text holds all that it needs"),
+    ("import", "imports are not available: a text must be self-contained"),
 ];
-const LOOPS: &str = "a loop must end: write it as `for (var i = 0; i < 8; i++)`, with numbers for its ends";
+const LOOPS: &str = "a loop must end: write it as `for (var i = 0; i < 8; i++)`, with numbers as its bounds";
 const POINTERS: &str = "pointers are not available";
 const DIRECTIVES: &str = "directives are not available";
 
-/// Characters of a text.
+/// The largest size of a text, in bytes.
 pub(super) const LONGEST: usize = 16 << 10;
 /// Tokens of a statement, brackets within brackets, and branches of `else`: compilers recurse.
 const LONGEST_STATEMENT: usize = 256;
 const DEEPEST: usize = 32;
 const MOST_ELSE: usize = 32;
-/// Rounds of a loop.
+/// Rounds of a loop, and the largest number in its head.
 const MOST_ROUNDS: u64 = 64;
+const LARGEST_END: u64 = 1 << 16;
 /// Tokens that a call of the text's functions runs through, where loops are unrolled and calls inlined, as compilers do.
 const MOST_WORK: u64 = 1 << 12;
 
-/// What a text defines.
+/// The places of the functions that kernels call.
 #[derive(Debug)]
 pub(super) struct Functions {
-    /// Where `update` or `phi` begins.
+    /// The place of `update` or `phi`.
     pub main: Place,
-    /// Where `direction_of` begins, if it is there.
+    /// The place of `direction_of`, if the text defines it.
     pub direction: Option<Place>,
 }
 
-/// The functions that a text must or may define: name, types of the parameters, type of the result.
+/// The functions that kernels call: role, name, types of the parameters, type of the result. Only `direction_of` is optional.
 const MAIN: [(Role, &str, &[&str], &str); 3] = [
     (Role::Base, "update", &["State", "vec4<f32>", "Scalars"], "Update"),
     (Role::Base, "direction_of", &["State", "vec4<f32>", "Scalars"], "vec4<f32>"),
     (Role::Policy, "phi", &["vec4<f32>", "Scalars"], "vec4<f32>"),
 ];
 
-/// How the function of this name begins, for messages.
+/// The signature of the function of this name, for messages.
 fn signature(name: &str) -> &'static str {
     match name {
         "update" => "fn update(old: State, g: vec4<f32>, scalars: Scalars) -> Update",
@@ -148,33 +148,33 @@ fn signature(name: &str) -> &'static str {
     }
 }
 
-/// The message about a function whose parameters or result have other types.
+/// The message for a function whose parameters or result have the wrong types.
 pub(super) fn wrong_signature(name: &str) -> String {
     format!("`{name}` must be `{}`", signature(name))
 }
 
-/// Whether a word belongs to WGSL or to every text. Others belong to the text.
+/// Whether a word belongs to WGSL, or is `State` or `Update`. Other names belong to the text.
 pub(crate) fn is_known(word: &str) -> bool {
     KEYWORDS.contains(&word) || TYPES.contains(&word) || FUNCTIONS.contains(&word) || GIVEN[..2].contains(&word)
 }
 
-/// A definition outside of functions: its keyword, its name's token, and its tokens, first to last.
+/// A definition at the top level of a text. `name` is the index of the token of its name, `tokens` the range of all its tokens.
 pub(super) struct Definition {
     pub name: usize,
     pub tokens: Range<usize>,
-    /// Its body in braces, without them.
+    /// The tokens of its body, without the braces.
     pub body: Option<Range<usize>>,
 }
 
-/// Checks the code of a text.
+/// Checks the code of a text, and returns the functions that kernels call and all definitions.
 pub(super) fn check(role: Role, code: &[Token<'_>]) -> Result<(Functions, Vec<Definition>), Refused> {
     brackets(code)?;
     let all = definitions(code)?;
-    let own: HashSet<&str> = all.iter().map(|definition| code[definition.name].text).collect();
+    let own: Vec<&str> = all.iter().map(|definition| code[definition.name].text).collect();
     for definition in &all {
         let (name, at) = (code[definition.name].text, code[definition.name].at);
         if GIVEN.contains(&name) || name == WITHIN_SQUARES {
-            return Err((at, format!("`{name}` is there already: every text may use it")));
+            return Err((at, format!("`{name}` is predefined in every text; choose another name")));
         }
         if is_known(name) {
             return Err((at, format!("`{name}` is a name of WGSL; choose another")));
@@ -187,13 +187,12 @@ pub(super) fn check(role: Role, code: &[Token<'_>]) -> Result<(Functions, Vec<De
         loops.push(bounded(code, at).ok_or((token.at, LOOPS.to_owned()))??);
     }
     let functions = signatures(role, code, &all)?;
-    let mut known = HashMap::new();
-    all.iter()
-        .try_for_each(|definition| work(code, &all, &loops, definition, &mut Vec::new(), &mut known).map(drop))?;
+    let mut known = vec![None; all.len()];
+    (0..all.len()).try_for_each(|at| work(code, &all, &loops, at, &mut Vec::new(), &mut known).map(drop))?;
     Ok((functions, all))
 }
 
-/// Refuses brackets that do not match, and statements that are too long or too deep.
+/// Refuses brackets that do not match or are nested too deep, statements that are too long, and functions with too many `else`.
 fn brackets(code: &[Token<'_>]) -> Result<(), Refused> {
     let mut open: Vec<&Token<'_>> = Vec::new();
     let (mut statement, mut branches) = (0, 0);
@@ -206,7 +205,7 @@ fn brackets(code: &[Token<'_>]) -> Result<(), Refused> {
                 if !matches!((opened.text, token.text), ("(", ")") | ("[", "]") | ("{", "}")) {
                     return Err((
                         token.at,
-                        format!("`{}` closes a `{}` of line {}", token.text, opened.text, opened.at.line),
+                        format!("`{}` does not match the `{}` on line {}", token.text, opened.text, opened.at.line),
                     ));
                 }
             }
@@ -219,17 +218,17 @@ fn brackets(code: &[Token<'_>]) -> Result<(), Refused> {
         }
         let too = |what: &str, most: usize| Err((token.at, format!("{what}; at most {most} are allowed")));
         if open.len() > DEEPEST {
-            return too("brackets in brackets go too deep", DEEPEST);
+            return too("brackets are nested too deep", DEEPEST);
         } else if statement > LONGEST_STATEMENT {
             return too("the statement has too many tokens", LONGEST_STATEMENT);
         } else if branches > MOST_ELSE {
-            return too("the function has too many branches of `else`", MOST_ELSE);
+            return too("the function has too many `else` branches", MOST_ELSE);
         }
     }
     open.pop().map_or(Ok(()), |token| Err((token.at, format!("this `{}` is not closed", token.text))))
 }
 
-/// The definitions of a text, in order.
+/// Finds the definitions of a text, in order.
 fn definitions(code: &[Token<'_>]) -> Result<Vec<Definition>, Refused> {
     let (mut all, mut at) = (Vec::new(), 0);
     while at < code.len() {
@@ -258,21 +257,19 @@ fn definitions(code: &[Token<'_>]) -> Result<Vec<Definition>, Refused> {
     Ok(all)
 }
 
-/// Why a word may not begin a definition.
+/// The message for a word that cannot begin a definition.
 fn outside(word: &str) -> String {
     match (word, REFUSED.iter().find(|(refused, _)| *refused == word)) {
-        ("var", _) => {
-            "variables outside of functions are not available: a state is declared by `//@ state NAME`".to_owned()
-        }
+        ("var", _) => "variables outside functions are not available: declare a state with `//@ state NAME`".to_owned(),
         ("@", _) => ATTRIBUTES.to_owned(),
         (_, Some((_, reason))) => (*reason).to_owned(),
-        _ => format!("expected `fn`, `struct`, `const` or `alias`, and not `{}`", shortened(word)),
+        _ => format!("expected `fn`, `struct`, `const` or `alias`, but found `{}`", shortened(word)),
     }
 }
 
 const ATTRIBUTES: &str = "attributes are not available: a text has no entry points and binds no buffers";
 
-/// The bracket that closes the one at a place. `brackets` has checked that there is one.
+/// The index of the bracket that closes the bracket at `open`. `brackets` has checked that there is one.
 fn closing(code: &[Token<'_>], open: usize) -> usize {
     let mut depth = 0usize;
     for (at, token) in code.iter().enumerate().skip(open) {
@@ -288,7 +285,7 @@ fn closing(code: &[Token<'_>], open: usize) -> usize {
     code.len() - 1
 }
 
-/// Refuses words that no text may use, and those that are neither defined in it nor WGSL's own for values.
+/// Refuses words that no text may use, and names that neither the text nor WGSL defines.
 fn words(role: Role, code: &[Token<'_>]) -> Result<(), Refused> {
     let text = |at: usize| code.get(at).map_or("", |token| token.text);
     let is_defined = |&at: &usize| {
@@ -296,7 +293,7 @@ fn words(role: Role, code: &[Token<'_>]) -> Result<(), Refused> {
         ["fn", "struct", "const", "alias", "let", "var"].contains(&before)
             || text(at + 1) == ":" && ["(", ","].contains(&before)
     };
-    let own: HashSet<&str> = (0..code.len()).filter(is_defined).map(text).collect();
+    let own: Vec<&str> = (0..code.len()).filter(is_defined).map(text).collect();
     for (at, token) in code.iter().enumerate() {
         let (before, after) = (at.checked_sub(1).map_or("", text), text(at + 1));
         let refused = |message: String| Err((token.at, message));
@@ -305,7 +302,7 @@ fn words(role: Role, code: &[Token<'_>]) -> Result<(), Refused> {
         }
         let operand = at > 0
             && (code[at - 1].kind != TokenKind::Sign || [")", "]"].contains(&before))
-            && !KEYWORDS.contains(&before);
+            && (["true", "false"].contains(&before) || !KEYWORDS.contains(&before));
         if token.text == "&" && !operand {
             return refused(POINTERS.to_owned());
         }
@@ -319,16 +316,16 @@ fn words(role: Role, code: &[Token<'_>]) -> Result<(), Refused> {
             return refused(format!("`{}` begins with two underscores, which WGSL reserves", shortened(token.text)));
         }
         if token.text == "var" && after == "<" {
-            return refused("variables of another kind than plain `var` are not available".to_owned());
+            return refused("only plain `var` is available, without an address space".to_owned());
         }
         let is_given = GIVEN.contains(&token.text) || role == Role::Base && token.text == WITHIN_SQUARES;
-        // A member of a struct.
+        // The name of a member of a struct.
         let is_member = after == ":" && ["{", ","].contains(&before);
-        if !is_known(token.text) && !own.contains(token.text) && !is_given && !is_member {
+        if !is_known(token.text) && !own.contains(&token.text) && !is_given && !is_member {
             let name = shortened(token.text);
             return refused(match after {
                 "(" => format!(
-                    "the function `{name}` is not available: define it, or use one of WGSL that takes each component on its own"
+                    "the function `{name}` is not available: define it, or use a WGSL function that applies to each component separately"
                 ),
                 _ => format!("`{name}` is not defined"),
             });
@@ -337,32 +334,38 @@ fn words(role: Role, code: &[Token<'_>]) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Refuses structs within structs, which grow exponentially.
-fn members(code: &[Token<'_>], all: &[Definition], own: &HashSet<&str>) -> Result<(), Refused> {
+/// Refuses structs within structs, because their size can grow exponentially.
+fn members(code: &[Token<'_>], all: &[Definition], own: &[&str]) -> Result<(), Refused> {
     let structs = all.iter().filter(|definition| code[definition.tokens.start].text == "struct");
     for at in structs.filter_map(|definition| definition.body.clone()).flatten() {
         let is_name = code.get(at + 1).is_some_and(|after| after.text == ":");
-        if !is_name && (own.contains(code[at].text) || GIVEN.contains(&code[at].text)) {
-            return Err((code[at].at, "members of a struct are scalars or vectors".to_owned()));
+        if !is_name && (own.contains(&code[at].text) || GIVEN.contains(&code[at].text)) {
+            return Err((code[at].at, "members of a struct must be scalars or vectors".to_owned()));
         }
     }
     Ok(())
 }
 
-/// A loop: its body, and how often it runs.
+/// A loop: the tokens of its body, and its number of rounds.
 struct Loop {
     body: Range<usize>,
     rounds: u64,
 }
 
-/// Reads `for (var i = 0; i < 8; i++) {`, or `i += 2`. `None` for another form.
+/// Reads a loop of the form `for (var i = 0; i < 8; i++) {`, or with `i += 2`. Returns `None` for any other form.
 fn bounded(code: &[Token<'_>], at: usize) -> Option<Result<Loop, Refused>> {
     let text = |at: usize| code.get(at).map(|token| token.text);
-    let whole = |at: usize| text(at)?.trim_end_matches(['i', 'u']).parse::<u64>().ok();
+    // Small numbers, so that no counter wraps.
+    let small = |number: &u64| *number <= LARGEST_END;
+    let whole = |at: usize| text(at)?.trim_end_matches(['i', 'u']).parse::<u64>().ok().filter(small);
     let is = |at: usize, words: &[&str]| words.iter().enumerate().all(|(i, word)| text(at + i) == Some(word));
     let name = code.get(at + 3).filter(|token| token.kind == TokenKind::Word)?.text;
-    // The type may be stated.
-    let equals = if text(at + 4) == Some(":") { at + 6 } else { at + 4 };
+    // A type may follow the name.
+    let is_typed = text(at + 4) == Some(":");
+    if is_typed && !["i32", "u32"].contains(&text(at + 5)?) {
+        return None;
+    }
+    let equals = if is_typed { at + 6 } else { at + 4 };
     let (first, last) = (whole(equals + 1)?, whole(equals + 5)?);
     let header = is(at, &["for", "(", "var"])
         && is(equals, &["="])
@@ -377,7 +380,8 @@ fn bounded(code: &[Token<'_>], at: usize) -> Option<Result<Loop, Refused>> {
         return None;
     }
     let body = end + 2..closing(code, end + 1);
-    let rounds = last.saturating_sub(first).div_ceil(stride);
+    // Code that never runs is compiled all the same.
+    let rounds = last.saturating_sub(first).div_ceil(stride).max(1);
     if rounds > MOST_ROUNDS {
         return Some(Err((code[at].at, format!("the loop runs {rounds} times; at most {MOST_ROUNDS} are allowed"))));
     }
@@ -388,13 +392,13 @@ fn bounded(code: &[Token<'_>], at: usize) -> Option<Result<Loop, Refused>> {
     };
     let is_counter = |&inside: &usize| code[inside].text == name && code[inside - 1].text != ".";
     if let Some(inside) = body.clone().filter(is_counter).find(|&inside| changes(inside)) {
-        let message = format!("`{}` counts the rounds of this loop, and may not change in it", shortened(name));
+        let message = format!("`{}` counts the rounds of this loop, and must not change in its body", shortened(name));
         return Some(Err((code[inside].at, message)));
     }
     Some(Ok(Loop { body, rounds }))
 }
 
-/// Checks that the functions that kernels call are there, with their types.
+/// Checks that the text defines the functions that kernels call, with the right types.
 fn signatures(role: Role, code: &[Token<'_>], all: &[Definition]) -> Result<Functions, Refused> {
     let mut found = Vec::new();
     for (_, name, parameters, result) in MAIN.iter().filter(|(of, ..)| *of == role) {
@@ -412,7 +416,7 @@ fn signatures(role: Role, code: &[Token<'_>], all: &[Definition]) -> Result<Func
         let open = definition.name + 1;
         let close = closing(code, open);
         let body = definition.body.clone().map_or(close, |body| body.start - 1);
-        // Types of the parameters, as in `name: type`.
+        // The parameters without spaces, each as `name:type`.
         let mut types = vec![String::new()];
         let mut depth = 0;
         for token in &code[(open + 1).min(close)..close] {
@@ -442,43 +446,43 @@ fn signatures(role: Role, code: &[Token<'_>], all: &[Definition]) -> Result<Func
     Ok(Functions { main: found[0].expect("it was found"), direction: found.get(1).copied().flatten() })
 }
 
-/// Tokens that a call of a function runs through. Refuses recursion, and more than [`MOST_WORK`].
+/// The number of tokens that a call of a function runs through. Refuses recursion, and more than [`MOST_WORK`] tokens.
 fn work<'a>(
     code: &[Token<'a>],
     all: &[Definition],
     loops: &[Loop],
-    definition: &Definition,
+    index: usize,
     above: &mut Vec<usize>,
-    known: &mut HashMap<usize, u64>,
+    known: &mut [Option<u64>],
 ) -> Result<u64, Refused> {
-    let Some(body) = definition.body.clone() else { return Ok(1) };
-    if let Some(work) = known.get(&definition.name) {
-        return Ok(*work);
+    let Some(body) = all[index].body.clone() else { return Ok(1) };
+    if let Some(work) = known[index] {
+        return Ok(work);
     }
-    let name = &code[definition.name];
-    if above.contains(&definition.name) || above.len() > DEEPEST {
+    let name = &code[all[index].name];
+    if above.contains(&index) || above.len() > DEEPEST {
         let message =
-            if above.len() > DEEPEST { "calls go too deep" } else { "calls itself, which WGSL does not allow" };
+            if above.len() > DEEPEST { "is called too deeply" } else { "calls itself, which WGSL does not allow" };
         return Err((name.at, format!("`{}` {message}", shortened(name.text))));
     }
-    above.push(definition.name);
+    above.push(index);
     let mut sum = 0u64;
     for at in body {
         let around = loops.iter().filter(|of| of.body.contains(&at));
         let times = around.fold(1u64, |times, of| times.saturating_mul(of.rounds));
         let is_call = code.get(at + 1).is_some_and(|after| after.text == "(");
-        let called = all.iter().find(|other| is_call && code[other.name].text == code[at].text);
+        let called = all.iter().position(|other| is_call && code[other.name].text == code[at].text);
         let own = called.map_or(Ok(1), |called| work(code, all, loops, called, above, known))?;
         sum = sum.saturating_add(own.saturating_mul(times));
     }
     above.pop();
     if sum > MOST_WORK {
         let message = format!(
-            "`{}` takes too long: {sum} tokens with loops unrolled and calls inlined, and at most {MOST_WORK} are allowed",
+            "`{}` takes too long: {sum} tokens with loops unrolled and calls inlined; at most {MOST_WORK} are allowed",
             shortened(name.text)
         );
         return Err((name.at, message));
     }
-    known.insert(definition.name, sum);
+    known[index] = Some(sum);
     Ok(sum)
 }

@@ -1,9 +1,9 @@
-//! The lines `//@ …` of a text: its name, states, hyper-parameters, and how it uses them.
+//! Reads the declarations of a text, the comments that begin with `//@`: its name, states, hyper-parameters and flags.
 
 use super::lexer::{Place, Refused};
 use crate::recipe::ranges::number;
 
-/// Whether a text is a base or a policy.
+/// The role of a text: a base or a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Role {
     Base,
@@ -19,7 +19,7 @@ impl Role {
     }
 }
 
-/// What a text declares.
+/// Everything that a text declares.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Declarations {
     pub name: String,
@@ -27,7 +27,7 @@ pub(crate) struct Declarations {
     pub lr: Option<f64>,
     pub states: Vec<StateDeclaration>,
     pub scalars: Vec<ScalarDeclaration>,
-    /// The two decay rates whose bias corrections the step is multiplied by.
+    /// Indices of the decay rates A and B: the step is multiplied by √(1 − Bᵗ) / (1 − Aᵗ).
     pub bias_corrected: Option<[usize; 2]>,
     /// Whether the direction is the sign of what `update` returns.
     pub signs: bool,
@@ -44,11 +44,11 @@ pub(crate) struct ScalarDeclaration {
     pub name: String,
     pub default: f64,
     pub range: Interval,
-    /// Whether it is the decay rate of a moment, which has a bias correction.
+    /// Whether it is a decay rate, which has a bias correction.
     pub decays: bool,
 }
 
-/// Numbers between two ends.
+/// An interval of numbers. Each end is open or closed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Interval {
     ends: [f64; 2],
@@ -59,7 +59,7 @@ impl Interval {
     const ALL: Self = Self { ends: [f64::NEG_INFINITY, f64::INFINITY], closed: [false; 2] };
     const UNIT: Self = Self { ends: [0.0, 1.0], closed: [true, false] };
 
-    /// Whether a number lies in it, and in f32.
+    /// Whether the interval contains this number, and the number is finite in f32.
     pub(crate) fn holds(&self, value: f64) -> bool {
         let after = if self.closed[0] { value >= self.ends[0] } else { value > self.ends[0] };
         let before = if self.closed[1] { value <= self.ends[1] } else { value < self.ends[1] };
@@ -77,16 +77,16 @@ impl std::fmt::Display for Interval {
     }
 }
 
-/// What checkpoints and reads call something else than a state.
+/// Names that checkpoints and reads use for something other than a state.
 const NO_STATES: [&str; 7] = ["param", "params", "grad", "master", "grad_sum", "rates", "step"];
-/// How many states per coordinate a base may have.
+/// The largest number of states per coordinate of a base.
 const STATES: usize = 4;
-/// Words of the scalars of a base: a decay rate takes four, another scalar one.
+/// Number of 4-byte words for the hyper-parameters of a base. A decay rate takes four, any other scalar takes one.
 pub(crate) const WORDS: usize = 24;
-/// Scalars of a policy.
+/// The largest number of hyper-parameters of a policy.
 pub(crate) const FACTORS: usize = 2;
 
-/// What may be declared, for messages.
+/// The declarations of each role, for messages.
 const KNOWN: [(Role, &str); 2] = [
     (
         Role::Base,
@@ -97,7 +97,7 @@ const KNOWN: [(Role, &str); 2] = [
 ];
 
 impl Declarations {
-    /// Reads the declarations of a text, in which the first names it.
+    /// Reads the declarations of a text.
     pub(super) fn read(role: Role, lines: &[(Place, &str)]) -> Result<Self, Refused> {
         let known = KNOWN.iter().find(|(of, _)| *of == role).expect("both are there").1;
         let mut all = Self::default();
@@ -108,10 +108,10 @@ impl Declarations {
             let rest = rest.trim();
             match (role, keyword) {
                 (Role::Base, "policy") | (Role::Policy, "base") => {
-                    return refused(format!("this text is a {keyword}, and a {} is needed", role.word()));
+                    return refused(format!("this text is a {keyword}, but a {} is needed", role.word()));
                 }
                 (_, "base" | "policy") if all.name.is_empty() => all.name = name(at, rest)?,
-                (_, "base" | "policy") => return refused(format!("the text is `{}` already", all.name)),
+                (_, "base" | "policy") => return refused(format!("the text is already named `{}`", all.name)),
                 (Role::Base, "lr") => {
                     all.lr = Some(value(at, rest, &Interval { closed: [true, false], ends: [0.0, f64::INFINITY] })?)
                 }
@@ -123,7 +123,7 @@ impl Declarations {
                 (Role::Base, "decay") | (_, "scalar") => all.scalars.push(scalar(at, rest, keyword == "decay")?),
                 (Role::Base, "bias_corrected") => later = Some((at, rest)),
                 (Role::Base, "signs") if rest.is_empty() => all.signs = true,
-                _ => return refused(format!("`{keyword}` declares nothing; known are {known}")),
+                _ => return refused(format!("`{}` is not a declaration; allowed are {known}", shortened(line))),
             }
             all.check_room(role).map_err(|message| (at, message))?;
         }
@@ -137,7 +137,7 @@ impl Declarations {
             let [Some(first), Some(second)] = names[..] else {
                 return Err((
                     at,
-                    "`bias_corrected` names two that are declared with `decay`: of the first and of the second moment"
+                    "`bias_corrected` needs two names declared with `decay`: of the first and of the second moment"
                         .to_owned(),
                 ));
             };
@@ -146,7 +146,7 @@ impl Declarations {
         Ok(all)
     }
 
-    /// Refuses more than kernels have room for, and names that are there twice.
+    /// Refuses more declarations than the kernels have room for, and names that are used twice.
     fn check_room(&self, role: Role) -> Result<(), String> {
         if self.states.len() > STATES {
             return Err(format!("a base has at most {STATES} states"));
@@ -163,7 +163,7 @@ impl Declarations {
         }
         let states = self.states.iter().map(|state| &state.name);
         if let Some(state) = states.clone().find(|state| NO_STATES.contains(&state.as_str())) {
-            return Err(format!("a state may not be called `{state}`, as checkpoints call something else"));
+            return Err(format!("a state may not be called `{state}`: checkpoints use this name for something else"));
         }
         twice(states)?;
         let members: Vec<_> = self.members(role).into_iter().map(|member| member.name).collect();
@@ -188,7 +188,7 @@ impl Declarations {
             if *decays {
                 add(format!("one_minus_{name}"), Value::OneMinus);
                 add(format!("{name}_correction"), Value::Correction);
-                // The logarithm, from which the GPU computes the correction again.
+                // The last word holds ln β, from which the GPU computes the correction where steps may be skipped.
                 word += 1;
             }
         }
@@ -202,7 +202,7 @@ impl ScalarDeclaration {
     }
 }
 
-/// A member of `Scalars`.
+/// A member of the struct `Scalars`.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Member {
     pub name: String,
@@ -210,12 +210,12 @@ pub(crate) struct Member {
     pub word: Word,
 }
 
-/// Where a member of `Scalars` comes from.
+/// The source of the value of a member of `Scalars`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Word {
     Lr,
     Step,
-    /// The word among those of the scalars, the index of the scalar, and what of it.
+    /// The index of the word among the words of all scalars, the index of the scalar, and the value that the word holds.
     Scalar {
         word: usize,
         index: usize,
@@ -223,22 +223,23 @@ pub(crate) enum Word {
     },
 }
 
-/// What of a scalar a member is.
+/// The value of a scalar that a member holds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Value {
     Own,
-    /// 1 − β.
+    /// The value is 1 − β.
     OneMinus,
-    /// 1 − β^t.
+    /// The value is 1 − βᵗ.
     Correction,
 }
 
 fn twice<'a>(names: impl Iterator<Item = &'a String>) -> Result<(), String> {
-    let mut known = std::collections::BTreeSet::new();
+    let mut known = Vec::new();
     for name in names {
-        if !known.insert(name) {
-            return Err(format!("`{name}` is there twice"));
+        if known.contains(&name) {
+            return Err(format!("the name `{name}` is used twice"));
         }
+        known.push(name);
     }
     Ok(())
 }
@@ -251,18 +252,22 @@ fn scalar(at: Place, text: &str, decays: bool) -> Result<ScalarDeclaration, Refu
     };
     let (own, rest) = (name(at, own.trim())?, rest.trim());
     let (default, range) = match rest.split_once(" in ") {
-        Some(_) if decays => return Err((at, "a decay rate lies in [0, 1); leave the range out".to_owned())),
+        Some(_) if decays => return Err((at, "a decay rate lies in [0, 1); omit the range".to_owned())),
         Some((default, range)) => (default.trim(), interval(at, range.trim())?),
         None => (rest, if decays { Interval::UNIT } else { Interval::ALL }),
     };
     Ok(ScalarDeclaration { name: own, default: value(at, default, &range)?, range, decays })
 }
 
-/// Reads a name: it becomes one of WGSL, of files and of JSON.
+/// Reads a name. The name must be valid in WGSL, in files and in JSON.
 fn name(at: Place, text: &str) -> Result<String, Refused> {
     let is_name = text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.len() <= 32
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
+    #[cfg(not(target_arch = "wasm32"))]
+    if naga::keywords::wgsl::RESERVED.contains(&text) {
+        return Err((at, format!("`{text}` is a word that WGSL reserves")));
+    }
     let refusal = || format!("`{}` is not a name: up to 32 of a to z, 0 to 9 and _, a letter first", shortened(text));
     if is_name { Ok(text.to_owned()) } else { Err((at, refusal())) }
 }
@@ -275,7 +280,7 @@ fn value(at: Place, text: &str, range: &Interval) -> Result<f64, Refused> {
     }
 }
 
-/// Reads `[0, 1)`, with `inf` for an end that there is not.
+/// Reads an interval such as `[0, 1)`. An end may be `inf` or `-inf`.
 fn interval(at: Place, text: &str) -> Result<Interval, Refused> {
     let read = || {
         let inside = text.strip_prefix(['[', '('])?.strip_suffix([']', ')'])?;
@@ -283,10 +288,10 @@ fn interval(at: Place, text: &str) -> Result<Interval, Refused> {
         let ends = [low.trim().parse().ok()?, high.trim().parse().ok()?];
         (ends[0] < ends[1]).then_some(Interval { ends, closed: [text.starts_with('['), text.ends_with(']')] })
     };
-    read().ok_or_else(|| (at, format!("`{}` is not a range: write it as in `[0, 1)` or `(0, inf)`", shortened(text))))
+    read().ok_or_else(|| (at, format!("`{}` is not a range: write it like `[0, 1)` or `(0, inf)`", shortened(text))))
 }
 
-/// The start of a text that may be long.
+/// The first 32 characters of a string, for messages.
 pub(super) fn shortened(text: &str) -> String {
     let start: String = text.chars().take(32).map(|c| if c.is_control() { ' ' } else { c }).collect();
     if start.len() < text.len() { start + "…" } else { start }

@@ -1,24 +1,17 @@
-//! Tokens of WGSL, with their places.
+//! Splits WGSL into tokens with their places.
 
-/// A place in a text, both counted from 1. Columns count characters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// A place in a text. Lines and columns count from 1, and columns count characters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Place {
     pub line: usize,
     pub column: usize,
 }
 
-/// What is wrong with a text, and where.
+/// The place of an error in a text, and its message.
 pub(super) type Refused = (Place, String);
 
 impl Place {
     pub(crate) const FIRST: Self = Self { line: 1, column: 1 };
-
-    /// The place of a byte.
-    pub(super) fn of(text: &str, byte: usize) -> Self {
-        let before = text.get(..byte).unwrap_or(text);
-        let line = before.rsplit('\n').next().unwrap_or_default();
-        Self { line: before.matches('\n').count() + 1, column: line.chars().count() + 1 }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +28,14 @@ pub(super) struct Token<'a> {
     pub at: Place,
 }
 
-/// A text without comments, and the comments that declare something.
+/// The tokens of a text without its comments, and its declarations.
 pub(super) struct Tokens<'a> {
     pub code: Vec<Token<'a>>,
-    /// The rest of each line that begins with `//@`.
+    /// The place of each comment that begins with `//@`, and the rest of its line.
     pub declared: Vec<(Place, &'a str)>,
 }
 
-/// Signs of several characters, longest first.
+/// Signs of several characters. Longer signs come before their prefixes.
 const SIGNS: [&str; 20] = [
     "<<=", ">>=", "->", "<<", ">>", "<=", ">=", "==", "!=", "&&", "||", "+=", "-=", "*=", "/=", "%=", "&=", "|=", "^=",
     "++",
@@ -51,7 +44,7 @@ const SIGNS: [&str; 20] = [
 /// Splits a text into tokens.
 ///
 /// # Errors
-/// The place of a character that WGSL does not have outside of comments, or of a comment that does not end.
+/// Returns the place of a character that is not allowed outside comments, or of a comment that does not end.
 pub(super) fn tokens(text: &str) -> Result<Tokens<'_>, Refused> {
     let (mut code, mut declared) = (Vec::new(), Vec::new());
     let (mut rest, mut at) = (text, Place::FIRST);
@@ -96,7 +89,7 @@ fn word(text: &str) -> usize {
     text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len())
 }
 
-/// Digits, a point, a suffix, and the sign of an exponent.
+/// The length of a number: its digits, its point, its suffix, and the sign of its exponent.
 fn number(text: &str) -> usize {
     let (bytes, is_hex) = (text.as_bytes(), text.starts_with("0x") || text.starts_with("0X"));
     let belongs = |at: usize| match bytes[at] {
@@ -106,7 +99,7 @@ fn number(text: &str) -> usize {
     (1..bytes.len()).find(|&at| !belongs(at)).unwrap_or(bytes.len())
 }
 
-/// Comments of this kind nest.
+/// The length of a block comment. Block comments nest. `None` if the comment does not end.
 fn block_comment(text: &str) -> Option<usize> {
     let (mut depth, mut at, bytes) = (0usize, 0, text.as_bytes());
     loop {
@@ -137,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_token_is_refused_with_its_place() {
+    fn invalid_characters_and_comments_are_refused_with_their_place() {
         let refused = |text| tokens(text).err().unwrap();
         assert_eq!(refused("let β = 1;").0, Place { line: 1, column: 5 });
         assert_eq!(refused("\n /* /* */"), (Place { line: 2, column: 2 }, "this comment does not end".to_owned()));

@@ -1,8 +1,8 @@
-//! Bases and policies that a program brings along as WGSL.
+//! Custom bases and policies, which a program supplies as WGSL.
 //!
-//! A text declares its name, states and hyper-parameters in comments that begin with `//@`, and defines one function. It is checked
-//! before anything is built from it: first by rules of this crate, so that it ends and touches nothing but values, then by a compiler. A
-//! checked text is kept for the life of the program, once.
+//! This WGSL is called a text. It declares its name, states and hyper-parameters in comments that begin with `//@`, and defines `update` or
+//! `phi`. It is checked before anything is built from it. First, rules of this crate ensure that it terminates and only computes values.
+//! Then a compiler checks it. One copy of each checked text stays in memory until the program ends.
 
 mod check;
 mod compile;
@@ -10,7 +10,6 @@ mod declarations;
 mod lexer;
 mod module;
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -24,16 +23,17 @@ use serde_json::{Map, Value as Json};
 use super::json::{section, syntax};
 use super::prelude::*;
 
-/// A checked text.
+/// A checked text, with the kernel modules that are made from it.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Definition {
     pub(crate) role: Role,
     pub(crate) text: String,
     pub(crate) declared: Declarations,
-    /// Where its name is.
+    /// The place of the declaration of its name.
     named: Place,
     functions: check::Functions,
+    code: module::Code,
     /// The module `package::base` or `package::policy`.
     pub(crate) module: String,
     /// The module `package::correction` of a base.
@@ -44,7 +44,7 @@ impl Definition {
     /// Checks a text.
     ///
     /// # Errors
-    /// [`Error::Custom`] with the place of the first thing that is wrong.
+    /// Returns [`Error::Custom`] with the place of the first error.
     pub(crate) fn read(role: Role, text: &str) -> Result<Self> {
         let unnamed = |(at, message)| refusal(role, "", at, message);
         let long = format!("the text has {} bytes; at most {} are allowed", text.len(), check::LONGEST);
@@ -58,17 +58,17 @@ impl Definition {
         let code = module::definitions(role, &tokens.code, &all);
         let (module, correction) = match role {
             Role::Base => {
-                (module::base(&declared, &code, functions.direction.is_some()), module::correction(&declared))
+                (module::base(&declared, &code.text, functions.direction.is_some()), module::correction(&declared))
             }
-            Role::Policy => (module::policy(&declared, &code), String::new()),
+            Role::Policy => (module::policy(&declared, &code.text), String::new()),
         };
-        let definition = Self { role, text: text.to_owned(), declared, named, functions, module, correction };
+        let definition = Self { role, text: text.to_owned(), declared, named, functions, code, module, correction };
         #[cfg(not(target_arch = "wasm32"))]
         compile::compile(&definition.alone()).map_err(|complaint| definition.complaint(complaint))?;
         Ok(definition)
     }
 
-    /// Refuses a name that is one of these.
+    /// Refuses a text whose name is `custom` or one of `taken`.
     pub(crate) fn check_name(&self, mut taken: impl Iterator<Item = &'static str>) -> Result<()> {
         let (name, word) = (&self.declared.name, self.role.word());
         let is_taken = name == "custom" || taken.any(|known| known == name);
@@ -76,18 +76,19 @@ impl Definition {
         if is_taken { Err(refusal(self.role, name, self.named, message())) } else { Ok(()) }
     }
 
-    /// The text with everything that it uses, for a compiler. Places in it are those in the text.
+    /// The text as kernels have it, with everything that it uses, for a compiler.
     pub(crate) fn alone(&self) -> String {
-        module::alone(self.role, &self.text, &self.declared, self.has_direction())
+        module::alone(self.role, &self.code.text, &self.declared, self.has_direction())
     }
 
-    /// Whether it defines `direction_of`.
+    /// Whether the text defines `direction_of`.
     pub(crate) fn has_direction(&self) -> bool {
         self.functions.direction.is_some()
     }
 
-    /// A number that changes with whatever changes results, and not with comments or spaces. It stays the same from release to release as
-    /// long as the generated code does: compare it within one release.
+    /// A hash of the generated code and the declared states. Comments and spaces do not change it. Another release may generate other code,
+    /// and so another hash.
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn fingerprint(&self) -> String {
         let all = format!("{}{}{:?}", self.module, self.correction, self.declared.states);
         // FNV-1a.
@@ -95,25 +96,31 @@ impl Definition {
         format!("{:016x}", all.bytes().fold(0xcbf2_9ce4_8422_2325, fold))
     }
 
-    /// The error about what a compiler says of [`alone`](Self::alone): about a byte of it, if it says so.
+    /// Turns a compiler's message about [`alone`](Self::alone) into an error. `byte` is the offset that the message is about, if known.
     pub(crate) fn complaint(&self, (byte, message): (Option<usize>, String)) -> Error {
-        let message = message.lines().next().unwrap_or_default().trim().to_owned();
+        // Without the prefix of its names, in the quotes of naga and of browsers.
+        let own = |quote: char| format!("{quote}{}_", self.role.word());
+        let message = message.lines().next().unwrap_or_default().trim();
+        let message = message.replace(&own('`'), "`").replace(&own('\''), "'").replace(&own('"'), "\"");
         let (name, main) = (&self.declared.name, if self.role == Role::Base { "update" } else { "phi" });
-        let (at, message) = match byte.filter(|byte| *byte <= self.text.len()) {
-            Some(byte) => (Place::of(&self.text, byte), message),
-            // What follows the text calls its functions with the types that they must have.
+        let (at, message) = match byte.filter(|byte| *byte < self.code.text.len()) {
+            Some(byte) => {
+                let after = self.code.places.partition_point(|(begin, _)| *begin <= byte);
+                (self.code.places.get(after.saturating_sub(1)).map_or(Place::FIRST, |(_, at)| *at), message)
+            }
+            // The code after the text calls its functions with the required types.
             None if message.contains("direction_of") => {
-                (self.functions.direction.unwrap_or_default(), check::wrong_signature("direction_of"))
+                (self.functions.direction.unwrap_or(self.functions.main), check::wrong_signature("direction_of"))
             }
             None if message.contains(main) => (self.functions.main, check::wrong_signature(main)),
-            None => (Place::FIRST, message),
+            None => (self.named, message),
         };
         refusal(self.role, name, at, message)
     }
 }
 
 impl PartialEq for Definition {
-    /// Whether kernels are the same.
+    /// Whether both generate the same kernel code.
     fn eq(&self, other: &Self) -> bool {
         (&self.module, &self.correction) == (&other.module, &other.correction)
     }
@@ -126,21 +133,21 @@ fn refusal(role: Role, name: &str, Place { line, column }: Place, message: Strin
     Error::Custom { text: format!("custom {}{name}", role.word()), line, column, message }
 }
 
-/// What was made from each text, once, for the life of the program.
-pub(crate) type Known<V> = std::sync::LazyLock<Mutex<HashMap<String, &'static V>>>;
+/// The values that were made from texts, by text. Each value is made once and stays in memory until the program ends.
+pub(crate) type Known<V> = Mutex<Vec<(String, &'static V)>>;
 
-/// What is known of a text, or what is made from it now.
+/// Returns the value of a text, and makes it if there is none yet.
 pub(crate) fn known<V>(known: &Known<V>, text: &str, make: impl FnOnce() -> Result<V>) -> Result<&'static V> {
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(value) = known.get(text) {
+    if let Some((_, value)) = known.iter().find(|(known, _)| known == text) {
         return Ok(value);
     }
     let value: &V = Box::leak(Box::new(make()?));
-    known.insert(text.to_owned(), value);
+    known.push((text.to_owned(), value));
     Ok(value)
 }
 
-/// Takes a text and the values of its hyper-parameters out of the fields of a recipe's section.
+/// Removes the text and the values of its hyper-parameters from the fields of a recipe's section, and returns them.
 pub(crate) fn take(role: Role, fields: &mut Json) -> Result<(String, Map<String, Json>)> {
     let fields = fields.as_object_mut().expect("its type was read");
     let path = |field: &str| format!("{}.{field}", role.word());
@@ -148,7 +155,7 @@ pub(crate) fn take(role: Role, fields: &mut Json) -> Result<(String, Map<String,
         (Some(text), None) => section(&path("wgsl"), text)?,
         (None, Some(file)) => {
             let message = format!(
-                "{file} is relative to a recipe file: read that with `Recipe::from_file`, or give the text as `wgsl`"
+                "{file} is relative to a recipe file: read the recipe with `Recipe::from_file`, or give the text as `wgsl`"
             );
             return Err(syntax(path("file"), message));
         }
@@ -164,18 +171,18 @@ pub(crate) fn take(role: Role, fields: &mut Json) -> Result<(String, Map<String,
 #[derive(Clone, Copy)]
 pub(crate) struct Custom<const N: usize> {
     pub definition: &'static Definition,
-    /// In the order of the declarations.
+    /// The values, in the order of the declarations. The rest is 0.
     pub values: [f64; N],
 }
 
 impl<const N: usize> Custom<N> {
-    /// A text with the defaults that it declares.
+    /// The text with the default values that it declares.
     pub(crate) fn new(definition: &'static Definition) -> Self {
         let scalars = &definition.declared.scalars;
         Self { definition, values: std::array::from_fn(|at| scalars.get(at).map_or(0.0, |scalar| scalar.default)) }
     }
 
-    /// The same with the values of a recipe's section.
+    /// The same text with the values of a recipe's section.
     pub(crate) fn with_all(self, values: Map<String, Json>) -> Result<Self> {
         let field = |name: &str| format!("{}.scalars.{name}", self.definition.role.word());
         values.into_iter().try_fold(self, |own, (name, value)| own.with(&name, section(&field(&name), value)?))
@@ -189,7 +196,7 @@ impl<const N: usize> Custom<N> {
         self.definition.declared.scalars.iter().map(|scalar| scalar.name.as_str()).zip(self.values)
     }
 
-    /// The same with another value of a hyper-parameter.
+    /// The same text with another value of one hyper-parameter.
     pub(crate) fn with(mut self, name: &str, value: f64) -> Result<Self> {
         let at = self.scalars().position(|(known, _)| known == name).ok_or_else(|| {
             let known: Vec<_> = self.scalars().map(|(name, _)| format!("`{name}`")).collect();
@@ -203,7 +210,7 @@ impl<const N: usize> Custom<N> {
         Ok(self)
     }
 
-    /// Refuses hyper-parameters out of range.
+    /// Refuses hyper-parameters that are out of range.
     pub(crate) fn validate(&self) -> Result<()> {
         self.definition.declared.scalars.iter().zip(self.values).try_for_each(|(scalar, value)| {
             let field = format!("{}.scalars.{}", self.definition.role.word(), scalar.name);
@@ -212,13 +219,12 @@ impl<const N: usize> Custom<N> {
         })
     }
 
-    /// Adds the text and its hyper-parameters to the fields of a recipe's section.
+    /// Writes the text and its hyper-parameters as fields of a recipe's section.
     pub(crate) fn write<S: SerializeMap>(&self, fields: &mut S) -> Result<(), S::Error> {
         fields.serialize_entry("wgsl", &self.definition.text)?;
-        fields.serialize_entry(
-            "scalars",
-            &self.scalars().map(|(name, value)| (name, value.into())).collect::<BTreeMap<_, Json>>(),
-        )
+        let mut scalars = Map::new();
+        self.scalars().for_each(|(name, value)| _ = scalars.insert(name.to_owned(), value.into()));
+        fields.serialize_entry("scalars", &scalars)
     }
 }
 
@@ -236,7 +242,7 @@ impl<const N: usize> fmt::Debug for Custom<N> {
     }
 }
 
-/// Hyper-parameters of a step by name, for a CPU twin.
+/// The members of `Scalars` in one step, by name, in f64. A CPU twin reads them.
 ///
 /// ```
 /// use wgpu_optim::base::CustomBase;
@@ -261,10 +267,11 @@ pub struct TwinScalars<'a>(pub(crate) &'a [(String, f64)]);
 impl std::ops::Index<&str> for TwinScalars<'_> {
     type Output = f64;
 
-    /// The value of a member of `Scalars`, such as `lr`, `t`, or a hyper-parameter.
+    /// Returns the value of a member of `Scalars`: a hyper-parameter such as `beta1`, its `one_minus_beta1` or `beta1_correction`, or, in a
+    /// base, `lr` or `t`.
     ///
     /// # Panics
-    /// If the text does not declare it.
+    /// Panics if `Scalars` has no member of this name.
     fn index(&self, name: &str) -> &f64 {
         let found = self.0.iter().find(|(known, _)| known == name);
         &found.unwrap_or_else(|| panic!("`Scalars` has no member `{name}`")).1

@@ -1,19 +1,28 @@
-//! The WGSL of a text: as a module of the kernels, and as a text of its own for a compiler to check.
+//! Turns a text into modules of the kernels, and into a module that a compiler can check on its own.
 
 use std::fmt::Write as _;
 
 use super::check::{Definition, WITHIN_SQUARES, is_known};
 use super::declarations::{Declarations, Member, Role, Value, Word};
-use super::lexer::{Token, TokenKind};
+use super::lexer::{Place, Token, TokenKind};
 
-/// A name of a text, out of the way of the kernels' own.
+/// Adds a prefix to a name of a text, so that it cannot clash with names in the kernels.
 fn prefixed(role: Role, word: &str) -> String {
     format!("{}_{word}", role.word())
 }
 
-/// The definitions of a text, one after the other, as the linker reads them. Every name that is not WGSL's gets a prefix.
-pub(super) fn definitions(role: Role, code: &[Token<'_>], all: &[Definition]) -> String {
-    let mut text = String::new();
+/// The definitions of a text as kernels have them: one after the other, as the linker reads them, and with a prefix before every name that
+/// is not WGSL's.
+#[derive(Debug)]
+pub(super) struct Code {
+    pub text: String,
+    /// Where each token begins, and its place in the original.
+    pub places: Vec<(usize, Place)>,
+}
+
+/// Writes the definitions of a text.
+pub(super) fn definitions(role: Role, code: &[Token<'_>], all: &[Definition]) -> Code {
+    let (mut text, mut places) = (String::new(), Vec::new());
     for definition in all {
         let is_struct = code[definition.tokens.start].text == "struct";
         let mut depth = 0;
@@ -23,8 +32,9 @@ pub(super) fn definitions(role: Role, code: &[Token<'_>], all: &[Definition]) ->
             let is_member =
                 before == "." || is_struct && depth == 1 && code.get(at + 1).is_some_and(|after| after.text == ":");
             let is_first = at == definition.tokens.start;
-            // A definition begins on a new line, for the linker; spaces do not matter, so that texts that differ only there are the same.
-            if depth > 0 && before == ";" && token.text != "}" {
+            // The linker needs each definition to begin on a new line. Other spaces are normalized, so that they do not change the result.
+            let ends_member = is_struct && depth == 1 && before == ",";
+            if depth > 0 && (before == ";" || ends_member) && token.text != "}" {
                 text += "\n    ";
             } else if !is_first && token.text != "." && before != "." && !text.ends_with([' ', '\n']) {
                 text.push(' ');
@@ -33,6 +43,7 @@ pub(super) fn definitions(role: Role, code: &[Token<'_>], all: &[Definition]) ->
             if token.text == "}" && depth == 0 {
                 text.push('\n');
             }
+            places.push((text.len(), token.at));
             let is_own = token.kind == TokenKind::Word && !is_member && !is_known(token.text);
             let is_given = role == Role::Base && token.text == WITHIN_SQUARES;
             if is_own && !is_given {
@@ -47,10 +58,10 @@ pub(super) fn definitions(role: Role, code: &[Token<'_>], all: &[Definition]) ->
         }
         text += "\n\n";
     }
-    text
+    Code { text, places }
 }
 
-/// The struct `Scalars` as the text sees it.
+/// The struct `Scalars`, as the text sees it.
 fn struct_of(name: &str, members: &[Member]) -> String {
     let mut text = format!("struct {name} {{\n");
     members.iter().for_each(|Member { name, ty, .. }| writeln!(text, "    {name}: {ty},").expect("a string takes all"));
@@ -60,7 +71,7 @@ fn struct_of(name: &str, members: &[Member]) -> String {
     text + "}\n\n"
 }
 
-/// Where a member of the text's `Scalars` lies in the kernels'.
+/// The expression in the kernels that holds a member of the text's `Scalars`.
 fn source(role: Role, member: &Member) -> String {
     match (member.word, role) {
         (Word::Lr, _) => "s.lr".to_owned(),
@@ -78,7 +89,7 @@ fn scalars(role: Role, declared: &Declarations) -> (String, String) {
     (struct_of(&name, &members), format!("{name}({arguments})"))
 }
 
-/// The module `package::base`.
+/// The module `package::base` of a custom base.
 pub(super) fn base(declared: &Declarations, definitions: &str, has_direction: bool) -> String {
     let (scalars, given) = scalars(Role::Base, declared);
     let mut imports = "import package::state::{State, Update};\nimport package::tables::Scalars;\n".to_owned();
@@ -88,7 +99,7 @@ pub(super) fn base(declared: &Declarations, definitions: &str, has_direction: bo
     let initials = declared.states.iter().map(|state| format!("vec4<f32>({:?})", state.initial)).collect::<Vec<_>>();
     let old = match declared.states.iter().all(|state| state.initial == 0.0) {
         true => "    let begun = old;\n".to_owned(),
-        // Buffers begin at zero.
+        // Buffers start at zero, so the first step sets the initial values.
         false => format!("    var begun = old;\n    if s.t == 1u {{ begun = State({}); }}\n", initials.join(", ")),
     };
     let direction = match (declared.signs, has_direction) {
@@ -110,7 +121,7 @@ pub(super) fn base(declared: &Declarations, definitions: &str, has_direction: bo
     text
 }
 
-/// The module `package::correction`: the bias corrections of the steps that were taken, where steps may be skipped.
+/// The module `package::correction`. Where steps may be skipped, it computes the bias corrections from the number of steps that were taken.
 pub(super) fn correction(declared: &Declarations) -> String {
     let members = declared.members(Role::Base);
     let of = |scalar: usize| {
@@ -142,7 +153,7 @@ pub(super) fn correction(declared: &Declarations) -> String {
     )
 }
 
-/// The module `package::policy`.
+/// The module `package::policy` of a custom policy.
 pub(super) fn policy(declared: &Declarations, definitions: &str) -> String {
     let (scalars, given) = scalars(Role::Policy, declared);
     format!(
@@ -153,12 +164,12 @@ pub(super) fn policy(declared: &Declarations, definitions: &str) -> String {
     )
 }
 
-/// The text with everything that it uses, for a compiler. It begins with the text, so that places are the text's own.
-pub(super) fn alone(role: Role, text: &str, declared: &Declarations, has_direction: bool) -> String {
-    let mut all = format!("{text}\n{}", struct_of("Scalars", &declared.members(role)));
+/// The definitions with everything that they use, for a compiler, and calls of the text's functions with the types that they must have.
+pub(super) fn alone(role: Role, code: &str, declared: &Declarations, has_direction: bool) -> String {
+    let mut all = format!("{code}{}", struct_of(&prefixed(role, "Scalars"), &declared.members(role)));
     if role == Role::Policy {
         return all
-            + "fn check_phi(score: vec4<f32>, scalars: Scalars) -> vec4<f32> {\n    return phi(score, scalars);\n}\n";
+            + "fn check_phi(score: vec4<f32>, scalars: policy_Scalars) -> vec4<f32> {\n    return policy_phi(score, scalars);\n}\n";
     }
     all += "struct State {\n";
     declared
@@ -170,10 +181,11 @@ pub(super) fn alone(role: Role, text: &str, declared: &Declarations, has_directi
     }
     all += "}\nstruct Update {\n    direction: vec4<f32>,\n    state: State,\n}\n\
             fn within_squares(g: vec4<f32>) -> vec4<f32> {\n    return g;\n}\n\
-            fn check_update(old: State, g: vec4<f32>, scalars: Scalars) -> Update {\n    return update(old, g, scalars);\n}\n";
+            fn check_update(old: State, g: vec4<f32>, scalars: base_Scalars) -> Update {\n    \
+            return base_update(old, g, scalars);\n}\n";
     if has_direction {
-        all += "fn check_direction_of(state: State, g: vec4<f32>, scalars: Scalars) -> vec4<f32> {\n    \
-                return direction_of(state, g, scalars);\n}\n";
+        all += "fn check_direction_of(state: State, g: vec4<f32>, scalars: base_Scalars) -> vec4<f32> {\n    \
+                return base_direction_of(state, g, scalars);\n}\n";
     }
     all
 }

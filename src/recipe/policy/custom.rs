@@ -1,7 +1,7 @@
-//! A policy that a program brings along.
+//! Custom policies, which a program supplies as WGSL.
 
 use std::fmt;
-use std::sync::{LazyLock, Mutex};
+use std::sync::Mutex;
 
 use serde::Serializer;
 use serde::ser::SerializeMap;
@@ -14,10 +14,10 @@ use crate::recipe::prelude::*;
 
 type Twin = dyn Fn(f64, TwinScalars<'_>) -> f64 + Send + Sync;
 
-/// A policy that a program brings along as WGSL: the factor of a coordinate follows from its own score.
+/// A custom update policy, which the program supplies as WGSL. It computes the factor of each coordinate from the score of that coordinate.
 ///
-/// Lines that begin with `//@` declare the name and at most two hyper-parameters. The function `phi` returns the factors of four scores.
-/// It works with every base that does not orthogonalize matrices. `docs/custom.md` lists what a text may use.
+/// Comments that begin with `//@` declare the name and at most two hyper-parameters. The function `phi` returns the factors of four scores.
+/// The policy works with every base that does not orthogonalize matrices. `docs/custom.md` lists what the WGSL may use.
 ///
 /// ```
 /// use wgpu_optim::policy::CustomPolicy;
@@ -45,12 +45,15 @@ pub struct CustomPolicy {
 }
 
 impl CustomPolicy {
-    /// Checks a text, and returns its policy with the defaults that it declares. A checked text is kept for the life of the program, once.
+    /// Checks the WGSL of a policy, and returns the policy with the default values that the WGSL declares.
+    ///
+    /// One copy of each checked WGSL stays in memory until the program ends. [`Recipe::validate`](crate::Recipe::validate) refuses the name
+    /// of a built-in policy. On the web, the browser's compiler checks types and members when an optimizer is built.
     ///
     /// # Errors
-    /// [`Error::Custom`] with the line and column of what is wrong.
+    /// Returns [`Error::Custom`] with the line and column of the first error.
     pub fn new(wgsl: &str) -> Result<Self> {
-        static KNOWN: Known<(&'static Definition, PolicyRow)> = LazyLock::new(Mutex::default);
+        static KNOWN: Known<(&'static Definition, PolicyRow)> = Mutex::new(Vec::new());
         let (definition, row) = known(&KNOWN, wgsl, || {
             let definition = Box::leak(Box::new(Definition::read(Role::Policy, wgsl)?));
             let row = PolicyRow {
@@ -63,37 +66,39 @@ impl CustomPolicy {
         Ok(Self { custom: Custom::new(definition), row, twin: None })
     }
 
-    /// Sets a hyper-parameter of the text. [`Recipe::validate`](crate::Recipe::validate) checks its range.
+    /// Sets a hyper-parameter that the WGSL declares. [`Recipe::validate`](crate::Recipe::validate) checks its range.
     ///
     /// # Errors
-    /// [`Error::RecipeSyntax`] if the text does not declare it.
+    /// Returns [`Error::RecipeSyntax`] if the WGSL does not declare a hyper-parameter of this name.
     pub fn scalar(self, name: &str, value: f64) -> Result<Self> {
         Ok(Self { custom: self.custom.with(name, value)?, ..self })
     }
 
-    /// Gives the same computation on the CPU, in f64, for one coordinate: `twin(score, scalars)` returns the factor. See
-    /// [`CustomBase::twin`](crate::base::CustomBase::twin).
+    /// Sets the CPU twin: the same computation on the CPU, in f64, for one coordinate.
+    ///
+    /// `twin(score, scalars)` returns the factor φ. With a twin, [`verify::Runner`](crate::verify::Runner) compares the GPU with the CPU,
+    /// and [`reference`](mod@crate::reference) can step. JSON does not include the twin. Every twin stays in memory until the program ends.
     #[must_use]
     pub fn twin(self, twin: impl Fn(f64, TwinScalars<'_>) -> f64 + Send + Sync + 'static) -> Self {
         Self { twin: Some(Box::leak(Box::new(twin))), ..self }
     }
 
-    /// The name that the text declares.
+    /// The name that the WGSL declares, for example `soft_cautious`.
     pub fn name(&self) -> &'static str {
         self.custom.name()
     }
 
-    /// The text.
+    /// The WGSL, as it was passed to [`new`](Self::new).
     pub fn wgsl(&self) -> &'static str {
         &self.custom.definition.text
     }
 
-    /// The hyper-parameters that the text declares, with their values.
+    /// The hyper-parameters that the WGSL declares, with their values, in the order of the declarations.
     pub fn hyper_parameters(&self) -> impl Iterator<Item = (&'static str, f64)> {
         self.custom.scalars()
     }
 
-    /// The value of a hyper-parameter.
+    /// The value of a hyper-parameter, or `None` if the text does not declare it.
     pub(crate) fn value(&self, name: &str) -> Option<f64> {
         self.custom.scalars().find_map(|(known, value)| (known == name).then_some(value))
     }
@@ -123,7 +128,7 @@ impl CustomPolicy {
 }
 
 impl PartialEq for CustomPolicy {
-    /// Whether text and hyper-parameters are the same. Twins do not count.
+    /// Compares the text and the hyper-parameters. Twins are ignored.
     fn eq(&self, other: &Self) -> bool {
         self.custom == other.custom
     }

@@ -17,11 +17,16 @@ pub struct PolicyRow {
     pub no_matrices: Option<&'static str>,
     /// Whether its factors follow from the sign of a score.
     pub of_signs: bool,
-    /// The WGSL of a custom policy, in the place of the file.
+    /// The WGSL of a custom policy, which replaces the shader file. `None` for a built-in policy.
     pub text: Option<&'static str>,
 }
 
 impl PolicyRow {
+    /// The module of a custom policy.
+    pub(crate) fn text(&self) -> &'static str {
+        self.text.unwrap_or_default()
+    }
+
     /// A row of a policy that works with any base.
     pub(crate) const fn new(name: &'static str, shader: &'static str, selects: Selects) -> Self {
         let counts = !matches!(selects, Selects::Nothing | Selects::Positive);

@@ -33,7 +33,7 @@ use crate::recipe::prelude::*;
 
 kinds! { $
     /// An update policy and its parameters.
-    Policy, PolicyKind, PolicyRow, "policy", CustomPolicy: "A policy that a program brings along as WGSL.";
+    Policy, PolicyKind, PolicyRow, "policy", CustomPolicy: "A custom policy, which the program supplies as WGSL.";
     Plain(plain::Plain): "φ = 1: the base optimizer itself.",
     Cautious(cautious::Cautious): "φ = c where s > 0, else 0 (Liang et al., 2024).",
     Mgup(mgup::Mgup): "φ = α for the K largest scores, else γ (Chang & Yuan, NeurIPS 2025).",
@@ -79,8 +79,8 @@ impl Policy {
         let row = BaseKind::of(base).row();
         if row.recall == Recall::Lost && self.row(u64::MAX).selects == Selects::Exact {
             if let Base::Custom(custom) = base {
-                let allowed = "one whose text defines `direction_of` or declares `signs`, with exact `mgup`, which needs a direction again \
-                               after the state has moved on; or use the selection `approximate`";
+                let allowed = "one that defines `direction_of` or declares `signs`, because exact `mgup` needs the direction again after \
+                               the state is updated; or use the selection `approximate`";
                 let value = format!("`{}`", custom.name());
                 return Err(Error::Recipe { field: "base".to_owned(), value, allowed: allowed.to_owned() });
             }

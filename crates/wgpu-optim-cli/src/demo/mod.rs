@@ -29,7 +29,7 @@ use crate::recipes;
 /// few steps, so that their speeds are comparable. On software adapters the defaults are smaller.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Optimizers, separated by commas: presets, or JSON recipe files.
+    /// Optimizers, separated by commas: presets, JSON recipe files, or WGSL files.
     #[arg(long, value_delimiter = ',', default_value = "adamw,mgup-adamw,lion,mgup-lion", value_parser = racer)]
     optimizers: Vec<(String, Recipe)>,
     /// PNG or JPEG to fit. Default: a scene that the demo draws.

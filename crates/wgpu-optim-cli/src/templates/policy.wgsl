@@ -1,10 +1,10 @@
-// A custom update policy: the factor φ of a coordinate's step from its score s = u · g, four coordinates at a time. A score is positive
-// where the base's direction u agrees with the gradient g.
+// A custom update policy. It computes the factor φ of each coordinate from its score s = u · g, four coordinates at a time. A score is
+// positive where the base's direction u agrees with the gradient g.
 //
 //   φ = 1 where s > 0, else the hyper-parameter `against`
 //
 //@ policy my_optimizer
-// At most two: `//@ scalar NAME = VALUE in [LOW, HIGH]`.
+// A policy has at most two hyper-parameters, declared with `//@ scalar NAME = VALUE in [LOW, HIGH]`.
 //@ scalar against = 0.1 in [0, 1]
 
 fn phi(score: vec4<f32>, s: Scalars) -> vec4<f32> {
