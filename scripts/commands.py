@@ -46,8 +46,8 @@ RUNS = {
         "{bin}/wgpu-optim check examples/ademamix.wgsl --no-run --json",
         [],
     ),
-    "cargo run --release -p wgpu-optim-cli -- demo --lr 0.02 --optimizers adamw,examples/adabelief.wgsl": (
-        "{bin}/wgpu-optim demo --lr 0.02 --optimizers adamw,examples/adabelief.wgsl --steps 20 --size 64 --gaussians 100 --out {out}/own",
+    "cargo run --release -p wgpu-optim-cli -- demo --lr 0.02 --optimizers adamw,mgup-adamw,examples/adabelief.wgsl": (
+        "{bin}/wgpu-optim demo --lr 0.02 --optimizers adamw,mgup-adamw,examples/adabelief.wgsl --steps 20 --size 64 --gaussians 100 --out {out}/own",
         ["own/report.html", "own/adabelief.png"],
     ),
     "cargo run --release --example custom_base": (

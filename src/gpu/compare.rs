@@ -40,7 +40,7 @@ impl GpuOptimizer {
         groups
     }
 
-    /// Refuses the state of a custom base in a tensor that another text steps, or a built-in base.
+    /// Refuses a checkpoint if a tensor has another base there than here, and one of the two is custom. Texts are compared by hash.
     pub(super) fn check_texts(&self, file: &Checkpoint) -> Result<()> {
         let named = |base: &Base| match base.custom() {
             Some(custom) => format!("`{}` with hash {}", custom.name(), custom.definition().fingerprint()),
@@ -53,7 +53,7 @@ impl GpuOptimizer {
             let is_custom = own.custom().is_some() || theirs.custom().is_some();
             let [saved, here] = [theirs, own].map(|base| named(&base));
             let reason = format!(
-                "`{}` has the state of {saved}, and here {here} steps it; to load its tensors anyway, use `load_matching`",
+                "`{}` has the state of {saved}, but here {here} steps it; to load its tensors anyway, use `load_matching`",
                 spec.name
             );
             ensure!(!is_custom || saved == here, refusal(&file.path, reason));

@@ -75,7 +75,7 @@ pub(crate) struct Config {
     pub constants: Constants,
 }
 
-/// How many kernels of custom texts are kept, unless optimizers use more. Exact selection has about 20.
+/// The number of kernels with custom texts at which unused ones are dropped. Exact selection has about 20 kernels.
 const MOST_CUSTOM: usize = 256;
 
 /// The pipeline constants that plans set, as WGSL names them.
@@ -108,7 +108,7 @@ impl Config {
         if let Some(kernel) = linked.get(&(entry, self)) {
             return kernel.clone();
         }
-        // A program may try any number of custom texts: those that no optimizer uses make room.
+        // A program may try any number of custom texts, so kernels that no optimizer uses are dropped.
         if linked.keys().filter(|(_, config)| config.is_custom()).count() >= MOST_CUSTOM {
             linked.retain(|(_, config), kernel| !config.is_custom() || Arc::strong_count(kernel) > 1);
         }

@@ -95,11 +95,11 @@ impl ParamGroups {
     /// Adds a schedule whose factor multiplies a hyper-parameter of a group's custom base or policy in every step.
     ///
     /// `group` is the index of the group, and `scalar` the name that the WGSL declares. If base and policy declare the same name, the
-    /// schedule applies to the base. Several schedules of one hyper-parameter multiply. The schedule counts recorded steps from 0, as for
-    /// learning rates. The WGSL can also compute such values from `t`.
+    /// schedule applies to the base. A later schedule of the same hyper-parameter replaces it. The schedule counts recorded steps from 0,
+    /// as for learning rates. The WGSL can also compute such values from `t`.
     ///
-    /// [`validate`](Self::validate) refuses an unknown group or name. It also refuses [`LrSchedule::function`], because a checkpoint cannot
-    /// hold a function. A step fails with [`Error::Recipe`] if the product leaves the declared range.
+    /// [`validate`](Self::validate) refuses an unknown group or name, and a schedule with which the product leaves the declared range at
+    /// its start or end. It also refuses [`LrSchedule::function`], because a checkpoint cannot hold a function.
     ///
     /// ```
     /// use wgpu_optim::base::CustomBase;
@@ -150,10 +150,10 @@ impl ParamGroups {
         Ok(recipe)
     }
 
-    /// A recipe of a group with the hyper-parameters that have schedules as they are in a step.
+    /// Multiplies the hyper-parameters of a group's recipe by the factors of their schedules in a step.
     ///
     /// # Errors
-    /// [`Error::Recipe`] if a hyper-parameter leaves its range.
+    /// Returns [`Error::Recipe`] if a hyper-parameter leaves its range.
     pub(crate) fn scale(&self, group: usize, mut recipe: Recipe, step: u64) -> Result<Recipe> {
         for ScalarSchedule { scalar, schedule, .. } in self.scalar_schedules.iter().filter(|own| own.group == group) {
             recipe = recipe.scaled(scalar, schedule.factor(step))?;
@@ -291,8 +291,8 @@ impl ParamGroups {
             let (field, value) = (format!("the schedule of `{scalar}`"), "a function".to_owned());
             let refused = || Error::Recipe { field, value, allowed: "one that a checkpoint can hold".to_owned() };
             ensure!(!matches!(schedule.shape, Shape::Function(_)), refused());
-            // Factors lie between those of the first step and of the last.
-            for step in [0, u64::MAX] {
+            // Factors of a million steps lie between the smallest and the largest of three: the first factor, the last factor, and 1.
+            for step in [0, 1_000_000] {
                 self.recipes[*group].scaled(scalar, schedule.factor(step))?.validate()?;
             }
         }

@@ -108,7 +108,7 @@ macro_rules! kinds {
                 Self(kind as u32)
             }
 
-            /// The place in an order that does not depend on which custom texts a process met first.
+            /// A key for sorting. The order does not depend on which custom texts this process used first.
             pub(crate) fn order(self) -> (u32, &'static str, &'static str) {
                 let row = self.row();
                 if self.0 < TABLE.len() as u32 { (self.0, "", "") } else { (u32::MAX, row.name, row.text()) }

@@ -243,7 +243,7 @@ impl Recipe {
         let Unique(mut value) = json::unique(&text)?;
         for section in ["base", "policy"] {
             let Some(Value::Object(fields)) = value.get_mut(section) else { continue };
-            // Both are refused later.
+            // `try_from` refuses a section with both `file` and `wgsl`.
             let Some(Value::String(file)) = fields.get("file").filter(|_| !fields.contains_key("wgsl")) else {
                 continue;
             };

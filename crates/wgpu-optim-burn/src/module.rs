@@ -144,8 +144,8 @@ impl GpuModuleOptimizer {
     }
 
     /// Sets what all groups share, with the setters of [`ParamGroups`]: clipping, skipped steps, loss scaling, micro-batches,
-    /// telemetry, and the [`Precision`] of parameters and gradients. Schedules have no effect, because you pass the learning
-    /// rate to each step.
+    /// telemetry, the [`Precision`] of parameters and gradients, and schedules of hyper-parameters of custom bases. Schedules of the
+    /// learning rate have no effect, because you pass the learning rate to each step.
     ///
     /// ```
     /// use wgpu_optim::{GradScaler, Precision, Recipe};

@@ -166,7 +166,7 @@ impl<const D: usize> RecordState for RecipeState<D> {
         let mut count = |name| src.take_scalar(prefix, name).and_then(|steps| usize::try_from(steps).ok());
         let steps = count("step");
         let shapes = found.iter().map(|(leaf, data)| (*leaf, data.shape().to_vec())).collect();
-        // Of bases with the same states, a built-in one.
+        // Among bases with the same states, a built-in one is preferred.
         let base = bases_of(&shapes).max_by_key(|base| (base.row().states.len(), base.row().custom.is_none()))?;
         if is_of_burn(base) {
             for (leaf, data) in found {
@@ -200,7 +200,7 @@ impl RecipeOptimizer {
     /// the base of proportions: of the fallback's rate, and of AdaGO's `min_step`.
     pub fn new(gpu: &Gpu, recipe: impl Into<Recipe>) -> Self {
         let recipe = recipe.into();
-        // From here on, records with the states of a custom base are known.
+        // This registers the kind of a custom base, so that records with its states are recognized.
         BaseKind::of(&recipe.base);
         Self { gpu: gpu.clone(), recipe, sizes: Arc::default(), layout: MatrixLayout::InOut }
     }

@@ -57,7 +57,7 @@ pub(super) const OWN_DECAY: &str = "OWN_DECAY";
 pub(super) const OWN_STEP: &str = "OWN_STEP";
 
 impl BaseRow {
-    /// The module of a custom base.
+    /// The module `package::base` of a custom base. Empty for a built-in base.
     pub(crate) fn text(&self) -> &'static str {
         self.custom.map_or("", |custom| &custom.definition.module)
     }

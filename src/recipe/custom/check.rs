@@ -113,14 +113,17 @@ const DIRECTIVES: &str = "directives are not available";
 
 /// The largest size of a text, in bytes.
 pub(super) const LONGEST: usize = 16 << 10;
-/// Tokens of a statement, brackets within brackets, and branches of `else`: compilers recurse.
+/// The largest number of tokens in a statement. This limit and the next two exist because compilers recurse.
 const LONGEST_STATEMENT: usize = 256;
+/// The largest depth of nested brackets, and of nested calls.
 const DEEPEST: usize = 32;
+/// The largest number of `else` in a function.
 const MOST_ELSE: usize = 32;
-/// Rounds of a loop, and the largest number in its head.
+/// The largest number of rounds of a loop.
 const MOST_ROUNDS: u64 = 64;
+/// The largest number in the header of a loop.
 const LARGEST_END: u64 = 1 << 16;
-/// Tokens that a call of the text's functions runs through, where loops are unrolled and calls inlined, as compilers do.
+/// The largest number of tokens that a call of a function runs through, with loops unrolled and calls inlined, as compilers do.
 const MOST_WORK: u64 = 1 << 12;
 
 /// The places of the functions that kernels call.
@@ -355,7 +358,7 @@ struct Loop {
 /// Reads a loop of the form `for (var i = 0; i < 8; i++) {`, or with `i += 2`. Returns `None` for any other form.
 fn bounded(code: &[Token<'_>], at: usize) -> Option<Result<Loop, Refused>> {
     let text = |at: usize| code.get(at).map(|token| token.text);
-    // Small numbers, so that no counter wraps.
+    // Numbers are small, so that no counter overflows.
     let small = |number: &u64| *number <= LARGEST_END;
     let whole = |at: usize| text(at)?.trim_end_matches(['i', 'u']).parse::<u64>().ok().filter(small);
     let is = |at: usize, words: &[&str]| words.iter().enumerate().all(|(i, word)| text(at + i) == Some(word));
@@ -380,7 +383,7 @@ fn bounded(code: &[Token<'_>], at: usize) -> Option<Result<Loop, Refused>> {
         return None;
     }
     let body = end + 2..closing(code, end + 1);
-    // Code that never runs is compiled all the same.
+    // A loop that never runs is compiled too, so its body counts once.
     let rounds = last.saturating_sub(first).div_ceil(stride).max(1);
     if rounds > MOST_ROUNDS {
         return Some(Err((code[at].at, format!("the loop runs {rounds} times; at most {MOST_ROUNDS} are allowed"))));

@@ -30,7 +30,7 @@ pub(super) fn compile(text: &str) -> Result<(), (Option<usize>, String)> {
         };
         (start(error.spans().last().map(|(span, _)| *span)), message)
     })?;
-    // What is valid, and stops naga when it is written for Vulkan or DirectX 12.
+    // These expressions are valid, but naga fails when it writes them for Vulkan or DirectX 12.
     for (handle, function) in module.functions.iter() {
         for (at, expression) in function.expressions.iter() {
             let kind = |of: naga::Handle<Expression>| info[handle][of].ty.inner_with(&module.types).scalar_kind();

@@ -100,12 +100,16 @@ impl Declarations {
     /// Reads the declarations of a text.
     pub(super) fn read(role: Role, lines: &[(Place, &str)]) -> Result<Self, Refused> {
         let known = KNOWN.iter().find(|(of, _)| *of == role).expect("both are there").1;
+        let unnamed = || format!("the text lacks its name: begin it with a line `//@ {} NAME`", role.word());
         let mut all = Self::default();
         let mut later = None;
         for &(at, line) in lines {
             let refused = |message: String| Err((at, message));
             let (keyword, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
             let rest = rest.trim();
+            if all.name.is_empty() && !["base", "policy"].contains(&keyword) {
+                return refused(unnamed());
+            }
             match (role, keyword) {
                 (Role::Base, "policy") | (Role::Policy, "base") => {
                     return refused(format!("this text is a {keyword}, but a {} is needed", role.word()));
@@ -128,8 +132,7 @@ impl Declarations {
             all.check_room(role).map_err(|message| (at, message))?;
         }
         if all.name.is_empty() {
-            let at = lines.first().map_or(Place::FIRST, |(at, _)| *at);
-            return Err((at, format!("the text lacks its name: begin it with a line `//@ {} NAME`", role.word())));
+            return Err((Place::FIRST, unnamed()));
         }
         if let Some((at, rest)) = later {
             let of = |name: &str| all.scalars.iter().position(|scalar| scalar.decays && scalar.name == name);
@@ -266,7 +269,7 @@ fn name(at: Place, text: &str) -> Result<String, Refused> {
         && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_');
     #[cfg(not(target_arch = "wasm32"))]
     if naga::keywords::wgsl::RESERVED.contains(&text) {
-        return Err((at, format!("`{text}` is a word that WGSL reserves")));
+        return Err((at, format!("`{text}` is a reserved word of WGSL")));
     }
     let refusal = || format!("`{}` is not a name: up to 32 of a to z, 0 to 9 and _, a letter first", shortened(text));
     if is_name { Ok(text.to_owned()) } else { Err((at, refusal())) }

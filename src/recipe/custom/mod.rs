@@ -76,7 +76,7 @@ impl Definition {
         if is_taken { Err(refusal(self.role, name, self.named, message())) } else { Ok(()) }
     }
 
-    /// The text as kernels have it, with everything that it uses, for a compiler.
+    /// WGSL for a compiler: the definitions as in kernels, and everything that they use.
     pub(crate) fn alone(&self) -> String {
         module::alone(self.role, &self.code.text, &self.declared, self.has_direction())
     }
@@ -98,7 +98,7 @@ impl Definition {
 
     /// Turns a compiler's message about [`alone`](Self::alone) into an error. `byte` is the offset that the message is about, if known.
     pub(crate) fn complaint(&self, (byte, message): (Option<usize>, String)) -> Error {
-        // Without the prefix of its names, in the quotes of naga and of browsers.
+        // Removes the prefix from quoted names. naga and browsers use different quotes.
         let own = |quote: char| format!("{quote}{}_", self.role.word());
         let message = message.lines().next().unwrap_or_default().trim();
         let message = message.replace(&own('`'), "`").replace(&own('\''), "'").replace(&own('"'), "\"");

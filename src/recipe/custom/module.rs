@@ -11,16 +11,15 @@ fn prefixed(role: Role, word: &str) -> String {
     format!("{}_{word}", role.word())
 }
 
-/// The definitions of a text as kernels have them: one after the other, as the linker reads them, and with a prefix before every name that
-/// is not WGSL's.
+/// The definitions of a text, in the form that the linker reads. Every name that is not part of WGSL has a prefix.
 #[derive(Debug)]
 pub(super) struct Code {
     pub text: String,
-    /// Where each token begins, and its place in the original.
+    /// For each token, its offset in `text` in bytes, and its place in the original.
     pub places: Vec<(usize, Place)>,
 }
 
-/// Writes the definitions of a text.
+/// Writes the definitions of a text in the form that the linker reads.
 pub(super) fn definitions(role: Role, code: &[Token<'_>], all: &[Definition]) -> Code {
     let (mut text, mut places) = (String::new(), Vec::new());
     for definition in all {
@@ -164,7 +163,7 @@ pub(super) fn policy(declared: &Declarations, definitions: &str) -> String {
     )
 }
 
-/// The definitions with everything that they use, for a compiler, and calls of the text's functions with the types that they must have.
+/// WGSL for a compiler: the definitions of a text, everything that they use, and calls of its functions with the required types.
 pub(super) fn alone(role: Role, code: &str, declared: &Declarations, has_direction: bool) -> String {
     let mut all = format!("{code}{}", struct_of(&prefixed(role, "Scalars"), &declared.members(role)));
     if role == Role::Policy {

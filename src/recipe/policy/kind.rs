@@ -22,7 +22,7 @@ pub struct PolicyRow {
 }
 
 impl PolicyRow {
-    /// The module of a custom policy.
+    /// The module `package::policy` of a custom policy. Empty for a built-in policy.
     pub(crate) fn text(&self) -> &'static str {
         self.text.unwrap_or_default()
     }
