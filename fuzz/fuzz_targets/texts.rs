@@ -146,9 +146,22 @@ impl Input {
     }
 }
 
+/// Bytes of edits, which grow slowly from nothing otherwise.
+fn seeds() -> impl Iterator<Item = Vec<u8>> {
+    let mut random = 1u64;
+    let mut byte = move || {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (random >> 56) as u8
+    };
+    (0..256).map(move |i| (0..16 + i % 64).map(|at| if at == 3 { 0xff } else { byte() }).collect())
+}
+
 static DEVICE: LazyLock<(wgpu::Device, wgpu::Queue)> = LazyLock::new(device);
 
-fuzz_target!(init: LazyLock::force(&DEVICE), |input: Input| {
+fuzz_target!(init: {
+    wgpu_optim_fuzz::seed(seeds());
+    LazyLock::force(&DEVICE);
+}, |input: Input| {
     let text = input.text();
     let recipe = match text.contains("//@ policy") {
         true => CustomPolicy::new(&text).map(|policy| Recipe::adamw(1e-3).with_policy(policy)),
