@@ -327,7 +327,7 @@ test("the browser's compiler checks a page's text", async () => {
         return [error.code, error.message];
       }
     };
-    const inside = (line) => base.replace("return Update", line + "\n    return Update");
+    const inside = (line) => base.replace("return Update", line + "\\n    return Update");
     return [
       await create(inside("workgroupBarrier();")),
       await create(inside("let é = 1.0;")),
