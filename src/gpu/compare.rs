@@ -50,13 +50,15 @@ impl GpuOptimizer {
             let own = self.plan.tensor(&spec.name).map(|tensor| self.initial[tensor.spec.group].on(&tensor.spec).base);
             let theirs = file.about.groups.recipes().get(spec.group).map(|recipe| recipe.on(spec).base);
             let (Ok(own), Some(theirs)) = (own, theirs) else { continue };
-            let is_custom = own.custom().is_some() || theirs.custom().is_some();
+            if own.custom().or(theirs.custom()).is_none() {
+                continue;
+            }
             let [saved, here] = [theirs, own].map(|base| named(&base));
             let reason = format!(
                 "`{}` has the state of {saved}, but here {here} steps it; to load its tensors anyway, use `load_matching`",
                 spec.name
             );
-            ensure!(!is_custom || saved == here, refusal(&file.path, reason));
+            ensure!(saved == here, refusal(&file.path, reason));
         }
         Ok(())
     }

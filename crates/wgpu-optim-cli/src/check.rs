@@ -209,7 +209,7 @@ fn text(report: &Report) -> Result<String> {
     let platforms: Vec<_> = LANGUAGES.iter().map(|(language, platform)| format!("{language} ({platform})")).collect();
     writeln!(text, "{}: valid", report.name)?;
     writeln!(text, "{} kernels as {} and WGSL (browsers)", report.kernels, platforms.join(", "))?;
-    writeln!(text, "\n{:<20} {:>10} {:>16} {:>16}", "policy", "dispatches", "bytes/parameter", "state bytes")?;
+    writeln!(text, "\n{:<20} {:>10} {:>16} {:>16}", "policy", "dispatches", "bytes/parameter", "state/parameter")?;
     for cost in &report.policies {
         match (cost.dispatches, cost.bytes_per_parameter, cost.state_bytes_per_parameter, &cost.refused) {
             (Some(dispatches), Some(bytes), Some(state), _) => {

@@ -19,18 +19,16 @@ pub fn file(path: &Path) -> Result<Recipe, Error> {
         message: format!("cannot read {}: {e}", path.display()),
     })?;
     let first = text.lines().find_map(|line| line.trim().strip_prefix("//@"));
-    if first.is_some_and(|first| first.trim().starts_with("policy")) {
-        let recipe = Recipe::adamw(1e-3).with_policy(CustomPolicy::new(&text)?);
-        recipe.validate()?;
-        return Ok(recipe);
-    }
-    let recipe = Recipe::from(CustomBase::new(&text)?);
+    let recipe = match first.is_some_and(|first| first.trim().starts_with("policy")) {
+        true => Recipe::adamw(1e-3).with_policy(CustomPolicy::new(&text)?),
+        false => CustomBase::new(&text)?.into(),
+    };
     recipe.validate()?;
     Ok(recipe)
 }
 
-/// Reads a JSON recipe file or a WGSL file, or the preset of that name if there is no such file. Returns the recipe with its name: the
-/// preset's, or the file's without its ending.
+/// Reads a JSON recipe file or a WGSL file. If no file has this path, finds the preset of this name. Returns the recipe and its name, which
+/// is the name of the preset, or of the file without its extension.
 pub fn named(text: &OsStr) -> Result<(String, Recipe), String> {
     let path = Path::new(text);
     let why = match fs::metadata(path) {

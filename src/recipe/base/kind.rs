@@ -63,7 +63,7 @@ impl BaseRow {
     }
 
     /// A row without a name, a shader and states: the direction follows from the new state and the gradient.
-    pub(crate) const ELEMENTWISE: Self = Self {
+    pub(super) const ELEMENTWISE: Self = Self {
         name: "",
         shader: "",
         states: &[],
@@ -102,7 +102,7 @@ pub struct StateRow {
 
 impl StateRow {
     /// A state per coordinate.
-    pub(crate) const fn new(name: &'static str) -> Self {
+    pub(super) const fn new(name: &'static str) -> Self {
         Self { name, per: Per::Coordinate, squares: false }
     }
 

@@ -135,20 +135,19 @@ pub(super) struct Functions {
     pub direction: Option<Place>,
 }
 
-/// The functions that kernels call: role, name, types of the parameters, type of the result. Only `direction_of` is optional.
-const MAIN: [(Role, &str, &[&str], &str); 3] = [
-    (Role::Base, "update", &["State", "vec4<f32>", "Scalars"], "Update"),
-    (Role::Base, "direction_of", &["State", "vec4<f32>", "Scalars"], "vec4<f32>"),
-    (Role::Policy, "phi", &["vec4<f32>", "Scalars"], "vec4<f32>"),
+/// The functions that kernels call: role, name, names and types of the parameters, type of the result. Only `direction_of` is optional.
+type Signature = (Role, &'static str, &'static [(&'static str, &'static str)], &'static str);
+const MAIN: [Signature; 3] = [
+    (Role::Base, "update", &[("old", "State"), ("g", "vec4<f32>"), ("scalars", "Scalars")], "Update"),
+    (Role::Base, "direction_of", &[("state", "State"), ("g", "vec4<f32>"), ("scalars", "Scalars")], "vec4<f32>"),
+    (Role::Policy, "phi", &[("score", "vec4<f32>"), ("scalars", "Scalars")], "vec4<f32>"),
 ];
 
 /// The signature of the function of this name, for messages.
-fn signature(name: &str) -> &'static str {
-    match name {
-        "update" => "fn update(old: State, g: vec4<f32>, scalars: Scalars) -> Update",
-        "direction_of" => "fn direction_of(state: State, g: vec4<f32>, scalars: Scalars) -> vec4<f32>",
-        _ => "fn phi(score: vec4<f32>, scalars: Scalars) -> vec4<f32>",
-    }
+fn signature(name: &str) -> String {
+    let (.., parameters, result) = MAIN.iter().find(|(_, known, ..)| *known == name).expect("it is one of these");
+    let parameters: Vec<_> = parameters.iter().map(|(name, ty)| format!("{name}: {ty}")).collect();
+    format!("fn {name}({}) -> {result}", parameters.join(", "))
 }
 
 /// The message for a function whose parameters or result have the wrong types.
@@ -440,7 +439,7 @@ fn signatures(role: Role, code: &[Token<'_>], all: &[Definition]) -> Result<Func
         let given: String = code[(close + 1).min(body)..body].iter().map(|token| token.text).collect();
         let same = |given: &str, expected: &str| given == expected || (given == "vec4f" && expected == "vec4<f32>");
         let fits = typed.len() == parameters.len()
-            && typed.iter().zip(*parameters).all(|(given, expected)| same(given, expected));
+            && typed.iter().zip(*parameters).all(|(given, (_, expected))| same(given, expected));
         if !fits || !given.strip_prefix("->").is_some_and(|given| same(given, result)) {
             return Err((at, wrong_signature(name)));
         }

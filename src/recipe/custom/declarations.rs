@@ -4,7 +4,7 @@ use super::lexer::{Place, Refused};
 use crate::recipe::ranges::number;
 
 /// The role of a text: a base or a policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Role {
     Base,
     Policy,

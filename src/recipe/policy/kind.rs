@@ -28,7 +28,7 @@ impl PolicyRow {
     }
 
     /// A row of a policy that works with any base.
-    pub(crate) const fn new(name: &'static str, shader: &'static str, selects: Selects) -> Self {
+    pub(super) const fn new(name: &'static str, shader: &'static str, selects: Selects) -> Self {
         let counts = !matches!(selects, Selects::Nothing | Selects::Positive);
         let of_signs = matches!(selects, Selects::Positive | Selects::PositiveCounted);
         Self { name, shader, selects, counts, no_matrices: None, of_signs, text: None }
