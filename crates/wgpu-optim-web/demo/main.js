@@ -1,6 +1,6 @@
 // The page: controls, two fits, and a loop that gives the GPU as many steps as it can take.
 //
-// ?size=, ?gaussians=, ?left=, ?right= choose what it begins with.
+// ?size=, ?gaussians=, ?left=, ?right= choose what it begins with; ?check= names the recipes that it checks, with commas between them.
 
 import init, { Gpu, recipe, recipes } from "./package/wgpu_optim.js";
 import { drawChart } from "./chart.js";
@@ -288,7 +288,8 @@ async function verify() {
   let [cases, failed] = [0, 0];
   const verdict = at("verdict");
   try {
-    await gpu.verify({ maxSize: 70_000 }, ({ recipe, shape, failure }) => {
+    const recipes = wanted.get("check")?.split(",");
+    await gpu.verify({ maxSize: 70_000, recipes }, ({ recipe, shape, failure }) => {
       cases++;
       if (failure) {
         failed++;
