@@ -6,11 +6,11 @@ import package::access::half::{narrow, widen};
 @group(1) @binding(1) var<storage, read_write> grad: array<u32>;
 
 fn load_grad(vector: u32, lanes: u32) -> vec4<f32> {
-    var bits = vec4<u32>();
-    for (var c = 0u; c < lanes; c += 1u) {
-        bits[c] = (grad[2u * vector + c / 2u] >> (16u * (c % 2u))) & 0xffffu;
-    }
-    return widen(bits);
+    let first = grad[2u * vector];
+    var second = 0u;
+    if lanes > 2u { second = grad[2u * vector + 1u]; }
+    let bits = vec4<u32>(first, first >> 16u, second, second >> 16u) & vec4<u32>(0xffffu);
+    return widen(select(vec4<u32>(), bits, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes)));
 }
 
 fn load_one(at: u32) -> f32 {
@@ -18,9 +18,7 @@ fn load_one(at: u32) -> f32 {
 }
 
 fn store_half(vector: u32, lanes: u32, value: vec4<f32>) {
-    var bits = narrow(value);
-    for (var c = 0u; c < lanes; c += 2u) {
-        let place = 2u * vector + c / 2u;
-        grad[place] = bits[c] | (bits[c + 1u] << 16u);
-    }
+    let bits = narrow(value);
+    grad[2u * vector] = bits.x | (bits.y << 16u);
+    if lanes > 2u { grad[2u * vector + 1u] = bits.z | (bits.w << 16u); }
 }

@@ -3,10 +3,11 @@
 @group(1) @binding(1) var<storage, read_write> grad: array<f32>;
 
 fn load_grad(vector: u32, lanes: u32) -> vec4<f32> {
-    var value = vec4<f32>();
-    for (var c = 0u; c < lanes; c += 1u) {
-        value[c] = grad[4u * vector + c];
-    }
+    let first = 4u * vector;
+    var value = vec4<f32>(grad[first], 0.0, 0.0, 0.0);
+    if lanes > 1u { value.y = grad[first + 1u]; }
+    if lanes > 2u { value.z = grad[first + 2u]; }
+    if lanes > 3u { value.w = grad[first + 3u]; }
     return value;
 }
 

@@ -3,16 +3,18 @@
 @group(1) @binding(0) var<storage, read_write> param: array<f32>;
 
 fn load_param(vector: u32, lanes: u32) -> vec4<f32> {
-    var value = vec4<f32>();
-    for (var c = 0u; c < lanes; c += 1u) {
-        value[c] = param[4u * vector + c];
-    }
+    let first = 4u * vector;
+    var value = vec4<f32>(param[first], 0.0, 0.0, 0.0);
+    if lanes > 1u { value.y = param[first + 1u]; }
+    if lanes > 2u { value.z = param[first + 2u]; }
+    if lanes > 3u { value.w = param[first + 3u]; }
     return value;
 }
 
 fn store_param(vector: u32, lanes: u32, value: vec4<f32>) {
-    var out = value;
-    for (var c = 0u; c < lanes; c += 1u) {
-        param[4u * vector + c] = out[c];
-    }
+    let first = 4u * vector;
+    param[first] = value.x;
+    if lanes > 1u { param[first + 1u] = value.y; }
+    if lanes > 2u { param[first + 2u] = value.z; }
+    if lanes > 3u { param[first + 3u] = value.w; }
 }

@@ -1,5 +1,6 @@
 // A histogram of 2,048 bins in workgroup memory, added to the tensor's own bins at the end.
 
+import package::lib::find_bin::{BINS_PER_LANE, highest_bin};
 import package::tables::{BINS, WORKGROUP, counters};
 
 var<workgroup> bins: array<atomic<u32>, 2048>;
@@ -20,6 +21,15 @@ fn count_each(found: vec4<u32>, shift: u32, wanted: vec4<bool>) {
     count(found.y, shift, wanted.y);
     count(found.z, shift, wanted.z);
     count(found.w, shift, wanted.w);
+}
+
+// The lane's 8 bins, from the highest down.
+fn counted_populations(lane: u32) -> array<u32, 8> {
+    var populations: array<u32, 8>;
+    for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
+        populations[b] = atomicLoad(&bins[highest_bin(lane) - b]);
+    }
+    return populations;
 }
 
 // To one histogram among the counters, or to two that follow each other.

@@ -20,6 +20,15 @@ fn take_populations(histogram: u32, lane: u32) -> array<u32, 8> {
     return populations;
 }
 
+// The same without clearing them.
+fn read_populations(histogram: u32, lane: u32) -> array<u32, 8> {
+    var populations: array<u32, 8>;
+    for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
+        populations[b] = atomicLoad(&counters[histogram + highest_bin(lane) - b]);
+    }
+    return populations;
+}
+
 fn population(populations: array<u32, 8>) -> u32 {
     var all = populations;
     var sum = 0u;

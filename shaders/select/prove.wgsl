@@ -1,11 +1,9 @@
 // Counts prove that the bracket holds the K-th largest, and find its bin: one workgroup per tensor. The bins above the
-// boundary are selected, and the first `remaining` of the bin at the boundary. Where the bracket missed, launches the kernels that select by full
-// histograms. Leaves the bins cleared.
+// boundary are selected, and the first `remaining` of the bin at the boundary. Where the bracket missed, a later kernel searches all coordinates.
+// Leaves the bins cleared.
 
 import package::lib::find_bin::{find_bin, population, scan, take_populations};
-import package::tables::{BINS, Cut, Invocation, grid, linear, tensors};
-
-@group(2) @binding(0) var<storage, read_write> launches: array<atomic<u32>>;
+import package::tables::{BINS, Invocation, grid, linear, tensors};
 
 @compute @workgroup_size(256)
 fn prove(in: Invocation, @builtin(local_invocation_index) lane: u32) {
@@ -44,13 +42,7 @@ fn prove(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     }
 }
 
-// Leaves the tensor to the kernels that select by full histograms.
 fn miss(tensor: u32) {
     tensors.each[tensor].missed = 1u;
-    tensors.each[tensor].open = 1u;
-    tensors.each[tensor].found = Cut(0u, 0u);
     tensors.each[tensor].remaining = 0u;
-    atomicStore(&launches[3u * grid.launch], grid.launch_x);
-    atomicStore(&launches[3u * grid.launch + 1u], grid.launch_y);
-    atomicStore(&launches[3u * grid.launch + 2u], 1u);
 }

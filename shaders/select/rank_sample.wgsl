@@ -1,51 +1,62 @@
 // The cut after the rank-th largest of a tensor's sample: digit by digit from histograms of its keys, 11, 11 and 10 bits, then by index.
 // One workgroup per cut: the high and the low end of the bracket, or the one cut of approximate selection. An end of the bracket may lie a
 // few ranks further out, which saves the last passes over the sample: 22 bits are enough where few sampled keys share them. Also clears
-// the results and launches of the last step.
+// the results of the last step.
 
-import package::lib::bins::{bins, clear_bins, count_each};
-import package::lib::{find_bin::{BINS_PER_LANE, find_bin, highest_bin, population, scan, sums, take_populations}, flags::ones};
+import package::lib::bins::{clear_bins, count_each, counted_populations};
+import package::lib::{find_bin::{find_bin, population, scan, sums, take_populations}, flags::ones};
 import package::lib::sampling::{SECTOR, sampled_sector};
 import package::tables::{BINS, Cut, Invocation, WORKGROUP, grid, linear, tensors};
 
 @group(2) @binding(0) var<storage, read_write> samples: array<vec4<u32>>;
-@group(2) @binding(1) var<storage, read_write> launches: array<atomic<u32>>;
 
 var<workgroup> digits: u32;     // of the key of the rank-th largest, as far as they are known
 var<workgroup> left: u32;       // its rank among the keys that share them
 var<workgroup> same: u32;       // how many keys share them
 var<workgroup> place: u32;      // in the sample
+var<workgroup> owner: u32;      // the lane whose vectors hold it,
+var<workgroup> passed: u32;     // and how many of the tied keys lie before them
 var<workgroup> enough: u32;
 
-// The populations of the bins of the next digit: `known` bits lie below the known digits, `shift` below the next one.
+fn load_keys(first: u32, j: u32, vectors: u32) -> vec4<u32> {
+    return samples[first + min(j, vectors - 1u)];
+}
+
+// Counts the next digit of those keys that share the known ones: `known` bits lie below these, `shift` below the next one.
+fn count_keys(found: vec4<u32>, is_there: bool, known: u32, shift: u32) {
+    let inside = ((found >> vec4<u32>(known)) == vec4<u32>(digits >> known)) & vec4<bool>(is_there);
+    if any(inside) {
+        count_each((found >> vec4<u32>(shift)) & vec4<u32>((1u << (known - shift)) - 1u), 0u, inside);
+    }
+}
+
+// The populations of the bins of the next digit. Four loads at once, because each takes long.
 fn count_digit(lane: u32, first: u32, vectors: u32, known: u32, shift: u32) -> array<u32, 8> {
     clear_bins(lane);
-    let prefix = vec4<u32>(digits >> known);
-    let width = (1u << (known - shift)) - 1u;
-    for (var j = lane; j < vectors; j += WORKGROUP) {
-        let found = samples[first + j];
-        let inside = (found >> vec4<u32>(known)) == prefix;
-        if any(inside) {
-            count_each((found >> vec4<u32>(shift)) & vec4<u32>(width), 0u, inside);
-        }
+    for (var j = lane; j < vectors; j += 4u * WORKGROUP) {
+        let second = j + WORKGROUP;
+        let third = second + WORKGROUP;
+        let fourth = third + WORKGROUP;
+        let a = load_keys(first, j, vectors);
+        let b = load_keys(first, second, vectors);
+        let c = load_keys(first, third, vectors);
+        let d = load_keys(first, fourth, vectors);
+        count_keys(a, true, known, shift);
+        count_keys(b, second < vectors, known, shift);
+        count_keys(c, third < vectors, known, shift);
+        count_keys(d, fourth < vectors, known, shift);
     }
     workgroupBarrier();
-    var populations: array<u32, 8>;
-    for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
-        populations[b] = atomicLoad(&bins[highest_bin(lane) - b]);
-    }
-    return populations;
+    return counted_populations(lane);
 }
 
 fn publish(tensor: u32, bound: u32, cut: Cut) {
     if bound == 0u {
         tensors.each[tensor].high = cut;
-        tensors.each[tensor].open = 0u;
         tensors.each[tensor].missed = 0u;
         atomicStore(&tensors.each[tensor].inside, 0u);
         atomicStore(&tensors.each[tensor].listed, 0u);
         atomicStore(&tensors.each[tensor].selected, 0u);
-        atomicStore(&launches[3u * grid.launch], 0u);
     } else {
         tensors.each[tensor].low = cut;
     }
@@ -64,6 +75,8 @@ fn rank_sample(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             digits = 0u;
             left = rank;
             place = 0u;
+            owner = 0u;
+            passed = 0u;
         }
         let width = tensors.each[tensor].rank_low - min(tensors.each[tensor].rank_high, tensors.each[tensor].rank_low);
         var populations = take_populations(tensors.each[tensor].histogram + bound * BINS, lane);
@@ -102,23 +115,38 @@ fn rank_sample(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             populations = count_digit(lane, first, select(0u, vectors, exists), known, shift);
         }
 
-        // The last of those that are tied: consecutive vectors per lane.
+        // The last of those that are tied: consecutive vectors per lane, then the vectors of the lane that has it.
         let share = (vectors + WORKGROUP - 1u) / WORKGROUP;
-        let end = min((lane + 1u) * share, vectors);
+        let end = select(0u, min((lane + 1u) * share, vectors), exists);
         let threshold = vec4<u32>(digits);
         var tied = 0u;
-        if exists {
-            for (var j = lane * share; j < end; j += 1u) {
-                tied += ones(samples[first + j] == threshold);
-            }
+        for (var j = lane * share; j < end; j += 4u) {
+            let a = load_keys(first, j, end) == threshold;
+            let b = load_keys(first, j + 1u, end) == threshold;
+            let c = load_keys(first, j + 2u, end) == threshold;
+            let d = load_keys(first, j + 3u, end) == threshold;
+            tied += ones(a);
+            tied += select(0u, ones(b), j + 1u < end);
+            tied += select(0u, ones(c), j + 2u < end);
+            tied += select(0u, ones(d), j + 3u < end);
         }
         let through = scan(lane, tied);
-        var passed = through - tied;
-        if exists && passed < left && left <= through {
-            for (var p = 4u * lane * share; p < 4u * end; p += 1u) {
-                if samples[first + p / 4u][p % 4u] == threshold.x {
-                    passed += 1u;
-                    if passed == left { place = p; }
+        if through - tied < left && left <= through {
+            owner = lane;
+            passed = through - tied;
+        }
+        workgroupBarrier();
+        let own = owner * share + lane;
+        let is_own = exists && lane < share && own < vectors;
+        let shown = (load_keys(first, own, vectors) == threshold) & vec4<bool>(is_own);
+        let reached = passed + scan(lane, ones(shown));
+        var ahead = reached - ones(shown);
+        if ahead < left && left <= reached {
+            for (var c = 0u; c < 4u; c += 1u) {
+                ahead += select(0u, 1u, shown[c]);
+                if ahead == left {
+                    place = 4u * own + c;
+                    break;
                 }
             }
         }

@@ -1,73 +1,35 @@
-// Selection without a sample, for tensors whose bracket missed: rounds 1 to 3 count the next digit of the keys, rounds 4 to 6 of the tied
-// indices, among the coordinates that share the digits found so far; the last dispatch corrects what the stream decided wrongly. One
-// pipeline for all of it, so that every dispatch sees the same keys.
+// The search after a miss in tensors that are too large for one workgroup: a dispatch for each of six digits, which adds to a histogram
+// of its own, then one that corrects what the stream decided wrongly. Every workgroup finds the digits so far from their histograms.
 
-import package::{access::grad::load_grad, access::notes::load_notes, correct::correct, recall::{decided, recall, recall_key}};
-import package::state::load_state;
-import package::lib::{bins::{clear_bins, count_each, flush_bins}, gradients::clip, notes::{note_word, unpack_notes}};
-import package::lib::{order::{NAN_KEY, before, cut_in, key}, skip::scalars_of};
-import package::tables::{CHUNK, EACH, WORKGROUP, chunks, grid, tensors};
+import package::lib::{bins::{clear_bins, flush_bins}, find_bin::read_populations, revisit::revisit, skip::scalars_of};
+import package::lib::search::{DIGITS, begin_search, histograms_of, publish_search, search, take_digit};
+import package::tables::{BINS, Invocation, chunks, grid, linear, tensors};
 
-var<workgroup> work: u32;
+var<workgroup> passed: u32;     // digits that are counted, and one; 0 if there is nothing to do
 
 @compute @workgroup_size(256)
-fn recount(@builtin(workgroup_id) workgroup: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
-    // Launched indirectly, where some drivers do not know the number of workgroups.
-    let at = workgroup.y * grid.launch_x + workgroup.x;
+fn recount(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    let at = linear(in);
     if lane == 0u {
-        work = 0u;
-        if at < grid.count {
-            let tensor = chunks[grid.first + at].tensor;
-            work = select(tensors.each[tensor].open, tensors.each[tensor].missed, grid.correct == 1u);
-        }
+        // Not the uniform itself: some drivers compile a kernel again for each value of a uniform that it branches on.
+        passed = 0u;
+        if at < grid.count { passed = tensors.each[chunks[grid.first + at].tensor].missed * (grid.digit + 1u); }
     }
-    if workgroupUniformLoad(&work) == 0u { return; }
-    clear_bins(lane);
+    let end = workgroupUniformLoad(&passed);
+    if end == 0u { return; }
     let piece = chunks[grid.first + at];
-    let s = scalars_of(piece);
-    let high = cut_in(piece, tensors.each[piece.tensor].high);
-    let low = cut_in(piece, tensors.each[piece.tensor].low);
-    let digits = tensors.each[piece.tensor].found;
-    let cut = cut_in(piece, digits);
-    // Not by `grid.correct`: some drivers compile a kernel again for each value of a uniform that it branches on.
-    let searching = tensors.each[piece.tensor].open > 0u;
-    let round = max(tensors.each[piece.tensor].open, 1u) - 1u;
-    let known = vec4<u32>(array<u32, 3>(31u, 21u, 10u)[round % 3u]);   // bits below the known digits
-    let shift = array<u32, 3>(21u, 10u, 0u)[round % 3u];               // bits below the wanted digit
-    let anything = vec4<bool>(round % 3u == 0u);
-    let width = select(2047u, 1023u, round % 3u == 2u);
-    for (var c = piece.part; c * CHUNK < piece.len; c += piece.parts) {
-        var chunk = piece;
-        let len = min(CHUNK, piece.len - c * CHUNK);
-        chunk.mask += c * CHUNK / 16u;
-        chunk.index += c * CHUNK;
-        chunk.len = len;
-        for (var j = lane; 4u * j < len; j += WORKGROUP) {
-            let lanes = min(4u, len - 4u * j);
-            let inside = EACH < vec4<u32>(lanes);
-            let vector = c * CHUNK / 4u + j;
-            let g = clip(load_grad(piece.grad / 4u + vector, lanes), s);
-            let noted = unpack_notes(load_notes(note_word(chunk, j)), j);
-            let direction = recall(load_state(piece, piece.offset / 4u + vector), g, noted, s);
-            let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
-            let index = piece.index + 4u * vector;
-            if !searching {
-                let was = decided(noted, before(found, index, high), before(found, index, low));
-                correct(chunk, j, piece.param / 4u + vector, s, direction, was, before(found, index, cut) & inside);
-            } else {
-                var value = found;
-                var wanted = found != vec4<u32>(NAN_KEY);
-                var prefix = vec4<u32>(digits.key);
-                if round >= 3u {
-                    value = ~(vec4<u32>(index) + EACH);
-                    wanted &= found == vec4<u32>(digits.key);
-                    prefix = vec4<u32>(digits.limit);
-                }
-                wanted &= anything | ((value >> known) == (prefix >> known));
-                let next = (value >> vec4<u32>(shift)) & vec4<u32>(width);
-                count_each(next, 0u, wanted);
-            }
+    let histograms = histograms_of(piece.tensor);
+    begin_search(lane);
+    for (var digit = 0u; digit + 1u < end; digit += 1u) {
+        if workgroupUniformLoad(&search).digit == digit {
+            take_digit(lane, piece.tensor, read_populations(histograms + digit * BINS, lane));
         }
     }
-    flush_bins(lane, tensors.each[piece.tensor].histogram, 1u);
+    let sought = workgroupUniformLoad(&search);
+    let corrects = end == DIGITS + 1u;
+    if (sought.digit == DIGITS) != corrects { return; }
+    if corrects && lane == 0u { publish_search(piece.tensor); }
+    clear_bins(lane);
+    revisit(piece, lane, scalars_of(piece), sought);
+    flush_bins(lane, histograms + min(sought.digit, DIGITS - 1u) * BINS, 1u);
 }

@@ -1,8 +1,7 @@
 // Directions move the parameters and the offsets of a schedule-free base. Undecided coordinates keep theirs.
 
-import package::access::param::{load_param, store_param};
+import package::access::{offset::{load_offset, store_offset}, param::{load_param, store_param}};
 import package::lib::{averaged::averaged, rates::rates_of, step::taken_of};
-import package::state::z_offset;
 import package::tables::{Chunk, Scalars};
 
 fn begin_sink(chunk: Chunk, lane: u32) {}
@@ -11,11 +10,11 @@ fn emit(chunk: Chunk, vector: u32, s: Scalars, factor: vec4<f32>, direction: vec
     let lanes = min(4u, chunk.len - 4u * vector);
     let theta = load_param(chunk.param / 4u + vector, lanes);
     let at = chunk.offset / 4u + vector;
-    let offset = z_offset[at];
+    let offset = load_offset(at);
     let taken = taken_of(theta, factor, direction, vec4<f32>(s.decay), rates_of(chunk, vector), s);
     let next = averaged(theta, offset, taken, s);
     store_param(chunk.param / 4u + vector, lanes, select(next.param, theta, undecided));
-    z_offset[at] = select(next.offset, offset, undecided);
+    store_offset(at, select(next.offset, offset, undecided));
 }
 
 fn end_sink(chunk: Chunk, lane: u32) {}

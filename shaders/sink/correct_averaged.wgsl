@@ -1,8 +1,8 @@
 // Corrects what the stream decided wrongly about a vector of a chunk, with its offsets; `at` is its place among the parameters.
 
-import package::{access::param::{load_param, store_param}, policy::{factors, phi}};
+import package::access::{offset::{load_offset, store_offset}, param::{load_param, store_param}};
 import package::lib::{averaged::averaged, notes::{SELECTED, UNDECIDED}, rates::rates_of, step::taken_of};
-import package::state::z_offset;
+import package::policy::{factors, phi};
 import package::tables::{Chunk, Scalars};
 
 fn correct(chunk: Chunk, vector: u32, at: u32, s: Scalars, direction: vec4<f32>, was: vec4<u32>, selected: vec4<bool>) {
@@ -11,7 +11,7 @@ fn correct(chunk: Chunk, vector: u32, at: u32, s: Scalars, direction: vec4<f32>,
     let before = phi(factors(chunk, s), was == vec4<u32>(SELECTED), vec4<f32>());
     let theta = load_param(at, lanes);
     let place = chunk.offset / 4u + (at - chunk.param / 4u);
-    let offset = z_offset[place];
+    let offset = load_offset(place);
     let rate = rates_of(chunk, vector);
     let whole = averaged(theta, offset, taken_of(theta, factor, direction, vec4<f32>(s.decay), rate, s), s);
     // If the step was taken, only the part that it subtracts changes.
@@ -21,5 +21,5 @@ fn correct(chunk: Chunk, vector: u32, at: u32, s: Scalars, direction: vec4<f32>,
     let kept = !undecided & (before == factor);
     store_param(at, lanes, select(select(theta + change.param, whole.param, undecided), theta, kept));
     // The offset changes like the parameter.
-    z_offset[place] = select(select(offset + change.offset, whole.offset, undecided), offset, kept);
+    store_offset(place, select(select(offset + change.offset, whole.offset, undecided), offset, kept));
 }

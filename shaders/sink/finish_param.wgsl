@@ -1,11 +1,9 @@
 // The step of single coordinates that the stream left as they were. Parameters are reached one at a time, because their neighbors in a
 // vector may be another lane's.
 
-import package::policy::{factors, phi};
+import package::{access::param::param, policy::{factors, phi}};
 import package::lib::{candidates::Candidate, rates::rate_of, step::step};
 import package::tables::{Chunk, Scalars};
-
-@group(1) @binding(0) var<storage, read_write> param: array<f32>;
 
 fn finish(piece: Chunk, s: Scalars, candidate: Candidate, selected: bool) {
     let factor = phi(factors(piece, s), vec4<bool>(selected), vec4<f32>());

@@ -1,7 +1,6 @@
 // θ ← θ − (1−β1) / β1 (z − θ): turns the parameter into the average, for evaluation. With BACK, the sign is +: it turns the average back.
 
-import package::access::param::{load_param, store_param};
-import package::state::z_offset;
+import package::access::{offset::load_offset, param::{load_param, store_param}};
 import package::tables::{Invocation, LANES, chunks, grid, linear, scalars};
 
 override BACK: bool = false;
@@ -17,7 +16,7 @@ fn average(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let theta = load_param(chunk.param / 4u + j, lanes);
-            store_param(chunk.param / 4u + j, lanes, theta - share * z_offset[chunk.offset / 4u + j]);
+            store_param(chunk.param / 4u + j, lanes, theta - share * load_offset(chunk.offset / 4u + j));
         }
     }
 }

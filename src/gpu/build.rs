@@ -153,7 +153,6 @@ fn create(device: &wgpu::Device, buffer: &crate::plan::program::Buffer) -> wgpu:
         Usage::Storage => To::STORAGE,
         Usage::Uniform => To::UNIFORM,
         Usage::StorageAndUniform => To::STORAGE | To::UNIFORM,
-        Usage::StorageAndIndirect => To::STORAGE | To::INDIRECT,
     };
     new_buffer(device, &buffer.label, buffer.size, usage | To::COPY_SRC | To::COPY_DST)
 }

@@ -239,7 +239,7 @@ impl GpuOptimizer {
     ///
     /// ```no_run
     /// # fn example(optimizer: &wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
-    /// println!("{}", optimizer.cost()); // 12.6 MB of buffers; a step: 19 dispatches, 31.0 MB read and written
+    /// println!("{}", optimizer.cost()); // 12.6 MB of buffers; a step: 6 dispatches, 31.0 MB read and written
     /// # Ok(())
     /// # }
     /// ```

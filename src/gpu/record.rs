@@ -353,7 +353,6 @@ impl GpuOptimizer {
         bound: &Bound,
         [grids, scalars, chunks]: [u64; 3],
     ) {
-        let stage = &self.stages.all[bound.stage];
         pass.set_pipeline(&self.compiled[bound.kernel]);
         let grid = STRIDE * bound.grid as u64;
         let scalars = scalars + STRIDE * u64::from(bound.scalars);
@@ -366,13 +365,8 @@ impl GpuOptimizer {
         for (number, group) in (1..).zip(&bound.groups[..last]) {
             pass.set_bind_group(number, group.map_or(&prepared.none, |group| &prepared.groups[group]), &[]);
         }
-        if stage.indirect {
-            let launches = &self.buffers[self.storage.launches];
-            pass.dispatch_workgroups_indirect(launches, 12 * stage.class as u64);
-        } else {
-            let [x, y, z] = bound.workgroups;
-            pass.dispatch_workgroups(x, y, z);
-        }
+        let [x, y, z] = bound.workgroups;
+        pass.dispatch_workgroups(x, y, z);
     }
 
     /// Submits stages over arenas that no scalars go into.

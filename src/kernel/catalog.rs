@@ -23,7 +23,7 @@ macro_rules! files {
 /// Every WGSL file, by its path in `shaders/`.
 const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
-    "access/notes_own" "access/notes_shared" "access/param_scalar" "access/param_vec4"
+    "access/notes_own" "access/notes_shared" "access/offset_scalar" "access/offset_vec4" "access/param_scalar" "access/param_vec4"
     "base/adafactor" "base/adafactor_lines" "base/adafactor_rate" "base/adafactor_vectors" "base/adagrad" "base/adagrad_norm_rate" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lamadam_rate" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
     "base/nadam" "base/namo_d_lines" "base/namo_rate" "base/normuon_lines" "base/orthogonal" "base/orthogonal_lines" "base/radam" "base/rmsprop" "base/schedule_free_adamw" "base/schedule_free_rate" "base/sgd"
     "correction/adafactor" "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none"
@@ -31,14 +31,14 @@ const FILES: &[(&str, &str)] = files![
     "guard/guard" "guard/norm"
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
-    "lib/largest" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/sampling" "lib/skip"
+    "lib/largest" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
     "lib/step" "lib/sum" "lib/sum_few" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/mirror" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
     "policy/cautious" "policy/grams" "policy/mgup" "policy/plain"
     "recall/sign" "recall/state"
-    "select/prove" "select/rank_sample" "select/recount" "select/repair" "select/sample" "select/scan" "select/settle"
+    "select/prove" "select/rank_sample" "select/recount" "select/repair" "select/sample" "select/settle"
     "selection/cut" "selection/mask" "selection/none" "selection/notes" "selection/positive"
     "sink/averaged" "sink/correct_averaged" "sink/correct_notes" "sink/correct_param" "sink/direction" "sink/direction_and_mask" "sink/direction_and_mask_small"
     "sink/finish_averaged" "sink/finish_notes" "sink/finish_param" "sink/param"
@@ -65,6 +65,8 @@ pub(crate) struct Config {
     pub sink: &'static str,
     /// Whether several workgroups reach the notes of a chunk.
     pub shared_notes: bool,
+    /// Whether several lanes reach the parameters of a vector of four.
+    pub shared_vectors: bool,
     /// Whether parameters and gradients are reached four at a time. One at a time, nothing after the last coordinate is touched.
     #[default(true)]
     pub vectorized: bool,
@@ -79,8 +81,8 @@ pub(crate) struct Config {
 const MOST_CUSTOM: usize = 256;
 
 /// The pipeline constants that plans set, as WGSL names them.
-const CONSTANTS: [&str; 10] =
-    ["ADDS", "AHEAD", "AS_IS", "BACK", "COUNTS", "GUARDED", "LIMITED", "RATED", "SKIPS", "TWO_FACTORS"];
+const CONSTANTS: [&str; 11] =
+    ["ADDS", "AHEAD", "AS_IS", "BACK", "COUNTS", "GUARDED", "LIMITED", "RATED", "SEARCHES", "SKIPS", "TWO_FACTORS"];
 
 /// Which of [`CONSTANTS`] are true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -165,7 +167,10 @@ impl Config {
             "correct" if row.averages => ("sink", "correct_averaged"),
             "finish" => ("sink", either(is_matrix, "finish_notes", "finish_param")),
             "correct" => ("sink", either(is_matrix, "correct_notes", "correct_param")),
-            "access::param" => ("access", either(self.vectorized, "param_vec4", "param_scalar")),
+            "access::param" => {
+                ("access", either(self.vectorized && !self.shared_vectors, "param_vec4", "param_scalar"))
+            }
+            "access::offset" => ("access", either(self.shared_vectors, "offset_scalar", "offset_vec4")),
             "access::grad" if self.format == Precision::F32 => {
                 ("access", either(self.vectorized, "grad_vec4", "grad_scalar"))
             }
@@ -197,11 +202,11 @@ impl Config {
             let is_of_rows = per.is_line();
             let row = if *per == Per::Row { "row" } else { "column" };
             let element = if is_of_rows { "f32" } else { "vec4<f32>" };
-            text += &format!("@group(1) @binding({binding}) var<storage, read_write> {name}: array<{element}>;\n");
-            // Offsets from the average move on with the parameters, in the sink.
+            // Offsets from the average move on with the parameters, in the sink: `shaders/access/offset_vec4.wgsl`.
             if self.base.row().averages && name == Z_OFFSET {
                 continue;
             }
+            text += &format!("@group(1) @binding({binding}) var<storage, read_write> {name}: array<{element}>;\n");
             let places = if states.len() > 1 { ["first", "second"] } else { ["vector", ""] };
             for (state, place) in states.iter().zip(places) {
                 members += &format!("    {state}: vec4<f32>,\n");

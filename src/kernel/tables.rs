@@ -49,18 +49,12 @@ shared_structs! {
         first: u32,
         /// How many of them. Workgroups beyond have nothing to do.
         count: u32,
-        /// 1 in the last dispatch of the selection by full histograms.
-        correct: u32,
+        /// The digit that a dispatch of the search after a miss counts, from 0; 6 in the one that corrects.
+        digit: u32,
         /// Cuts that are taken from the sample: 2, or 1 for approximate selection.
         bounds: u32,
         /// Where the chunks' sums of squared gradients, or directions of a matrix base, begin among the counters.
         norms: u32,
-        /// Which of the launches is for tensors whose bracket missed: the class.
-        launch: u32,
-        /// Workgroups of that launch.
-        launch_x: u32,
-        /// Its second dimension.
-        launch_y: u32,
         /// Where the sums of squared gradients of a matrix base begin, or of squared parameters under Adafactor. `norms` is of directions
         /// then.
         gradient_norms: u32,
@@ -256,9 +250,7 @@ shared_structs! {
         remaining: u32,
         /// 1 if the bracket did not hold the K-th largest, or had too many candidates.
         missed: u32,
-        /// Round of the selection by full histograms, from 1; 0 when its cut is known.
-        open: u32,
-        /// The cut that it has found.
+        /// The cut that the search after a miss has found, or the key of the last selected candidate.
         found: Cut,
         /// Candidates.
         inside: u32 as "atomic<u32>",

@@ -7,7 +7,7 @@ use super::elementwise::{self, STREAM};
 use super::layout::{Class, Ownership, Plan, WORKGROUP};
 use super::orthogonal;
 use super::program::When;
-use super::stage::{Bindings, Over, Pair, Share, Source, Stage, Stages, Writer, workgroups};
+use super::stage::{Bindings, Over, Pair, Share, Source, Stage, Stages, Writer};
 use super::storage::Storage;
 use crate::kernel::catalog::{Config, Constants, Kernel};
 use crate::kernel::tables::Grid;
@@ -48,7 +48,7 @@ pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, matmul: Matmu
                 policy: own.policy,
                 pages: own.pages.clone(),
                 tensors: own.tensors.clone(),
-                grid: grid(plan, class, limit),
+                grid: grid(plan, class),
                 config: config(plan, class, matmul),
                 workspaces: [None; 3],
                 single,
@@ -63,13 +63,8 @@ pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, matmul: Matmu
 }
 
 /// What is the same for all dispatches of a class.
-fn grid(plan: &Plan, class: usize, limit: u32) -> Grid {
-    let Class { policy, ref pages, ref tensors, .. } = plan.classes[class];
-    let pieces = plan.pages[pages.clone()].iter().map(|page| page.pieces.len());
-    let most = pieces.chain([tensors.len()]).max().unwrap_or(0);
-    let [launch_x, launch_y, _] = workgroups(most as u32, limit);
-    let (bounds, norms) = (policy.bounds() as u32, plan.norms.unwrap_or(0));
-    Grid { bounds, norms, launch: class as u32, launch_x, launch_y, ..Grid::default() }
+fn grid(plan: &Plan, class: usize) -> Grid {
+    Grid { bounds: plan.classes[class].policy.bounds() as u32, norms: plan.norms.unwrap_or(0), ..Grid::default() }
 }
 
 /// What fills the slots of a class's kernels.
@@ -80,7 +75,8 @@ fn config(plan: &Plan, class: usize, matmul: Matmul) -> Config {
         .with("GUARDED", gradients.guarded)
         .with("SKIPS", gradients.skips)
         .with("RATED", plan.rates > 0)
-        .with("COUNTS", policy.selects() == Selects::PositiveCounted);
+        .with("COUNTS", policy.selects() == Selects::PositiveCounted)
+        .with("SEARCHES", !plan.has_long_search(class));
     let (custom_policy, policy) = (policy.row().text, policy.row().shader);
     Config { base: *base, policy, custom_policy, format: gradients.format, matmul, constants, ..Config::default() }
 }

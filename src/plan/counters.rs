@@ -1,6 +1,6 @@
 //! Words that the kernels of a step share: factors of learning rates, sampled keys, histograms, candidates, sums of squares.
 
-use super::layout::{BINS, Plan, PlanLimits, RATES, within};
+use super::layout::{BINS, Class, DIGITS, Plan, PlanLimits, RATES, within};
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables;
 use crate::recipe::Recipe;
@@ -41,11 +41,13 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
         tensor.entry.lines = take(&mut plan.counters, each * tensor.line_sums().iter().sum::<u64>());
     }
     fit_candidates(plan, (limits.binding / 4).saturating_sub(sums * chunks + plan.counters));
+    let long_searches: Vec<bool> = (0..plan.classes.len()).map(|class| plan.has_long_search(class)).collect();
     for tensor in &mut plan.tensors {
         let Some(sampling) = tensor.sampling else { continue };
         let (entry, policy) = (&mut tensor.entry, plan.classes[plan.blocks[tensor.block].class].policy);
         entry.sample = take(&mut plan.samples, sampling.coordinates());
-        entry.histogram = take(&mut plan.counters, policy.bounds() * BINS);
+        let is_long = long_searches[plan.blocks[tensor.block].class];
+        entry.histogram = take(&mut plan.counters, histograms(policy, is_long));
         seek(entry, &sampling, policy);
         if policy.selects() == Selects::Exact {
             entry.candidates = take(&mut plan.counters, CANDIDATE * u64::from(sampling.capacity));
@@ -98,10 +100,16 @@ fn seek(entry: &mut tables::Tensor, sampling: &Sampling, policy: PolicyKind) {
     (entry.capacity, entry.list_capacity) = (sampling.capacity, sampling.boundary);
 }
 
+/// Words of a tensor's histograms: one for each bound and, in a long search, one for each digit.
+fn histograms(policy: PolicyKind, has_long_search: bool) -> u64 {
+    (policy.bounds() + if has_long_search { DIGITS } else { 0 }) * BINS
+}
+
 /// Gives candidates less room where all of them, with the histograms, take more than so many words.
 fn fit_candidates(plan: &mut Plan, words: u64) {
-    let histograms: u64 = plan.classes.iter().map(|c| c.tensors.len() as u64 * c.policy.bounds() * BINS).sum();
-    let room = words.saturating_sub(histograms);
+    let of_class =
+        |(class, c): (usize, &Class)| c.tensors.len() as u64 * histograms(c.policy, plan.has_long_search(class));
+    let room = words.saturating_sub(plan.classes.iter().enumerate().map(of_class).sum());
     let needed = |samplings: &[Sampling]| samplings.iter().map(Sampling::candidate_words).sum::<u64>();
     let samplings: Vec<Sampling> = plan.tensors.iter().filter_map(|tensor| plan.exact_sampling(tensor)).collect();
     let (mut fitted, mut share) = (samplings.clone(), room as f64 / needed(&samplings) as f64);

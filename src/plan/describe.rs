@@ -92,7 +92,7 @@ impl Program {
                 bindings: bindings.collect(),
                 count: stage.grid.count,
                 workgroups: bound.workgroups,
-                indirect: stage.indirect,
+                after_miss: stage.after_miss,
                 bytes: stage.bytes,
                 lanes: kernel.lanes,
                 serial_rounds: stage.serial_rounds,

@@ -6,16 +6,16 @@
 //! | cautious | prepare, score_mask, stream |
 //! | mgup, tensors of at most 4,096 coordinates | small |
 //! | mgup, approximate | sample, rank_sample, stream |
-//! | mgup, exact | sample, rank_sample, stream_exact, prove, repair, settle; then recount and scan by turns, 13 in all, which run only where a bracket missed |
+//! | mgup, exact | sample, rank_sample, stream_exact, prove, repair, settle; for tensors of more than 16,777,216 coordinates, or in several pages, recount 7 times, which does nothing unless a bracket missed |
 //!
 //! A base with a moment for each row has row_moments before these; one with moments of rows and columns has line_sums and lines. A base
 //! with a rate for each tensor has rate, after norm or update_sums where the rate follows from a norm.
 //!
 //! Exact selection finds the top K without sorting, in one pass over memory: a sample of the step brackets the K-th largest score, the stream
 //! decides every coordinate outside the bracket, counts prove that the bracket was right, and the few candidates inside it are ranked. Where
-//! it was wrong, full histograms find the K-th largest, and what the stream decided is corrected.
+//! it was wrong, `settle` or `recount` finds the K-th largest digit by digit from histograms of all keys, and corrects what the stream decided.
 
-use super::layout::{BINS, LINE_BLOCK, Tensor, WORKGROUP};
+use super::layout::{BINS, DIGITS, LINE_BLOCK, Tensor, WORKGROUP};
 use super::stage::{Over, Share, Writer};
 use crate::kernel::catalog::Config;
 use crate::kernel::tables::Grid;
@@ -26,8 +26,6 @@ use crate::recipe::spec::CHUNK;
 
 /// Bytes of a candidate.
 pub(super) const CANDIDATE: u64 = 12;
-/// Digits of a key and of an index, 11 bits each.
-const ROUNDS: usize = 6;
 /// Vectors of four that one lane of a stream takes one after the other.
 pub(super) const STREAM: u64 = CHUNK / 4 / 32;
 /// Rows or columns of a workgroup that sums them, and lanes of each.
@@ -139,7 +137,9 @@ pub(super) fn before(writer: &mut Writer<'_>) {
     let samplings = writer.plan.tensors[writer.tensors.clone()].iter().filter_map(|tensor| tensor.sampling);
     let sampled: Vec<u64> = samplings.map(|sampling| sampling.coordinates()).collect();
     let (all, most) = (sampled.iter().sum::<u64>(), sampled.iter().max().map_or(0, |most| *most));
-    let cost = |share: Share| (bounds * (8 * BINS * share.count + 12 * all), 8 + 3 * (most / 4).div_ceil(WORKGROUP));
+    // Twice for digits, four loads at once, and once for ties.
+    let rounds = BINS / WORKGROUP + 3 * (most / 4).div_ceil(4 * WORKGROUP) + 1;
+    let cost = |share: Share| (bounds * (8 * BINS * share.count + 12 * all), rounds);
     writer.add("finds the cuts in the sample", "select/rank_sample", config, Over::Tensors(bounds), &cost);
 }
 
@@ -160,20 +160,27 @@ pub(super) fn after(writer: &mut Writer<'_>) {
     if writer.policy.selects() != Selects::Exact {
         return;
     }
-    let (own, shared) = (writer.config, Config { shared_notes: true, ..writer.config });
+    let own = writer.config;
+    let shared = Config { shared_notes: true, ..own };
+    let single = Config { shared_vectors: true, ..shared };
     writer.add("proves the bracket", "select/prove", own, Over::Tensors(1), &|share| (8 * BINS * share.count, 8));
     // Reads the candidates; reads and writes their parameters.
     let cost = |share: Share| ((CANDIDATE + 8) * share.candidates, share.capacity.div_ceil(WORKGROUP));
-    writer.add("finishes decided candidates", "select/repair", shared, Over::Pieces, &cost);
-    let cost = |share: Share| (0, 64 * (share.capacity / 8).div_ceil(WORKGROUP));
-    writer.add("ranks the last candidates", "select/settle", shared, Over::Pieces, &cost);
-    let (first, cost) = (writer.stages.len(), |share: Share| (0, share.piece_rounds));
-    for _ in 0..ROUNDS {
-        writer.add("counts a digit, after a miss", "select/recount", shared, Over::Pieces, &cost);
-        writer.add("finds a digit, after a miss", "select/scan", own, Over::Tensors(1), &|_| (0, 8));
+    writer.add("finishes decided candidates", "select/repair", single, Over::Pieces, &cost);
+    // The list of a bin is seldom longer than a workgroup has lanes.
+    writer.add("ranks the last candidates; searches after a miss", "select/settle", single, Over::Pieces, &|_| (0, 4));
+    if !writer.plan.has_long_search(writer.class) {
+        return;
     }
-    let purpose = "corrects what the stream decided, after a miss";
-    let mut last = writer.with(Grid { correct: 1, ..writer.grid }, [None; 3]);
-    last.add(purpose, "select/recount", shared, Over::Pieces, &cost);
-    writer.stages[first..].iter_mut().for_each(|(stage, _)| stage.indirect = true);
+    let (first, cost) = (writer.stages.len(), |share: Share| (0, share.piece_rounds));
+    for digit in 0..=DIGITS as u32 {
+        let purpose = if u64::from(digit) < DIGITS {
+            "counts a digit, after a miss"
+        } else {
+            "corrects what the stream decided, after a miss"
+        };
+        let mut search = writer.with(Grid { digit, ..writer.grid }, [None; 3]);
+        search.add(purpose, "select/recount", shared, Over::Pieces, &cost);
+    }
+    writer.stages[first..].iter_mut().for_each(|(stage, _)| stage.after_miss = true);
 }

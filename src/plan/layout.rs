@@ -26,6 +26,12 @@ pub const WORKGROUP: u64 = 256;
 pub const ROWS: usize = 64;
 /// Bins of a histogram; `BINS` in `shaders/lib/tables.wgsl`.
 pub const BINS: u64 = 2048;
+/// Digits of a key and of an index, 11 bits each; `DIGITS` in `shaders/lib/search.wgsl`.
+pub(crate) const DIGITS: u64 = 6;
+/// Coordinates of a tensor that one workgroup searches after a miss, at most. It reads them up to 7 times, 2,048 per round, which takes
+/// 7 × 8,192 × 0.8 µs = 46 ms on a GPU whose memory answers after 0.8 µs. Systems end dispatches that take seconds, and llvmpipe ends loops
+/// after 65,535 rounds.
+pub const SEARCHED: u64 = 1 << 24;
 /// Coordinates of a row or column that a workgroup sums; `BLOCK` in `shaders/lib/lines.wgsl`.
 pub(crate) const LINE_BLOCK: u64 = 1024;
 /// Tensors begin at multiples of this many coordinates, so that each can be bound alone, in two bytes too.
@@ -248,6 +254,13 @@ impl Plan {
     /// The kind of policy that a tensor is stepped under.
     pub(crate) fn policy_of(&self, tensor: &Tensor) -> PolicyKind {
         self.classes[self.blocks[tensor.block].class].policy
+    }
+
+    /// Whether some tensor of a class is too large for one workgroup to search after a miss, or lies in several pages.
+    pub(crate) fn has_long_search(&self, class: usize) -> bool {
+        let Class { policy, ref tensors, .. } = self.classes[class];
+        let is_long = |tensor: &Tensor| tensor.numel > SEARCHED || tensor.pages.len() > 1;
+        policy.selects() == Selects::Exact && self.tensors[tensors.clone()].iter().any(is_long)
     }
 
     /// Whether some parameters have averages for evaluation.

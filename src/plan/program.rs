@@ -6,6 +6,8 @@ pub use crate::kernel::catalog::Kernel;
 pub use crate::kernel::linker::Binding;
 
 use super::cost::Cost;
+#[doc(hidden)]
+pub use super::layout::SEARCHED;
 
 /// A step as data, for any host of WebGPU: buffers, WGSL kernels and dispatches.
 ///
@@ -68,8 +70,6 @@ pub enum Usage {
     Uniform,
     /// As both.
     StorageAndUniform,
-    /// As storage, and for the workgroups of indirect dispatches.
-    StorageAndIndirect,
 }
 
 /// When a dispatch runs.
@@ -118,13 +118,13 @@ pub struct Dispatch {
     pub count: u32,
     /// Number of workgroups in three dimensions.
     pub workgroups: [u32; 3],
-    /// Whether it is an indirect dispatch, which runs only after a missed bracket: an earlier kernel writes its number of workgroups.
-    pub indirect: bool,
+    /// Whether it does nothing unless a bracket missed the K-th largest score of a tensor, which it then searches.
+    pub after_miss: bool,
     /// Bytes that it reads and writes in storage buffers, without tables.
     pub bytes: u64,
     /// Number of invocations per workgroup.
     pub lanes: u32,
-    /// Largest number of rounds of memory accesses that one invocation makes in sequence.
+    /// Largest number of rounds of memory accesses that one invocation makes in sequence, if no bracket missed.
     pub serial_rounds: u64,
 }
 

@@ -30,7 +30,8 @@ pub(crate) struct Stage {
     pub groups: [Bindings; 3],
     /// Workgroups in three dimensions.
     pub workgroups: [u32; 3],
-    pub indirect: bool,
+    /// Whether it does nothing unless a bracket missed.
+    pub after_miss: bool,
     /// Bytes that it reads and writes in storage buffers, tables left out.
     pub bytes: u64,
     pub serial_rounds: u64,
@@ -211,7 +212,7 @@ impl Writer<'_> {
                 grid: Grid { first: range.start, count, ..self.grid },
                 groups,
                 workgroups: over.workgroups(count, self.limit),
-                indirect: false,
+                after_miss: false,
                 bytes,
                 serial_rounds,
             };
@@ -237,7 +238,6 @@ impl Writer<'_> {
             }
             ("snapshot", Some(page), _) => own(self.storage.blocks[page.block].snapshot, 4 * page.offset, 4 * page.len),
             ("samples", ..) => whole(self.storage.samples),
-            ("launches", ..) => whole(self.storage.launches),
             ("counters", ..) => whole(self.storage.counters),
             ("observations", ..) => whole(self.storage.observations),
             (name, ..) => {

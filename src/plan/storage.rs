@@ -19,8 +19,6 @@ pub(crate) struct Storage {
     pub rates: usize,
     pub counters: usize,
     pub samples: usize,
-    /// For each class, the workgroups of the kernels that run where a bracket missed.
-    pub launches: usize,
     /// What is observed of a step.
     pub observations: usize,
 }
@@ -82,7 +80,6 @@ impl Storage {
             grids: add("table.grids", 0, Usage::Uniform),
             counters: add("counters", 4 * plan.counters, storage),
             samples: add("samples", 4 * plan.samples.max(4), storage),
-            launches: add("launches", 12 * plan.classes.len() as u64, Usage::StorageAndIndirect),
             observations: if plan.observes { add("observations", plan.observations(), storage) } else { NONE },
             rates,
             blocks,

@@ -16,7 +16,7 @@ pub(crate) const CANDIDATE: u64 = 3;
 /// Candidates of a tensor that there is always room for.
 const LEAST_CAPACITY: u32 = 4096;
 /// Half the bracket's width in standard errors of a sampled rank.
-const Z: f64 = 4.5;
+const Z: f64 = 5.2;
 
 /// How a tensor is sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct Sampling {
     pub strata: u32,
     /// The rank in the sample that estimates the K-th largest: that many sampled coordinates are selected.
     pub middle: u32,
-    /// Ranks in the sample between which the K-th largest lies, except one in a hundred thousand: `high` sampled coordinates are
+    /// Ranks in the sample between which the K-th largest lies, except once in some million steps: `high` sampled coordinates are
     /// certainly selected, those after the `low` largest certainly not.
     pub high: u32,
     /// See `high`. Beyond the sample's end if the bracket has no lower end.

@@ -267,13 +267,41 @@ fn a_missed_bracket_costs_nothing_else_across_pages() {
     let few = noise(n, 17).iter().map(|&x| (x * 8.0).floor() / 8.0).collect();
     let scores = [("all equal".to_owned(), vec![0.125; n]), ("few values".to_owned(), few)];
     for gpu in common::gpus_with(limits) {
+        let mut missed = 0;
         for miss in [Miss::Above, Miss::Below, Miss::Overflow, Miss::Boundary] {
-            let found = phi_with(&gpu, recipe(0.5, Selection::Exact), &scores, |o| o.force_miss(miss));
+            // A step before, whose histograms must not be left.
+            let prepare = |optimizer: &mut GpuOptimizer| {
+                optimizer.force_miss(miss);
+                optimizer.step().unwrap();
+                for (name, scores) in &scores {
+                    optimizer.write_state(name, "exp_avg", &vec![0.01; scores.len()]).unwrap();
+                    optimizer.write_param(name, &vec![0.0; scores.len()]).unwrap();
+                }
+            };
+            let found = phi_with(&gpu, recipe(0.5, Selection::Exact), &scores, prepare);
             for ((name, scores), found) in scores.iter().zip(&found) {
                 let what = format!("{}: {name}, {miss:?}", gpu.name);
                 assert_top_k(&what, scores, n / 2, found);
-                assert!(found.selected.missed, "{what}: the bracket holds");
+                missed += usize::from(found.selected.missed);
             }
+        }
+        // A bin that is selected as a whole needs no list.
+        assert!(missed >= 7, "{}: {missed} missed", gpu.name);
+    }
+}
+
+/// The first tensor is the largest that one workgroup searches after a miss.
+#[test]
+fn large_tensors_that_miss_are_selected_exactly() {
+    for (n, missed) in [(1 << 24, Miss::Above), ((1 << 24) + 3, Miss::Below)] {
+        let random = noise(n, 29);
+        // The threshold lies among ties.
+        let values = random.iter().map(|&x| if x < 0.4 { 0.1 * x - 0.05 } else { (x * 4.0).floor() / 8.0 }).collect();
+        let scores = [("large".to_owned(), values)];
+        for gpu in common::gpus() {
+            let found = &phi_with(&gpu, recipe(0.5, Selection::Exact), &scores, |o| o.force_miss(missed))[0];
+            assert_top_k(&format!("{}: {n}", gpu.name), &scores[0].1, n / 2, found);
+            assert!(found.selected.missed, "{}: {n}", gpu.name);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use wgpu_optim::program::{Binding, Bound, Dispatch, Program, When};
+use wgpu_optim::program::{Binding, Bound, Dispatch, Program, SEARCHED, When};
 use wgpu_optim::{ParamGroups, PlanLimits, TensorSpec};
 
 use crate::bench::{Products, specs};
@@ -152,7 +152,7 @@ fn table(name: &str, specs: &[TensorSpec], program: &Program) -> Result<String> 
             _ => format!("{x}×{y}×{z}"),
         };
         let when = match dispatch.when {
-            When::Step if dispatch.indirect => "  only after a miss".to_owned(),
+            When::Step if dispatch.after_miss => "  ends at once without a miss".to_owned(),
             When::Step => String::new(),
             when => format!("  {when}"),
         };
@@ -169,7 +169,7 @@ fn table(name: &str, specs: &[TensorSpec], program: &Program) -> Result<String> 
         )?;
     }
     let step: Vec<_> = program.step().collect();
-    let missed = step.iter().filter(|dispatch| dispatch.indirect).count();
+    let missed = step.iter().filter(|dispatch| dispatch.after_miss).count();
     let memory: u64 = program.buffers.iter().map(|buffer| buffer.size).sum();
     let per_parameter = |bytes: u64| bytes as f64 / program.parameters as f64;
     writeln!(
@@ -177,7 +177,13 @@ fn table(name: &str, specs: &[TensorSpec], program: &Program) -> Result<String> 
         "A step has {} dispatch{}{}. It moves {} ({:.2} bytes per parameter). The buffers take {} ({:.2} bytes per parameter).",
         step.len(),
         if step.len() == 1 { "" } else { "es" },
-        if missed > 0 { format!(", {missed} of them only after a miss") } else { String::new() },
+        if missed > 0 {
+            format!(
+                ", {missed} of which end at once unless a bracket missed: a tensor has more than {SEARCHED} coordinates or does not fit into one binding"
+            )
+        } else {
+            String::new()
+        },
         bytes(program.cost.traffic),
         per_parameter(program.cost.traffic),
         bytes(memory),

@@ -481,8 +481,12 @@ fn explain_prints_every_dispatch_with_what_it_reads_and_writes() {
     for word in [" 4096 ", " 32 ", "grad", "exp_avg_sq", "→", "notes"] {
         assert!(row.contains(word), "{word}: {row}");
     }
-    assert_eq!(printed.matches("only after a miss").count(), 13 + 1, "{printed}");
-    assert!(printed.contains("A step has 19 dispatches, 13 of them only after a miss."), "{printed}");
+    assert!(printed.contains("A step has 6 dispatches. "), "{printed}");
+
+    let output = explain(&["mgup-adamw", "--params", "16777217"]);
+    let printed = text(&output.stdout);
+    assert_eq!(printed.matches("ends at once without a miss").count(), 7, "{printed}");
+    assert!(printed.contains("A step has 13 dispatches, 7 of which end at once unless a bracket missed"), "{printed}");
 
     let output = explain(&["cautious-lion+skip+observe", "--tensors", "gpt", "--limits", "webgpu"]);
     let printed = text(&output.stdout);
@@ -507,7 +511,7 @@ fn explain_prints_json_that_a_host_of_webgpu_can_follow() {
         assert_eq!((&dispatch["entry_point"], &dispatch["lanes"]), (&kernel["entry_point"], &kernel["lanes"]));
         assert!(kernel["source"].as_str().unwrap().contains(kernel["entry_point"].as_str().unwrap()));
         assert!(dispatch["serial_rounds"].as_u64() > Some(0), "{dispatch}");
-        assert!(dispatch["bytes"].is_u64() && dispatch["indirect"].is_boolean(), "{dispatch}");
+        assert!(dispatch["bytes"].is_u64() && dispatch["after_miss"].is_boolean(), "{dispatch}");
         assert_eq!(dispatch["workgroups"].as_array().unwrap().len(), 3, "{dispatch}");
         assert!(!dispatch["writes"].as_array().unwrap().is_empty(), "{dispatch}");
         for bound in dispatch["bindings"].as_array().unwrap() {
