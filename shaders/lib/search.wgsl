@@ -2,7 +2,7 @@
 // three of the tied index, all its bits flipped. When a whole bin is selected, the cut is known.
 
 import package::lib::{bins::count_each, find_bin::{find_bin, population, scan, sums}, order::NAN_KEY};
-import package::tables::{BINS, Cut, EACH, WORKGROUP, grid, tensors};
+import package::tables::{Cut, EACH, WORKGROUP, tensors};
 
 const DIGITS: u32 = 6u;
 
@@ -64,11 +64,6 @@ fn take_digit(lane: u32, tensor: u32, populations: array<u32, 8>) {
         search = Search(select(known.digit + 1u, DIGITS, whole), cut, wanted - bin.before, selected);
     }
     workgroupBarrier();
-}
-
-// Where the histograms of the digits begin in a search over several dispatches, after those of the bounds.
-fn histograms_of(tensor: u32) -> u32 {
-    return tensors.each[tensor].histogram + grid.bounds * BINS;
 }
 
 // What the search has found, for later dispatches.

@@ -4,13 +4,12 @@
 import package::finish::finish;
 import package::lib::{bracket::{bracket_of, keys_of}, candidates::{Candidate, lies_in, read_candidate}, skip::scalars_of};
 import package::lib::{bins::{clear_bins, counted_populations}, revisit::revisit, totals::{clear_totals, total}};
-import package::lib::search::{DIGITS, begin_search, histograms_of, publish_search, search, take_digit};
+import package::lib::search::{DIGITS, begin_search, publish_search, search, take_digit};
 import package::tables::{BINS, Chunk, Cut, Invocation, Scalars, WORKGROUP, chunks, counters, grid, linear, tensors};
-
-override SEARCHES: bool = false;    // no tensor is too large for one workgroup
 
 const RANK: u32 = 1u;
 const SELECT_AGAIN: u32 = 2u;
+const PREPARE: u32 = 3u;    // the bins that `recount.wgsl` adds to
 
 var<workgroup> task: u32;
 var<workgroup> rounds: u32;
@@ -104,7 +103,7 @@ fn settle(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         if at < grid.count && chunks[grid.first + at].part == 0u {
             let tensor = chunks[grid.first + at].tensor;
             if tensors.each[tensor].remaining > 0u && atomicLoad(&tensors.each[tensor].listed) > 0u { task = RANK; }
-            if tensors.each[tensor].missed == 1u { task = SELECT_AGAIN; }
+            if tensors.each[tensor].missed == 1u { task = select(SELECT_AGAIN, PREPARE, tensors.each[tensor].search > 0u); }
         }
     }
     let chosen_task = workgroupUniformLoad(&task);
@@ -112,14 +111,10 @@ fn settle(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     var piece = chunks[grid.first + at];
     piece.parts = 1u;
     let s = scalars_of(piece);
-    if chosen_task == RANK {
-        rank(piece, lane, s);
-        return;
-    }
-    if SEARCHES {
-        select_again(piece, lane, s);
-    } else {
-        let first = histograms_of(piece.tensor);
+    if chosen_task == RANK { rank(piece, lane, s); }
+    if chosen_task == SELECT_AGAIN { select_again(piece, lane, s); }
+    if chosen_task == PREPARE {
+        let first = tensors.each[piece.tensor].search;
         for (var bin = lane; bin < DIGITS * BINS; bin += WORKGROUP) {
             atomicStore(&counters[first + bin], 0u);
         }

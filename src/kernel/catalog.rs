@@ -81,8 +81,8 @@ pub(crate) struct Config {
 const MOST_CUSTOM: usize = 256;
 
 /// The pipeline constants that plans set, as WGSL names them.
-const CONSTANTS: [&str; 11] =
-    ["ADDS", "AHEAD", "AS_IS", "BACK", "COUNTS", "GUARDED", "LIMITED", "RATED", "SEARCHES", "SKIPS", "TWO_FACTORS"];
+const CONSTANTS: [&str; 10] =
+    ["ADDS", "AHEAD", "AS_IS", "BACK", "COUNTS", "GUARDED", "LIMITED", "RATED", "SKIPS", "TWO_FACTORS"];
 
 /// Which of [`CONSTANTS`] are true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

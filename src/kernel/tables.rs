@@ -220,6 +220,8 @@ shared_structs! {
         first_chunk: u32,
         /// Where its bins begin among the counters.
         histogram: u32,
+        /// Where the bins of the digits begin among the counters, in a search of many workgroups after a miss. 0 if one workgroup searches.
+        search: u32,
         /// Where its sampled keys begin.
         sample: u32,
         /// Sectors in a stratum.

@@ -75,8 +75,7 @@ fn config(plan: &Plan, class: usize, matmul: Matmul) -> Config {
         .with("GUARDED", gradients.guarded)
         .with("SKIPS", gradients.skips)
         .with("RATED", plan.rates > 0)
-        .with("COUNTS", policy.selects() == Selects::PositiveCounted)
-        .with("SEARCHES", !plan.has_long_search(class));
+        .with("COUNTS", policy.selects() == Selects::PositiveCounted);
     let (custom_policy, policy) = (policy.row().text, policy.row().shader);
     Config { base: *base, policy, custom_policy, format: gradients.format, matmul, constants, ..Config::default() }
 }

@@ -41,15 +41,18 @@ pub(super) fn place_counters(plan: &mut Plan, limits: PlanLimits) -> Result<()> 
         tensor.entry.lines = take(&mut plan.counters, each * tensor.line_sums().iter().sum::<u64>());
     }
     fit_candidates(plan, (limits.binding / 4).saturating_sub(sums * chunks + plan.counters));
-    let long_searches: Vec<bool> = (0..plan.classes.len()).map(|class| plan.has_long_search(class)).collect();
     for tensor in &mut plan.tensors {
         let Some(sampling) = tensor.sampling else { continue };
-        let (entry, policy) = (&mut tensor.entry, plan.classes[plan.blocks[tensor.block].class].policy);
+        let policy = plan.classes[plan.blocks[tensor.block].class].policy;
+        let is_searched_by_many = tensor.is_searched_by_many();
+        let entry = &mut tensor.entry;
         entry.sample = take(&mut plan.samples, sampling.coordinates());
-        let is_long = long_searches[plan.blocks[tensor.block].class];
-        entry.histogram = take(&mut plan.counters, histograms(policy, is_long));
+        entry.histogram = take(&mut plan.counters, policy.bounds() * BINS);
         seek(entry, &sampling, policy);
         if policy.selects() == Selects::Exact {
+            if is_searched_by_many {
+                entry.search = take(&mut plan.counters, DIGITS * BINS);
+            }
             entry.candidates = take(&mut plan.counters, CANDIDATE * u64::from(sampling.capacity));
             entry.list = take(&mut plan.counters, sampling.boundary.into());
         }
@@ -100,16 +103,14 @@ fn seek(entry: &mut tables::Tensor, sampling: &Sampling, policy: PolicyKind) {
     (entry.capacity, entry.list_capacity) = (sampling.capacity, sampling.boundary);
 }
 
-/// Words of a tensor's histograms: one for each bound and, in a long search, one for each digit.
-fn histograms(policy: PolicyKind, has_long_search: bool) -> u64 {
-    (policy.bounds() + if has_long_search { DIGITS } else { 0 }) * BINS
-}
-
 /// Gives candidates less room where all of them, with the histograms, take more than so many words.
 fn fit_candidates(plan: &mut Plan, words: u64) {
-    let of_class =
-        |(class, c): (usize, &Class)| c.tensors.len() as u64 * histograms(c.policy, plan.has_long_search(class));
-    let room = words.saturating_sub(plan.classes.iter().enumerate().map(of_class).sum());
+    let of_class = |class: &Class| {
+        let searched = plan.tensors[class.tensors.clone()].iter().filter(|tensor| tensor.is_searched_by_many());
+        let searches = if class.policy.selects() == Selects::Exact { DIGITS * searched.count() as u64 } else { 0 };
+        BINS * (class.tensors.len() as u64 * class.policy.bounds() + searches)
+    };
+    let room = words.saturating_sub(plan.classes.iter().map(of_class).sum());
     let needed = |samplings: &[Sampling]| samplings.iter().map(Sampling::candidate_words).sum::<u64>();
     let samplings: Vec<Sampling> = plan.tensors.iter().filter_map(|tensor| plan.exact_sampling(tensor)).collect();
     let (mut fitted, mut share) = (samplings.clone(), room as f64 / needed(&samplings) as f64);

@@ -169,7 +169,7 @@ pub(super) fn after(writer: &mut Writer<'_>) {
     writer.add("finishes decided candidates", "select/repair", single, Over::Pieces, &cost);
     // The list of a bin is seldom longer than a workgroup has lanes.
     writer.add("ranks the last candidates; searches after a miss", "select/settle", single, Over::Pieces, &|_| (0, 4));
-    if !writer.plan.has_long_search(writer.class) {
+    if !writer.plan.tensors[writer.tensors.clone()].iter().any(Tensor::is_searched_by_many) {
         return;
     }
     let (first, cost) = (writer.stages.len(), |share: Share| (0, share.piece_rounds));

@@ -104,6 +104,11 @@ impl Tensor {
         4 * self.numel
     }
 
+    /// Whether many workgroups search it if its bracket missed, because it is too large for one or lies in several pages.
+    pub(crate) fn is_searched_by_many(&self) -> bool {
+        self.numel > SEARCHED || self.pages.len() > 1
+    }
+
     /// Sums over blocks of its rows, and of its columns, where kernels need them.
     pub(crate) fn line_sums(&self) -> [u64; 2] {
         let (rows, columns) = (self.row_count(), self.row_len);
@@ -254,13 +259,6 @@ impl Plan {
     /// The kind of policy that a tensor is stepped under.
     pub(crate) fn policy_of(&self, tensor: &Tensor) -> PolicyKind {
         self.classes[self.blocks[tensor.block].class].policy
-    }
-
-    /// Whether some tensor of a class is too large for one workgroup to search after a miss, or lies in several pages.
-    pub(crate) fn has_long_search(&self, class: usize) -> bool {
-        let Class { policy, ref tensors, .. } = self.classes[class];
-        let is_long = |tensor: &Tensor| tensor.numel > SEARCHED || tensor.pages.len() > 1;
-        policy.selects() == Selects::Exact && self.tensors[tensors.clone()].iter().any(is_long)
     }
 
     /// Whether some parameters have averages for evaluation.

@@ -12,7 +12,7 @@ use crate::recipe::Recipe;
 use crate::recipe::base::BaseKind;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::matrix::Matrix;
-use crate::recipe::policy::PolicyKind;
+use crate::recipe::policy::{PolicyKind, Selects};
 use crate::recipe::precision::Precision;
 use crate::recipe::sampling::Sampling;
 use crate::recipe::spec::{CHUNK, TensorSpec};
@@ -137,11 +137,13 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
         for t in tensors {
             let Tensor { block, offset, numel, row_len, lines, .. } = plan.tensors[t];
             let first_chunk = plan.chunks.len() as u32;
+            // Tensors in several pages take more dispatches after a miss.
+            let is_kept = policy.selects() == Selects::Exact && base.widest_state() * numel <= binding;
             for index in (0..numel).step_by(CHUNK as usize) {
                 let len = CHUNK.min(numel - index);
                 let place = offset + index;
                 let end = (place + len).next_multiple_of(ALIGNMENT);
-                let needed = if is_whole { (offset + numel).next_multiple_of(ALIGNMENT) } else { end };
+                let needed = if is_whole || is_kept { (offset + numel).next_multiple_of(ALIGNMENT) } else { end };
                 let is_begun = |page: &Page| page.tensors.end == t + 1;
                 let has_room = |page: &Page| {
                     base.widest_state() * (needed - page.offset) <= binding

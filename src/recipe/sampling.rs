@@ -17,6 +17,8 @@ pub(crate) const CANDIDATE: u64 = 3;
 const LEAST_CAPACITY: u32 = 4096;
 /// Half the bracket's width in standard errors of a sampled rank.
 const Z: f64 = 5.2;
+/// A sampled coordinate costs a few loads, and so does one in the bracket. With about this factor, the two costs are equal.
+const SIZE: f64 = 4.5;
 
 /// How a tensor is sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,8 +44,7 @@ impl Sampling {
     /// The sampling of a tensor of `numel` coordinates, more than a sector, of which the `k` largest are wanted.
     pub fn new(numel: u64, k: u64) -> Self {
         let sectors = numel / SECTOR; // what is left of the last one is not sampled
-        // A sampled coordinate costs a few loads, and so does one in the bracket; this makes the two costs equal.
-        let wanted = (Z * numel as f64).powf(2.0 / 3.0).clamp(SAMPLED[0], SAMPLED[1]);
+        let wanted = (SIZE * numel as f64).powf(2.0 / 3.0).clamp(SAMPLED[0], SAMPLED[1]);
         let stride = ((sectors * SECTOR) as f64 / wanted).floor().max(1.0) as u64;
         let strata = sectors.div_ceil(stride);
         let sampled = (SECTOR * strata) as f64;

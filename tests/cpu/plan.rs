@@ -104,7 +104,7 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
     assert_eq!(of("lion"), (1, 20.0));
     assert_eq!(of("cautious-adamw"), (3, 40.25));
     let (dispatches, bytes) = of("mgup-adamw");
-    assert_eq!(dispatches, 19);
+    assert_eq!(dispatches, 6);
     assert!((29.0..29.6).contains(&bytes), "{bytes}");
     let (dispatches, bytes) = of("mgup-adamw-approximate");
     assert_eq!(dispatches, 3);
@@ -179,7 +179,7 @@ fn selection_needs_little_memory_and_small_tensors_none() {
         (plan.memory() - 4 * words * plan.blocks[0].len) as f64 / numel as f64
     };
     for name in ["mgup-adamw", "mgup-lion"] {
-        for (numel, expected) in [(1 << 24, 0.58), (1_000_000, 0.88), (10_000, 5.5)] {
+        for (numel, expected) in [(1 << 24, 0.63), (1_000_000, 0.95), (10_000, 5.8)] {
             let bytes = extra(name, numel);
             assert!((bytes / expected - 1.0).abs() < 0.03, "{name}, {numel}: {bytes}");
         }
@@ -190,7 +190,7 @@ fn selection_needs_little_memory_and_small_tensors_none() {
 
 #[test]
 fn a_step_has_as_many_dispatches_for_many_tensors_as_for_two() {
-    for (name, expected) in [("adamw", 1), ("cautious-lion", 3), ("mgup-adamw", 20), ("mgup-lion-approximate", 4)] {
+    for (name, expected) in [("adamw", 1), ("cautious-lion", 3), ("mgup-adamw", 7), ("mgup-lion-approximate", 4)] {
         for count in [1, 100] {
             let specs: Vec<_> = (0..count)
                 .flat_map(|i| [TensorSpec::new(format!("w{i}"), [70, 80]), TensorSpec::new(format!("b{i}"), [80])])

@@ -37,7 +37,7 @@ pub enum Selection {
     /// About K coordinates: those with scores at or above a threshold, which a sample of the step's scores estimates. Tensors of at
     /// most 4,096 coordinates select exactly K.
     ///
-    /// For a tensor of d coordinates, the sample has about n = (5.2 d)^⅔, at least 2,048 and at most 65,536, in runs of four neighbors.
+    /// For a tensor of d coordinates, the sample has about n = (4.5 d)^⅔, at least 2,048 and at most 65,536, in runs of four neighbors.
     /// If the scores of neighbors are independent, the selected share has a standard deviation of √(τ (1 − τ) / n) around τ: 1.1 % to
     /// 0.2 % at τ = 0.5. If the four scores of each run are equal, it is at most twice that.
     Approximate,
