@@ -24,7 +24,7 @@
 //!
 //! # Where to look
 //!
-//! - **What to optimize with:** a [`Recipe`] is a [base] ([`AdamW`](base::AdamW), [`Lion`](base::Lion), [`Muon`](base::Muon) and eleven
+//! - **What to optimize with:** a [`Recipe`] is a [base] ([`AdamW`](base::AdamW), [`Lion`](base::Lion), [`Muon`](base::Muon) and 18
 //!   more) times an update [policy] (plain, Cautious, MGUP, Cautious-MGUP, Grams). [`ParamGroups`] holds one recipe per group and the settings that all groups share: [schedules](schedule),
 //!   clipping, [loss scaling](GradScaler), micro-batches, [`Precision`], telemetry.
 //! - **What to optimize:** [`TensorSpec`] names a tensor and its shape. [`MatrixLayout`] says how matrix bases view it as a matrix.
@@ -67,6 +67,7 @@ pub use recipe::base::{self, Base};
 pub use recipe::custom::TwinScalars;
 pub use recipe::groups::ParamGroups;
 pub use recipe::guard::{self, GradScaler, Guarded, NonFinite};
+pub use recipe::launch::LaunchShape;
 pub use recipe::matrix::{self, MatrixLayout};
 pub use recipe::members::Members;
 pub use recipe::policy::{self, Policy};

@@ -1,10 +1,10 @@
 // Flags of the coordinates of a vector, and where a chunk's bits lie: each lane has 4 bits for each of its vectors, 8 vectors in a word, so
 // that it writes whole words.
 
-import package::tables::{Chunk, LANES};
+import package::tables::{CHUNK, Chunk, LANES};
 
 fn mask_word(chunk: Chunk, vector: u32) -> u32 {
-    return chunk.mask + vector / (8u * LANES) * LANES + vector % LANES;
+    return chunk.mask + chunk.index % CHUNK / 32u + vector / (8u * LANES) * LANES + vector % LANES;
 }
 
 fn mask_shift(vector: u32) -> u32 {

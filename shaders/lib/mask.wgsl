@@ -16,6 +16,10 @@ fn marks(chunk: Chunk, vector: u32) -> vec4<bool> {
     return (vec4<u32>(word >> mask_shift(vector)) & vec4<u32>(1u, 2u, 4u, 8u)) != vec4<u32>(0u);
 }
 
+fn begin_marks(lane: u32) {
+    if lane == 0u { atomicStore(&marked, 0u); }
+}
+
 fn mark(found: vec4<bool>, chunk: Chunk, vector: u32) {
     let inside = 4u * vector + EACH < vec4<u32>(chunk.len);
     bits |= flags_of(found & inside) << mask_shift(vector);
@@ -29,7 +33,6 @@ fn mark(found: vec4<bool>, chunk: Chunk, vector: u32) {
 
 fn count_marks(chunk: Chunk, lane: u32) {
     if !COUNTS { return; }
-    if lane == 0u { atomicStore(&marked, 0u); }
     workgroupBarrier();
     atomicAdd(&marked, counted);
     workgroupBarrier();

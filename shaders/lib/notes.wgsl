@@ -1,14 +1,14 @@
 // What the stream decided about each coordinate, or what leads there again: 2 bits, 8 per vector, 4 vectors in a word, laid out so that a
 // lane of the stream writes whole words.
 
-import package::tables::{Chunk, LANES};
+import package::tables::{CHUNK, Chunk, LANES};
 
 const REFUSED: u32 = 0u;
 const SELECTED: u32 = 1u;
 const UNDECIDED: u32 = 2u;
 
 fn note_word(chunk: Chunk, vector: u32) -> u32 {
-    return chunk.mask + vector / (4u * LANES) * LANES + vector % LANES;
+    return chunk.mask + chunk.index % CHUNK / 16u + vector / (4u * LANES) * LANES + vector % LANES;
 }
 
 fn note_shift(vector: u32) -> u32 {

@@ -1,8 +1,8 @@
 // A step that may be skipped: its chunks are empty then, and the tensor's count of steps stays behind. The host knows how many steps it
 // recorded; the bias corrections follow here from those that were taken.
 
-import package::correction::corrected;
-import package::tables::{Chunk, Scalars, chunks, scalars, tensors};
+import package::{access::chunk::work_at, correction::corrected};
+import package::tables::{Chunk, Scalars, scalars, tensors};
 
 override SKIPS: bool = false;
 override OWN_DECAY: bool = false;   // the GPU knows the rate of weight decay
@@ -15,7 +15,7 @@ fn skips() -> bool {
 }
 
 fn chunk_at(index: u32) -> Chunk {
-    var chunk = chunks[index];
+    var chunk = work_at(index);
     chunk.len = select(chunk.len, 0u, skips());
     return chunk;
 }

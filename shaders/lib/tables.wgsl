@@ -2,7 +2,7 @@
 // Their structs are declared once, in `src/kernel/tables.rs`, and become a part of this file.
 
 const WORKGROUP: u32 = 256u;
-const LANES: u32 = 32u;     // of a workgroup that streams a chunk: few, so that each has a long run
+const LANES: u32 = 32u;     // of a workgroup that streams a chunk on a CPU: few, so that each has a long run. `Config::find` knows GPUs.
 const CHUNK: u32 = 4096u;
 const BINS: u32 = 2048u;
 const EACH: vec4<u32> = vec4<u32>(0u, 1u, 2u, 3u);  // the coordinates of a vector

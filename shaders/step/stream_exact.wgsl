@@ -3,10 +3,10 @@
 
 import package::{access::notes::{load_notes, notes}, base::update, policy::{factors, phi}, recall::{decided, note, recall, recall_key}};
 import package::{sink::emit, state::{load_state, store_state}};
-import package::lib::{bracket::{Bracket, bin_of, bracket_of, within}, candidates::{Candidate, write_candidate}, coupled::coupled, flags::flags_of};
-import package::lib::{gradients::read_grad, notes::{UNDECIDED, note_shift, note_word, unpack_notes}, order::{NAN_KEY, before, cut_in, key}};
+import package::lib::{coupled::coupled, flags::flags_of, gradients::read_grad, list::{append, list_of}};
+import package::lib::{notes::{UNDECIDED, note_shift, note_word, unpack_notes}, order::{NAN_KEY, before, cut_in, key}};
 import package::lib::skip::{chunk_at, scalars_of};
-import package::tables::{Chunk, EACH, Invocation, LANES, counters, grid, linear, tensors};
+import package::tables::{EACH, Invocation, LANES, grid, linear, tensors};
 
 var<workgroup> chosen: atomic<u32>;
 var<workgroup> kept: atomic<u32>;           // candidates
@@ -18,29 +18,6 @@ const SHARED: u32 = 256u;
 var<workgroup> touched: atomic<u32>;
 var<workgroup> vectors: array<u32, SHARED>;
 var<workgroup> directions_found: array<vec4<f32>, SHARED>;
-
-struct List {
-    first: u32,
-    capacity: u32,
-    histogram: u32,
-    reserved: u32,
-    bracket: Bracket,
-}
-
-// The candidates of a vector, one for each flag.
-fn append(list: List, chunk: Chunk, vector: u32, flags: u32, found: vec4<u32>, direction: vec4<f32>) {
-    let index = chunk.index + 4u * vector;
-    var slot = list.reserved + atomicAdd(&written, countOneBits(flags));
-    for (var rest = flags; rest != 0u; rest &= rest - 1u) {
-        if slot < list.capacity {
-            let c = firstTrailingBit(rest);
-            let candidate = Candidate(index + c, within(list.bracket, found[c]), direction[c]);
-            write_candidate(list.first, slot, candidate);
-            atomicAdd(&counters[list.histogram + bin_of(list.bracket, candidate.key, candidate.index)], 1u);
-        }
-        slot += 1u;
-    }
-}
 
 @compute @workgroup_size(32)
 fn stream_exact(in: Invocation, @builtin(local_invocation_index) lane: u32) {
@@ -101,18 +78,14 @@ fn stream_exact(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             reserved = atomicAdd(&tensors.each[chunk.tensor].inside, atomicLoad(&kept));
         }
         workgroupBarrier();
-        let list = List(
-            tensors.each[chunk.tensor].candidates,
-            tensors.each[chunk.tensor].capacity,
-            tensors.each[chunk.tensor].histogram,
-            reserved,
-            bracket_of(chunk.tensor),
-        );
+        let list = list_of(chunk.tensor);
         let count = min(atomicLoad(&touched), SHARED);
         for (var i = lane; i < count; i += LANES) {
             let j = vectors[i] & 0xffffu;
             let g = read_grad(chunk, j, s);
-            append(list, chunk, j, vectors[i] >> 16u, key(directions_found[i] * g), directions_found[i]);
+            let flags = vectors[i] >> 16u;
+            let slot = reserved + atomicAdd(&written, countOneBits(flags));
+            append(list, slot, chunk.index + 4u * j, flags, key(directions_found[i] * g), directions_found[i]);
         }
         // Their directions follow once more from what this lane has stored.
         for (; own != 0u; own &= own - 1u) {
@@ -125,7 +98,8 @@ fn stream_exact(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let found = select(vec4<u32>(NAN_KEY), recall_key(key(direction * g), noted), inside);
             let index = chunk.index + 4u * j;
             let decision = decided(noted, before(found, index, high), before(found, index, low));
-            append(list, chunk, j, flags_of(decision == vec4<u32>(UNDECIDED)), found, direction);
+            let flags = flags_of(decision == vec4<u32>(UNDECIDED));
+            append(list, reserved + atomicAdd(&written, countOneBits(flags)), index, flags, found, direction);
         }
     }
 }

@@ -1,7 +1,7 @@
 // θ ← θ − (1−β1) / β1 (z − θ): turns the parameter into the average, for evaluation. With BACK, the sign is +: it turns the average back.
 
-import package::access::{offset::load_offset, param::{load_param, store_param}};
-import package::tables::{Invocation, LANES, chunks, grid, linear, scalars};
+import package::access::{chunk::work_at, offset::load_offset, param::{load_param, store_param}};
+import package::tables::{Invocation, LANES, grid, linear, scalars};
 
 override BACK: bool = false;
 
@@ -9,7 +9,7 @@ override BACK: bool = false;
 fn average(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let at = linear(in);
     if at < grid.count {
-        let chunk = chunks[grid.first + at];
+        let chunk = work_at(grid.first + at);
         let s = scalars[chunk.scalars];
         var share = s.one_minus_beta1 / s.beta1;
         if BACK { share = -share; }

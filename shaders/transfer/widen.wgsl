@@ -1,8 +1,8 @@
 // θ ← θ', the master of a parameter in two bytes, unless it holds its values already; or Σ ← Σ + w g over the micro-batches of a step,
 // where the sum lies in the place of the parameters. One chunk per workgroup.
 
-import package::{access::grad::load_grad, access::param::{load_param, store_param}};
-import package::tables::{Invocation, LANES, chunks, grid, linear, tensors};
+import package::access::{chunk::work_at, grad::load_grad, param::{load_param, store_param}};
+import package::tables::{Invocation, LANES, grid, linear, tensors};
 
 override ADDS: bool = false;
 
@@ -10,9 +10,9 @@ override ADDS: bool = false;
 fn widen_masters(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let at = linear(in);
     if at < grid.count {
-        let chunk = chunks[grid.first + at];
-        let end = select(0u, chunk.len, ADDS || tensors.each[chunk.tensor].mastered == 0u);
-        for (var j = lane; 4u * j < end; j += LANES) {
+        var chunk = work_at(grid.first + at);
+        chunk.len = select(0u, chunk.len, ADDS || tensors.each[chunk.tensor].mastered == 0u);
+        for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             var value = load_grad(chunk.grad / 4u + j, lanes);
             if ADDS { value = load_param(chunk.param / 4u + j, lanes) + tensors.weight * value; }

@@ -15,6 +15,7 @@
 //! let descriptor = wgpu::DeviceDescriptor { required_limits: limits, ..Default::default() };
 //! let (device, queue) = adapter.request_device(&descriptor).await?;
 //! println!("Muon multiplies by {:?}", adapter::matmul(&device));
+//! println!("Steps are launched as {:?}", adapter::launch_shape(&device));
 //! for way in Matmul::ALL {
 //!     println!("{way:?}: {}", adapter::supports(&device, way));
 //! }
@@ -29,6 +30,7 @@ use wgpu::PowerPreference::HighPerformance;
 use super::readback::staging;
 use super::submissions::lock;
 use crate::error::{Error, Result, ensure};
+use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::Matmul;
 
 /// An instance for the backends that `WGPU_BACKEND` names (all by default), without a display.
@@ -147,6 +149,14 @@ pub fn matmul(device: &wgpu::Device) -> Matmul {
         wgpu::DeviceType::Cpu if supports(device, Matmul::Subgroups) => Matmul::Subgroups,
         wgpu::DeviceType::Cpu => Matmul::Registers,
         _ => Matmul::Tiles,
+    }
+}
+
+/// The default launch shape of a device: [`LaunchShape::Cpu`] on CPUs, [`LaunchShape::Gpu`] on others.
+pub fn launch_shape(device: &wgpu::Device) -> LaunchShape {
+    match device.adapter_info().device_type {
+        wgpu::DeviceType::Cpu => LaunchShape::Cpu,
+        _ => LaunchShape::Gpu,
     }
 }
 

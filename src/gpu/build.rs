@@ -68,7 +68,8 @@ impl GpuOptimizer {
         }
         let probe = Probe::new(device);
         let mut storage = Storage::new(&plan);
-        let stages = assemble(&plan, &storage, limits.max_compute_workgroups_per_dimension, matmul);
+        let shape = groups.launch_shape.unwrap_or_else(|| adapter::launch_shape(device));
+        let stages = assemble(&plan, &storage, limits.max_compute_workgroups_per_dimension, (matmul, shape));
         storage.fill(storage.tensors, &scalars::tensors(&plan, &groups));
         storage.fill(storage.chunks, &table(&plan.chunks));
         storage.fill(storage.grids, &scalars::grids(&stages.all));

@@ -6,6 +6,7 @@ use crate::plan::assemble::assemble;
 use crate::plan::layout::{self, BINS, Ownership, Plan, PlanLimits, ROWS, WORKGROUP};
 use crate::plan::storage::Storage;
 use crate::recipe::groups::ParamGroups;
+use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::{Matmul, TILE};
 use crate::recipe::spec::{CHUNK, TensorSpec};
 
@@ -53,7 +54,8 @@ impl Requirements {
         let endless = PlanLimits { binding: u64::MAX, buffer };
         let plan = Plan::new(specs, &groups, Ownership::Arenas, endless)?;
         let buffers = Storage::new(&plan);
-        let stages = assemble(&plan, &buffers, limits.max_compute_workgroups_per_dimension, Matmul::Tiles);
+        let stages =
+            assemble(&plan, &buffers, limits.max_compute_workgroups_per_dimension, (Matmul::Tiles, LaunchShape::Gpu));
         // The tables are bound whole; parameters, gradients and state are bound in pages of any size down to a chunk.
         let tables = [
             (size_of::<Chunk>() * plan.chunks.len()) as u64,

@@ -13,6 +13,7 @@ pub use super::linker::Kernel;
 use super::linker::{File, link};
 use super::tables;
 use crate::recipe::base::{BaseKind, Per, Recall, StateBinding, Z_OFFSET};
+use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::Matmul;
 use crate::recipe::precision::Precision;
 
@@ -22,7 +23,7 @@ macro_rules! files {
 
 /// Every WGSL file, by its path in `shaders/`.
 const FILES: &[(&str, &str)] = files![
-    "access/bf16" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
+    "access/bf16" "access/chunk_quarter" "access/chunk_whole" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
     "access/notes_own" "access/notes_shared" "access/offset_scalar" "access/offset_vec4" "access/param_scalar" "access/param_vec4"
     "base/adafactor" "base/adafactor_lines" "base/adafactor_rate" "base/adafactor_vectors" "base/adagrad" "base/adagrad_norm_rate" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lamadam_rate" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
     "base/nadam" "base/namo_d_lines" "base/namo_rate" "base/normuon_lines" "base/orthogonal" "base/orthogonal_lines" "base/radam" "base/rmsprop" "base/schedule_free_adamw" "base/schedule_free_rate" "base/sgd"
@@ -31,7 +32,7 @@ const FILES: &[(&str, &str)] = files![
     "guard/guard" "guard/norm"
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
-    "lib/largest" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
+    "lib/largest" "lib/list" "lib/mask" "lib/mask_quarter" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
     "lib/step" "lib/sum" "lib/sum_few" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/mirror" "matrix/positions" "matrix/products"
@@ -42,7 +43,7 @@ const FILES: &[(&str, &str)] = files![
     "selection/cut" "selection/mask" "selection/none" "selection/notes" "selection/positive"
     "sink/averaged" "sink/correct_averaged" "sink/correct_notes" "sink/correct_param" "sink/direction" "sink/direction_and_mask" "sink/direction_and_mask_small"
     "sink/finish_averaged" "sink/finish_notes" "sink/finish_param" "sink/param"
-    "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/stream" "step/stream_exact" "step/update_sums"
+    "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/stream" "step/stream_exact" "step/stream_exact_quarter" "step/update_sums"
     "telemetry/moved" "telemetry/observe" "telemetry/report"
     "transfer/average" "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
 ];
@@ -74,8 +75,15 @@ pub(crate) struct Config {
     pub format: Precision,
     #[default(Matmul::Tiles)]
     pub matmul: Matmul,
+    pub shape: LaunchShape,
+    /// Whether a workgroup has a quarter of a chunk: in kernels that step or copy coordinates, on GPUs.
+    pub quarters: bool,
     pub constants: Constants,
 }
+
+/// The loop of a kernel over a chunk, and what takes its place where a workgroup has a quarter of it.
+const LOOP: &str = "for (var j = lane; 4u * j < chunk.len; j += LANES) {";
+const BRANCH: &str = "let j = lane;\n        if 4u * j < chunk.len {";
 
 /// The number of kernels with custom texts at which unused ones are dropped. Exact selection has about 20 kernels.
 const MOST_CUSTOM: usize = 256;
@@ -167,6 +175,8 @@ impl Config {
             "correct" if row.averages => ("sink", "correct_averaged"),
             "finish" => ("sink", either(is_matrix, "finish_notes", "finish_param")),
             "correct" => ("sink", either(is_matrix, "correct_notes", "correct_param")),
+            "access::chunk" => ("access", either(self.quarters, "chunk_quarter", "chunk_whole")),
+            "lib::mask" => ("lib", either(self.quarters, "mask_quarter", "mask")),
             "access::param" => {
                 ("access", either(self.vectorized && !self.shared_vectors, "param_vec4", "param_scalar"))
             }
@@ -181,7 +191,13 @@ impl Config {
             other => other.split_once("::")?,
         };
         let name = format!("{folder}/{file}");
-        Some(File { text: text(&name)?.into(), name: name + ".wgsl" })
+        let text = text(&name)?;
+        // Each lane has one vector, so its loop becomes a branch.
+        let text = match self.quarters && text.contains(LOOP) {
+            true => text.replace(LOOP, BRANCH).replace("@workgroup_size(32)", "@workgroup_size(256)").into(),
+            false => text.into(),
+        };
+        Some(File { text, name: name + ".wgsl" })
     }
 
     /// The module of the state: its bindings, a member for each state, and how a vector of four is loaded and stored.

@@ -3,14 +3,15 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::elementwise::{self, STREAM};
+use super::elementwise;
 use super::layout::{Class, Ownership, Plan, WORKGROUP};
 use super::orthogonal;
 use super::program::When;
-use super::stage::{Bindings, Over, Pair, Share, Source, Stage, Stages, Writer};
+use super::stage::{Bindings, Over, Pair, STREAM, Share, Source, Stage, Stages, Writer};
 use super::storage::Storage;
 use crate::kernel::catalog::{Config, Constants, Kernel};
 use crate::kernel::tables::Grid;
+use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::Matmul;
 use crate::recipe::policy::Selects;
 use crate::recipe::precision::Precision;
@@ -19,7 +20,7 @@ use crate::recipe::precision::Precision;
 type Part = (bool, When, Pair, fn(&mut Writer<'_>));
 
 /// The stages of a step over all tensors of a plan, where a dimension of a dispatch has at most `limit` workgroups.
-pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, matmul: Matmul) -> Stages {
+pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, adapter: (Matmul, LaunchShape)) -> Stages {
     let (has_masters, guards) = (plan.precision != Precision::F32, plan.norms.is_some());
     let averages = plan.averages();
     let parts: [Part; 12] = [
@@ -49,7 +50,7 @@ pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, matmul: Matmu
                 pages: own.pages.clone(),
                 tensors: own.tensors.clone(),
                 grid: grid(plan, class),
-                config: config(plan, class, matmul),
+                config: config(plan, class, adapter),
                 workspaces: [None; 3],
                 single,
                 limit,
@@ -68,7 +69,7 @@ fn grid(plan: &Plan, class: usize) -> Grid {
 }
 
 /// What fills the slots of a class's kernels.
-fn config(plan: &Plan, class: usize, matmul: Matmul) -> Config {
+fn config(plan: &Plan, class: usize, (matmul, shape): (Matmul, LaunchShape)) -> Config {
     let (Class { base, policy, .. }, gradients) = (&plan.classes[class], plan.gradients);
     let constants = Constants::default()
         .with("LIMITED", gradients.limited)
@@ -77,7 +78,16 @@ fn config(plan: &Plan, class: usize, matmul: Matmul) -> Config {
         .with("RATED", plan.rates > 0)
         .with("COUNTS", policy.selects() == Selects::PositiveCounted);
     let (custom_policy, policy) = (policy.row().text, policy.row().shader);
-    Config { base: *base, policy, custom_policy, format: gradients.format, matmul, constants, ..Config::default() }
+    Config {
+        base: *base,
+        policy,
+        custom_policy,
+        format: gradients.format,
+        matmul,
+        shape,
+        constants,
+        ..Config::default()
+    }
 }
 
 fn step(writer: &mut Writer<'_>) {

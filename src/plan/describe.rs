@@ -14,6 +14,7 @@ use crate::kernel::catalog::Kernel;
 use crate::kernel::linker::Binding;
 use crate::kernel::tables::{Grid, STRIDE, Scalars, table};
 use crate::recipe::groups::ParamGroups;
+use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::Matmul;
 use crate::recipe::spec::TensorSpec;
 
@@ -31,7 +32,8 @@ impl Program {
     ) -> Result<Self> {
         let groups = groups.into();
         let plan = Plan::new(specs, &groups, Ownership::Arenas, limits)?;
-        Ok(Self::build(&plan, limits.binding, 65_535, matmul, Some(&groups)))
+        let shape = groups.launch_shape.unwrap_or(LaunchShape::of(matmul));
+        Ok(Self::build(&plan, limits.binding, 65_535, (matmul, shape), Some(&groups)))
     }
 
     /// The program of a plan, its tables without contents. The caller's buffers are laid out as arenas are.
@@ -39,13 +41,19 @@ impl Program {
     pub fn of(plan: &Plan, binding: u64, workgroups: u32, matmul: Matmul) -> Self {
         // The caller's buffers are laid out as arenas are.
         let plan = Plan { ownership: Ownership::Arenas, ..plan.clone() };
-        Self::build(&plan, binding, workgroups, matmul, None)
+        Self::build(&plan, binding, workgroups, (matmul, LaunchShape::of(matmul)), None)
     }
 
     /// The program over arenas. The groups fill its tables.
-    fn build(plan: &Plan, binding: u64, workgroups: u32, matmul: Matmul, groups: Option<&ParamGroups>) -> Self {
+    fn build(
+        plan: &Plan,
+        binding: u64,
+        workgroups: u32,
+        adapter: (Matmul, LaunchShape),
+        groups: Option<&ParamGroups>,
+    ) -> Self {
         let mut storage = Storage::new(plan);
-        let stages = assemble(plan, &storage, workgroups, matmul);
+        let stages = assemble(plan, &storage, workgroups, adapter);
         let of = |pair: Pair| {
             let placement = |&tensor: &usize| {
                 let row = plan.tensors[tensor].row as u32;
@@ -113,7 +121,7 @@ impl Program {
     /// Every kernel of a plan, those included that reach tensors one coordinate at a time.
     #[doc(hidden)]
     pub fn all_kernels(plan: &Plan, matmul: Matmul) -> Vec<Kernel> {
-        let stages = assemble(plan, &Storage::new(plan), 65_535, matmul);
+        let stages = assemble(plan, &Storage::new(plan), 65_535, (matmul, LaunchShape::of(matmul)));
         stages.kernels.iter().map(|(kernel, _)| (**kernel).clone()).collect()
     }
 

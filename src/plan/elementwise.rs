@@ -16,18 +16,17 @@
 //! it was wrong, `settle` or `recount` finds the K-th largest digit by digit from histograms of all keys, and corrects what the stream decided.
 
 use super::layout::{BINS, DIGITS, LINE_BLOCK, Tensor, WORKGROUP};
-use super::stage::{Over, Share, Writer};
+use super::stage::{Over, STREAM, Share, Writer};
 use crate::kernel::catalog::Config;
 use crate::kernel::tables::Grid;
 use crate::recipe::base::{LineSums, Norms};
+use crate::recipe::launch::LaunchShape;
 use crate::recipe::policy::Selects;
 use crate::recipe::sampling::STRATA;
 use crate::recipe::spec::CHUNK;
 
 /// Bytes of a candidate.
 pub(super) const CANDIDATE: u64 = 12;
-/// Vectors of four that one lane of a stream takes one after the other.
-pub(super) const STREAM: u64 = CHUNK / 4 / 32;
 /// Rows or columns of a workgroup that sums them, and lanes of each.
 const LINES: u64 = 32;
 const LINE_LANES: u64 = WORKGROUP / LINES;
@@ -146,6 +145,7 @@ pub(super) fn before(writer: &mut Writer<'_>) {
 /// The kernel that goes over all coordinates and moves `each` bytes per coordinate. It writes the candidates, and counts them.
 pub(super) fn stream(writer: &mut Writer<'_>, purpose: &'static str, config: Config, each: u64) {
     let (entry, rounds) = match writer.policy.selects() {
+        Selects::Exact if config.shape == LaunchShape::Gpu => ("step/stream_exact_quarter", STREAM),
         Selects::Exact => ("step/stream_exact", STREAM + CANDIDATE_ROUNDS),
         Selects::Small => ("step/small", CHUNK / 4 / 64),
         _ => ("step/stream", STREAM),

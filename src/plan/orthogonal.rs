@@ -11,9 +11,9 @@
 
 use std::ops::Range;
 
-use super::elementwise::{self, STREAM};
+use super::elementwise;
 use super::layout::{Matrices, WORKGROUP};
-use super::stage::{Over, Share, Writer};
+use super::stage::{Over, STREAM, Share, Writer};
 use crate::kernel::catalog::{Config, Constants};
 use crate::kernel::tables::Grid;
 use crate::recipe::base::{LineSums, NS_LIST};

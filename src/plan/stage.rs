@@ -9,8 +9,21 @@ use crate::kernel::tables::Grid;
 use crate::plan::layout::{Page, Plan, WORKGROUP};
 use crate::plan::program::When;
 use crate::plan::storage::Storage;
+use crate::recipe::launch::LaunchShape;
 use crate::recipe::policy::{PolicyKind, Selects};
 use crate::recipe::spec::CHUNK;
+
+/// Vectors of four that one lane of a kernel over chunks takes one after the other, on a CPU.
+pub(super) const STREAM: u64 = CHUNK / 4 / 32;
+/// Kernels in which a workgroup of a GPU has a quarter of a chunk, one vector of four per invocation. Others sum over chunks.
+const QUARTERED: [&str; 6] = [
+    "step/stream",
+    "step/stream_exact_quarter",
+    "step/score_mask",
+    "transfer/average",
+    "transfer/round",
+    "transfer/widen",
+];
 
 /// A stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +36,8 @@ pub(crate) struct Stage {
     /// The page that it works on; `None` for work on all tensors of a class.
     pub page: Option<usize>,
     pub over: Over,
+    /// How many workgroups share a chunk, and how many rows of the grid it takes.
+    pub per_chunk: u32,
     /// Which two forms of a tensor it binds.
     pub pair: Pair,
     pub grid: Grid,
@@ -181,7 +196,10 @@ impl Writer<'_> {
         over: Over,
         cost: &dyn Fn(Share) -> (u64, u64),
     ) {
+        let quarters = config.shape == LaunchShape::Gpu && QUARTERED.contains(&entry);
+        let config = Config { quarters, shape: LaunchShape::default(), ..config };
         let kernels = [true, !self.single].map(|vectorized| Config { vectorized, ..config }.kernel(entry));
+        let per_chunk = if quarters { 4 } else { 1 };
         let pages = match over {
             Over::Chunks | Over::Pieces | Over::Wholes(_) => self.pages.clone().map(Some).collect(),
             Over::Tensors(_) | Over::Lanes | Over::Once => vec![None],
@@ -200,7 +218,7 @@ impl Writer<'_> {
             for binding in kernels[0].bindings.iter().filter(|binding| binding.group > 0) {
                 groups[binding.group as usize - 1].push((binding.binding, self.source(binding, over, page)));
             }
-            let (bytes, serial_rounds) = cost(self.share(count, page));
+            let (bytes, rounds) = cost(self.share(count, page));
             let stage = Stage {
                 purpose,
                 when: self.when,
@@ -208,13 +226,14 @@ impl Writer<'_> {
                 class: self.class,
                 page: index,
                 over,
+                per_chunk,
                 pair: self.pair,
-                grid: Grid { first: range.start, count, ..self.grid },
+                grid: Grid { first: per_chunk * range.start, count: per_chunk * count, ..self.grid },
                 groups,
-                workgroups: over.workgroups(count, self.limit),
+                workgroups: over.workgroups(per_chunk * count, self.limit),
                 after_miss: false,
                 bytes,
-                serial_rounds,
+                serial_rounds: if quarters { rounds.div_ceil(STREAM) } else { rounds },
             };
             self.stages.push((stage, kernels.clone()));
         }

@@ -77,7 +77,7 @@ pub(crate) fn work(
             let (mut grid, mut workgroups) = (index, stage.workgroups);
             let range = batch.and_then(|batch| batch.range.clone());
             if let Some(Range { start: first, end }) = range {
-                let count = end - first;
+                let [first, count] = [first, end - first].map(|chunks| stage.per_chunk * chunks);
                 grid = number(Grid { first, count, ..stage.grid }, &mut work.grids, &mut grids);
                 workgroups = stage.over.workgroups(count, limit);
             }

@@ -7,6 +7,7 @@ use serde::Serializer;
 use super::Recipe;
 use super::base::{Base, Direction};
 use super::guard::{GradScaler, Gradients, NonFinite};
+use super::launch::LaunchShape;
 use super::matrix::Matmul;
 use super::precision::Precision;
 use super::prelude::*;
@@ -55,6 +56,8 @@ pub struct ParamGroups {
     /// Depends on the machine, not on the run.
     #[serde(skip)]
     pub(crate) matmul: Option<Matmul>,
+    #[serde(skip)]
+    pub(crate) launch_shape: Option<LaunchShape>,
     may_lack_matrices: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scalar_schedules: Vec<ScalarSchedule>,
@@ -341,6 +344,18 @@ impl ParamGroups {
     #[must_use]
     pub fn with_matmul(self, matmul: Matmul) -> Self {
         Self { matmul: Some(matmul), ..self }
+    }
+
+    /// Sets how kernels over all coordinates are launched. Default [`adapter::launch_shape`](crate::adapter::launch_shape).
+    ///
+    /// ```
+    /// use wgpu_optim::{LaunchShape, ParamGroups, Recipe};
+    ///
+    /// let groups = ParamGroups::from(Recipe::adamw(1e-3)).with_launch_shape(LaunchShape::Gpu);
+    /// ```
+    #[must_use]
+    pub fn with_launch_shape(self, shape: LaunchShape) -> Self {
+        Self { launch_shape: Some(shape), ..self }
     }
 
     /// Accepts groups of a matrix base without matrices, for tensors that join later. By default they are refused.

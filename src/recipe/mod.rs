@@ -7,6 +7,7 @@ pub mod groups;
 pub mod guard;
 pub mod json;
 mod kinds;
+pub mod launch;
 pub mod matrix;
 pub mod members;
 pub mod policy;

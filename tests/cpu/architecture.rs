@@ -140,7 +140,7 @@ fn specs() -> [TensorSpec; 2] {
 
 fn program() -> Program {
     let limits = PlanLimits { buffer: 1 << 30, ..PlanLimits::LARGE };
-    Program::new(&specs(), "mgup-adamw".parse::<Recipe>().unwrap(), limits, Matmul::Tiles).unwrap()
+    Program::new(&specs(), "mgup-adamw".parse::<Recipe>().unwrap(), limits, Matmul::Registers).unwrap()
 }
 
 /// The names that a dispatch binds, uniforms left out, with what it does with them.

@@ -20,8 +20,8 @@ struct Translated {
     glsl: Option<String>,
 }
 
-/// Every kernel: all recipes of the table of kinds, with every setting that kernels know, for all ways to multiply matrices.
-fn all_kernels() -> Vec<Kernel> {
+/// Every kernel of these recipes, with every setting that kernels know, for GPUs and for CPUs, and for all ways to multiply matrices.
+fn all_kernels(recipes: Vec<(String, Recipe)>) -> Vec<Kernel> {
     let mut kernels: Vec<Kernel> = Vec::new();
     let mut add = |groups: ParamGroups, matmul: Matmul| {
         let specs = [
@@ -39,9 +39,10 @@ fn all_kernels() -> Vec<Kernel> {
             }
         }
     };
-    for (name, mut recipe) in verify::recipes() {
+    for (name, mut recipe) in recipes {
         let plain = ParamGroups::from(recipe);
         add(plain.clone(), Matmul::Tiles);
+        add(plain.clone(), Matmul::Registers);
         if let Base::Adamw(adamw) = &mut recipe.base
             && !name.contains('(')
         {
@@ -139,7 +140,7 @@ fn translate(kernel: &Kernel) -> Translated {
 
 #[test]
 fn every_kernel_translates_to_every_platform() {
-    let kernels = all_kernels();
+    let kernels = all_kernels(verify::recipes());
     println!("{} kernels", kernels.len());
     assert!(kernels.len() >= 150, "{} kernels", kernels.len());
     kernels.iter().for_each(|kernel| drop(translate(kernel)));
@@ -162,12 +163,13 @@ fn written(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
     path.to_str().unwrap().to_owned()
 }
 
+/// All recipes, if the environment has `WGPU_OPTIM_ALL_RECIPES`. This holds for the next test as well.
 #[test]
 #[ignore = "needs spirv-val and glslangValidator; scripts/test.sh installs them"]
 fn spirv_val_and_glslang_accept_every_kernel() {
     let folder = tempfile::tempdir().unwrap();
     let (mut spirv, mut glsl) = (0, Vec::new());
-    for kernel in all_kernels() {
+    for kernel in all_kernels(verify::few_recipes()) {
         let (translated, name) = (translate(&kernel), &kernel.name);
         let path = written(&folder, "kernel.spv", bytemuck::cast_slice(&translated.spirv));
         let said = complaint("spirv-val", &["--target-env", "vulkan1.1", &path]);
@@ -199,7 +201,7 @@ fn dxc_compiles_every_kernel() {
     };
     let folder = tempfile::tempdir().unwrap();
     let mut hlsl = Vec::new();
-    for kernel in all_kernels() {
+    for kernel in all_kernels(verify::few_recipes()) {
         let name = &kernel.name;
         if let Some((text, entry_point)) = translate(&kernel).hlsl {
             let text = format!("{text}\n// {name}\n");

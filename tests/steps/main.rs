@@ -14,5 +14,6 @@ mod pass;
 mod poison;
 mod rows;
 mod selection;
+mod shape;
 mod table;
 mod threads;

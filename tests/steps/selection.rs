@@ -6,7 +6,7 @@
 use crate::common::{self, Gpu};
 use wgpu_optim::base::{Base, Lion};
 use wgpu_optim::policy::{Mgup, Policy, Selection};
-use wgpu_optim::{GpuOptimizer, Miss, Recipe, Selected, TensorSpec, reference, wgpu};
+use wgpu_optim::{GpuOptimizer, LaunchShape, Miss, ParamGroups, Recipe, Selected, TensorSpec, reference, wgpu};
 
 const LR: f32 = 0.5;
 
@@ -28,12 +28,12 @@ fn phi(gpu: &Gpu, recipe: Recipe, scores: &[(String, Vec<f32>)]) -> Vec<Found> {
 
 fn phi_with(
     gpu: &Gpu,
-    recipe: Recipe,
+    groups: impl Into<ParamGroups>,
     scores: &[(String, Vec<f32>)],
     prepare: impl Fn(&mut GpuOptimizer),
 ) -> Vec<Found> {
     let specs: Vec<_> = scores.iter().map(|(name, s)| TensorSpec::new(name, [s.len()])).collect();
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
     for (name, scores) in scores {
         optimizer.write_state(name, "exp_avg", &vec![0.01; scores.len()]).unwrap();
         optimizer.write_grad(name, scores).unwrap();
@@ -108,13 +108,18 @@ fn adversaries() -> Vec<(String, Vec<f32>)> {
     all
 }
 
-fn assert_selects_exactly(gpu: &Gpu, ratio: f64, prepare: impl Fn(&mut GpuOptimizer)) -> Vec<(String, Found)> {
+fn assert_selects_exactly(
+    gpu: &Gpu,
+    ratio: f64,
+    shape: LaunchShape,
+    prepare: impl Fn(&mut GpuOptimizer),
+) -> Vec<(String, Found)> {
     let scores = adversaries();
     let recipe = recipe(ratio, Selection::Exact);
     let Policy::Mgup(mgup) = recipe.policy else { unreachable!() };
-    let found = phi_with(gpu, recipe, &scores, prepare);
+    let found = phi_with(gpu, ParamGroups::from(recipe).with_launch_shape(shape), &scores, prepare);
     for ((name, scores), found) in scores.iter().zip(&found) {
-        let what = format!("{}: {name}, τ = {ratio}", gpu.name);
+        let what = format!("{}: {name}, τ = {ratio}, {shape:?}", gpu.name);
         assert_top_k(&what, scores, mgup.k(scores.len()), found);
     }
     scores.into_iter().map(|(name, _)| name).zip(found).collect()
@@ -123,8 +128,9 @@ fn assert_selects_exactly(gpu: &Gpu, ratio: f64, prepare: impl Fn(&mut GpuOptimi
 #[test]
 fn exact_selection_takes_k_coordinates_ties_to_the_lower_index() {
     for gpu in common::gpus() {
-        for ratio in [0.5, 0.29, 0.999, 1e-3] {
-            for (name, found) in assert_selects_exactly(&gpu, ratio, |_| {}) {
+        let wide = [(0.5, LaunchShape::Gpu), (0.999, LaunchShape::Gpu)];
+        for (ratio, shape) in [0.5, 0.29, 0.999, 1e-3].map(|ratio| (ratio, LaunchShape::Cpu)).into_iter().chain(wide) {
+            for (name, found) in assert_selects_exactly(&gpu, ratio, shape, |_| {}) {
                 // Scores that differ from place to place may miss the bracket; these must not.
                 if ["random", "around zero", "all zero", "all equal", "some NaN", "mostly NaN"]
                     .iter()
@@ -182,9 +188,10 @@ fn a_ratio_that_comes_back_finds_all_of_its_room() {
 #[test]
 fn a_missed_bracket_costs_time_and_nothing_else() {
     for gpu in common::gpus() {
-        for miss in [Miss::Above, Miss::Below, Miss::Overflow, Miss::Boundary] {
+        let [cpu, wide] = LaunchShape::ALL;
+        for (miss, shape) in [(Miss::Above, cpu), (Miss::Below, wide), (Miss::Overflow, wide), (Miss::Boundary, cpu)] {
             let mut missed = 0;
-            for (_, found) in assert_selects_exactly(&gpu, 0.5, |optimizer| optimizer.force_miss(miss)) {
+            for (_, found) in assert_selects_exactly(&gpu, 0.5, shape, |optimizer| optimizer.force_miss(miss)) {
                 missed += usize::from(found.selected.missed);
             }
             assert!(missed > 20, "{}: {miss:?} forced {missed} misses", gpu.name);
@@ -299,7 +306,8 @@ fn large_tensors_that_miss_are_selected_exactly() {
         let values = random.iter().map(|&x| if x < 0.4 { 0.1 * x - 0.05 } else { (x * 4.0).floor() / 8.0 }).collect();
         let scores = [("large".to_owned(), values)];
         for gpu in common::gpus() {
-            let found = &phi_with(&gpu, recipe(0.5, Selection::Exact), &scores, |o| o.force_miss(missed))[0];
+            let groups = ParamGroups::from(recipe(0.5, Selection::Exact)).with_launch_shape(LaunchShape::Gpu);
+            let found = &phi_with(&gpu, groups, &scores, |o| o.force_miss(missed))[0];
             assert_top_k(&format!("{}: {n}", gpu.name), &scores[0].1, n / 2, found);
             assert!(found.selected.missed, "{}: {n}", gpu.name);
         }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use indicatif::ProgressBar;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::policy::PolicyKind;
-use wgpu_optim::{Cost, GpuOptimizer, ParamGroups, Requirements, TensorSpec, verify, wgpu};
+use wgpu_optim::{Cost, GpuOptimizer, LaunchShape, ParamGroups, Requirements, TensorSpec, verify, wgpu};
 
 use crate::adapters::{open_chosen, wait};
 use crate::numbers::whole;
@@ -45,6 +45,9 @@ pub struct Arguments {
     /// How the matrix products of matrix bases are computed [default: chosen for the adapter].
     #[arg(long, value_enum)]
     matmul: Option<Products>,
+    /// How kernels over all coordinates are launched [default: chosen for the adapter].
+    #[arg(long, value_enum)]
+    shape: Option<Launch>,
     /// Measure sizes from a thousand parameters up to `--params` instead, and draw them into this SVG file.
     #[arg(long, value_name = "FILE", conflicts_with = "tensors")]
     plot: Option<PathBuf>,
@@ -63,6 +66,23 @@ pub enum Products {
     Tiles,
     /// In tiles of f16 with f32 sums, for GPUs
     TilesF16,
+}
+
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum Launch {
+    /// 32 invocations per workgroup, each in a loop, for software adapters
+    Cpu,
+    /// 256 invocations per workgroup, without a loop, for GPUs
+    Gpu,
+}
+
+impl From<Launch> for LaunchShape {
+    fn from(launch: Launch) -> Self {
+        match launch {
+            Launch::Cpu => Self::Cpu,
+            Launch::Gpu => Self::Gpu,
+        }
+    }
 }
 
 impl From<Products> for Matmul {
@@ -87,8 +107,8 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         requirements.with_context(|| format!("{name} cannot step these {option}"))?;
     }
     let (adapter, device, queue) = open_chosen()?;
-    let matmul = arguments.matmul.map(Matmul::from);
-    let bench = Bench { adapter, device, queue, recipes, matmul, samples: arguments.samples };
+    let (matmul, shape) = (arguments.matmul.map(Matmul::from), arguments.shape.map(LaunchShape::from));
+    let bench = Bench { adapter, device, queue, recipes, matmul, shape, samples: arguments.samples };
     let reports = match &arguments.plot {
         Some(file) => {
             let sizes = sweep::sizes(arguments.params);
@@ -133,6 +153,7 @@ struct Bench {
     queue: wgpu::Queue,
     recipes: Vec<(String, ParamGroups)>,
     matmul: Option<Matmul>,
+    shape: Option<LaunchShape>,
     samples: u32,
 }
 
@@ -154,6 +175,7 @@ impl Bench {
         let build = |specs: &[TensorSpec], groups: &ParamGroups| -> Result<GpuOptimizer> {
             let own = groups.clone();
             let own = self.matmul.map_or(own.clone(), |matmul| own.with_matmul(matmul));
+            let own = self.shape.map_or(own.clone(), |shape| own.with_launch_shape(shape));
             let optimizer = GpuOptimizer::new_blocking(device, queue, specs, own)?;
             for spec in specs {
                 optimizer.write_param(&spec.name, &values[..spec.numel() as usize])?;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use wgpu_optim::program::{Binding, Bound, Dispatch, Program, SEARCHED, When};
 use wgpu_optim::{ParamGroups, PlanLimits, TensorSpec};
 
-use crate::bench::{Products, specs};
+use crate::bench::{Launch, Products, specs};
 use crate::numbers::whole;
 use crate::settings;
 use crate::shapes::Shapes;
@@ -42,6 +42,9 @@ pub struct Arguments {
     /// How the matrix products of matrix bases are computed.
     #[arg(long, value_enum, default_value_t = Products::Tiles)]
     matmul: Products,
+    /// How kernels over all coordinates are launched.
+    #[arg(long, value_enum, default_value_t = Launch::Gpu)]
+    shape: Launch,
     /// Print the WGSL of one kernel instead, by its name in the table.
     #[arg(long, value_name = "KERNEL", conflicts_with = "json")]
     wgsl: Option<String>,
@@ -82,7 +85,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         Limits::Large => PlanLimits::LARGE,
     };
     let (name, groups) = &arguments.recipe;
-    let mut program = Program::new(&specs, groups.clone(), limits, arguments.matmul.into())?;
+    let mut program = Program::new(
+        &specs,
+        groups.clone().with_launch_shape(arguments.shape.into()),
+        limits,
+        arguments.matmul.into(),
+    )?;
     if let Some(wanted) = &arguments.wgsl {
         let Some(kernel) = program.kernels.iter().find(|kernel| kernel.name == *wanted) else {
             let known: BTreeSet<_> = program.kernels.iter().map(|kernel| kernel.name.as_str()).collect();

@@ -11,15 +11,19 @@ use clap::Args;
 use indicatif::ProgressBar;
 use serde::Serialize;
 use wgpu_optim::verify::{self, Case};
-use wgpu_optim::{Requirements, adapter, wgpu};
+use wgpu_optim::{ParamGroups, Requirements, adapter, wgpu};
 
 use crate::adapters::open;
+use crate::bench::Launch;
 
 #[derive(Args)]
 pub struct Arguments {
     /// Markdown file to write for a bug report: adapters, drivers, limits, features, versions, and all results.
     #[arg(long, default_value = "wgpu-optim-report.md")]
     report: PathBuf,
+    /// How kernels over all coordinates are launched [default: chosen for the adapter].
+    #[arg(long, value_enum)]
+    shape: Option<Launch>,
     /// Print JSON instead of tables.
     #[arg(long)]
     json: bool,
@@ -73,7 +77,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         say(verdicts.adapter.clone());
         report.adapter(found)?;
         match Requirements::webgpu().check(&found.limits()) {
-            Ok(()) => match verify_adapter(found, &mut report, &say) {
+            Ok(()) => match verify_adapter(found, arguments.shape, &mut report, &say) {
                 Ok(recipes) => verdicts.recipes = recipes,
                 Err(error) => {
                     report.line(&format!("\n**Stopped:** {error:#}"))?;
@@ -105,7 +109,12 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Says the rows of an adapter, and returns them.
-fn verify_adapter(found: &wgpu::Adapter, report: &mut Report, say: &dyn Fn(String)) -> Result<Vec<Verdict>> {
+fn verify_adapter(
+    found: &wgpu::Adapter,
+    shape: Option<Launch>,
+    report: &mut Report,
+    say: &dyn Fn(String),
+) -> Result<Vec<Verdict>> {
     let (device, queue) = open(found)?;
     let mut recipes: BTreeMap<usize, (String, Vec<Case>)> = BTreeMap::new();
     let mut order: Vec<String> = Vec::new();
@@ -134,7 +143,9 @@ fn verify_adapter(found: &wgpu::Adapter, report: &mut Report, say: &dyn Fn(Strin
         let count = cases.len();
         for case in cases {
             spinner.set_message(format!("{name} at {:?}", case.shape));
-            let outcome = pollster::block_on(runner.run(&case, case.recipe))?;
+            let groups = ParamGroups::from(case.recipe);
+            let groups = shape.map_or(groups.clone(), |shape| groups.with_launch_shape(shape.into()));
+            let outcome = pollster::block_on(runner.run(&case, groups))?;
             // f64::max would drop a NaN.
             largest =
                 if largest < outcome.max_error || outcome.max_error.is_nan() { outcome.max_error } else { largest };
