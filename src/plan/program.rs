@@ -114,7 +114,8 @@ pub struct Dispatch {
     pub entry_point: String,
     /// The buffer ranges that it binds.
     pub bindings: Vec<Bound>,
-    /// How many items it covers: runs of up to 4,096 coordinates (chunks), parts of tensors (pieces), matrices or tensors.
+    /// How many items it covers: runs of up to 4,096 coordinates (chunks) or a quarter of that, parts of tensors (pieces), matrices or
+    /// tensors.
     pub count: u32,
     /// Number of workgroups in three dimensions.
     pub workgroups: [u32; 3],

@@ -5,6 +5,7 @@
 mod adapters;
 mod bench;
 mod check;
+mod compile;
 mod demo;
 mod explain;
 mod files;
@@ -35,6 +36,7 @@ wgpu-optim runs optimizer steps on any GPU through wgpu.
   wgpu-optim verify                check every optimizer against the CPU reference
   wgpu-optim bench                 measure nanoseconds per parameter
   wgpu-optim explain mgup-adamw    list every dispatch of a step
+  wgpu-optim compile               build every pipeline, and run none
   wgpu-optim new my_optimizer      write a template of your own optimizer, in WGSL
   wgpu-optim check my_optimizer.wgsl    compile it for every platform, and run it next to AdamW
 
@@ -69,6 +71,7 @@ enum Command {
     Replay(Box<replay::Arguments>),
     Bench(bench::Arguments),
     Explain(explain::Arguments),
+    Compile(compile::Arguments),
     New(new::Arguments),
     Check(check::Arguments),
     /// Print a script that completes commands and options in your shell.
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Replay(arguments) => replay::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Compile(arguments) => compile::run(&arguments),
         Command::New(arguments) => new::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Completions { shell } => {

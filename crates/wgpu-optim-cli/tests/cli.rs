@@ -467,6 +467,21 @@ fn bad_arguments_are_refused() {
     }
 }
 
+#[test]
+fn compile_builds_the_kernels_of_both_launch_shapes() {
+    for (shape, kernel) in [("cpu", "step/stream_exact "), ("gpu", "step/stream_exact_quarter ")] {
+        let output = run(&["compile", "--recipes", "mgup-adamw,adamw", "--tensors", "5001", "--shape", shape]);
+        let printed = text(&output.stdout);
+        assert!(output.status.success(), "{printed}{}", text(&output.stderr));
+        assert!(printed.contains(kernel) && printed.contains("7 kernels in "), "{printed}");
+    }
+    let found: serde_json::Value =
+        serde_json::from_slice(&run(&["compile", "--recipes", "adamw", "--tensors", "8", "--json"]).stdout).unwrap();
+    let kernel = &found["kernels"][0];
+    assert_eq!((&kernel["kernel"], &kernel["failure"]), (&"step/stream".into(), &serde_json::Value::Null));
+    assert!(kernel["milliseconds"].as_f64() > Some(0.0), "{found}");
+}
+
 /// `explain` needs no adapter: this one does not exist.
 fn explain(arguments: &[&str]) -> Output {
     tool().arg("explain").args(arguments).env("WGPU_ADAPTER_NAME", "none of them").output().unwrap()
@@ -478,7 +493,7 @@ fn explain_prints_every_dispatch_with_what_it_reads_and_writes() {
     let printed = text(&output.stdout);
     assert!(output.status.success(), "{printed}{}", text(&output.stderr));
     let row = printed.lines().find(|line| line.contains("step/stream_exact")).unwrap();
-    for word in [" 4096 ", " 32 ", "grad", "exp_avg_sq", "→", "notes"] {
+    for word in ["_quarter", " 16384 ", " 256 ", "grad", "exp_avg_sq", "→", "notes"] {
         assert!(row.contains(word), "{word}: {row}");
     }
     assert!(printed.contains("A step has 6 dispatches. "), "{printed}");
