@@ -138,7 +138,8 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
             let Tensor { block, offset, numel, row_len, lines, .. } = plan.tensors[t];
             let first_chunk = plan.chunks.len() as u32;
             // Tensors in several pages take more dispatches after a miss.
-            let is_kept = policy.selects() == Selects::Exact && base.widest_state() * numel <= binding;
+            let is_kept = policy.selects() == Selects::Exact
+                && base.widest_state() * numel.next_multiple_of(ALIGNMENT) <= binding;
             for index in (0..numel).step_by(CHUNK as usize) {
                 let len = CHUNK.min(numel - index);
                 let place = offset + index;

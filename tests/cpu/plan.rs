@@ -91,6 +91,23 @@ fn large_tensors_span_pages_and_large_models_blocks() {
 }
 
 #[test]
+fn exact_selection_has_whole_tensors_in_a_page_where_they_fit() {
+    let specs = ["a", "b", "c"].map(|name| TensorSpec::new(name, [200_001]));
+    // Room for two and a half; for almost one, with what pads it; for one.
+    for (binding, pages) in
+        [(2_000_000, [0..1, 0..1, 1..2]), (800_100, [0..2, 1..3, 2..4]), (800_256, [0..1, 1..2, 2..3])]
+    {
+        let limits = PlanLimits { binding, buffer: 1 << 22 };
+        let exact = plan(&specs, Recipe::adamw(1e-3).mgup(), PlanLimits { binding: 1 << 22, ..limits }).unwrap();
+        assert_eq!(exact.pages.len(), 1);
+        let exact = plan(&specs, Recipe::adamw(1e-3).mgup(), limits).unwrap();
+        assert_sound(&exact, limits, 65_535);
+        let found: Vec<_> = exact.tensors.iter().map(|tensor| tensor.pages.clone()).collect();
+        assert_eq!(found, pages, "{binding}");
+    }
+}
+
+#[test]
 fn a_step_costs_the_bytes_that_its_kernels_touch() {
     let specs = [TensorSpec::new("w", [1 << 24])];
     let of = |name: &str| {
