@@ -16,7 +16,9 @@ fn repair(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         let partly = tensors.each[tensor].remaining > 0u;
         let candidates = tensors.each[tensor].candidates;
         let count = select(atomicLoad(&tensors.each[tensor].inside), 0u, tensors.each[tensor].missed == 1u);
-        for (var slot = WORKGROUP * piece.part + lane; slot < count; slot += WORKGROUP * piece.parts) {
+        let part = piece.part + piece.parts * in.workgroup.z;
+        let parts = piece.parts * in.workgroups.z;
+        for (var slot = WORKGROUP * part + lane; slot < count; slot += WORKGROUP * parts) {
             let candidate = read_candidate(candidates, slot);
             if lies_in(piece, candidate) {
                 let bin = i32(bin_of(bracket, candidate.key, candidate.index));

@@ -155,6 +155,20 @@ pub(super) fn stream(writer: &mut Writer<'_>, purpose: &'static str, config: Con
     writer.add(purpose, entry, config, Over::Chunks, &cost);
 }
 
+/// Workgroups for the candidates of each part of a piece: on GPUs, as many as give each lane one candidate of tensors of equal size.
+fn candidate_parts(writer: &Writer<'_>) -> u32 {
+    if writer.config.shape == LaunchShape::Cpu {
+        return 1;
+    }
+    let tensors = writer.plan.tensors[writer.tensors.clone()].iter();
+    let counts = tensors.filter_map(|tensor| {
+        let sampling = tensor.sampling?;
+        Some([u64::from(sampling.capacity).div_ceil(WORKGROUP), sampling.parts(0, tensor.numel)])
+    });
+    let [needed, parts] = counts.fold([0, 0], |[needed, parts], [more, of]| [needed + more, parts + of]);
+    needed.div_ceil(parts.max(1)).max(1) as u32
+}
+
 /// After the stream of exact selection: the candidates, then the tensors whose bracket missed, if there are any.
 pub(super) fn after(writer: &mut Writer<'_>) {
     if writer.policy.selects() != Selects::Exact {
@@ -165,8 +179,10 @@ pub(super) fn after(writer: &mut Writer<'_>) {
     let single = Config { shared_vectors: true, ..shared };
     writer.add("proves the bracket", "select/prove", own, Over::Tensors(1), &|share| (8 * BINS * share.count, 8));
     // Reads the candidates; reads and writes their parameters.
-    let cost = |share: Share| ((CANDIDATE + 8) * share.candidates, share.capacity.div_ceil(WORKGROUP));
-    writer.add("finishes decided candidates", "select/repair", single, Over::Pieces, &cost);
+    let each = candidate_parts(writer);
+    let rounds = |share: Share| share.capacity.div_ceil(WORKGROUP * u64::from(each));
+    let cost = |share: Share| ((CANDIDATE + 8) * share.candidates, rounds(share));
+    writer.add("finishes decided candidates", "select/repair", single, Over::PieceParts(each), &cost);
     // The list of a bin is seldom longer than a workgroup has lanes.
     writer.add("ranks the last candidates; searches after a miss", "select/settle", single, Over::Pieces, &|_| (0, 4));
     if !writer.plan.tensors[writer.tensors.clone()].iter().any(Tensor::is_searched_by_many) {

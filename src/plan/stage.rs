@@ -97,6 +97,8 @@ pub(crate) enum Over {
     Chunks,
     /// A part of a piece of the page.
     Pieces,
+    /// The same, and so many workgroups for each part.
+    PieceParts(u32),
     /// A part of a whole tensor of the page: how many parts each has.
     Wholes(u64),
     /// A tensor of the class: how many workgroups each has.
@@ -112,6 +114,10 @@ impl Over {
     pub(crate) fn workgroups(self, count: u32, limit: u32) -> [u32; 3] {
         match self {
             Self::Chunks | Self::Pieces => workgroups(count, limit),
+            Self::PieceParts(each) => {
+                let [x, y, _] = workgroups(count, limit);
+                [x, y, each]
+            }
             Self::Wholes(parts) => {
                 let [x, z, _] = workgroups(parts as u32, limit);
                 [x, count, z]
@@ -201,14 +207,16 @@ impl Writer<'_> {
         let kernels = [true, !self.single].map(|vectorized| Config { vectorized, ..config }.kernel(entry));
         let per_chunk = if quarters { 4 } else { 1 };
         let pages = match over {
-            Over::Chunks | Over::Pieces | Over::Wholes(_) => self.pages.clone().map(Some).collect(),
+            Over::Chunks | Over::Pieces | Over::PieceParts(_) | Over::Wholes(_) => {
+                self.pages.clone().map(Some).collect()
+            }
             Over::Tensors(_) | Over::Lanes | Over::Once => vec![None],
         };
         for index in pages {
             let page = index.map(|page| &self.plan.pages[page]);
             let range = match (over, page) {
                 (Over::Chunks, Some(page)) => page.chunks.clone(),
-                (Over::Pieces, Some(page)) => page.pieces.clone(),
+                (Over::Pieces | Over::PieceParts(_), Some(page)) => page.pieces.clone(),
                 (Over::Wholes(_), Some(page)) => page.wholes.clone(),
                 (Over::Once, _) => 0..self.plan.chunk_count(),
                 _ => self.tensors.start as u32..self.tensors.end as u32,

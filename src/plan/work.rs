@@ -103,7 +103,7 @@ fn batches_of<'a>(stage: &Stage, layout: &'a Layout) -> Vec<Option<&'a Batch>> {
         // What lies in workspaces lies as in the plan.
         Over::Chunks if !stage.groups[0].is_empty() && stage.groups[0].iter().all(is_own) => return vec![None],
         Over::Chunks => &layout.chunks,
-        Over::Pieces => &layout.pieces,
+        Over::Pieces | Over::PieceParts(_) => &layout.pieces,
         Over::Wholes(_) if stage.groups[0].iter().all(is_own) => &layout.matrices,
         Over::Wholes(_) => &layout.wholes,
         Over::Tensors(_) | Over::Lanes | Over::Once => return vec![None],
