@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Runs every test of the workspace on this machine's Vulkan, Metal or DirectX 12 adapters (or on the one that
 # WGPU_ADAPTER_NAME chooses), then those of the library once more on SwiftShader and through OpenGL, then those of the package
-# and the demo page in Chromium. Vulkan's validation layers watch all but the last two, and the platforms' compilers see every shader.
+# and the demo page in Chromium. Vulkan's validation layers watch all but the last two, and the platforms' compilers see the shaders.
+# SwiftShader and OpenGL run the tests of what kernels compute; with FULL=1, all tests of steps and state.
 # With arguments, runs just `cargo test` with them: ./scripts/test.sh -p wgpu-optim
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -54,6 +55,8 @@ if [ ${#compilers[@]} -gt 0 ]; then
         { echo "Not every compiler saw the shaders." >&2 && failed=1; }
 fi
 
+computes=(table:: golden:: custom::a_base_written selection:: shape:: matrix:: gradients:: rows:: components::)
+[ -z "${FULL:-}" ] || computes=()
 # Runs some of the tests again on another driver, with the packages and features from above, so that nothing is built twice.
 again() {
     env -u VK_ICD_FILENAMES -u VK_DRIVER_FILES -u WGPU_BACKEND -u WGPU_ADAPTER_NAME RUNS=2 WGPU_OPTIM_FEW_RECIPES=1 "$@" \
@@ -64,7 +67,8 @@ again() {
 swiftshader=/usr/lib/chromium/vk_swiftshader_icd.json
 if [ -e "$swiftshader" ]; then
     echo "The library's tests on SwiftShader:" >&2
-    tests=(--test steps --test state -- --skip checkpoint:: --skip hostile::)
+    tests=(--test steps -- ${computes[@]+"${computes[@]}"})
+    [ -z "${FULL:-}" ] || tests=(--test steps --test state -- --skip checkpoint:: --skip hostile::)
     again ${validation[@]+"${validation[@]}"} VK_ADD_DRIVER_FILES="$swiftshader" WGPU_ADAPTER_NAME=SwiftShader
 else
     missing "the adapter SwiftShader (Debian: apt-get install chromium-common); its tests did not run"
@@ -74,7 +78,7 @@ fi
 if [ "$(uname -s)" = Linux ]; then
     if ensure_opengl; then
         echo "The library's tests on OpenGL:" >&2
-        tests=(--test steps -- --skip components:: --skip rows::)
+        tests=(--test steps -- ${computes[@]+"${computes[@]}"} --skip components:: --skip rows::)
         again WGPU_BACKEND=gl
     else
         missing "OpenGL (Debian: apt-get install libegl1 libgl1-mesa-dri); its tests did not run"

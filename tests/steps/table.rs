@@ -9,10 +9,9 @@ fn every_recipe_at_every_size_follows_the_cpu() {
     let mut failures = Vec::new();
     for gpu in common::gpus() {
         let mut runner = verify::Runner::new(&gpu.device, &gpu.queue);
-        // On further adapters, fewer: see `scripts/test.sh`.
-        let few = std::env::var_os("WGPU_OPTIM_FEW_RECIPES").map(|_| verify::few_recipes());
-        let is_one =
-            |case: &verify::Case| few.as_ref().is_none_or(|few| few.iter().any(|(name, _)| *name == case.name));
+        // `wgpu-optim verify` runs all of them.
+        let few = verify::few_recipes();
+        let is_one = |case: &verify::Case| few.iter().any(|(name, _)| *name == case.name);
         for case in verify::cases().into_iter().filter(is_one) {
             let outcome = pollster::block_on(runner.run(&case, case.recipe)).unwrap();
             println!(
