@@ -25,7 +25,7 @@ fn rank(piece: Chunk, lane: u32, s: Scalars) {
     let remaining = tensors.each[tensor].remaining;
     let len = atomicLoad(&tensors.each[tensor].listed);
     clear_totals(lane);
-    // Most lists give each lane one candidate at most, which it keeps.
+    // A lane keeps its first candidate.
     let has_own = lane < len;
     let next = lane + WORKGROUP;
     var own = Candidate(0u, 0u, 0.0);

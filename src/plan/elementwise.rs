@@ -145,7 +145,7 @@ pub(super) fn before(writer: &mut Writer<'_>) {
 /// The kernel that goes over all coordinates and moves `each` bytes per coordinate. It writes the candidates, and counts them.
 pub(super) fn stream(writer: &mut Writer<'_>, purpose: &'static str, config: Config, each: u64) {
     let (entry, rounds) = match writer.policy.selects() {
-        Selects::Exact if config.shape == LaunchShape::Gpu => ("step/stream_exact_quarter", STREAM),
+        Selects::Exact if config.shape == LaunchShape::Gpu => ("step/stream_exact_quarter", 5 * STREAM), // a vector, and its candidates
         Selects::Exact => ("step/stream_exact", STREAM + CANDIDATE_ROUNDS),
         Selects::Small => ("step/small", CHUNK / 4 / 64),
         _ => ("step/stream", STREAM),
@@ -169,6 +169,16 @@ fn candidate_parts(writer: &Writer<'_>) -> u32 {
     needed.div_ceil(parts.max(1)).max(1) as u32
 }
 
+/// Rounds of a lane that ranks the candidates of one bin. It keeps the first in registers and reads each other one, through the list, in every
+/// round of a bisection of up to 22 bits and twice more.
+fn settle_rounds(writer: &Writer<'_>) -> u64 {
+    let tensors = writer.plan.tensors[writer.tensors.clone()].iter();
+    // Keys between the cuts fall into 1,024 bins.
+    let expected = tensors.filter_map(|tensor| Some(tensor.sampling?.expected(tensor.numel) as u64 / 1024));
+    let others = expected.max().unwrap_or(0).div_ceil(WORKGROUP).saturating_sub(1);
+    2 * (2 + 24 * others)
+}
+
 /// After the stream of exact selection: the candidates, then the tensors whose bracket missed, if there are any.
 pub(super) fn after(writer: &mut Writer<'_>) {
     if writer.policy.selects() != Selects::Exact {
@@ -183,8 +193,9 @@ pub(super) fn after(writer: &mut Writer<'_>) {
     let rounds = |share: Share| share.capacity.div_ceil(WORKGROUP * u64::from(each));
     let cost = |share: Share| ((CANDIDATE + 8) * share.candidates, rounds(share));
     writer.add("finishes decided candidates", "select/repair", single, Over::PieceParts(each), &cost);
-    // The list of a bin is seldom longer than a workgroup has lanes.
-    writer.add("ranks the last candidates; searches after a miss", "select/settle", single, Over::Pieces, &|_| (0, 4));
+    let rounds = settle_rounds(writer);
+    let purpose = "ranks the last candidates; searches after a miss";
+    writer.add(purpose, "select/settle", single, Over::Pieces, &|_| (0, rounds));
     if !writer.plan.tensors[writer.tensors.clone()].iter().any(Tensor::is_searched_by_many) {
         return;
     }

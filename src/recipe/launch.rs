@@ -2,7 +2,7 @@
 
 use super::matrix::Matmul;
 
-/// How a step over all coordinates of a tensor is divided among workgroups. Results have the same bits in both shapes.
+/// How a step over all coordinates of a tensor is divided among workgroups. Software adapters give the same bits in both shapes.
 ///
 /// [`adapter::launch_shape`](crate::adapter::launch_shape) chooses one for a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
