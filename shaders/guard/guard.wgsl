@@ -3,7 +3,7 @@
 // whether the step is skipped, because a gradient is not finite, and the scale of the next loss. One workgroup. Leaves the sums cleared,
 // for tensors that the next step leaves out.
 
-import package::lib::{far::{EXPONENT, near_sum}, sum::sum_over_lanes};
+import package::lib::{far::{EXPONENT, four_words, near_sum}, sum::sum_over_lanes};
 import package::tables::{Invocation, WORKGROUP, chunks, counters, grid, opaque, scalars, tensors};
 
 const NOT_FINITE: u32 = 0xffffffffu;
@@ -22,12 +22,14 @@ fn guard(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
     var squares = 0.0;
     let end = opaque(grid.count, lane < WORKGROUP);
-    for (var c = lane; c < end; c += WORKGROUP) {
-        let word = atomicLoad(&counters[grid.norms + c]);
-        if word == NOT_FINITE {
-            atomicMin(&broken, chunks[c].tensor);
-        } else {
-            squares += near_sum(word);
+    for (var c = lane; c < end; c += 4u * WORKGROUP) {
+        let words = four_words(grid.norms, c, end);
+        for (var i = 0u; i < 4u; i += 1u) {
+            if words[i] == NOT_FINITE {
+                atomicMin(&broken, chunks[c + i * WORKGROUP].tensor);
+            } else {
+                squares += near_sum(words[i]);
+            }
         }
     }
     let total = sum_over_lanes(lane, squares);

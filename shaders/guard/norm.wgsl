@@ -2,7 +2,8 @@
 // is not finite. If the sum of finite ones overflows, Σ (2⁻⁹⁶ g)² without the sign bit.
 
 import package::access::grad::load_grad;
-import package::lib::{far::{EXPONENT, FAR, PRESENT}, gradients::{clip, scaled}, sum_few::sum_over_lanes};
+import package::lib::{far::{EXPONENT, FAR, PRESENT}, gradients::{clip, scaled}};
+import package::lib::{sum_chunk::{end_of_vectors, ends_share, first_vector, sum_over_chunk}, sum_few::total};
 import package::tables::{CHUNK, Chunk, EACH, Invocation, LANES, Scalars, chunks, counters, grid, linear, scalars, tensors};
 
 const NOT_FINITE: u32 = 0xffffffffu;
@@ -30,7 +31,7 @@ fn far_squares(chunk: Chunk, s: Scalars) -> f32 {
         let g = FAR * clip(read_inside(chunk, j), s);
         squares += g * g;
     }
-    return (squares.x + squares.y) + (squares.z + squares.w);
+    return total(squares);
 }
 
 @compute @workgroup_size(32)
@@ -38,25 +39,32 @@ fn norm(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     if lane == 0u { atomicStore(&broken, 0u); }
     workgroupBarrier();
     let at = linear(in);
-    var squares = vec4<f32>();
+    var sum = 0.0;
     if at < grid.count {
         let chunk = chunks[grid.first + at];
         let s = scalars[chunk.scalars];
         var found = vec4<bool>(false);
-        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+        var squares = vec4<f32>();
+        let end = end_of_vectors(chunk, lane);
+        for (var j = first_vector(lane); j < end; j += LANES) {
             let read = read_inside(chunk, j);
             // As they are, and as they are scaled.
             found |= is_above(read, EXPONENT - 1u) | is_above(scaled(read, s), LARGEST);
             let g = clip(read, s);
             squares += g * g;
+            if ends_share(j) {
+                sum += total(squares);
+                squares = vec4<f32>();
+            }
         }
+        sum += total(squares);
         if any(found) { atomicOr(&broken, 1u); }
     }
-    let total = sum_over_lanes(lane, (squares.x + squares.y) + (squares.z + squares.w));
+    let of_chunk = sum_over_chunk(lane, sum);
     if lane == 0u && at < grid.count {
         let chunk = chunks[grid.first + at];
         let place = tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK;
-        var word = bitcast<u32>(total) | PRESENT;
+        var word = bitcast<u32>(of_chunk) | PRESENT;
         if atomicLoad(&broken) == 1u {
             word = NOT_FINITE;
         } else if (word & EXPONENT) == EXPONENT {

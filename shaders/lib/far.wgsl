@@ -1,8 +1,23 @@
 // Sums of squares beyond f32's range: of values multiplied by 2⁻⁹⁶. The word of such a sum lacks the sign bit that every other has.
 
+import package::tables::{WORKGROUP, counters};
+
 const FAR: f32 = 0x1p-96f;
 const PRESENT: u32 = 0x80000000u;
 const EXPONENT: u32 = 0x7f800000u;
+
+// The words of a lane's next four sums, 0 after the last. Four loads at once, because each takes long.
+fn four_words(first: u32, c: u32, count: u32) -> vec4<u32> {
+    let at = vec4<u32>(c) + vec4<u32>(0u, WORKGROUP, 2u * WORKGROUP, 3u * WORKGROUP);
+    let place = vec4<u32>(first) + min(at, vec4<u32>(count - 1u));
+    let words = vec4<u32>(
+        atomicLoad(&counters[place.x]),
+        atomicLoad(&counters[place.y]),
+        atomicLoad(&counters[place.z]),
+        atomicLoad(&counters[place.w]),
+    );
+    return select(vec4<u32>(0u), words, at < vec4<u32>(count));
+}
 
 fn is_far(word: u32) -> bool {
     return word != 0u && (word & PRESENT) == 0u;

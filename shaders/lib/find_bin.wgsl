@@ -9,22 +9,20 @@ fn highest_bin(lane: u32) -> u32 {
     return BINS - 1u - BINS_PER_LANE * lane;
 }
 
-// The lane's 8 bins of a histogram among the counters, which it clears.
-fn take_populations(histogram: u32, lane: u32) -> array<u32, 8> {
-    var populations: array<u32, 8>;
-    for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
-        let at = histogram + highest_bin(lane) - b;
-        populations[b] = atomicLoad(&counters[at]);
-        atomicStore(&counters[at], 0u);
-    }
-    return populations;
-}
-
-// The same without clearing them.
+// The lane's 8 bins of a histogram among the counters.
 fn read_populations(histogram: u32, lane: u32) -> array<u32, 8> {
     var populations: array<u32, 8>;
     for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
         populations[b] = atomicLoad(&counters[histogram + highest_bin(lane) - b]);
+    }
+    return populations;
+}
+
+// The same, and clears them.
+fn take_populations(histogram: u32, lane: u32) -> array<u32, 8> {
+    let populations = read_populations(histogram, lane);
+    for (var b = 0u; b < BINS_PER_LANE; b += 1u) {
+        atomicStore(&counters[histogram + highest_bin(lane) - b], 0u);
     }
     return populations;
 }

@@ -32,7 +32,7 @@ fn visit(piece: Chunk, vector: u32, s: Scalars, sought: Search, cuts: Cuts) {
         let was = decided(noted, before(found, index, cuts.high), before(found, index, cuts.low));
         correct(chunk, j, piece.param / 4u + vector, s, direction, was, before(found, index, cuts.found) & inside);
     } else {
-        count_digits(sought, found, index);
+        count_digits(sought, found, vec4<u32>(index) + EACH);
     }
 }
 

@@ -1,15 +1,18 @@
 // Σ over the chunks of a tensor, of their sums of squares from `norms` on; or, of values multiplied by 2⁻⁹⁶, where it is far.
 
-import package::lib::{far::{far_sum, near_sum}, sum::sum_over_lanes};
-import package::tables::{CHUNK, WORKGROUP, counters, tensors};
+import package::lib::{far::{far_sum, four_words, near_sum}, sum::sum_over_lanes};
+import package::tables::{CHUNK, WORKGROUP, tensors};
 
 fn total_of(lane: u32, norms: u32, tensor: u32, far: bool) -> f32 {
     let first = norms + tensors.each[tensor].first_chunk;
     let count = (tensors.each[tensor].numel + CHUNK - 1u) / CHUNK;
     var squares = 0.0;
-    for (var c = lane; c < count; c += WORKGROUP) {
-        let word = atomicLoad(&counters[first + c]);
-        squares += select(near_sum(word), far_sum(word), far);
+    for (var c = lane; c < count; c += 4u * WORKGROUP) {
+        let words = four_words(first, c, count);
+        let sums = vec4<f32>(near_sum(words.x), near_sum(words.y), near_sum(words.z), near_sum(words.w));
+        let far_sums = vec4<f32>(far_sum(words.x), far_sum(words.y), far_sum(words.z), far_sum(words.w));
+        let each = select(sums, far_sums, far);
+        squares = (((squares + each.x) + each.y) + each.z) + each.w;
     }
     let total = sum_over_lanes(lane, squares);
     // Another sum may follow.

@@ -1,53 +1,50 @@
-// The cut after the rank-th largest of a tensor's sample: digit by digit from histograms of its keys, 11, 11 and 10 bits, then by index.
-// One workgroup per cut: the high and the low end of the bracket, or the one cut of approximate selection. An end of the bracket may lie a
-// few ranks further out, which saves the last passes over the sample: 22 bits are enough where few sampled keys share them. Also clears
-// the results of the last step.
+// The cut after the rank-th largest of a tensor's sample, from the histogram of its first digit, and digit by digit from the keys. One
+// workgroup per cut: the high and the low end of the bracket, or the one cut of approximate selection. An end of the bracket may lie a few
+// ranks further out, which saves most passes over the sample: two digits are enough where few sampled keys share them. Also clears the
+// results of the last step.
 
-import package::lib::bins::{clear_bins, count_each, counted_populations};
-import package::lib::{find_bin::{find_bin, population, scan, sums, take_populations}, flags::ones};
-import package::lib::sampling::{SECTOR, sampled_sector};
-import package::tables::{BINS, Cut, Invocation, WORKGROUP, grid, linear, tensors};
+import package::lib::{bins::{clear_bins, counted_populations}, find_bin::take_populations, order::NAN_KEY};
+import package::lib::{sampling::{SECTOR, sampled_sector}, search::{DIGITS, Search, begin_search, count_digits, search, take_digit}};
+import package::tables::{BINS, Cut, EACH, Invocation, WORKGROUP, grid, linear, tensors};
 
 @group(2) @binding(0) var<storage, read_write> samples: array<vec4<u32>>;
 
-var<workgroup> digits: u32;     // of the key of the rank-th largest, as far as they are known
-var<workgroup> left: u32;       // its rank among the keys that share them
-var<workgroup> same: u32;       // how many keys share them
-var<workgroup> place: u32;      // in the sample
-var<workgroup> owner: u32;      // the lane whose vectors hold it,
-var<workgroup> passed: u32;     // and how many of the tied keys lie before them
-var<workgroup> enough: u32;
+var<workgroup> done: u32;
 
-fn load_keys(first: u32, j: u32, vectors: u32) -> vec4<u32> {
-    return samples[first + min(j, vectors - 1u)];
+struct Sample {
+    first: u32,     // vector
+    vectors: u32,
 }
 
-// Counts the next digit of those keys that share the known ones: `known` bits lie below these, `shift` below the next one.
-fn count_keys(found: vec4<u32>, is_there: bool, known: u32, shift: u32) {
-    let inside = ((found >> vec4<u32>(known)) == vec4<u32>(digits >> known)) & vec4<bool>(is_there);
-    if any(inside) {
-        count_each((found >> vec4<u32>(shift)) & vec4<u32>((1u << (known - shift)) - 1u), 0u, inside);
-    }
+fn load_keys(sample: Sample, j: u32) -> vec4<u32> {
+    return samples[sample.first + min(j, sample.vectors - 1u)];
 }
 
-// The populations of the bins of the next digit. Four loads at once, because each takes long.
-fn count_digit(lane: u32, first: u32, vectors: u32, known: u32, shift: u32) -> array<u32, 8> {
-    clear_bins(lane);
-    for (var j = lane; j < vectors; j += 4u * WORKGROUP) {
-        let second = j + WORKGROUP;
-        let third = second + WORKGROUP;
-        let fourth = third + WORKGROUP;
-        let a = load_keys(first, j, vectors);
-        let b = load_keys(first, second, vectors);
-        let c = load_keys(first, third, vectors);
-        let d = load_keys(first, fourth, vectors);
-        count_keys(a, true, known, shift);
-        count_keys(b, second < vectors, known, shift);
-        count_keys(c, third < vectors, known, shift);
-        count_keys(d, fourth < vectors, known, shift);
+fn count_keys(sample: Sample, j: u32, found: vec4<u32>, sought: Search) {
+    let inside = vec4<bool>(j < sample.vectors);
+    count_digits(sought, select(vec4<u32>(NAN_KEY), found, inside), vec4<u32>(4u * j) + EACH);
+}
+
+// Counts the next digit. Eight loads at once, because each takes long.
+fn count_sample(sample: Sample, lane: u32, sought: Search) {
+    for (var j = lane; j < sample.vectors; j += 8u * WORKGROUP) {
+        let a = load_keys(sample, j);
+        let b = load_keys(sample, j + WORKGROUP);
+        let c = load_keys(sample, j + 2u * WORKGROUP);
+        let d = load_keys(sample, j + 3u * WORKGROUP);
+        let e = load_keys(sample, j + 4u * WORKGROUP);
+        let f = load_keys(sample, j + 5u * WORKGROUP);
+        let g = load_keys(sample, j + 6u * WORKGROUP);
+        let h = load_keys(sample, j + 7u * WORKGROUP);
+        count_keys(sample, j, a, sought);
+        count_keys(sample, j + WORKGROUP, b, sought);
+        count_keys(sample, j + 2u * WORKGROUP, c, sought);
+        count_keys(sample, j + 3u * WORKGROUP, d, sought);
+        count_keys(sample, j + 4u * WORKGROUP, e, sought);
+        count_keys(sample, j + 5u * WORKGROUP, f, sought);
+        count_keys(sample, j + 6u * WORKGROUP, g, sought);
+        count_keys(sample, j + 7u * WORKGROUP, h, sought);
     }
-    workgroupBarrier();
-    return counted_populations(lane);
 }
 
 fn publish(tensor: u32, bound: u32, cut: Cut) {
@@ -62,6 +59,28 @@ fn publish(tensor: u32, bound: u32, cut: Cut) {
     }
 }
 
+// Publishes the cut if the digits so far are enough to know it.
+fn publish_if_known(tensor: u32, bound: u32, rank: u32, found: Search) -> bool {
+    // Approximate selection has no second rank, and its width is 0.
+    let width = tensors.each[tensor].rank_low - min(tensors.each[tensor].rank_high, tensors.each[tensor].rank_low);
+    if found.selected < rank {
+        publish(tensor, bound, Cut(0u, 0u));    // after all: there are fewer numbers
+    } else if rank == 0u {
+        publish(tensor, bound, found.cut);      // before all
+    } else if found.digit == DIGITS {
+        let place = found.cut.limit - 1u;
+        let sector = sampled_sector(tensor, tensors.each[tensor].t, place / SECTOR);
+        publish(tensor, bound, Cut(found.cut.key, SECTOR * sector + place % SECTOR + 1u));
+    } else if found.digit >= 2u && found.population <= width / 32u {
+        // Before all keys of the bin, or after them.
+        let last = found.cut.key + select(0u, 1023u, found.digit == 2u);
+        publish(tensor, bound, Cut(select(found.cut.key - 1u, last, bound == 0u), 0u));
+    } else {
+        return false;
+    }
+    return true;
+}
+
 @compute @workgroup_size(256)
 fn rank_sample(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let at = linear(in);
@@ -69,98 +88,18 @@ fn rank_sample(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         let tensor = grid.first + at / grid.bounds;
         let bound = at % grid.bounds;
         let rank = select(tensors.each[tensor].rank_high, tensors.each[tensor].rank_low, bound == 1u);
-        let first = tensors.each[tensor].sample / 4u;
-        let vectors = SECTOR / 4u * tensors.each[tensor].strata;
-        if lane == 0u {
-            digits = 0u;
-            left = rank;
-            place = 0u;
-            owner = 0u;
-            passed = 0u;
-        }
-        let width = tensors.each[tensor].rank_low - min(tensors.each[tensor].rank_high, tensors.each[tensor].rank_low);
+        let sample = Sample(tensors.each[tensor].sample / 4u, SECTOR / 4u * tensors.each[tensor].strata);
         var populations = take_populations(tensors.each[tensor].histogram + bound * BINS, lane);
-        var exists = false;
-        var shift = 21u;
+        begin_search(lane, rank, 0u, 0xffffffffu);
         // One loop, not three calls: drivers copy what a call runs, and compile each copy.
         loop {
-            // Finds the bin that holds the rank sought, and makes it the next digit.
-            let through = scan(lane, population(populations));
-            let found = find_bin(lane, populations, through, left);
-            let prefix = digits;
-            if shift == 21u { exists = rank > 0u && rank <= sums[WORKGROUP - 1u]; }
+            take_digit(lane, populations, 4u * sample.vectors, true);
+            if lane == 0u { done = select(0u, 1u, publish_if_known(tensor, bound, rank, search)); }
+            if workgroupUniformLoad(&done) == 1u { break; }
+            clear_bins(lane);
+            count_sample(sample, lane, search);
             workgroupBarrier();
-            if found.is_here {
-                digits = prefix | (found.bin << shift);
-                left -= found.before;
-                same = found.population;
-            }
-            workgroupBarrier();
-            if shift == 10u {
-                if lane == 0u {
-                    // Approximate selection has no second rank, and its width is 0.
-                    enough = select(0u, 1u, exists && same <= width / 32u);
-                }
-                if workgroupUniformLoad(&enough) == 1u {
-                    if lane == 0u {
-                        // Before all 2^10 keys of the bin, or after them.
-                        publish(tensor, bound, Cut(select(digits - 1u, digits + 1023u, bound == 0u), 0u));
-                    }
-                    return;
-                }
-            }
-            if shift == 0u { break; }
-            let known = shift;
-            shift = select(0u, 10u, shift == 21u);
-            populations = count_digit(lane, first, select(0u, vectors, exists), known, shift);
-        }
-
-        // The last of those that are tied: consecutive vectors per lane, then the vectors of the lane that has it.
-        let share = (vectors + WORKGROUP - 1u) / WORKGROUP;
-        let end = select(0u, min((lane + 1u) * share, vectors), exists);
-        let threshold = vec4<u32>(digits);
-        var tied = 0u;
-        for (var j = lane * share; j < end; j += 4u) {
-            let a = load_keys(first, j, end) == threshold;
-            let b = load_keys(first, j + 1u, end) == threshold;
-            let c = load_keys(first, j + 2u, end) == threshold;
-            let d = load_keys(first, j + 3u, end) == threshold;
-            tied += ones(a);
-            tied += select(0u, ones(b), j + 1u < end);
-            tied += select(0u, ones(c), j + 2u < end);
-            tied += select(0u, ones(d), j + 3u < end);
-        }
-        let through = scan(lane, tied);
-        if through - tied < left && left <= through {
-            owner = lane;
-            passed = through - tied;
-        }
-        workgroupBarrier();
-        let own = owner * share + lane;
-        let is_own = exists && lane < share && own < vectors;
-        let shown = (load_keys(first, own, vectors) == threshold) & vec4<bool>(is_own);
-        let reached = passed + scan(lane, ones(shown));
-        var ahead = reached - ones(shown);
-        if ahead < left && left <= reached {
-            for (var c = 0u; c < 4u; c += 1u) {
-                ahead += select(0u, 1u, shown[c]);
-                if ahead == left {
-                    place = 4u * own + c;
-                    break;
-                }
-            }
-        }
-        workgroupBarrier();
-
-        if lane == 0u {
-            var cut = Cut(0u, 0u);                  // after all
-            if rank == 0u {
-                cut = Cut(0xffffffffu, 0u);         // before all
-            } else if exists {
-                let sector = sampled_sector(tensor, tensors.each[tensor].t, place / SECTOR);
-                cut = Cut(digits, SECTOR * sector + place % SECTOR + 1u);
-            }
-            publish(tensor, bound, cut);
+            populations = counted_populations(lane);
         }
     }
 }

@@ -22,10 +22,10 @@ fn recount(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     if end == 0u { return; }
     let piece = chunks[grid.first + at];
     let histograms = tensors.each[piece.tensor].search;
-    begin_search(lane);
+    begin_search(lane, tensors.each[piece.tensor].k, 0u, ~0u);
     for (var digit = 0u; digit + 1u < end; digit += 1u) {
         if workgroupUniformLoad(&search).digit == digit {
-            take_digit(lane, piece.tensor, read_populations(histograms + digit * BINS, lane));
+            take_digit(lane, read_populations(histograms + digit * BINS, lane), 0xffffffffu, false);
         }
     }
     let sought = workgroupUniformLoad(&search);

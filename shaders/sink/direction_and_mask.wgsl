@@ -1,6 +1,6 @@
 // Directions of a matrix base, and a mask of the selected coordinates: their factor follows after the orthogonalization.
 
-import package::lib::mask::{begin_marks, count_marks, mark};
+import package::lib::mark::{begin_marks, end_marks, mark};
 import package::tables::{Chunk, Scalars};
 
 @group(1) @binding(0) var<storage, read_write> directions: array<vec4<f32>>;
@@ -15,5 +15,5 @@ fn emit(chunk: Chunk, vector: u32, s: Scalars, factor: vec4<f32>, direction: vec
 }
 
 fn end_sink(chunk: Chunk, lane: u32) {
-    count_marks(chunk, lane);
+    end_marks(chunk, lane);
 }

@@ -1,28 +1,29 @@
-// v ← β2 v + (1−β2) mean(g²) of every row that begins in a chunk: one lane per short row, all lanes for a long one.
+// v ← β2 v + (1−β2) mean(g²) of every row that begins in a chunk: one lane per short row, a team of 32 lanes for a long one. A workgroup is one
+// team on a CPU and eight on a GPU.
 
 import package::access::grad::load_grad;
-import package::lib::{gradients::clip, largest::{LARGEST, within_squares}, skip::{scalars_of, skips}};
+import package::lib::{gradients::clip, largest::{LARGEST, within_squares}, skip::{scalars_of, skips}, sum_chunk::SUM_LANES};
 import package::tables::{Chunk, EACH, Invocation, LANES, Scalars, chunks, grid, linear, tensors};
 
 @group(1) @binding(3) var<storage, read_write> exp_avg_sq: array<f32>;
 
 const LONG: u32 = 128u;
 
-var<workgroup> terms: array<f32, 32>;
+var<workgroup> team_terms: array<f32, 256>;
 
 // x + y of sums of squares, LARGEST² at most.
 fn add_squares(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
     return min(x, vec4<f32>(LARGEST * LARGEST) - y) + y;
 }
 
-// Valid in the first lane. One barrier, in a fixed order, as in `lib/sum_few.wgsl`.
-fn sum_over_lanes(lane: u32, value: f32) -> f32 {
-    terms[lane] = value;
+// Valid in the first lane of a team. One barrier, in a fixed order, as in `lib/sum_few.wgsl`.
+fn sum_over_team(lane: u32, value: f32) -> f32 {
+    team_terms[lane] = value;
     workgroupBarrier();
     var sums = vec4<f32>();
-    if lane == 0u {
-        for (var i = 0u; i < LANES; i += 4u) {
-            sums = add_squares(sums, vec4<f32>(terms[i], terms[i + 1u], terms[i + 2u], terms[i + 3u]));
+    if lane % LANES == 0u {
+        for (var i = lane; i < lane + LANES; i += 4u) {
+            sums = add_squares(sums, vec4<f32>(team_terms[i], team_terms[i + 1u], team_terms[i + 2u], team_terms[i + 3u]));
         }
     }
     return total_of(sums);
@@ -63,14 +64,17 @@ fn row_moments(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         let begin = (chunk.index + chunk.row_len - 1u) / chunk.row_len;
         let end = (chunk.index + chunk.len + chunk.row_len - 1u) / chunk.row_len;
         if chunk.row_len < LONG {
-            for (var r = begin + lane; r < end; r += LANES) {
+            for (var r = begin + lane; r < end; r += SUM_LANES) {
                 let sum = sum_row(chunk, r * chunk.row_len, 0u, 1u, s);
                 if !skips() { move_on(chunk, r, sum, s); }
             }
         } else {
-            for (var r = begin; r < end; r += 1u) {
-                let sum = sum_over_lanes(lane, sum_row(chunk, r * chunk.row_len, lane, LANES, s));
-                if lane == 0u && !skips() { move_on(chunk, r, sum, s); }
+            for (var first = begin; first < end; first += SUM_LANES / LANES) {
+                let r = first + lane / LANES;
+                var own = 0.0;
+                if r < end { own = sum_row(chunk, r * chunk.row_len, lane % LANES, LANES, s); }
+                let sum = sum_over_team(lane, own);
+                if r < end && lane % LANES == 0u && !skips() { move_on(chunk, r, sum, s); }
                 workgroupBarrier();
             }
         }

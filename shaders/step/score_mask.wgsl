@@ -1,7 +1,7 @@
 // mask = 1[u ⊙ g > 0] as bits, and their number per tensor. Reads the state and leaves it as it is.
 
 import package::{base::update, state::load_state};
-import package::lib::{coupled::coupled, gradients::read_grad, mask::{begin_marks, count_marks, mark}, order::{ZERO_KEY, key}, skip::{chunk_at, scalars_of}};
+import package::lib::{coupled::coupled, gradients::read_grad, mark::{begin_marks, end_marks, mark}, order::{ZERO_KEY, key}, skip::{chunk_at, scalars_of}};
 import package::tables::{Invocation, LANES, grid, linear};
 
 @compute @workgroup_size(32)
@@ -16,6 +16,6 @@ fn score_mask(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let score = update(load_state(chunk, chunk.offset / 4u + j), coupled(g, chunk, j, s), s).direction * g;
             mark(key(score) > vec4<u32>(ZERO_KEY), chunk, j);
         }
-        count_marks(chunk, lane);
+        end_marks(chunk, lane);
     }
 }

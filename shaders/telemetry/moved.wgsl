@@ -1,27 +1,34 @@
 // Σ (θ − θ')² of every chunk: how far the step moved it from the copy that was made before.
 
 import package::access::param::load_param;
-import package::lib::{observations::{observations, snapshot}, sum_few::sum_over_lanes};
+import package::lib::{observations::{observations, snapshot}, sum_chunk::{end_of_vectors, ends_share, first_vector, sum_over_chunk}, sum_few::total};
 import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, grid, linear, tensors};
 
 @compute @workgroup_size(32)
 fn moved(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let at = linear(in);
-    var squares = vec4<f32>();
+    var sum = 0.0;
     if at < grid.count {
         let chunk = chunks[grid.first + at];
-        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+        var squares = vec4<f32>();
+        let end = end_of_vectors(chunk, lane);
+        for (var j = first_vector(lane); j < end; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let inside = EACH < vec4<u32>(lanes);
             let difference = load_param(chunk.param / 4u + j, lanes) - snapshot[chunk.offset / 4u + j];
             let step = select(vec4<f32>(), difference, inside);
             squares += step * step;
+            if ends_share(j) {
+                sum += total(squares);
+                squares = vec4<f32>();
+            }
         }
+        sum += total(squares);
     }
-    let total = sum_over_lanes(lane, (squares.x + squares.y) + (squares.z + squares.w));
+    let of_chunk = sum_over_chunk(lane, sum);
     if lane == 0u && at < grid.count {
         let chunk = chunks[grid.first + at];
         let place = 4u * (tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK);
-        atomicStore(&observations[place + 1u], bitcast<u32>(total));
+        atomicStore(&observations[place + 1u], bitcast<u32>(of_chunk));
     }
 }

@@ -3,7 +3,7 @@
 
 import package::{access::grad::load_grad, access::param::load_param, base::update, state::load_state};
 import package::lib::{coupled::coupled, flags::ones, gradients::{clip, scaled}, observations::{observations, snapshot}, order::{ZERO_KEY, key}};
-import package::lib::{skip::scalars_of, sum_few::sum_over_lanes};
+import package::lib::{skip::scalars_of, sum_chunk::{end_of_vectors, ends_share, first_vector, sum_over_chunk}, sum_few::total};
 import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, grid, linear, tensors};
 
 var<workgroup> positive: atomic<u32>;
@@ -17,14 +17,16 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     }
     workgroupBarrier();
     let at = linear(in);
-    var squares = vec4<f32>();
+    var sum = 0.0;
     if at < grid.count {
         // Also where the step is skipped.
         let chunk = chunks[grid.first + at];
         let s = scalars_of(chunk);
         var agree = 0u;
         var lost = 0u;
-        for (var j = lane; 4u * j < chunk.len; j += LANES) {
+        var squares = vec4<f32>();
+        let end = end_of_vectors(chunk, lane);
+        for (var j = first_vector(lane); j < end; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let inside = EACH < vec4<u32>(lanes);
@@ -37,15 +39,20 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             agree += ones((key(score) > vec4<u32>(ZERO_KEY)) & inside);
             lost += ones(!finite & inside);
             snapshot[vector] = load_param(chunk.param / 4u + j, lanes);
+            if ends_share(j) {
+                sum += total(squares);
+                squares = vec4<f32>();
+            }
         }
+        sum += total(squares);
         atomicAdd(&positive, agree);
         atomicAdd(&broken, lost);
     }
-    let total = sum_over_lanes(lane, (squares.x + squares.y) + (squares.z + squares.w));
+    let of_chunk = sum_over_chunk(lane, sum);
     if lane == 0u && at < grid.count {
         let chunk = chunks[grid.first + at];
         let place = 4u * (tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK);
-        atomicStore(&observations[place], bitcast<u32>(total));
+        atomicStore(&observations[place], bitcast<u32>(of_chunk));
         atomicStore(&observations[place + 2u], atomicLoad(&positive));
         atomicStore(&observations[place + 3u], atomicLoad(&broken));
     }

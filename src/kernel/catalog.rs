@@ -32,8 +32,8 @@ const FILES: &[(&str, &str)] = files![
     "guard/guard" "guard/norm"
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
-    "lib/largest" "lib/list" "lib/mask" "lib/mask_quarter" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
-    "lib/step" "lib/sum" "lib/sum_few" "lib/tables" "lib/totals"
+    "lib/largest" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
+    "lib/step" "lib/sum" "lib/sum_chunk" "lib/sum_chunk_wide" "lib/sum_few" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/mirror" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
@@ -43,7 +43,7 @@ const FILES: &[(&str, &str)] = files![
     "selection/cut" "selection/mask" "selection/none" "selection/notes" "selection/positive"
     "sink/averaged" "sink/correct_averaged" "sink/correct_notes" "sink/correct_param" "sink/direction" "sink/direction_and_mask" "sink/direction_and_mask_small"
     "sink/finish_averaged" "sink/finish_notes" "sink/finish_param" "sink/param"
-    "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/stream" "step/stream_exact" "step/stream_exact_quarter" "step/update_sums"
+    "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/small_wide" "step/stream" "step/stream_exact" "step/stream_exact_quarter" "step/update_sums"
     "telemetry/moved" "telemetry/observe" "telemetry/report"
     "transfer/average" "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
 ];
@@ -78,6 +78,8 @@ pub(crate) struct Config {
     pub shape: LaunchShape,
     /// Whether a workgroup has a quarter of a chunk: in kernels that step or copy coordinates, on GPUs.
     pub quarters: bool,
+    /// Whether a chunk has 256 lanes: in kernels that sum over chunks, on GPUs.
+    pub wide: bool,
     pub constants: Constants,
 }
 
@@ -176,7 +178,8 @@ impl Config {
             "finish" => ("sink", either(is_matrix, "finish_notes", "finish_param")),
             "correct" => ("sink", either(is_matrix, "correct_notes", "correct_param")),
             "access::chunk" => ("access", either(self.quarters, "chunk_quarter", "chunk_whole")),
-            "lib::mask" => ("lib", either(self.quarters, "mask_quarter", "mask")),
+            "lib::sum_chunk" => ("lib", either(self.wide, "sum_chunk_wide", "sum_chunk")),
+            "lib::mark" => ("lib", either(self.quarters, "mark_quarter", "mark")),
             "access::param" => {
                 ("access", either(self.vectorized && !self.shared_vectors, "param_vec4", "param_scalar"))
             }
@@ -192,8 +195,8 @@ impl Config {
         };
         let name = format!("{folder}/{file}");
         let text = text(&name)?;
-        // Each lane has one vector, so its loop becomes a branch.
-        let text = match self.quarters && text.contains(LOOP) {
+        let text = match self.quarters || self.wide {
+            // Each lane has one vector of a quarter, so its loop becomes a branch.
             true => text.replace(LOOP, BRANCH).replace("@workgroup_size(32)", "@workgroup_size(256)").into(),
             false => text.into(),
         };

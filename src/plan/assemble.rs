@@ -107,7 +107,7 @@ fn norm(writer: &mut Writer<'_>) {
 fn guard(writer: &mut Writer<'_>) {
     if writer.class == 0 {
         let purpose = "decides whether and how far to step";
-        let cost = |share: Share| (8 * share.count, 2 * share.count.div_ceil(WORKGROUP));
+        let cost = |share: Share| (8 * share.count, share.count.div_ceil(4 * WORKGROUP));
         writer.add(purpose, "guard/guard", writer.config, Over::Once, &cost);
     }
 }

@@ -82,7 +82,7 @@ fn rate(writer: &mut Writer<'_>) {
         None => {}
     }
     let chunks = summed.plan.tensors[summed.tensors.clone()].iter().map(|tensor| tensor.chunks.len() as u64);
-    let rounds = if config.base.row().norms.is_some() { chunks.max().unwrap_or(1).div_ceil(WORKGROUP) } else { 1 };
+    let rounds = if config.base.row().norms.is_some() { chunks.max().unwrap_or(1).div_ceil(4 * WORKGROUP) } else { 1 };
     summed.add("finds the rate of each tensor", "step/rate", config, Over::Wholes(1), &|_| (0, rounds));
 }
 
@@ -132,13 +132,13 @@ pub(super) fn before(writer: &mut Writer<'_>) {
     let each = 4 + 4 * config.base.states() + config.format.bytes(); // reads g and the state; writes the keys
     let cost = |share: Share| (each * share.sampled, STRATA / WORKGROUP);
     writer.add("samples scores", "select/sample", config, Over::Pieces, &cost);
-    // Reads the keys for two more digits and for the ties.
     let samplings = writer.plan.tensors[writer.tensors.clone()].iter().filter_map(|tensor| tensor.sampling);
     let sampled: Vec<u64> = samplings.map(|sampling| sampling.coordinates()).collect();
     let (all, most) = (sampled.iter().sum::<u64>(), sampled.iter().max().map_or(0, |most| *most));
-    // Twice for digits, four loads at once, and once for ties.
-    let rounds = BINS / WORKGROUP + 3 * (most / 4).div_ceil(4 * WORKGROUP) + 1;
-    let cost = |share: Share| (bounds * (8 * BINS * share.count + 12 * all), rounds);
+    // Reads the keys for a second digit, eight vectors at once. Approximate selection wants a third one, and two of the index.
+    let passes = if bounds == 1 { 4 } else { 1 };
+    let rounds = BINS / WORKGROUP + passes * (most / 4).div_ceil(8 * WORKGROUP);
+    let cost = |share: Share| (bounds * (8 * BINS * share.count + passes * 4 * all), rounds);
     writer.add("finds the cuts in the sample", "select/rank_sample", config, Over::Tensors(bounds), &cost);
 }
 
@@ -147,6 +147,7 @@ pub(super) fn stream(writer: &mut Writer<'_>, purpose: &'static str, config: Con
     let (entry, rounds) = match writer.policy.selects() {
         Selects::Exact if config.shape == LaunchShape::Gpu => ("step/stream_exact_quarter", 5 * STREAM), // a vector, and its candidates
         Selects::Exact => ("step/stream_exact", STREAM + CANDIDATE_ROUNDS),
+        Selects::Small if config.shape == LaunchShape::Gpu => ("step/small_wide", CHUNK / 4 / WORKGROUP),
         Selects::Small => ("step/small", CHUNK / 4 / 64),
         _ => ("step/stream", STREAM),
     };
@@ -169,14 +170,14 @@ fn candidate_parts(writer: &Writer<'_>) -> u32 {
     needed.div_ceil(parts.max(1)).max(1) as u32
 }
 
-/// Rounds of a lane that ranks the candidates of one bin. It keeps the first in registers and reads each other one, through the list, in every
-/// round of a bisection of up to 22 bits and twice more.
+/// Rounds of a lane that ranks the candidates of one bin: for each of three digits it reads them through the list, four at once; then again,
+/// and finishes them.
 fn settle_rounds(writer: &Writer<'_>) -> u64 {
     let tensors = writer.plan.tensors[writer.tensors.clone()].iter();
     // Keys between the cuts fall into 1,024 bins.
     let expected = tensors.filter_map(|tensor| Some(tensor.sampling?.expected(tensor.numel) as u64 / 1024));
-    let others = expected.max().unwrap_or(0).div_ceil(WORKGROUP).saturating_sub(1);
-    2 * (2 + 24 * others)
+    let fours = expected.max().unwrap_or(0).div_ceil(4 * WORKGROUP).max(1);
+    fours * (2 * (3 + 1) + 4)
 }
 
 /// After the stream of exact selection: the candidates, then the tensors whose bracket missed, if there are any.

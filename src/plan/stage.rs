@@ -15,7 +15,7 @@ use crate::recipe::spec::CHUNK;
 
 /// Vectors of four that one lane of a kernel over chunks takes one after the other, on a CPU.
 pub(super) const STREAM: u64 = CHUNK / 4 / 32;
-/// Kernels in which a workgroup of a GPU has a quarter of a chunk, one vector of four per invocation. Others sum over chunks.
+/// Kernels in which a workgroup of a GPU has a quarter of a chunk, one vector of four per invocation.
 const QUARTERED: [&str; 6] = [
     "step/stream",
     "step/stream_exact_quarter",
@@ -24,6 +24,9 @@ const QUARTERED: [&str; 6] = [
     "transfer/round",
     "transfer/widen",
 ];
+
+/// Kernels that sum over chunks, or over rows that begin in a chunk: on a GPU, with four vectors or fewer per invocation.
+const WIDE: [&str; 5] = ["guard/norm", "step/update_sums", "step/row_moments", "telemetry/observe", "telemetry/moved"];
 
 /// A stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -203,7 +206,8 @@ impl Writer<'_> {
         cost: &dyn Fn(Share) -> (u64, u64),
     ) {
         let quarters = config.shape == LaunchShape::Gpu && QUARTERED.contains(&entry);
-        let config = Config { quarters, shape: LaunchShape::default(), ..config };
+        let wide = config.shape == LaunchShape::Gpu && WIDE.contains(&entry);
+        let config = Config { quarters, wide, shape: LaunchShape::default(), ..config };
         let kernels = [true, !self.single].map(|vectorized| Config { vectorized, ..config }.kernel(entry));
         let per_chunk = if quarters { 4 } else { 1 };
         let pages = match over {
@@ -241,7 +245,11 @@ impl Writer<'_> {
                 workgroups: over.workgroups(per_chunk * count, self.limit),
                 after_miss: false,
                 bytes,
-                serial_rounds: if quarters { rounds.div_ceil(STREAM) } else { rounds },
+                serial_rounds: match (quarters, wide) {
+                    (true, _) => rounds.div_ceil(STREAM),
+                    (_, true) => rounds.div_ceil(STREAM / 4),
+                    _ => rounds,
+                },
             };
             self.stages.push((stage, kernels.clone()));
         }

@@ -2,13 +2,14 @@
 
 use crate::common::{self, Gpu};
 use wgpu_optim::{
-    GpuOptimizer, GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, verify,
+    GpuOptimizer, GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, verify, wgpu,
 };
 
 /// Matrices, small and large tensors, with ends inside a vector, a quarter and a chunk.
-fn specs() -> [TensorSpec; 5] {
+fn specs() -> [TensorSpec; 6] {
     [
         TensorSpec::new("matrix", [70, 90]),
+        TensorSpec::new("rows", [11, 1500]),
         TensorSpec::new("small", [1026]),
         TensorSpec::new("odd", [4097]),
         TensorSpec::new("quarters", [9 * 1024]),
@@ -21,7 +22,9 @@ fn recipes() -> Vec<(String, Recipe)> {
     if std::env::var_os("WGPU_OPTIM_ALL_RECIPES").is_some() {
         return verify::recipes();
     }
+    let with_rows = Recipe::adamw(1e-3).to_json().replacen("\"lr\"", "\"second_moment\": \"row\", \"lr\"", 1);
     let names = [
+        &with_rows,
         "adamw",
         "cautious-adamw",
         "mgup-adamw",
@@ -33,26 +36,36 @@ fn recipes() -> Vec<(String, Recipe)> {
         "mgup-muon-approximate",
         "mgup-schedule-free-adamw",
         "adafactor",
+        "adago",
+        "lamadam",
     ];
-    names.map(|name| (name.to_owned(), name.parse().unwrap())).into()
+    let recipe = |name: &str| name.parse().or_else(|_| Recipe::from_json(name)).unwrap();
+    names.map(|name| (name.to_owned(), recipe(name))).into()
 }
 
-/// The bits of parameters and states after three steps.
+/// The bits of parameters and states after three steps, and of the norms in each.
 fn run(gpu: &Gpu, groups: &ParamGroups, shape: LaunchShape) -> Vec<(String, Vec<u32>)> {
-    let groups = groups.clone().with_launch_shape(shape);
+    let groups = groups.clone().with_launch_shape(shape).with_telemetry(1);
     let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
     for spec in specs() {
         optimizer.write_param(&spec.name, &verify::params(spec.numel() as usize)).unwrap();
     }
     optimizer.poison_scratch();
+    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
+    let mut found = Vec::new();
     for t in 1..4 {
         for spec in specs() {
             optimizer.write_grad(&spec.name, &verify::grads(spec.numel() as usize, t)).unwrap();
         }
         optimizer.step().unwrap();
+        gpu.device.poll(wgpu::PollType::wait_indefinitely()).unwrap();
+        // A micro-batch has none.
+        let observed = optimizer.take_telemetry().map(|telemetry| telemetry.unwrap().tensors);
+        for tensor in observed.into_iter().flatten() {
+            let values = [tensor.grad_norm, tensor.update_norm, tensor.alignment, tensor.threshold.unwrap_or(0.0)];
+            found.push((format!("telemetry of {}", tensor.name), bits(values.into())));
+        }
     }
-    let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect();
-    let mut found = Vec::new();
     for spec in specs() {
         found.push((spec.name.clone(), bits(optimizer.read_param_blocking(&spec.name).unwrap())));
         for state in optimizer.state_names(&spec.name).unwrap() {

@@ -1,0 +1,62 @@
+// `small.wgsl` on GPUs: four vectors per lane, in registers, and their K-th largest score digit by digit.
+
+import package::{base::update, policy::{factors, phi}, sink::{begin_sink, emit}, state::{load_state, store_state}};
+import package::lib::{bins::{clear_bins, counted_populations}, coupled::coupled, gradients::read_grad, order::{NAN_KEY, before, cut_in, key}};
+import package::lib::{search::{DIGITS, Search, begin_search, count_digits, publish_search, search, take_digit}, skip::{chunk_at, scalars_of}};
+import package::tables::{CHUNK, Chunk, EACH, Invocation, Scalars, WORKGROUP, grid, linear, tensors};
+
+struct Scored {
+    found: vec4<u32>,       // keys
+    direction: vec4<f32>,
+}
+
+fn score(chunk: Chunk, j: u32, s: Scalars) -> Scored {
+    if 4u * j >= chunk.len { return Scored(vec4<u32>(NAN_KEY), vec4<f32>()); }
+    let vector = chunk.offset / 4u + j;
+    let g = read_grad(chunk, j, s);
+    let next = update(load_state(chunk, vector), coupled(g, chunk, j, s), s);
+    store_state(chunk, vector, next.state);
+    let inside = 4u * j + EACH < vec4<u32>(chunk.len);
+    return Scored(select(vec4<u32>(NAN_KEY), key(next.direction * g), inside), next.direction);
+}
+
+fn count_vector(scored: Scored, j: u32, sought: Search) {
+    count_digits(sought, scored.found, 4u * j + EACH);
+}
+
+fn step_vector(scored: Scored, chunk: Chunk, j: u32, s: Scalars) {
+    if 4u * j >= chunk.len { return; }
+    let selected = before(scored.found, 4u * j, cut_in(chunk, search.cut));
+    emit(chunk, j, s, phi(factors(chunk, s), selected, vec4<f32>()), scored.direction, selected, vec4<bool>(false));
+}
+
+@compute @workgroup_size(256)
+fn small_wide(in: Invocation, @builtin(local_invocation_index) lane: u32) {
+    let at = linear(in);
+    if at < grid.count {
+        let chunk = chunk_at(grid.first + at);
+        let s = scalars_of(chunk);
+        begin_sink(chunk, lane);
+        let a = score(chunk, lane, s);
+        let b = score(chunk, lane + WORKGROUP, s);
+        let c = score(chunk, lane + 2u * WORKGROUP, s);
+        let d = score(chunk, lane + 3u * WORKGROUP, s);
+        begin_search(lane, tensors.each[chunk.tensor].k, 0u, 0xffffffffu);
+        loop {
+            clear_bins(lane);
+            let sought = workgroupUniformLoad(&search);
+            if sought.digit == DIGITS { break; }
+            count_vector(a, lane, sought);
+            count_vector(b, lane + WORKGROUP, sought);
+            count_vector(c, lane + 2u * WORKGROUP, sought);
+            count_vector(d, lane + 3u * WORKGROUP, sought);
+            workgroupBarrier();
+            take_digit(lane, counted_populations(lane), CHUNK, false);
+        }
+        if lane == 0u { publish_search(chunk.tensor); }
+        step_vector(a, chunk, lane, s);
+        step_vector(b, chunk, lane + WORKGROUP, s);
+        step_vector(c, chunk, lane + 2u * WORKGROUP, s);
+        step_vector(d, chunk, lane + 3u * WORKGROUP, s);
+    }
+}
