@@ -125,7 +125,7 @@ pub struct Dispatch {
     pub bytes: u64,
     /// Number of invocations per workgroup.
     pub lanes: u32,
-    /// Largest number of rounds of memory accesses that one invocation makes in sequence, if no bracket missed.
+    /// Largest number of rounds of memory accesses that one invocation makes in sequence, if no bracket missed and few scores are tied.
     pub serial_rounds: u64,
 }
 

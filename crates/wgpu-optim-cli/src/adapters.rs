@@ -4,6 +4,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use wgpu_optim::{Error, Requirements, adapter, wgpu};
 
+use crate::timer::Timer;
+
 /// List the adapters, and whether they have what the optimizers need.
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -73,7 +75,8 @@ impl Adapter {
 /// A device with WebGPU's default limits, and larger buffers where the adapter has them.
 pub fn open(found: &wgpu::Adapter) -> Result<(wgpu::Device, wgpu::Queue)> {
     let name = adapter::describe(&found.get_info());
-    let required_features = Requirements::optional_features(found.features());
+    // Timestamps are for `bench`.
+    let required_features = Requirements::optional_features(found.features()) | (found.features() & Timer::FEATURES);
     let required_limits =
         Requirements::webgpu().device_limits(&found.limits()).with_context(|| format!("adapter {name}"))?;
     let descriptor = wgpu::DeviceDescriptor { required_features, required_limits, ..Default::default() };

@@ -18,6 +18,7 @@ use crate::report::{self, Copy, Report, Row};
 use crate::settings;
 use crate::shapes::Shapes;
 use crate::sweep;
+use crate::timer::Timer;
 
 /// Measure nanoseconds per parameter of every recipe, next to a plain copy.
 #[derive(clap::Args)]
@@ -183,6 +184,7 @@ impl Bench {
             }
             Ok(optimizer)
         };
+        let timer = Timer::new(device, queue);
         let mut first = build(specs, &self.recipes[0].1)?;
         sample(device, 2, &mut || Ok(first.step().map(drop)?))?;
         for (name, groups) in &self.recipes {
@@ -195,7 +197,7 @@ impl Bench {
                 sample(device, 2, &mut || Ok(one.step().map(drop)?))?;
             }
             let repeat = calibrate(device, &mut || Ok(optimizer.step().map(drop)?))?;
-            let mut steps = Vec::new();
+            let [mut steps, mut hosts, mut gpus] = [const { Vec::new() }; 3];
             let mut ratios = Vec::new();
             let mut ratios_to_first = Vec::new();
             let mut ratios_to_one = Vec::new();
@@ -203,6 +205,12 @@ impl Bench {
             for _ in 0..self.samples {
                 let copied = sample(device, copy.repeat, &mut || copy.submit(device, queue))? / copy.params;
                 let stepped = sample(device, repeat, &mut || Ok(optimizer.step().map(drop)?))? / params as f64;
+                hosts.push(host_time(device, || Ok(optimizer.step().map(drop)?))?);
+                if let Some(timer) = &timer {
+                    gpus.push(
+                        timer.time(device, queue, &mut |encoder| Ok(optimizer.record(encoder)?))? / params as f64,
+                    );
+                }
                 copies.push(copied);
                 steps.push(stepped);
                 ratios.push(stepped / copied);
@@ -229,6 +237,9 @@ impl Bench {
             rows.push(Row {
                 name: name.clone(),
                 ns_per_param,
+                gpu_ns_per_param: timer.is_some().then(|| median(gpus)),
+                host_microseconds: median(hosts),
+                submits: 1,
                 dispatches,
                 bytes_per_param: traffic as f64 / params as f64,
                 ratio_to_copy: median(ratios),
@@ -349,6 +360,14 @@ fn sample(device: &wgpu::Device, repeat: u32, submit: &mut impl FnMut() -> Resul
     }
     wait(device)?;
     Ok(start.elapsed().as_nanos() as f64 / f64::from(repeat))
+}
+
+/// Microseconds after which the host is free again, while the device has nothing else to do.
+fn host_time(device: &wgpu::Device, submit: impl FnOnce() -> Result<()>) -> Result<f64> {
+    wait(device)?;
+    let start = Instant::now();
+    submit()?;
+    Ok(start.elapsed().as_nanos() as f64 / 1e3)
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

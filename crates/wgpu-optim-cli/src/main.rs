@@ -19,6 +19,7 @@ mod session;
 mod settings;
 mod shapes;
 mod sweep;
+mod timer;
 mod translate;
 mod verify;
 

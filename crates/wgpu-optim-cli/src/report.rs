@@ -23,7 +23,14 @@ pub struct Copy {
 #[derive(Serialize)]
 pub struct Row {
     pub name: String,
+    /// From the first submit to the end of the last, with what the host does.
     pub ns_per_param: f64,
+    /// Of one step on the GPU, between timestamps. `None` on adapters without timestamps in encoders.
+    pub gpu_ns_per_param: Option<f64>,
+    /// For which the host is busy with one step.
+    pub host_microseconds: f64,
+    /// Of a step.
+    pub submits: u64,
     pub dispatches: u64,
     pub bytes_per_param: f64,
     pub ratio_to_copy: f64,
@@ -48,20 +55,29 @@ pub fn print(report: &Report) {
     let first = &report.recipes[0].name;
     let width = first.chars().count().max(5) + 2;
     print!(
-        "{:<26} {:>9} {:>10} {:>11} {:>8} {:>width$}",
+        "{:<26} {:>9} {:>7} {:>8} {:>10} {:>11} {:>8} {:>width$}",
         "",
         "ns/param",
+        "gpu",
+        "host µs",
         "dispatches",
         "bytes/param",
         "× copy",
         format!("× {first}")
     );
     println!("{}  candidates    missed", if several { format!(" {:>8}", "× one") } else { String::new() });
-    println!("{:<26} {:>9.3} {:>10} {:>11.2} {:>8.2}", "copy", report.copy.ns_per_param, 1, 8.0, 1.0);
+    println!("{:<26} {:>9.3} {:>27} {:>11.2} {:>8.2}", "copy", report.copy.ns_per_param, 1, 8.0, 1.0);
     for row in &report.recipes {
         print!(
-            "{:<26} {:>9.3} {:>10} {:>11.2} {:>8.2} {:>width$.2}",
-            row.name, row.ns_per_param, row.dispatches, row.bytes_per_param, row.ratio_to_copy, row.ratio_to_first
+            "{:<26} {:>9.3} {:>7} {:>8.0} {:>10} {:>11.2} {:>8.2} {:>width$.2}",
+            row.name,
+            row.ns_per_param,
+            row.gpu_ns_per_param.map_or("–".to_owned(), |time| format!("{time:.3}")),
+            row.host_microseconds,
+            row.dispatches,
+            row.bytes_per_param,
+            row.ratio_to_copy,
+            row.ratio_to_first
         );
         if let Some(ratio) = row.ratio_to_one_tensor {
             print!(" {ratio:>8.2}");
