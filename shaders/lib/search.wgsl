@@ -38,15 +38,11 @@ fn count_digits(sought: Search, found: vec4<u32>, index: vec4<u32>) {
     let below = bits_below(sought.digit);
     let known = vec4<u32>(below + select(11u, 10u, below == 0u));   // bits below the known digits
     let is_first = vec4<bool>(below == 21u);
-    var value = found;
-    var wanted = found != vec4<u32>(NAN_KEY);
-    var prefix = vec4<u32>(sought.cut.key);
-    if sought.digit >= 3u {
-        value = ~index;
-        wanted &= found == vec4<u32>(sought.cut.key);
-        prefix = vec4<u32>(sought.cut.limit);
-    }
-    wanted &= is_first | ((value >> known) == (prefix >> known));
+    let of_keys = vec4<bool>(sought.digit < 3u);
+    let value = select(~index, found, of_keys);
+    let prefix = select(vec4<u32>(sought.cut.limit), vec4<u32>(sought.cut.key), of_keys);
+    let shares = is_first | ((value >> known) == (prefix >> known));
+    let wanted = select(found == vec4<u32>(sought.cut.key), found != vec4<u32>(NAN_KEY), of_keys) & shares;
     count_each((value >> vec4<u32>(below)) & vec4<u32>(select(2047u, 1023u, below == 0u)), 0u, wanted);
 }
 

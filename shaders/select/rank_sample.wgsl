@@ -28,22 +28,19 @@ fn count_keys(sample: Sample, j: u32, found: vec4<u32>, sought: Search) {
 // Counts the next digit. Eight loads at once, because each takes long.
 fn count_sample(sample: Sample, lane: u32, sought: Search) {
     for (var j = lane; j < sample.vectors; j += 8u * WORKGROUP) {
-        let a = load_keys(sample, j);
-        let b = load_keys(sample, j + WORKGROUP);
-        let c = load_keys(sample, j + 2u * WORKGROUP);
-        let d = load_keys(sample, j + 3u * WORKGROUP);
-        let e = load_keys(sample, j + 4u * WORKGROUP);
-        let f = load_keys(sample, j + 5u * WORKGROUP);
-        let g = load_keys(sample, j + 6u * WORKGROUP);
-        let h = load_keys(sample, j + 7u * WORKGROUP);
-        count_keys(sample, j, a, sought);
-        count_keys(sample, j + WORKGROUP, b, sought);
-        count_keys(sample, j + 2u * WORKGROUP, c, sought);
-        count_keys(sample, j + 3u * WORKGROUP, d, sought);
-        count_keys(sample, j + 4u * WORKGROUP, e, sought);
-        count_keys(sample, j + 5u * WORKGROUP, f, sought);
-        count_keys(sample, j + 6u * WORKGROUP, g, sought);
-        count_keys(sample, j + 7u * WORKGROUP, h, sought);
+        var found = array<vec4<u32>, 8>(
+            load_keys(sample, j),
+            load_keys(sample, j + WORKGROUP),
+            load_keys(sample, j + 2u * WORKGROUP),
+            load_keys(sample, j + 3u * WORKGROUP),
+            load_keys(sample, j + 4u * WORKGROUP),
+            load_keys(sample, j + 5u * WORKGROUP),
+            load_keys(sample, j + 6u * WORKGROUP),
+            load_keys(sample, j + 7u * WORKGROUP),
+        );
+        for (var i = 0u; i < 8u; i += 1u) {
+            count_keys(sample, j + i * WORKGROUP, found[i], sought);
+        }
     }
 }
 

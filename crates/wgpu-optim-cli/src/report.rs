@@ -29,7 +29,7 @@ pub struct Row {
     pub gpu_ns_per_param: Option<f64>,
     /// For which the host is busy with one step.
     pub host_microseconds: f64,
-    /// Of a step.
+    /// How many a step has.
     pub submits: u64,
     pub dispatches: u64,
     pub bytes_per_param: f64,
