@@ -36,7 +36,7 @@ fn bits_below(digit: u32) -> u32 {
 // Counts the next digit of four coordinates, those that share the digits so far.
 fn count_digits(sought: Search, found: vec4<u32>, index: vec4<u32>) {
     let below = bits_below(sought.digit);
-    let known = vec4<u32>(below + select(11u, 10u, below == 0u));   // bits below the known digits
+    let known = vec4<u32>(min(below + select(11u, 10u, below == 0u), 31u));    // bits below the known digits
     let is_first = vec4<bool>(below == 21u);
     let of_keys = vec4<bool>(sought.digit < 3u);
     let value = select(~index, found, of_keys);

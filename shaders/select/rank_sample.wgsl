@@ -68,8 +68,8 @@ fn publish_if_known(tensor: u32, bound: u32, rank: u32, found: Search) -> bool {
         let place = found.cut.limit - 1u;
         let sector = sampled_sector(tensor, tensors.each[tensor].t, place / SECTOR);
         publish(tensor, bound, Cut(found.cut.key, SECTOR * sector + place % SECTOR + 1u));
-    } else if found.digit >= 2u && found.population <= width / 32u {
-        // Before all keys of the bin, or after them.
+    } else if found.digit >= 2u && found.digit < DIGITS - 1u && found.population <= width / 32u {
+        // Before all keys of the bin, or after them; not once only some of the tied ones are counted.
         let last = found.cut.key + select(0u, 1023u, found.digit == 2u);
         publish(tensor, bound, Cut(select(found.cut.key - 1u, last, bound == 0u), 0u));
     } else {

@@ -3,11 +3,12 @@
 use crate::error::{Error, Missing, Result};
 use crate::kernel::tables::{Chunk, HEADER_BYTES, STRIDE, TENSOR_BYTES};
 use crate::plan::assemble::assemble;
-use crate::plan::layout::{self, BINS, Ownership, Plan, PlanLimits, ROWS, WORKGROUP};
+use crate::plan::layout::{self, BINS, Class, Ownership, Plan, PlanLimits, ROWS, WORKGROUP};
 use crate::plan::storage::Storage;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::{Matmul, TILE};
+use crate::recipe::policy::Selects;
 use crate::recipe::spec::{CHUNK, TensorSpec};
 
 /// The limits that a list of tensors and groups needs.
@@ -68,9 +69,9 @@ impl Requirements {
             matrix,
         ];
         let table = tables.into_iter().max().unwrap_or(0);
-        let samples = plan.classes.iter().any(|class| class.policy.samples());
-        // A histogram, a prefix sum, and a few words; two tiles of products, and a word.
-        let histogram = if samples { BINS + WORKGROUP + 32 } else { WORKGROUP };
+        let searches = |class: &Class| class.policy.samples() || class.policy.selects() == Selects::Small;
+        // A histogram, a prefix sum, and a few words; or sums alone; two tiles of products, and a word.
+        let histogram = if plan.classes.iter().any(searches) { BINS + WORKGROUP + 64 } else { WORKGROUP + 64 };
         let tiles = if matrix > 0 { 2 * TILE + 4 } else { 0 };
         let limits = wgpu::Limits {
             max_bind_groups: 4,

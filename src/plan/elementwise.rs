@@ -16,7 +16,7 @@
 //! it was wrong, `settle` or `recount` finds the K-th largest digit by digit from histograms of all keys, and corrects what the stream decided.
 
 use super::layout::{BINS, DIGITS, LINE_BLOCK, Tensor, WORKGROUP};
-use super::stage::{Over, STREAM, Share, Writer};
+use super::stage::{Over, ROW_MOMENTS, STREAM, Share, Writer};
 use crate::kernel::catalog::Config;
 use crate::kernel::tables::Grid;
 use crate::recipe::base::{LineSums, Norms};
@@ -30,6 +30,8 @@ pub(super) const CANDIDATE: u64 = 12;
 /// Rows or columns of a workgroup that sums them, and lanes of each.
 const LINES: u64 = 32;
 const LINE_LANES: u64 = WORKGROUP / LINES;
+/// The length from which on a row is summed by 32 lanes; `LONG` in `shaders/step/row_moments.wgsl`.
+const LONG_ROW: u64 = 128;
 /// The same for the candidates of a chunk.
 const CANDIDATE_ROUNDS: u64 = 8;
 
@@ -41,7 +43,7 @@ pub(super) fn step(writer: &mut Writer<'_>) {
             line_sums(writer, config);
             move_lines(writer);
         }
-        None if config.base.has_lines() => sums(writer, "moves the moments of rows on", "step/row_moments", config),
+        None if config.base.has_lines() => row_moments(writer),
         None => {}
     }
     if config.base.has_rate() {
@@ -65,6 +67,22 @@ pub(super) fn step(writer: &mut Writer<'_>) {
     // Reads θ, g and the state; writes θ and the state.
     stream(writer, purpose, Config { selection, ..config }, 8 + 2 * states + grad);
     after(writer);
+}
+
+/// Moves the second moments of rows on: one lane per short row, 32 lanes for a long one.
+fn row_moments(writer: &mut Writer<'_>) {
+    let config = writer.config;
+    let lanes = if config.shape == LaunchShape::Gpu { WORKGROUP } else { LINES };
+    let rounds = |tensor: &Tensor| {
+        let (len, rows) = (tensor.row_len, CHUNK.div_ceil(tensor.row_len));
+        let is_long = len >= LONG_ROW;
+        let [rows_at_once, lanes_of_row] = if is_long { [lanes / LINES, LINES] } else { [lanes, 1] };
+        rows.div_ceil(rows_at_once) * (len.div_ceil(4) + 1).div_ceil(lanes_of_row)
+    };
+    let most = writer.plan.tensors[writer.tensors.clone()].iter().map(rounds).max().unwrap_or(1);
+    let each = config.format.bytes();
+    let cost = |share: Share| (each * share.numel + 4 * share.count, most);
+    writer.add("moves the moments of rows on", ROW_MOMENTS, config, Over::Chunks, &cost);
 }
 
 /// Finds the factor of the step of each tensor, perhaps from sums over it.

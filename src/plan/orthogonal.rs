@@ -115,7 +115,7 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
     let (own, gram) = (16 * vectors, 16 * shape.gram_slot());
     let (config, copies) = (writer.config, Over::Wholes(vectors.div_ceil(LANES)));
     let copy = |share: Share| (2 * own * share.count, 4);
-    let measure = |_: Share| (0, (shape.m * shape.n).div_ceil(CHUNK).div_ceil(WORKGROUP));
+    let measure = |_: Share| (0, (shape.m * shape.n).div_ceil(CHUNK).div_ceil(4 * WORKGROUP));
     let mut measured = writer.with(grid, [None; 3]);
     measured.add("finds norms and rates", "matrix/measure", config, Over::Wholes(1), &measure);
     let (mut x, mut next) = (0, DIRECTIONS);

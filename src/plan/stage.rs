@@ -25,8 +25,10 @@ const QUARTERED: [&str; 6] = [
     "transfer/widen",
 ];
 
-/// Kernels that sum over chunks, or over rows that begin in a chunk: on a GPU, with four vectors or fewer per invocation.
-const WIDE: [&str; 5] = ["guard/norm", "step/update_sums", "step/row_moments", "telemetry/observe", "telemetry/moved"];
+/// Kernels that sum over chunks, on a GPU with four vectors per invocation, or over rows that begin in a chunk.
+const WIDE: [&str; 5] = ["guard/norm", "step/update_sums", ROW_MOMENTS, "telemetry/observe", "telemetry/moved"];
+/// States its own rounds, which depend on the length of the rows.
+pub(super) const ROW_MOMENTS: &str = "step/row_moments";
 
 /// A stage.
 #[derive(Debug, Clone, PartialEq)]
@@ -247,7 +249,7 @@ impl Writer<'_> {
                 bytes,
                 serial_rounds: match (quarters, wide) {
                     (true, _) => rounds.div_ceil(STREAM),
-                    (_, true) => rounds.div_ceil(STREAM / 4),
+                    (_, true) if entry != ROW_MOMENTS => rounds.div_ceil(STREAM / 4),
                     _ => rounds,
                 },
             };

@@ -203,17 +203,23 @@ fn scalars(program: &Program) -> Vec<u32> {
 
 #[test]
 fn kernels_make_the_rounds_that_their_program_states() {
-    let numel = 1_000_003usize;
-    let specs = [TensorSpec::new("w", [numel])];
+    let (rows, numel) = (777, 777 * 1287);
+    let specs = [TensorSpec::new("w", [rows, numel / rows])];
+    let with_rows = Recipe::adamw(1e-3).to_json().replacen("\"lr\"", "\"second_moment\": \"row\", \"lr\"", 1);
     let bits = |values: Vec<f32>| values.into_iter().map(f32::to_bits).collect::<Vec<_>>();
     // One storage buffer more than kernels bind.
     let limits = wgpu::Limits { max_storage_buffers_per_shader_stage: 9, ..wgpu::Limits::default() };
     for gpu in common::gpus_with(limits) {
-        for (name, clips) in
-            [("adamw", false), ("mgup-adamw", true), ("mgup-adamw-approximate", false), ("cautious-lion", false)]
-        {
+        for (name, clips) in [
+            ("adamw", false),
+            ("mgup-adamw", true),
+            ("mgup-adamw-approximate", false),
+            ("cautious-lion", false),
+            ("rows", false),
+        ] {
             for shape in LaunchShape::ALL {
-                let groups = ParamGroups::from(name.parse::<Recipe>().unwrap()).with_launch_shape(shape);
+                let recipe = if name == "rows" { Recipe::from_json(&with_rows) } else { name.parse() };
+                let groups = ParamGroups::from(recipe.unwrap()).with_launch_shape(shape);
                 let groups = if clips { groups.with_max_grad_norm(1.0) } else { groups };
                 let program = Program::new(&specs, groups, PlanLimits::WEBGPU, Matmul::Tiles).unwrap();
                 let contents = [

@@ -79,6 +79,7 @@ fn run(gpu: &Gpu, groups: &ParamGroups, shape: LaunchShape) -> Vec<(String, Vec<
 #[track_caller]
 fn assert_equal(gpu: &Gpu, name: &str, groups: &ParamGroups) {
     let [cpu, wide] = LaunchShape::ALL.map(|shape| run(gpu, groups, shape));
+    assert_eq!(cpu.len(), wide.len(), "{}: {name}", gpu.name);
     for ((what, cpu), (_, wide)) in cpu.iter().zip(&wide) {
         let wrong = cpu.iter().zip(wide).position(|(a, b)| a != b);
         assert_eq!(wrong, None, "{}: {name}, {what}", gpu.name);

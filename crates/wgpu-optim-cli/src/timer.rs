@@ -3,8 +3,6 @@
 use anyhow::{Context, Result};
 use wgpu_optim::wgpu;
 
-use crate::adapters::wait;
-
 /// Bytes of two timestamps.
 const BYTES: u64 = 16;
 
@@ -61,7 +59,7 @@ impl Timer {
         encoder.copy_buffer_to_buffer(&self.ticks, 0, &self.readback, 0, BYTES);
         queue.submit([encoder.finish()]);
         self.readback.map_async(wgpu::MapMode::Read, .., |_| ());
-        wait(device)?;
+        device.poll(wgpu::PollType::wait_indefinitely()).context("waiting for the device")?;
         let ticks: [u64; 2] = {
             let mapped = self.readback.get_mapped_range(..).context("timestamps cannot be read")?;
             [0, 8].map(|at| u64::from_le_bytes(mapped[at..at + 8].try_into().expect("eight bytes")))
