@@ -23,12 +23,12 @@ fn guard(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     var squares = 0.0;
     let end = opaque(grid.count, lane < WORKGROUP);
     for (var c = lane; c < end; c += 4u * WORKGROUP) {
-        let words = four_words(grid.norms, c, end);
+        let loaded = four_words(grid.norms, c, end);
         for (var i = 0u; i < 4u; i += 1u) {
-            if words[i] == NOT_FINITE {
+            if loaded[i] == NOT_FINITE {
                 atomicMin(&broken, chunks[c + i * WORKGROUP].tensor);
             } else {
-                squares += near_sum(words[i]);
+                squares += near_sum(loaded[i]);
             }
         }
     }

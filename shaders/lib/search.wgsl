@@ -11,7 +11,7 @@ struct Search {
     digit: u32,         // the one to find next; DIGITS if the cut is known
     cut: Cut,           // from the digits so far
     remaining: u32,     // how many are to be selected among those that share them
-    population: u32,    // how many share them
+    same: u32,          // how many share them
     selected: u32,      // how many in all
 }
 

@@ -8,9 +8,9 @@ fn total_of(lane: u32, norms: u32, tensor: u32, far: bool) -> f32 {
     let count = (tensors.each[tensor].numel + CHUNK - 1u) / CHUNK;
     var squares = 0.0;
     for (var c = lane; c < count; c += 4u * WORKGROUP) {
-        let words = four_words(first, c, count);
-        let sums = vec4<f32>(near_sum(words.x), near_sum(words.y), near_sum(words.z), near_sum(words.w));
-        let far_sums = vec4<f32>(far_sum(words.x), far_sum(words.y), far_sum(words.z), far_sum(words.w));
+        let loaded = four_words(first, c, count);
+        let sums = vec4<f32>(near_sum(loaded.x), near_sum(loaded.y), near_sum(loaded.z), near_sum(loaded.w));
+        let far_sums = vec4<f32>(far_sum(loaded.x), far_sum(loaded.y), far_sum(loaded.z), far_sum(loaded.w));
         let each = select(sums, far_sums, far);
         squares = (((squares + each.x) + each.y) + each.z) + each.w;
     }

@@ -61,14 +61,14 @@ fn publish_if_known(tensor: u32, bound: u32, rank: u32, found: Search) -> bool {
     // Approximate selection has no second rank, and its width is 0.
     let width = tensors.each[tensor].rank_low - min(tensors.each[tensor].rank_high, tensors.each[tensor].rank_low);
     if found.selected < rank {
-        publish(tensor, bound, Cut(0u, 0u));    // after all: there are fewer numbers
+        publish(tensor, bound, Cut(0u, 0u));    // after all, since there are fewer numbers
     } else if rank == 0u {
         publish(tensor, bound, found.cut);      // before all
     } else if found.digit == DIGITS {
         let place = found.cut.limit - 1u;
         let sector = sampled_sector(tensor, tensors.each[tensor].t, place / SECTOR);
         publish(tensor, bound, Cut(found.cut.key, SECTOR * sector + place % SECTOR + 1u));
-    } else if found.digit >= 2u && found.digit < DIGITS - 1u && found.population <= width / 32u {
+    } else if found.digit >= 2u && found.digit < DIGITS - 1u && found.same <= width / 32u {
         // Before all keys of the bin, or after them; not once only some of the tied ones are counted.
         let last = found.cut.key + select(0u, 1023u, found.digit == 2u);
         publish(tensor, bound, Cut(select(found.cut.key - 1u, last, bound == 0u), 0u));
