@@ -3,7 +3,7 @@
 
 import package::access::grad::load_grad;
 import package::lib::{far::{EXPONENT, FAR, PRESENT}, gradients::{clip, scaled}};
-import package::lib::{sum_chunk::{end_of_vectors, ends_share, first_vector, sum_over_chunk}, sum_few::total};
+import package::lib::sum_chunk::{Sum, add_vector, end_of_vectors, first_vector, sum_over_chunk, total};
 import package::tables::{CHUNK, Chunk, EACH, Invocation, LANES, Scalars, chunks, counters, grid, linear, scalars, tensors};
 
 const NOT_FINITE: u32 = 0xffffffffu;
@@ -39,25 +39,19 @@ fn norm(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     if lane == 0u { atomicStore(&broken, 0u); }
     workgroupBarrier();
     let at = linear(in);
-    var sum = 0.0;
+    var sum = Sum();
     if at < grid.count {
         let chunk = chunks[grid.first + at];
         let s = scalars[chunk.scalars];
         var found = vec4<bool>(false);
-        var squares = vec4<f32>();
         let end = end_of_vectors(chunk, lane);
         for (var j = first_vector(lane); j < end; j += LANES) {
             let read = read_inside(chunk, j);
             // As they are, and as they are scaled.
             found |= is_above(read, EXPONENT - 1u) | is_above(scaled(read, s), LARGEST);
             let g = clip(read, s);
-            squares += g * g;
-            if ends_share(j) {
-                sum += total(squares);
-                squares = vec4<f32>();
-            }
+            sum = add_vector(sum, j, g * g);
         }
-        sum += total(squares);
         if any(found) { atomicOr(&broken, 1u); }
     }
     let of_chunk = sum_over_chunk(lane, sum);

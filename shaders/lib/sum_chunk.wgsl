@@ -1,25 +1,57 @@
-// Σ over a chunk, on a CPU: a lane has every 32nd vector. It adds up four of them at a time, so that the order is that of
-// `sum_chunk_wide.wgsl`, and both give the same bits.
+// Σ over a chunk. A lane adds up every 32nd vector of its part, four of them at a time: the whole chunk on a CPU, an eighth of it on a GPU.
+// Both shapes add in the same order, so that they give the same bits.
 
-import package::lib::sum_few::sum_few;
-import package::tables::{Chunk, LANES};
+import package::tables::{CHUNK, Chunk, LANES};
 
-const SUM_LANES: u32 = 32u;
+const SUM_LANES: u32 = 32u;     // 256 on a GPU: `Config::find` replaces it.
+const PART: u32 = CHUNK / 4u / (SUM_LANES / LANES);     // vectors
+
+var<workgroup> sums_of_four: array<f32, SUM_LANES>;
+var<workgroup> terms: array<f32, 32>;
+
+struct Sum {
+    of_fours: f32,
+    open: vec4<f32>,    // up to four vectors
+}
 
 fn first_vector(lane: u32) -> u32 {
-    return lane;
+    return lane / LANES * PART + lane % LANES;
 }
 
 fn end_of_vectors(chunk: Chunk, lane: u32) -> u32 {
-    return (chunk.len + 3u) / 4u;
+    return min((lane / LANES + 1u) * PART, (chunk.len + 3u) / 4u);
 }
 
-// Whether a vector is the last of four.
-fn ends_share(vector: u32) -> bool {
-    return vector / LANES % 4u == 3u;
+fn total(x: vec4<f32>) -> f32 {
+    return (x.x + x.y) + (x.z + x.w);
 }
 
-// Valid in the first lane.
-fn sum_over_chunk(lane: u32, value: f32) -> f32 {
-    return sum_few(lane, value);
+fn add_vector(sum: Sum, vector: u32, x: vec4<f32>) -> Sum {
+    let open = sum.open + x;
+    if vector / LANES % 4u == 3u { return Sum(sum.of_fours + total(open), vec4<f32>()); }
+    return Sum(sum.of_fours, open);
+}
+
+// Valid in the first lane. Few barriers, because every lane waits at each.
+fn sum_over_chunk(lane: u32, own: Sum) -> f32 {
+    var sum = own.of_fours + total(own.open);
+    if SUM_LANES > LANES {
+        sums_of_four[lane] = sum;
+        workgroupBarrier();
+        sum = 0.0;
+        if lane < LANES {
+            for (var part = lane; part < SUM_LANES; part += LANES) {
+                sum += sums_of_four[part];
+            }
+        }
+    }
+    if lane < LANES { terms[lane] = sum; }
+    workgroupBarrier();
+    var all = vec4<f32>();
+    if lane == 0u {
+        for (var i = 0u; i < LANES; i += 4u) {
+            all += vec4<f32>(terms[i], terms[i + 1u], terms[i + 2u], terms[i + 3u]);
+        }
+    }
+    return total(all);
 }

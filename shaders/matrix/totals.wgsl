@@ -9,10 +9,9 @@ fn total_of(lane: u32, norms: u32, tensor: u32, far: bool) -> f32 {
     var squares = 0.0;
     for (var c = lane; c < count; c += 4u * WORKGROUP) {
         let loaded = four_words(first, c, count);
-        let sums = vec4<f32>(near_sum(loaded.x), near_sum(loaded.y), near_sum(loaded.z), near_sum(loaded.w));
-        let far_sums = vec4<f32>(far_sum(loaded.x), far_sum(loaded.y), far_sum(loaded.z), far_sum(loaded.w));
-        let each = select(sums, far_sums, far);
-        squares = (((squares + each.x) + each.y) + each.z) + each.w;
+        for (var i = 0u; i < 4u; i += 1u) {
+            squares += select(near_sum(loaded[i]), far_sum(loaded[i]), far);
+        }
     }
     let total = sum_over_lanes(lane, squares);
     // Another sum may follow.

@@ -16,7 +16,7 @@ fn add_squares(x: vec4<f32>, y: vec4<f32>) -> vec4<f32> {
     return min(x, vec4<f32>(LARGEST * LARGEST) - y) + y;
 }
 
-// Valid in the first lane of a team. One barrier, in a fixed order, as in `lib/sum_few.wgsl`.
+// Valid in the first lane of a team. One barrier, in a fixed order, as in `lib/sum_chunk.wgsl`.
 fn sum_over_team(lane: u32, value: f32) -> f32 {
     team_terms[lane] = value;
     workgroupBarrier();

@@ -2,19 +2,17 @@
 
 import package::{access::param::load_param, base::update, state::load_state};
 import package::lib::{far::PRESENT, gradients::read_grad, skip::{chunk_at, scalars_of}};
-import package::lib::{sum_chunk::{end_of_vectors, ends_share, first_vector, sum_over_chunk}, sum_few::total};
+import package::lib::sum_chunk::{Sum, add_vector, end_of_vectors, first_vector, sum_over_chunk};
 import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, counters, grid, linear, tensors};
 
 @compute @workgroup_size(32)
 fn update_sums(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let at = linear(in);
-    var update_sum = 0.0;
-    var param_sum = 0.0;
+    var update_sum = Sum();
+    var param_sum = Sum();
     if at < grid.count {
         let chunk = chunk_at(grid.first + at);
         let s = scalars_of(chunk);
-        var updates = vec4<f32>();
-        var params = vec4<f32>();
         let end = end_of_vectors(chunk, lane);
         for (var j = first_vector(lane); j < end; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
@@ -22,17 +20,9 @@ fn update_sums(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let direction = update(load_state(chunk, chunk.offset / 4u + j), read_grad(chunk, j, s), s).direction;
             let u = select(vec4<f32>(), direction, inside);
             let theta = select(vec4<f32>(), load_param(chunk.param / 4u + j, lanes), inside);
-            updates += u * u;
-            params += theta * theta;
-            if ends_share(j) {
-                update_sum += total(updates);
-                updates = vec4<f32>();
-                param_sum += total(params);
-                params = vec4<f32>();
-            }
+            update_sum = add_vector(update_sum, j, u * u);
+            param_sum = add_vector(param_sum, j, theta * theta);
         }
-        update_sum += total(updates);
-        param_sum += total(params);
     }
     let squared_update = sum_over_chunk(lane, update_sum);
     workgroupBarrier();

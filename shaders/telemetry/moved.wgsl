@@ -1,29 +1,23 @@
 // Σ (θ − θ')² of every chunk: how far the step moved it from the copy that was made before.
 
 import package::access::param::load_param;
-import package::lib::{observations::{observations, snapshot}, sum_chunk::{end_of_vectors, ends_share, first_vector, sum_over_chunk}, sum_few::total};
+import package::lib::{observations::{observations, snapshot}, sum_chunk::{Sum, add_vector, end_of_vectors, first_vector, sum_over_chunk}};
 import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, grid, linear, tensors};
 
 @compute @workgroup_size(32)
 fn moved(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let at = linear(in);
-    var sum = 0.0;
+    var sum = Sum();
     if at < grid.count {
         let chunk = chunks[grid.first + at];
-        var squares = vec4<f32>();
         let end = end_of_vectors(chunk, lane);
         for (var j = first_vector(lane); j < end; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let inside = EACH < vec4<u32>(lanes);
             let difference = load_param(chunk.param / 4u + j, lanes) - snapshot[chunk.offset / 4u + j];
             let step = select(vec4<f32>(), difference, inside);
-            squares += step * step;
-            if ends_share(j) {
-                sum += total(squares);
-                squares = vec4<f32>();
-            }
+            sum = add_vector(sum, j, step * step);
         }
-        sum += total(squares);
     }
     let of_chunk = sum_over_chunk(lane, sum);
     if lane == 0u && at < grid.count {

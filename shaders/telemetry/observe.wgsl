@@ -3,7 +3,7 @@
 
 import package::{access::grad::load_grad, access::param::load_param, base::update, state::load_state};
 import package::lib::{coupled::coupled, flags::ones, gradients::{clip, scaled}, observations::{observations, snapshot}, order::{ZERO_KEY, key}};
-import package::lib::{skip::scalars_of, sum_chunk::{end_of_vectors, ends_share, first_vector, sum_over_chunk}, sum_few::total};
+import package::lib::{skip::scalars_of, sum_chunk::{Sum, add_vector, end_of_vectors, first_vector, sum_over_chunk}};
 import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, grid, linear, tensors};
 
 var<workgroup> positive: atomic<u32>;
@@ -17,14 +17,13 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     }
     workgroupBarrier();
     let at = linear(in);
-    var sum = 0.0;
+    var sum = Sum();
     if at < grid.count {
         // Also where the step is skipped.
         let chunk = chunks[grid.first + at];
         let s = scalars_of(chunk);
         var agree = 0u;
         var lost = 0u;
-        var squares = vec4<f32>();
         let end = end_of_vectors(chunk, lane);
         for (var j = first_vector(lane); j < end; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
@@ -33,18 +32,13 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let read = load_grad(chunk.grad / 4u + j, lanes);
             let finite = (bitcast<vec4<u32>>(read) & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u);
             let raw = scaled(select(vec4<f32>(), read, finite & inside), s);
-            squares += raw * raw;
+            sum = add_vector(sum, j, raw * raw);
             let g = clip(read, s);
             let score = update(load_state(chunk, vector), coupled(g, chunk, j, s), s).direction * g;
             agree += ones((key(score) > vec4<u32>(ZERO_KEY)) & inside);
             lost += ones(!finite & inside);
             snapshot[vector] = load_param(chunk.param / 4u + j, lanes);
-            if ends_share(j) {
-                sum += total(squares);
-                squares = vec4<f32>();
-            }
         }
-        sum += total(squares);
         atomicAdd(&positive, agree);
         atomicAdd(&broken, lost);
     }

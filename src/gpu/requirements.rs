@@ -70,8 +70,8 @@ impl Requirements {
         ];
         let table = tables.into_iter().max().unwrap_or(0);
         let searches = |class: &Class| class.policy.samples() || class.policy.selects() == Selects::Small;
-        // A histogram, a prefix sum, and a few words; or sums alone; two tiles of products, and a word.
-        let histogram = if plan.classes.iter().any(searches) { BINS + WORKGROUP + 64 } else { WORKGROUP + 64 };
+        // A histogram, a prefix sum, and a few words; otherwise two sets of sums. Products need two tiles and a word.
+        let histogram = if plan.classes.iter().any(searches) { BINS + WORKGROUP + 32 } else { WORKGROUP + 64 };
         let tiles = if matrix > 0 { 2 * TILE + 4 } else { 0 };
         let limits = wgpu::Limits {
             max_bind_groups: 4,

@@ -33,7 +33,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
     "lib/largest" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
-    "lib/step" "lib/sum" "lib/sum_chunk" "lib/sum_chunk_wide" "lib/sum_few" "lib/tables" "lib/totals"
+    "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/mirror" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
@@ -83,9 +83,12 @@ pub(crate) struct Config {
     pub constants: Constants,
 }
 
-/// The loop of a kernel over a chunk, and what takes its place where a workgroup has a quarter of it.
-const LOOP: &str = "for (var j = lane; 4u * j < chunk.len; j += LANES) {";
-const BRANCH: &str = "let j = lane;\n        if 4u * j < chunk.len {";
+/// Texts of kernels for CPUs, and what takes their place on GPUs.
+const GPU: [(&str, &str); 3] = [
+    ("@workgroup_size(32)", "@workgroup_size(256)"),
+    ("SUM_LANES: u32 = 32u", "SUM_LANES: u32 = 256u"),
+    ("for (var j = lane; 4u * j < chunk.len; j += LANES) {", "let j = lane;\n        if 4u * j < chunk.len {"),
+];
 
 /// The number of kernels with custom texts at which unused ones are dropped. Exact selection has about 20 kernels.
 const MOST_CUSTOM: usize = 256;
@@ -178,7 +181,6 @@ impl Config {
             "finish" => ("sink", either(is_matrix, "finish_notes", "finish_param")),
             "correct" => ("sink", either(is_matrix, "correct_notes", "correct_param")),
             "access::chunk" => ("access", either(self.quarters, "chunk_quarter", "chunk_whole")),
-            "lib::sum_chunk" => ("lib", either(self.wide, "sum_chunk_wide", "sum_chunk")),
             "lib::mark" => ("lib", either(self.quarters, "mark_quarter", "mark")),
             "access::param" => {
                 ("access", either(self.vectorized && !self.shared_vectors, "param_vec4", "param_scalar"))
@@ -197,7 +199,7 @@ impl Config {
         let text = text(&name)?;
         let text = match self.quarters || self.wide {
             // Each lane has one vector of a quarter, so its loop becomes a branch.
-            true => text.replace(LOOP, BRANCH).replace("@workgroup_size(32)", "@workgroup_size(256)").into(),
+            true => GPU.iter().fold(text.to_owned(), |text, (of_cpu, of_gpu)| text.replace(of_cpu, of_gpu)).into(),
             false => text.into(),
         };
         Some(File { text, name: name + ".wgsl" })

@@ -32,7 +32,7 @@ const LINES: u64 = 32;
 const LINE_LANES: u64 = WORKGROUP / LINES;
 /// The length from which on a row is summed by 32 lanes; `LONG` in `shaders/step/row_moments.wgsl`.
 const LONG_ROW: u64 = 128;
-/// The same for the candidates of a chunk.
+/// Rounds of a lane that visits the candidates of a chunk.
 const CANDIDATE_ROUNDS: u64 = 8;
 
 pub(super) fn step(writer: &mut Writer<'_>) {

@@ -239,7 +239,6 @@ impl Bench {
                 ns_per_param,
                 gpu_ns_per_param: timer.is_some().then(|| median(gpus)),
                 host_microseconds: median(hosts),
-                submits: 1,
                 dispatches,
                 bytes_per_param: traffic as f64 / params as f64,
                 ratio_to_copy: median(ratios),
@@ -362,7 +361,7 @@ fn sample(device: &wgpu::Device, repeat: u32, submit: &mut impl FnMut() -> Resul
     Ok(start.elapsed().as_nanos() as f64 / f64::from(repeat))
 }
 
-/// Microseconds after which the host is free again, while the device has nothing else to do.
+/// Microseconds that the host needs for one submit to an idle device.
 fn host_time(device: &wgpu::Device, submit: impl FnOnce() -> Result<()>) -> Result<f64> {
     wait(device)?;
     let start = Instant::now();

@@ -23,14 +23,12 @@ pub struct Copy {
 #[derive(Serialize)]
 pub struct Row {
     pub name: String,
-    /// From the first submit to the end of the last, with what the host does.
+    /// Time of a step in a queue of many, from the first submit to the end of the last.
     pub ns_per_param: f64,
-    /// Of one step on the GPU, between timestamps. `None` on adapters without timestamps in encoders.
+    /// Time of one step on the GPU, between two timestamps. `None` if the adapter has no timestamps in encoders.
     pub gpu_ns_per_param: Option<f64>,
-    /// For which the host is busy with one step.
+    /// Time that the host needs to record and submit one step.
     pub host_microseconds: f64,
-    /// How many a step has.
-    pub submits: u64,
     pub dispatches: u64,
     pub bytes_per_param: f64,
     pub ratio_to_copy: f64,

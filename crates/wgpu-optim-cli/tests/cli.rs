@@ -410,9 +410,10 @@ fn bench_reports_in_json_what_its_users_read() {
         let row = rows.iter().find(|row| row["name"] == name).expect(name);
         assert!(row["ns_per_param"].as_f64().is_some_and(|ns| ns > 0.0));
         assert!(row["dispatches"].as_u64().is_some_and(|d| d > 0));
-        assert!(row["gpu_ns_per_param"].is_null() || row["gpu_ns_per_param"].as_f64().unwrap() > 0.0);
+        // lavapipe has timestamps in encoders; other adapters may not.
+        let has_none = row["gpu_ns_per_param"].is_null() && !report["adapter"].as_str().unwrap().contains("llvmpipe");
+        assert!(has_none || row["gpu_ns_per_param"].as_f64().is_some_and(|ns| ns > 0.0));
         assert!(row["host_microseconds"].as_f64().is_some_and(|us| us > 0.0));
-        assert_eq!(row["submits"], 1);
     }
     let bytes = |name: &str| rows.iter().find(|r| r["name"] == name).unwrap()["bytes_per_param"].as_f64().unwrap();
     assert_eq!((bytes("adamw"), bytes("lion"), bytes("grams")), (28.0, 20.0, 28.0));
