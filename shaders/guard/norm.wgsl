@@ -3,8 +3,8 @@
 
 import package::access::grad::load_grad;
 import package::lib::{far::{EXPONENT, FAR, PRESENT}, gradients::{clip, scaled}};
-import package::lib::sum_chunk::{Sum, add_vector, end_of_vectors, first_vector, sum_over_chunk, total};
-import package::tables::{CHUNK, Chunk, EACH, Invocation, LANES, Scalars, chunks, counters, grid, linear, scalars, tensors};
+import package::lib::sum_chunk::{Sum, add_vector, place_of, range_of, sum_over_chunk, total};
+import package::tables::{Chunk, EACH, Invocation, LANES, Scalars, chunks, counters, grid, linear, scalars};
 
 const NOT_FINITE: u32 = 0xffffffffu;
 const MAGNITUDE: u32 = 0x7fffffffu;
@@ -44,8 +44,8 @@ fn norm(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         let chunk = chunks[grid.first + at];
         let s = scalars[chunk.scalars];
         var found = vec4<bool>(false);
-        let end = end_of_vectors(chunk, lane);
-        for (var j = first_vector(lane); j < end; j += LANES) {
+        let range = range_of(chunk, lane);
+        for (var j = range.x; j < range.y; j += LANES) {
             let read = read_inside(chunk, j);
             // As they are, and as they are scaled.
             found |= is_above(read, EXPONENT - 1u) | is_above(scaled(read, s), LARGEST);
@@ -57,13 +57,12 @@ fn norm(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let of_chunk = sum_over_chunk(lane, sum);
     if lane == 0u && at < grid.count {
         let chunk = chunks[grid.first + at];
-        let place = tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK;
         var word = bitcast<u32>(of_chunk) | PRESENT;
         if atomicLoad(&broken) == 1u {
             word = NOT_FINITE;
         } else if (word & EXPONENT) == EXPONENT {
             word = bitcast<u32>(far_squares(chunk, scalars[chunk.scalars]));
         }
-        atomicStore(&counters[grid.norms + place], word);
+        atomicStore(&counters[grid.norms + place_of(chunk)], word);
     }
 }

@@ -10,13 +10,9 @@ const EXPONENT: u32 = 0x7f800000u;
 fn four_words(first: u32, c: u32, count: u32) -> vec4<u32> {
     let at = vec4<u32>(c) + vec4<u32>(0u, WORKGROUP, 2u * WORKGROUP, 3u * WORKGROUP);
     let place = vec4<u32>(first) + min(at, vec4<u32>(count - 1u));
-    let words = vec4<u32>(
-        atomicLoad(&counters[place.x]),
-        atomicLoad(&counters[place.y]),
-        atomicLoad(&counters[place.z]),
-        atomicLoad(&counters[place.w]),
-    );
-    return select(vec4<u32>(0u), words, at < vec4<u32>(count));
+    let near = vec2<u32>(atomicLoad(&counters[place.x]), atomicLoad(&counters[place.y]));
+    let others = vec2<u32>(atomicLoad(&counters[place.z]), atomicLoad(&counters[place.w]));
+    return select(vec4<u32>(0u), vec4<u32>(near, others), at < vec4<u32>(count));
 }
 
 fn is_far(word: u32) -> bool {

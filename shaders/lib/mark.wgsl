@@ -1,7 +1,7 @@
 // Sets bits of the mask, on a CPU: each lane writes words of its own.
 
-import package::lib::{flags::{flags_of, mask_shift, mask_word}, mask::{count_marks, mask, marked}};
-import package::tables::{Chunk, EACH, LANES};
+import package::lib::{flags::{mask_shift, mask_word}, mask::{bits_of, count_marks, mask, marked}};
+import package::tables::{Chunk, LANES};
 
 var<private> bits: u32;
 var<private> counted: u32;
@@ -11,8 +11,7 @@ fn begin_marks(lane: u32) {
 }
 
 fn mark(found: vec4<bool>, chunk: Chunk, vector: u32) {
-    let inside = 4u * vector + EACH < vec4<u32>(chunk.len);
-    bits |= flags_of(found & inside) << mask_shift(vector);
+    bits |= bits_of(found, chunk, vector);
     // The last vector of this word, or of the lane.
     if mask_shift(vector) == 28u || 4u * (vector + LANES) >= chunk.len {
         mask[mask_word(chunk, vector)] = bits;

@@ -1,7 +1,7 @@
 // Sets bits of the mask, on a GPU: each lane has one vector, and lanes share words.
 
-import package::lib::{flags::{flags_of, mask_shift, mask_word}, mask::{count_marks, mask, marked}};
-import package::tables::{Chunk, EACH, LANES};
+import package::lib::{flags::mask_word, mask::{bits_of, count_marks, mask, marked}};
+import package::tables::{Chunk, LANES};
 
 var<workgroup> words: array<atomic<u32>, LANES>;
 
@@ -12,8 +12,7 @@ fn begin_marks(lane: u32) {
 }
 
 fn mark(found: vec4<bool>, chunk: Chunk, vector: u32) {
-    let inside = 4u * vector + EACH < vec4<u32>(chunk.len);
-    atomicOr(&words[vector % LANES], flags_of(found & inside) << mask_shift(vector));
+    atomicOr(&words[vector % LANES], bits_of(found, chunk, vector));
 }
 
 fn end_marks(chunk: Chunk, lane: u32) {

@@ -2,9 +2,9 @@
 // stream decided, or leaves that to `recount.wgsl`. One workgroup per tensor.
 
 import package::finish::finish;
-import package::lib::{bins::{clear_bins, counted_populations}, bracket::{bracket_of, keys_of}, candidates::{Candidate, lies_in, read_candidate}, order::NAN_KEY};
+import package::lib::{bins::{clear_bins, counted_populations}, bracket::{bracket_of, keys_of}, order::NAN_KEY, revisit::revisit};
 import package::lib::search::{DIGITS, Search, begin_search, count_digits, publish_search, search, take_digit};
-import package::lib::{revisit::revisit, skip::scalars_of};
+import package::lib::{candidates::{Candidate, lies_in, read_candidate}, skip::scalars_of};
 import package::tables::{BINS, Chunk, Invocation, Scalars, WORKGROUP, chunks, counters, grid, linear, tensors};
 
 const RANK: u32 = 1u;
@@ -13,13 +13,15 @@ const PREPARE: u32 = 3u;    // the bins that `recount.wgsl` adds to
 
 var<workgroup> task: u32;
 
+// NaN after the end.
 fn listed(tensor: u32, place: u32, len: u32) -> Candidate {
     let slot = atomicLoad(&counters[tensors.each[tensor].list + min(place, len - 1u)]);
-    return read_candidate(tensors.each[tensor].candidates, slot);
+    let found = read_candidate(tensors.each[tensor].candidates, slot);
+    return Candidate(found.index, select(NAN_KEY, found.key, place < len), found.direction);
 }
 
-fn settle_one(piece: Chunk, s: Scalars, candidate: Candidate, is_there: bool, sought: Search) {
-    if is_there && lies_in(piece, candidate) {
+fn settle_one(piece: Chunk, s: Scalars, candidate: Candidate, sought: Search) {
+    if candidate.key != NAN_KEY && lies_in(piece, candidate) {
         let tie = candidate.key == sought.cut.key && candidate.index < sought.cut.limit;
         finish(piece, s, candidate, candidate.key > sought.cut.key || tie);
     }
@@ -29,19 +31,17 @@ fn settle_one(piece: Chunk, s: Scalars, candidate: Candidate, is_there: bool, so
 fn rank(piece: Chunk, lane: u32, s: Scalars, sought: Search) {
     let len = atomicLoad(&tensors.each[piece.tensor].listed);
     for (var place = lane; place < len; place += 4u * WORKGROUP) {
-        let inside = vec4<u32>(place) + vec4<u32>(0u, WORKGROUP, 2u * WORKGROUP, 3u * WORKGROUP) < vec4<u32>(len);
         let a = listed(piece.tensor, place, len);
         let b = listed(piece.tensor, place + WORKGROUP, len);
         let c = listed(piece.tensor, place + 2u * WORKGROUP, len);
         let d = listed(piece.tensor, place + 3u * WORKGROUP, len);
         if sought.digit == DIGITS {
-            settle_one(piece, s, a, inside.x, sought);
-            settle_one(piece, s, b, inside.y, sought);
-            settle_one(piece, s, c, inside.z, sought);
-            settle_one(piece, s, d, inside.w, sought);
+            settle_one(piece, s, a, sought);
+            settle_one(piece, s, b, sought);
+            settle_one(piece, s, c, sought);
+            settle_one(piece, s, d, sought);
         } else {
-            let found = select(vec4<u32>(NAN_KEY), vec4<u32>(a.key, b.key, c.key, d.key), inside);
-            count_digits(sought, found, vec4<u32>(a.index, b.index, c.index, d.index));
+            count_digits(sought, vec4<u32>(a.key, b.key, c.key, d.key), vec4<u32>(a.index, b.index, c.index, d.index));
         }
     }
 }

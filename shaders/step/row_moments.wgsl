@@ -1,5 +1,4 @@
-// v ← β2 v + (1−β2) mean(g²) of every row that begins in a chunk: one lane per short row, a team of 32 lanes for a long one. A workgroup is one
-// team on a CPU and eight on a GPU.
+// v ← β2 v + (1−β2) mean(g²) of every row that begins in a chunk: one lane per short row, a team of 32 lanes for a long one.
 
 import package::access::grad::load_grad;
 import package::lib::{gradients::clip, largest::{LARGEST, within_squares}, skip::{scalars_of, skips}, sum_chunk::SUM_LANES};

@@ -2,7 +2,7 @@
 
 import package::{base::update, policy::{factors, phi}, sink::{begin_sink, emit}, state::{load_state, store_state}};
 import package::lib::{bins::{clear_bins, counted_populations}, coupled::coupled, gradients::read_grad, order::{NAN_KEY, before, cut_in, key}};
-import package::lib::{search::{DIGITS, Search, begin_search, count_digits, publish_search, search, take_digit}, skip::{chunk_at, scalars_of}};
+import package::lib::{search::{DIGITS, begin_search, count_digits, publish_search, search, take_digit}, skip::{chunk_at, scalars_of}};
 import package::tables::{CHUNK, Chunk, EACH, Invocation, Scalars, WORKGROUP, grid, linear, tensors};
 
 struct Scored {
@@ -20,16 +20,6 @@ fn score(chunk: Chunk, j: u32, s: Scalars) -> Scored {
     return Scored(select(vec4<u32>(NAN_KEY), key(next.direction * g), inside), next.direction);
 }
 
-fn count_vector(scored: Scored, j: u32, sought: Search) {
-    count_digits(sought, scored.found, 4u * j + EACH);
-}
-
-fn step_vector(scored: Scored, chunk: Chunk, j: u32, s: Scalars) {
-    if 4u * j >= chunk.len { return; }
-    let selected = before(scored.found, 4u * j, cut_in(chunk, search.cut));
-    emit(chunk, j, s, phi(factors(chunk, s), selected, vec4<f32>()), scored.direction, selected, vec4<bool>(false));
-}
-
 @compute @workgroup_size(256)
 fn small_wide(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let at = linear(in);
@@ -37,26 +27,28 @@ fn small_wide(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         let chunk = chunk_at(grid.first + at);
         let s = scalars_of(chunk);
         begin_sink(chunk, lane);
-        let a = score(chunk, lane, s);
-        let b = score(chunk, lane + WORKGROUP, s);
-        let c = score(chunk, lane + 2u * WORKGROUP, s);
-        let d = score(chunk, lane + 3u * WORKGROUP, s);
+        var own: array<Scored, 4>;
+        for (var i = 0u; i < 4u; i += 1u) {
+            own[i] = score(chunk, lane + i * WORKGROUP, s);
+        }
         begin_search(lane, tensors.each[chunk.tensor].k, 0u, 0xffffffffu);
         loop {
             clear_bins(lane);
             let sought = workgroupUniformLoad(&search);
             if sought.digit == DIGITS { break; }
-            count_vector(a, lane, sought);
-            count_vector(b, lane + WORKGROUP, sought);
-            count_vector(c, lane + 2u * WORKGROUP, sought);
-            count_vector(d, lane + 3u * WORKGROUP, sought);
+            for (var i = 0u; i < 4u; i += 1u) {
+                count_digits(sought, own[i].found, 4u * (lane + i * WORKGROUP) + EACH);
+            }
             workgroupBarrier();
             take_digit(lane, counted_populations(lane), CHUNK, false);
         }
         if lane == 0u { publish_search(chunk.tensor); }
-        step_vector(a, chunk, lane, s);
-        step_vector(b, chunk, lane + WORKGROUP, s);
-        step_vector(c, chunk, lane + 2u * WORKGROUP, s);
-        step_vector(d, chunk, lane + 3u * WORKGROUP, s);
+        for (var i = 0u; i < 4u; i += 1u) {
+            let j = lane + i * WORKGROUP;
+            if 4u * j < chunk.len {
+                let selected = before(own[i].found, 4u * j, cut_in(chunk, search.cut));
+                emit(chunk, j, s, phi(factors(chunk, s), selected, vec4<f32>()), own[i].direction, selected, vec4<bool>(false));
+            }
+        }
     }
 }

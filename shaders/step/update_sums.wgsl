@@ -2,8 +2,8 @@
 
 import package::{access::param::load_param, base::update, state::load_state};
 import package::lib::{far::PRESENT, gradients::read_grad, skip::{chunk_at, scalars_of}};
-import package::lib::sum_chunk::{Sum, add_vector, end_of_vectors, first_vector, sum_over_chunk};
-import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, counters, grid, linear, tensors};
+import package::lib::sum_chunk::{Sum, add_vector, place_of, range_of, sum_over_chunk};
+import package::tables::{EACH, Invocation, LANES, chunks, counters, grid, linear};
 
 @compute @workgroup_size(32)
 fn update_sums(in: Invocation, @builtin(local_invocation_index) lane: u32) {
@@ -13,8 +13,8 @@ fn update_sums(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     if at < grid.count {
         let chunk = chunk_at(grid.first + at);
         let s = scalars_of(chunk);
-        let end = end_of_vectors(chunk, lane);
-        for (var j = first_vector(lane); j < end; j += LANES) {
+        let range = range_of(chunk, lane);
+        for (var j = range.x; j < range.y; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let inside = EACH < vec4<u32>(lanes);
             let direction = update(load_state(chunk, chunk.offset / 4u + j), read_grad(chunk, j, s), s).direction;
@@ -28,8 +28,7 @@ fn update_sums(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
     let squared_param = sum_over_chunk(lane, param_sum);
     if lane == 0u && at < grid.count {
-        let chunk = chunks[grid.first + at];
-        let place = tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK;
+        let place = place_of(chunks[grid.first + at]);
         atomicStore(&counters[grid.norms + place], bitcast<u32>(squared_update) | PRESENT);
         atomicStore(&counters[grid.gradient_norms + place], bitcast<u32>(squared_param) | PRESENT);
     }

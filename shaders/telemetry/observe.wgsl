@@ -3,8 +3,8 @@
 
 import package::{access::grad::load_grad, access::param::load_param, base::update, state::load_state};
 import package::lib::{coupled::coupled, flags::ones, gradients::{clip, scaled}, observations::{observations, snapshot}, order::{ZERO_KEY, key}};
-import package::lib::{skip::scalars_of, sum_chunk::{Sum, add_vector, end_of_vectors, first_vector, sum_over_chunk}};
-import package::tables::{CHUNK, EACH, Invocation, LANES, chunks, grid, linear, tensors};
+import package::lib::{skip::scalars_of, sum_chunk::{Sum, add_vector, place_of, range_of, sum_over_chunk}};
+import package::tables::{EACH, Invocation, LANES, chunks, grid, linear};
 
 var<workgroup> positive: atomic<u32>;
 var<workgroup> broken: atomic<u32>;
@@ -24,8 +24,8 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         let s = scalars_of(chunk);
         var agree = 0u;
         var lost = 0u;
-        let end = end_of_vectors(chunk, lane);
-        for (var j = first_vector(lane); j < end; j += LANES) {
+        let range = range_of(chunk, lane);
+        for (var j = range.x; j < range.y; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let inside = EACH < vec4<u32>(lanes);
@@ -44,8 +44,7 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     }
     let of_chunk = sum_over_chunk(lane, sum);
     if lane == 0u && at < grid.count {
-        let chunk = chunks[grid.first + at];
-        let place = 4u * (tensors.each[chunk.tensor].first_chunk + chunk.index / CHUNK);
+        let place = 4u * place_of(chunks[grid.first + at]);
         atomicStore(&observations[place], bitcast<u32>(of_chunk));
         atomicStore(&observations[place + 2u], atomicLoad(&positive));
         atomicStore(&observations[place + 3u], atomicLoad(&broken));

@@ -100,7 +100,7 @@ fn step(writer: &mut Writer<'_>) {
 
 fn norm(writer: &mut Writer<'_>) {
     let config = Config { constants: writer.config.constants.with("AHEAD", true), ..writer.config };
-    elementwise::sums(writer, "sums squared gradients", "guard/norm", config);
+    elementwise::sums(writer, "sums squared gradients", elementwise::NORM, config);
 }
 
 /// One for all classes: it decides about the step.

@@ -27,6 +27,8 @@ use crate::recipe::spec::CHUNK;
 
 /// Bytes of a candidate.
 pub(super) const CANDIDATE: u64 = 12;
+/// The kernel that sums squares over chunks, and the rounds of its lanes.
+pub(super) const NORM: (&str, u64) = ("guard/norm", STREAM);
 /// Rows or columns of a workgroup that sums them, and lanes of each.
 const LINES: u64 = 32;
 const LINE_LANES: u64 = WORKGROUP / LINES;
@@ -43,7 +45,10 @@ pub(super) fn step(writer: &mut Writer<'_>) {
             line_sums(writer, config);
             move_lines(writer);
         }
-        None if config.base.has_lines() => row_moments(writer),
+        None if config.base.has_lines() => {
+            let rounds = row_rounds(writer);
+            sums(writer, "moves the moments of rows on", (ROW_MOMENTS, rounds), config);
+        }
         None => {}
     }
     if config.base.has_rate() {
@@ -69,20 +74,15 @@ pub(super) fn step(writer: &mut Writer<'_>) {
     after(writer);
 }
 
-/// Moves the second moments of rows on: one lane per short row, 32 lanes for a long one.
-fn row_moments(writer: &mut Writer<'_>) {
-    let config = writer.config;
-    let lanes = if config.shape == LaunchShape::Gpu { WORKGROUP } else { LINES };
+/// Rounds of a lane that moves the second moments of rows on: it has a short row, or shares a long one with 31 others.
+fn row_rounds(writer: &Writer<'_>) -> u64 {
+    let lanes = if writer.config.shape == LaunchShape::Gpu { WORKGROUP } else { LINES };
     let rounds = |tensor: &Tensor| {
         let (len, rows) = (tensor.row_len, CHUNK.div_ceil(tensor.row_len));
-        let is_long = len >= LONG_ROW;
-        let [rows_at_once, lanes_of_row] = if is_long { [lanes / LINES, LINES] } else { [lanes, 1] };
-        rows.div_ceil(rows_at_once) * (len.div_ceil(4) + 1).div_ceil(lanes_of_row)
+        let of_row = if len < LONG_ROW { 1 } else { LINES };
+        rows.div_ceil(lanes / of_row) * (len.div_ceil(4) + 1).div_ceil(of_row)
     };
-    let most = writer.plan.tensors[writer.tensors.clone()].iter().map(rounds).max().unwrap_or(1);
-    let each = config.format.bytes();
-    let cost = |share: Share| (each * share.numel + 4 * share.count, most);
-    writer.add("moves the moments of rows on", ROW_MOMENTS, config, Over::Chunks, &cost);
+    writer.plan.tensors[writer.tensors.clone()].iter().map(rounds).max().unwrap_or(1)
 }
 
 /// Finds the factor of the step of each tensor, perhaps from sums over it.
@@ -90,7 +90,7 @@ fn rate(writer: &mut Writer<'_>) {
     let (config, [norms, gradient_norms]) = (writer.config, writer.plan.tensor_norms);
     let mut summed = writer.with(Grid { norms, gradient_norms, ..writer.grid }, [None; 3]);
     match config.base.row().norms {
-        Some(Norms::Gradient) => sums(&mut summed, "sums squared gradients", "guard/norm", config),
+        Some(Norms::Gradient) => sums(&mut summed, "sums squared gradients", NORM, config),
         Some(Norms::Update) => {
             // Reads θ, g and the state.
             let each = 4 + config.format.bytes() + 4 * config.base.states();
@@ -133,9 +133,14 @@ pub(super) fn move_lines(writer: &mut Writer<'_>) {
 }
 
 /// A kernel that reads gradients, or directions in their place, and writes sums.
-pub(super) fn sums(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str, config: Config) {
+pub(super) fn sums(
+    writer: &mut Writer<'_>,
+    purpose: &'static str,
+    (entry, rounds): (&'static str, u64),
+    config: Config,
+) {
     let each = config.format.bytes();
-    writer.add(purpose, entry, config, Over::Chunks, &|share| (each * share.numel + 4 * share.count, STREAM));
+    writer.add(purpose, entry, config, Over::Chunks, &|share| (each * share.numel + 4 * share.count, rounds));
 }
 
 /// Before the stream: forgets the last count of marks, or finds the ends of the bracket.

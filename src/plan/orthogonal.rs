@@ -72,7 +72,7 @@ fn directions(writer: &mut Writer<'_>) {
     let [of_directions, of_gradients] = writer.plan.tensor_norms.map(|norms| Grid { norms, ..writer.grid });
     if config.base.scalar_names().next().is_some() {
         let mut gradients = writer.with(of_gradients, [None; 3]);
-        elementwise::sums(&mut gradients, "sums squared gradients", "guard/norm", config);
+        elementwise::sums(&mut gradients, "sums squared gradients", elementwise::NORM, config);
     }
     elementwise::before(writer);
     let (policy, selection, sink) = match writer.policy.selects() {
@@ -90,7 +90,7 @@ fn directions(writer: &mut Writer<'_>) {
     elementwise::stream(&mut written, purpose, Config { policy, selection, sink, ..config }, each);
     elementwise::after(writer);
     let mut read = writer.with(of_directions, [None, Some(DIRECTIONS), None]);
-    elementwise::sums(&mut read, "sums squared directions", "guard/norm", as_is(config));
+    elementwise::sums(&mut read, "sums squared directions", elementwise::NORM, as_is(config));
 }
 
 /// Returns the workspace that the orthogonalized directions lie in, as their tensors do.
