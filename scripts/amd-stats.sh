@@ -6,6 +6,7 @@
 #
 #   ./scripts/amd-stats.sh                            the elementwise recipes, for navi31, navi21 and vega20
 #   FAMILIES=gfx1201 ./scripts/amd-stats.sh --recipes muon    other families; the arguments are those of `wgpu-optim compile`
+#   MATMUL=large-tiles ./scripts/amd-stats.sh --recipes muon    another way to compute matrix products than tiles
 #   MESA=installed FAMILIES="navi21 gfx1100" ./scripts/amd-stats.sh    the Mesa of this machine
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -42,8 +43,8 @@ LAYER
 cargo build --quiet --locked -p wgpu-optim-cli
 for family in ${FAMILIES:-navi31 navi21 vega20}; do
     env -u WGPU_ADAPTER_NAME LD_LIBRARY_PATH="$mesa/lib/x86_64-linux-gnu" VK_ICD_FILENAMES="$manifest" VK_LAYER_PATH="$folder" \
-        VK_INSTANCE_LAYERS=VK_LAYER_NO_HARDWARE RADV_FORCE_FAMILY="$family" RADV_DEBUG=shaderstats MESA_SHADER_CACHE_DISABLE=1 \
-        WGPU_BACKEND=vulkan "${CARGO_TARGET_DIR:-target}/debug/wgpu-optim" compile --shape gpu --matmul tiles "$@" >"$folder/$family.txt" 2>&1 ||
+        VK_INSTANCE_LAYERS=VK_LAYER_NO_HARDWARE RADV_FORCE_FAMILY="$family" RADV_DEBUG=shaders,shaderstats MESA_SHADER_CACHE_DISABLE=1 \
+        WGPU_BACKEND=vulkan "${CARGO_TARGET_DIR:-target}/debug/wgpu-optim" compile --shape gpu --matmul "${MATMUL:-tiles}" "$@" >"$folder/$family.txt" 2>&1 ||
         { cat "$folder/$family.txt" >&2 && exit 1; }
     python3 scripts/amd/table.py "$family" <"$folder/$family.txt"
 done

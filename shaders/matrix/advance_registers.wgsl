@@ -1,6 +1,6 @@
 // X ← B X for a symmetric B, one block per invocation.
 
-import package::{matrix::products::{four, four_of_right, store_4}, matrix::registers::{REGISTER_LANES, gain}};
+import package::{matrix::products::{four, four_of_right}, matrix::registers::{REGISTER_LANES, gain, store_all}};
 import package::tables::{EACH, Invocation, chunks, grid, linear_block, opaque};
 
 @compute @workgroup_size(8)
@@ -32,27 +32,16 @@ fn advance(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let x0 = four(at_j[0], stride);
             c00 = gain(c00, x0, b0); c10 = gain(c10, x0, b1); c20 = gain(c20, x0, b2); c30 = gain(c30, x0, b3);
             let x1 = four(at_j[1], stride);
-            c01 = gain(c01, x1, b0);
-            c11 = gain(c11, x1, b1);
-            c21 = gain(c21, x1, b2);
-            c31 = gain(c31, x1, b3);
+            c01 = gain(c01, x1, b0); c11 = gain(c11, x1, b1); c21 = gain(c21, x1, b2); c31 = gain(c31, x1, b3);
             let x2 = four(at_j[2], stride);
-            c02 = gain(c02, x2, b0);
-            c12 = gain(c12, x2, b1);
-            c22 = gain(c22, x2, b2);
-            c32 = gain(c32, x2, b3);
+            c02 = gain(c02, x2, b0); c12 = gain(c12, x2, b1); c22 = gain(c22, x2, b2); c32 = gain(c32, x2, b3);
             let x3 = four(at_j[3], stride);
-            c03 = gain(c03, x3, b0);
-            c13 = gain(c13, x3, b1);
-            c23 = gain(c23, x3, b2);
-            c33 = gain(c33, x3, b3);
+            c03 = gain(c03, x3, b0); c13 = gain(c13, x3, b1); c23 = gain(c23, x3, b2); c33 = gain(c33, x3, b3);
             at_i += vec4<u32>(4u * grid.gram_stride);
             at_j += vec4<u32>(4u * stride);
         }
-        let to = matrix.part * grid.result_slot;
-        store_4(to, stride, 4u * i, j, 4u * rows, columns, c00, c01, c02, c03);
-        store_4(to, stride, 4u * i + 4u, j, 4u * rows, columns, c10, c11, c12, c13);
-        store_4(to, stride, 4u * i + 8u, j, 4u * rows, columns, c20, c21, c22, c23);
-        store_4(to, stride, 4u * i + 12u, j, 4u * rows, columns, c30, c31, c32, c33);
+        store_all(matrix, 4u * i, j, 4u, array<mat4x4<f32>, 16>(
+            c00, c01, c02, c03, c10, c11, c12, c13, c20, c21, c22, c23, c30, c31, c32, c33,
+        ));
     }
 }

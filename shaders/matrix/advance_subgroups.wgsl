@@ -1,7 +1,7 @@
 // X ← B X for a symmetric B, for adapters that are CPUs with subgroups of 8: a block of 32 × 64 per workgroup, which shares what it reads of
 // B.
 
-import package::{matrix::products::{four, right, store_2}, matrix::registers::{REGISTER_LANES, gain}};
+import package::{matrix::products::{four, right}, matrix::registers::{REGISTER_LANES, gain, store_all}};
 import package::tables::{Invocation, chunks, grid, linear_block, opaque};
 
 @compute @workgroup_size(8)
@@ -49,14 +49,8 @@ fn advance(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             at_i += 4u * grid.gram_stride;
             at_j += vec2<u32>(4u * stride);
         }
-        let to = matrix.part * grid.result_slot;
-        store_2(to, stride, 4u * i, j, 4u * rows, columns, c00, c01);
-        store_2(to, stride, 4u * i + 4u, j, 4u * rows, columns, c10, c11);
-        store_2(to, stride, 4u * i + 8u, j, 4u * rows, columns, c20, c21);
-        store_2(to, stride, 4u * i + 12u, j, 4u * rows, columns, c30, c31);
-        store_2(to, stride, 4u * i + 16u, j, 4u * rows, columns, c40, c41);
-        store_2(to, stride, 4u * i + 20u, j, 4u * rows, columns, c50, c51);
-        store_2(to, stride, 4u * i + 24u, j, 4u * rows, columns, c60, c61);
-        store_2(to, stride, 4u * i + 28u, j, 4u * rows, columns, c70, c71);
+        store_all(matrix, 4u * i, j, 2u, array<mat4x4<f32>, 16>(
+            c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51, c60, c61, c70, c71,
+        ));
     }
 }

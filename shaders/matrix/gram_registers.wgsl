@@ -1,6 +1,6 @@
-// The lower blocks of L Rᵀ, one per invocation. `mirror.wgsl` makes the rest of them.
+// The lower blocks of L Rᵀ, one per invocation.
 
-import package::{matrix::products::{four, four_across, lower, store_4}, matrix::registers::{BLOCK, REGISTER_LANES, gain}};
+import package::{matrix::products::{four, four_across, lower}, matrix::registers::{BLOCK, REGISTER_LANES, gain, store_all}};
 import package::tables::{Invocation, chunks, grid, linear_block, opaque};
 
 @compute @workgroup_size(8)
@@ -37,10 +37,8 @@ fn gram(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let b3 = four(at_i[3] + k, stride);
             c30 = gain(c30, a0, b3); c31 = gain(c31, a1, b3); c32 = gain(c32, a2, b3); c33 = gain(c33, a3, b3);
         }
-        let to = matrix.part * grid.result_slot;
-        store_4(to, grid.gram_stride, block.x, block.y / 4u, rows, rows / 4u, c00, c01, c02, c03);
-        store_4(to, grid.gram_stride, block.x + 4u, block.y / 4u, rows, rows / 4u, c10, c11, c12, c13);
-        store_4(to, grid.gram_stride, block.x + 8u, block.y / 4u, rows, rows / 4u, c20, c21, c22, c23);
-        store_4(to, grid.gram_stride, block.x + 12u, block.y / 4u, rows, rows / 4u, c30, c31, c32, c33);
+        store_all(matrix, block.x, block.y / 4u, 4u, array<mat4x4<f32>, 16>(
+            c00, c01, c02, c03, c10, c11, c12, c13, c20, c21, c22, c23, c30, c31, c32, c33,
+        ));
     }
 }

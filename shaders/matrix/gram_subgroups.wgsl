@@ -1,7 +1,7 @@
 // The lower blocks of L Rᵀ, for adapters that are CPUs with subgroups of 8, where loads are what costs: a workgroup, which is a subgroup,
-// has half of a block of 64 × 64 and shares its 32 rows; an invocation has 8 of its columns. `mirror.wgsl` makes the rest of the product.
+// has half of a block of 64 × 64 and shares its 32 rows; an invocation has 8 of its columns.
 
-import package::{matrix::products::{four_across, left, lower, store_2}, matrix::registers::{REGISTER_LANES, gain}};
+import package::{matrix::products::{four_across, left, lower}, matrix::registers::{REGISTER_LANES, gain, store_all}};
 import package::tables::{Invocation, chunks, grid, linear_block, opaque};
 
 // Four rows of which lanes 0 to 3, or 4 to 7, hold one each.
@@ -54,14 +54,8 @@ fn gram(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let b7 = high(v3);
             c70 = gain(c70, a0, b7); c71 = gain(c71, a1, b7);
         }
-        let to = matrix.part * grid.result_slot;
-        store_2(to, grid.gram_stride, block.x, block.y / 4u, rows, rows / 4u, c00, c01);
-        store_2(to, grid.gram_stride, block.x + 4u, block.y / 4u, rows, rows / 4u, c10, c11);
-        store_2(to, grid.gram_stride, block.x + 8u, block.y / 4u, rows, rows / 4u, c20, c21);
-        store_2(to, grid.gram_stride, block.x + 12u, block.y / 4u, rows, rows / 4u, c30, c31);
-        store_2(to, grid.gram_stride, block.x + 16u, block.y / 4u, rows, rows / 4u, c40, c41);
-        store_2(to, grid.gram_stride, block.x + 20u, block.y / 4u, rows, rows / 4u, c50, c51);
-        store_2(to, grid.gram_stride, block.x + 24u, block.y / 4u, rows, rows / 4u, c60, c61);
-        store_2(to, grid.gram_stride, block.x + 28u, block.y / 4u, rows, rows / 4u, c70, c71);
+        store_all(matrix, block.x, block.y / 4u, 2u, array<mat4x4<f32>, 16>(
+            c00, c01, c10, c11, c20, c21, c30, c31, c40, c41, c50, c51, c60, c61, c70, c71,
+        ));
     }
 }

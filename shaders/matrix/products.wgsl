@@ -1,6 +1,8 @@
 // Where matrices are orthogonalized: X of m × n, m ≤ n, its successor, and polynomials of X Xᵀ, rows of vectors of four, padded with zeros
 // to a multiple of four rows. Each matrix has a slot in each.
 
+import package::tables::{Chunk, EACH, grid, scalars};
+
 @group(1) @binding(0) var<storage, read_write> left: array<vec4<f32>>;
 @group(1) @binding(1) var<storage, read_write> result: array<vec4<f32>>;
 @group(1) @binding(2) var<storage, read_write> right: array<vec4<f32>>;
@@ -31,35 +33,42 @@ fn lower(b: u32, down: u32) -> vec2<u32> {
     return select(vec2<u32>(y + x, y), vec2<u32>(x + down - 1u - y - short, down - 1u - y), x >= short);
 }
 
+// The m × m products are symmetric: their kernels compute what lies on and below the diagonal, and store it above too.
+override SYMMETRIC: bool = false;
+// Whether the product is S = L L of a symmetric L, and a I + b L + c S is stored in its place.
+override POLYNOMIAL: bool = false;
+
+fn four_of_polynomial(matrix: Chunk, first: u32, column: u32, s: mat4x4<f32>) -> mat4x4<f32> {
+    let ns = scalars[matrix.scalars].ns[grid.iteration];
+    let l = four(matrix.part * grid.left_slot + first * grid.left_stride + column, grid.left_stride);
+    var all = ns.y * l + ns.z * s;
+    // Only on the diagonal, and not in the padding, which stays zero.
+    let rows = vec4<u32>(select(0u, grid.m, first == 4u * column));
+    let a = select(vec4<f32>(), vec4<f32>(ns.x), vec4<u32>(first) + EACH < rows);
+    all[0].x += a.x; all[1].y += a.y; all[2].z += a.z; all[3].w += a.w;
+    return all;
+}
+
+fn store_four(at: u32, stride: u32, tile: mat4x4<f32>) {
+    result[at] = tile[0];
+    result[at + stride] = tile[1];
+    result[at + 2u * stride] = tile[2];
+    result[at + 3u * stride] = tile[3];
+}
+
 // Four rows of a product from `first` on, four columns of them, unless they lie beyond the last; columns count vectors.
-fn store(base: u32, stride: u32, first: u32, column: u32, rows: u32, columns: u32, tile: mat4x4<f32>) {
-    if first < rows && column < columns {
-        let at = base + first * stride + column;
-        result[at] = tile[0];
-        result[at + stride] = tile[1];
-        result[at + 2u * stride] = tile[2];
-        result[at + 3u * stride] = tile[3];
+fn store(matrix: Chunk, first: u32, column: u32, tile: mat4x4<f32>) {
+    let base = matrix.part * grid.result_slot;
+    if SYMMETRIC {
+        if first < grid.m && 4u * column <= first {
+            var whole = tile;
+            if POLYNOMIAL { whole = four_of_polynomial(matrix, first, column, tile); }
+            store_four(base + first * grid.gram_stride + column, grid.gram_stride, whole);
+            if 4u * column < first {
+                store_four(base + 4u * column * grid.gram_stride + first / 4u, grid.gram_stride, transpose(whole));
+            }
+        }
+    } else if first < grid.m && 4u * column < grid.n {
+        store_four(base + first * grid.left_stride + column, grid.left_stride, tile);
     }
-}
-
-// The same for two, and for four, neighbors.
-fn store_2(base: u32, stride: u32, first: u32, column: u32, rows: u32, columns: u32, t0: mat4x4<f32>, t1: mat4x4<f32>) {
-    store(base, stride, first, column, rows, columns, t0);
-    store(base, stride, first, column + 1u, rows, columns, t1);
-}
-
-fn store_4(
-    base: u32,
-    stride: u32,
-    first: u32,
-    column: u32,
-    rows: u32,
-    columns: u32,
-    t0: mat4x4<f32>,
-    t1: mat4x4<f32>,
-    t2: mat4x4<f32>,
-    t3: mat4x4<f32>,
-) {
-    store_2(base, stride, first, column, rows, columns, t0, t1);
-    store_2(base, stride, first, column + 2u, rows, columns, t2, t3);
 }

@@ -1,15 +1,20 @@
-// For GPUs: a workgroup of 8 × 8 invocations has a block of 64 × 64 of the product, and stages 16 columns of its factors at a time in
-// workgroup memory. An invocation holds four matrices of 4 × 4, which lie 32 rows and columns apart, so that neighbors read neighboring
-// vectors.
+// For GPUs: a workgroup of 256 has a block of BLOCK × BLOCK of the product, and stages DEPTH columns of its factors at a time in 16 KiB of
+// workgroup memory. An invocation computes 8 × 8 values: four matrices of 4 × 4, half a block apart, so that neighbors read neighboring
+// vectors. Where a block has fewer values, the invocations share its depth too.
 
-import package::{matrix::products::store, matrix::staged::Staged};
+import package::matrix::{products::{SYMMETRIC, four, four_of_right, store}, staged::Staged};
+import package::tables::Chunk;
 
 const BLOCK: u32 = 64u;
-const DEPTH: u32 = 16u;
+const VECTORS: u32 = BLOCK / 4u;
+const DEPTH: u32 = 2048u / BLOCK;
+const HALF: u32 = BLOCK / 8u;
+const PARTS: u32 = 256u / (HALF * HALF);
+const PART_DEPTH: u32 = DEPTH / PARTS;
 
-var<workgroup> down_tile: array<Staged, 256>;    // 16 columns of 64 rows, vectors of four rows
-var<workgroup> across_tile: array<Staged, 256>;
-var<workgroup> steps: u32;
+// Down and across; part of the depth; column of the factor; four rows of it. Only the last has an index that is not known when the loop
+// begins, which leaves one clamp of an index per load, outside of the loop.
+var<workgroup> tiles: array<array<array<array<Staged, VECTORS>, PART_DEPTH>, PARTS>, 2>;
 
 struct Product {
     c00: mat4x4<f32>,
@@ -18,32 +23,138 @@ struct Product {
     c11: mat4x4<f32>,
 }
 
+// Where an invocation's values lie: a subgroup has 4 × 8 vectors, which is the fewest different ones to read.
+struct Place {
+    part: u32,
+    down: u32,
+    across: u32,
+}
+
+fn place_in_block(lane: u32) -> Place {
+    let group = lane / 32u % (HALF * HALF / 32u);
+    let wide = HALF / 8u;
+    return Place(lane / (HALF * HALF), 4u * (group / wide) + lane / 8u % 4u, 8u * (group % wide) + lane % 8u);
+}
+
 fn outer(down: vec4<f32>, across: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(across * down.x, across * down.y, across * down.z, across * down.w);
 }
 
+fn add_column(sums: Product, at: Place, k: u32) -> Product {
+    let d0 = vec4<f32>(tiles[0][at.part][k][at.down]);
+    let d1 = vec4<f32>(tiles[0][at.part][k][at.down + HALF]);
+    let a0 = vec4<f32>(tiles[1][at.part][k][at.across]);
+    let a1 = vec4<f32>(tiles[1][at.part][k][at.across + HALF]);
+    return Product(
+        sums.c00 + outer(d0, a0),
+        sums.c01 + outer(d0, a1),
+        sums.c10 + outer(d1, a0),
+        sums.c11 + outer(d1, a1),
+    );
+}
+
 // Adds what is staged.
-fn add_tiles(lane: u32, product: Product) -> Product {
-    var next = product;
-    for (var k = 0u; k < DEPTH; k += 1u) {
-        let d0 = vec4<f32>(down_tile[16u * k + lane / 8u]);
-        let d1 = vec4<f32>(down_tile[16u * k + lane / 8u + 8u]);
-        let a0 = vec4<f32>(across_tile[16u * k + lane % 8u]);
-        let a1 = vec4<f32>(across_tile[16u * k + lane % 8u + 8u]);
-        next.c00 += outer(d0, a0);
-        next.c01 += outer(d0, a1);
-        next.c10 += outer(d1, a0);
-        next.c11 += outer(d1, a1);
+fn add_tiles(sums: Product, at: Place) -> Product {
+    var next = sums;
+    for (var k = 0u; k < PART_DEPTH; k += 4u) {
+        next = add_column(next, at, k);
+        next = add_column(next, at, k + 1u);
+        next = add_column(next, at, k + 2u);
+        next = add_column(next, at, k + 3u);
     }
     return next;
 }
 
-// Row and column count in coordinates and vectors.
-fn store_product(lane: u32, base: u32, stride: u32, row: u32, column: u32, rows: u32, columns: u32, product: Product) {
-    let r = row + 4u * (lane / 8u);
-    let c = column + lane % 8u;
-    store(base, stride, r, c, rows, columns, product.c00);
-    store(base, stride, r, c + 8u, rows, columns, product.c01);
-    store(base, stride, r + 32u, c, rows, columns, product.c10);
-    store(base, stride, r + 32u, c + 8u, rows, columns, product.c11);
+// What an invocation stages of a factor: four rows of four columns of every DEPTH. Half of the invocations stage either factor.
+struct Factor {
+    is_across: bool,
+    is_right: bool,     // from which binding
+    at: u32,
+    stride: u32,
+    column: u32,        // vectors
+    slot: u32,
+}
+
+// The k-th four columns of L and R, or rows of B and X; zeros after the last.
+fn load(factor: Factor, k: u32, depth: u32) -> mat4x4<f32> {
+    if k >= depth { return mat4x4<f32>(); }
+    let at = factor.at + k * select(4u * factor.stride, 1u, SYMMETRIC);
+    var columns: mat4x4<f32>;
+    if factor.is_right { columns = four_of_right(at, factor.stride); } else { columns = four(at, factor.stride); }
+    if SYMMETRIC { return transpose(columns); }
+    return columns;
+}
+
+fn stage(factor: Factor, columns: mat4x4<f32>) {
+    let side = select(0u, 1u, factor.is_across);
+    let part = 4u * factor.column / PART_DEPTH;
+    let k = 4u * factor.column % PART_DEPTH;
+    tiles[side][part][k][factor.slot] = Staged(columns[0]);
+    tiles[side][part][k + 1u][factor.slot] = Staged(columns[1]);
+    tiles[side][part][k + 2u][factor.slot] = Staged(columns[2]);
+    tiles[side][part][k + 3u][factor.slot] = Staged(columns[3]);
+}
+
+// The block whose first row and column these are, of a sum over so many vectors.
+fn multiply(matrix: Chunk, lane: u32, row: u32, column: u32, factor: Factor, depth: u32) {
+    // Not from the uniform alone: some drivers compile a kernel again for each value that bounds a loop.
+    let stages = min((4u * depth + DEPTH - 1u) / DEPTH, matrix.len);
+    let place = place_in_block(lane);
+    var sums: Product;
+    var ahead = load(factor, factor.column, depth);
+    for (var i = 1u; i <= stages; i += 1u) {
+        stage(factor, ahead);
+        workgroupBarrier();
+        // What is staged next arrives while this is added.
+        ahead = load(factor, DEPTH / 4u * i + factor.column, depth);
+        sums = add_tiles(sums, place);
+        workgroupBarrier();
+    }
+    store_block(matrix, place, lane, row, column, sums);
+}
+
+fn lend(lane: u32, q: u32, sums: mat4x4<f32>) {
+    tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u][lane % 16u] = Staged(sums[0]);
+    tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u + 1u][lane % 16u] = Staged(sums[1]);
+    tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u + 2u][lane % 16u] = Staged(sums[2]);
+    tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u + 3u][lane % 16u] = Staged(sums[3]);
+}
+
+fn lent(lane: u32, q: u32) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        vec4<f32>(tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u][lane % 16u]),
+        vec4<f32>(tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u + 1u][lane % 16u]),
+        vec4<f32>(tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u + 2u][lane % 16u]),
+        vec4<f32>(tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u + 3u][lane % 16u]),
+    );
+}
+
+// Adds up the parts of the depth, in their order, and stores the block whose first row and column these are. Blocks that are one part, which
+// f16 has only, do without.
+fn store_block(matrix: Chunk, at: Place, lane: u32, row: u32, column: u32, sums: Product) {
+    var whole = sums;
+    for (var part = 1u; part < PARTS; part += 1u) {
+        if at.part == part {
+            lend(lane, 0u, whole.c00);
+            lend(lane, 1u, whole.c01);
+            lend(lane, 2u, whole.c10);
+            lend(lane, 3u, whole.c11);
+        }
+        workgroupBarrier();
+        if at.part == 0u {
+            whole.c00 += lent(lane, 0u);
+            whole.c01 += lent(lane, 1u);
+            whole.c10 += lent(lane, 2u);
+            whole.c11 += lent(lane, 3u);
+        }
+        workgroupBarrier();
+    }
+    if at.part == 0u {
+        let first = row + 4u * at.down;
+        let vector = column / 4u + at.across;
+        store(matrix, first, vector, whole.c00);
+        store(matrix, first, vector + HALF, whole.c01);
+        store(matrix, first + 4u * HALF, vector, whole.c10);
+        store(matrix, first + 4u * HALF, vector + HALF, whole.c11);
+    }
 }

@@ -166,7 +166,7 @@ pub fn supports(device: &wgpu::Device, matmul: Matmul) -> bool {
     let has = |feature| device.features().contains(feature);
     let sizes = [info.subgroup_min_size, info.subgroup_max_size];
     match matmul {
-        Matmul::Registers | Matmul::Tiles => true,
+        Matmul::Registers | Matmul::Tiles | Matmul::SmallTiles | Matmul::LargeTiles => true,
         Matmul::Subgroups => has(wgpu::Features::SUBGROUP) && sizes == [8, 8],
         Matmul::TilesF16 => has(wgpu::Features::SHADER_F16),
     }

@@ -7,7 +7,7 @@ use crate::plan::layout::{self, BINS, Class, Ownership, Plan, PlanLimits, ROWS, 
 use crate::plan::storage::Storage;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::launch::LaunchShape;
-use crate::recipe::matrix::{Matmul, TILE};
+use crate::recipe::matrix::{Matmul, TILES};
 use crate::recipe::policy::Selects;
 use crate::recipe::spec::{CHUNK, TensorSpec};
 
@@ -70,9 +70,9 @@ impl Requirements {
         ];
         let table = tables.into_iter().max().unwrap_or(0);
         let searches = |class: &Class| class.policy.samples() || class.policy.selects() == Selects::Small;
-        // A histogram, a prefix sum, and a few words; otherwise two sets of sums. Products need two tiles and a word.
+        // A histogram, a prefix sum, and a few words; otherwise two sets of sums. Products need their tiles.
         let histogram = if plan.classes.iter().any(searches) { BINS + WORKGROUP + 32 } else { WORKGROUP + 64 };
-        let tiles = if matrix > 0 { 2 * TILE + 4 } else { 0 };
+        let tiles = if matrix > 0 { TILES } else { 0 };
         let limits = wgpu::Limits {
             max_bind_groups: 4,
             max_storage_buffers_per_shader_stage: stages.storage_buffers() as u32,

@@ -35,7 +35,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/largest" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
     "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
-    "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/mirror" "matrix/positions" "matrix/products"
+    "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
     "policy/cautious" "policy/grams" "policy/mgup" "policy/plain"
     "recall/sign" "recall/state"
@@ -90,12 +90,27 @@ const GPU: [(&str, &str); 3] = [
     ("for (var j = lane; 4u * j < chunk.len; j += LANES) {", "let j = lane;\n        if 4u * j < chunk.len {"),
 ];
 
+/// The text of the size of blocks of products, and what takes its place in large blocks.
+const LARGE: (&str, &str) = ("BLOCK: u32 = 64u", "BLOCK: u32 = 128u");
+
 /// The number of kernels with custom texts at which unused ones are dropped. Exact selection has about 20 kernels.
 const MOST_CUSTOM: usize = 256;
 
 /// The pipeline constants that plans set, as WGSL names them.
-const CONSTANTS: [&str; 10] =
-    ["ADDS", "AHEAD", "AS_IS", "BACK", "COUNTS", "GUARDED", "LIMITED", "RATED", "SKIPS", "TWO_FACTORS"];
+const CONSTANTS: [&str; 12] = [
+    "ADDS",
+    "AHEAD",
+    "AS_IS",
+    "BACK",
+    "COUNTS",
+    "GUARDED",
+    "LIMITED",
+    "POLYNOMIAL",
+    "RATED",
+    "SKIPS",
+    "SYMMETRIC",
+    "TWO_FACTORS",
+];
 
 /// Which of [`CONSTANTS`] are true.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -192,6 +207,8 @@ impl Config {
             "access::grad" => ("access", either(self.vectorized, "grad_half_vec4", "grad_half_scalar")),
             "access::half" => ("access", either(self.format == Precision::Bf16, "bf16", "f16")),
             "access::notes" => ("access", either(self.shared_notes, "notes_shared", "notes_own")),
+            "matrix::gram_tiles_64" | "matrix::gram_tiles_128" => ("matrix", "gram_tiles"),
+            "matrix::advance_tiles_64" | "matrix::advance_tiles_128" => ("matrix", "advance_tiles"),
             "matrix::staged" => ("matrix", either(self.matmul == Matmul::TilesF16, "staged_f16", "staged_f32")),
             other => other.split_once("::")?,
         };
@@ -200,6 +217,7 @@ impl Config {
         let text = match self.quarters || self.wide {
             // Each lane has one vector of a quarter, so its loop becomes a branch.
             true => GPU.iter().fold(text.to_owned(), |text, (of_cpu, of_gpu)| text.replace(of_cpu, of_gpu)).into(),
+            false if self.matmul.block() == Some(128) => text.replace(LARGE.0, LARGE.1).into(),
             false => text.into(),
         };
         Some(File { text, name: name + ".wgsl" })

@@ -76,8 +76,6 @@ shared_structs! {
         gram_slot: u32,
         /// Vectors that a product sums over.
         depth: u32,
-        /// 1 where the left factor is X Xᵀ.
-        polynomial: u32,
         /// Where the records of what was observed begin.
         records: u32,
         /// 1 where these sums of rows or columns lie after a first set of sums.

@@ -17,7 +17,7 @@ use super::stage::{Over, STREAM, Share, Writer};
 use crate::kernel::catalog::{Config, Constants};
 use crate::kernel::tables::Grid;
 use crate::recipe::base::{LineSums, NS_LIST};
-use crate::recipe::matrix::{Matmul, Shape, triangle};
+use crate::recipe::matrix::{Matmul, Shape};
 use crate::recipe::policy::Selects;
 use crate::recipe::precision::Precision;
 use crate::recipe::spec::CHUNK;
@@ -148,15 +148,15 @@ struct Products<'w, 'p> {
 impl Products<'_, '_> {
     /// X Xᵀ, where the successor of X will be, and then the product of the polynomials of these steps. Returns its workspace.
     fn polynomial(&mut self, x: usize, a: usize, steps: Range<u32>) -> usize {
-        self.gram("multiplies X Xᵀ", self.grid, [x, a, 2], false, self.own);
+        self.gram("multiplies X Xᵀ", self.grid, [x, a, 2], None, self.own);
         let (mut all, mut free) = if steps.len() == 1 { (2, 3) } else { (3, 4) };
         for step in steps.clone() {
             // The first is the product so far.
             let is_first = step == steps.start;
             let p = if is_first { all } else { 2 };
             let iteration = step.min(NS_LIST as u32 - 1);
-            let square = Grid { polynomial: 1, iteration, ..self.square([a, p, a], a) };
-            self.gram("multiplies A Aᵀ", square, [a, p, x], false, self.gram);
+            let square = Grid { iteration, ..self.square([a, p, a], a) };
+            self.gram("makes polynomials of A", square, [a, p, x], Some("POLYNOMIAL"), self.gram);
             if !is_first {
                 self.product(p, all, free, a);
                 (all, free) = (free, all);
@@ -173,7 +173,7 @@ impl Products<'_, '_> {
     /// The product of two m × m matrices that commute.
     fn product(&mut self, left: usize, right: usize, result: usize, a: usize) {
         let order = [left, result, right];
-        self.gram("multiplies polynomials", self.square(order, a), order, true, 2 * self.gram);
+        self.gram("multiplies polynomials", self.square(order, a), order, Some("TWO_FACTORS"), 2 * self.gram);
     }
 
     /// The grid of a product of m × m matrices. `a` lies in the slots of an X.
@@ -184,28 +184,39 @@ impl Products<'_, '_> {
         Grid { left_stride, left_slot, result_slot, right_slot, depth, ..self.grid }
     }
 
-    /// The lower half of L Rᵀ, then its mirror image, or the polynomial that it is a part of. `bytes` are those of the factors.
-    fn gram(&mut self, purpose: &'static str, grid: Grid, order: [usize; 3], two_factors: bool, bytes: u64) {
-        let (own, gram) = (self.writer.config, self.gram);
-        let config = Config { constants: own.constants.with("TWO_FACTORS", two_factors), ..own };
-        let blocks = Over::Wholes(own.matmul.gram_workgroups(self.shape));
-        let tiles = Over::Wholes(triangle(self.shape.m.div_ceil(4)).div_ceil(LANES));
+    /// L Rᵀ, which is symmetric, or the polynomial that it is a part of. `bytes` are those of the factors.
+    fn gram(&mut self, purpose: &'static str, grid: Grid, order: [usize; 3], constant: Option<&str>, bytes: u64) {
+        let own = self.writer.config;
+        let constants = own.constants.with("SYMMETRIC", true);
+        let constants = constant.map_or(constants, |name| constants.with(name, true));
+        let matmul = own.matmul.for_gram(self.shape, self.matrices());
+        let bytes = bytes + self.gram;
+        let depth = u64::from(grid.depth);
+        let blocks = Over::Wholes(matmul.gram_workgroups(self.shape));
         let mut writer = self.writer.with(grid, order.map(Some));
-        let cost = |share: Share| ((bytes + gram / 2) * share.count, grid.depth.into());
-        writer.add(purpose, kernels(own.matmul)[0], config, blocks, &cost);
-        let (purpose, matrices) = match grid.polynomial {
-            1 => ("completes the polynomial", 2),
-            _ => ("mirrors the product", 1),
-        };
-        writer.add(purpose, "matrix/mirror", own, tiles, &|share| (matrices * gram * share.count, 4));
+        let config = Config { constants, matmul, ..own };
+        writer.add(purpose, kernels(matmul)[0], config, blocks, &|share| (bytes * share.count, rounds(matmul, depth)));
     }
 
     fn advance(&mut self, order: [usize; 3]) {
-        let (config, bytes, m) = (self.writer.config, 2 * self.own + self.gram, self.shape.m);
-        let blocks = Over::Wholes(config.matmul.advance_workgroups(self.shape));
+        let (own, bytes, m) = (self.writer.config, 2 * self.own + self.gram, self.shape.m);
+        let matmul = own.matmul.for_advance(self.shape, self.matrices());
+        let config = Config { matmul, ..own };
+        let blocks = Over::Wholes(matmul.advance_workgroups(self.shape));
         let mut writer = self.writer.with(self.grid, order.map(Some));
-        writer.add("multiplies B X", kernels(config.matmul)[1], config, blocks, &|share| (bytes * share.count, m));
+        let rounds = rounds(matmul, m.div_ceil(4));
+        writer.add("multiplies B X", kernels(matmul)[1], config, blocks, &|share| (bytes * share.count, rounds));
     }
+
+    /// How many matrices the page has.
+    fn matrices(&self) -> u64 {
+        self.writer.pages.clone().map(|page| self.writer.plan.pages[page].wholes.len() as u64).sum()
+    }
+}
+
+/// Rounds of memory accesses for a sum over so many vectors: a vector of both factors in each, or a stage of them.
+fn rounds(matmul: Matmul, vectors: u64) -> u64 {
+    matmul.block().map_or(vectors, |block| vectors.div_ceil(512 / block) + 1)
 }
 
 /// The kernels of L Rᵀ and of B X.
@@ -213,6 +224,7 @@ fn kernels(matmul: Matmul) -> [&'static str; 2] {
     match matmul {
         Matmul::Registers => ["matrix/gram_registers", "matrix/advance_registers"],
         Matmul::Subgroups => ["matrix/gram_subgroups", "matrix/advance_subgroups"],
-        Matmul::Tiles | Matmul::TilesF16 => ["matrix/gram_tiles", "matrix/advance_tiles"],
+        Matmul::Tiles | Matmul::SmallTiles => ["matrix/gram_tiles_64", "matrix/advance_tiles_64"],
+        Matmul::LargeTiles | Matmul::TilesF16 => ["matrix/gram_tiles_128", "matrix/advance_tiles_128"],
     }
 }

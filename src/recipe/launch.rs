@@ -23,9 +23,6 @@ impl LaunchShape {
 
     /// The shape for the same kind of adapter as these matrix products.
     pub(crate) fn of(matmul: Matmul) -> Self {
-        match matmul {
-            Matmul::Registers | Matmul::Subgroups => Self::Cpu,
-            Matmul::Tiles | Matmul::TilesF16 => Self::Gpu,
-        }
+        if matmul.block().is_some() { Self::Gpu } else { Self::Cpu }
     }
 }

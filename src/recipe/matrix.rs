@@ -56,8 +56,11 @@ impl Matrix {
     }
 }
 
-/// Words per tile in workgroup memory: `down_tile` and `across_tile` in `shaders/matrix/tiles.wgsl`.
-pub(crate) const TILE: u64 = 64 * 16;
+/// Words of workgroup memory that products take: `tiles` in `shaders/matrix/tiles.wgsl`.
+pub(crate) const TILES: u64 = 2 * 2048;
+
+/// The number of large blocks from which they are used. With fewer of them, a large GPU would have multiprocessors without two.
+const MANY: u64 = 256;
 
 /// The fewest rows of a [wide](Shape::is_wide) shape.
 const WIDE: u64 = 64;
@@ -104,7 +107,7 @@ impl Shape {
 }
 
 /// Number of blocks on and below the diagonal.
-pub(crate) fn triangle(down: u64) -> u64 {
+fn triangle(down: u64) -> u64 {
     down * (down + 1) / 2
 }
 
@@ -123,33 +126,66 @@ pub enum Matmul {
     /// As `Registers`, and the invocations of a subgroup share what they read. For adapters that are CPUs. Needs the feature `SUBGROUP`
     /// and subgroups of 8.
     Subgroups,
-    /// Each workgroup stages tiles of the factors in workgroup memory: for GPUs.
+    /// Each workgroup stages tiles of the factors in workgroup memory: for GPUs. `LargeTiles` for products of at least 256 of their blocks,
+    /// counted over all matrices of the shape, and `SmallTiles` for others.
     Tiles,
-    /// As `Tiles`, staged as f16. Sums are f32. Needs the feature `SHADER_F16`. Never chosen automatically: after Muon's five steps,
+    /// A workgroup has a block of 64 × 64 of a product. Its four parts share the sum over the rows or columns.
+    SmallTiles,
+    /// A workgroup has a block of 128 × 128 of a product.
+    LargeTiles,
+    /// As `LargeTiles`, staged as f16. Sums are f32. Needs the feature `SHADER_F16`. Never chosen automatically: after Muon's five steps,
     /// singular values were off by up to 1.1 %.
     TilesF16,
 }
 
 impl Matmul {
     /// All ways.
-    pub const ALL: [Self; 4] = [Self::Registers, Self::Subgroups, Self::Tiles, Self::TilesF16];
+    pub const ALL: [Self; 6] =
+        [Self::Registers, Self::Subgroups, Self::Tiles, Self::SmallTiles, Self::LargeTiles, Self::TilesF16];
+
+    /// The way for the lower halves of so many m × m products.
+    pub(crate) fn for_gram(self, shape: Shape, matrices: u64) -> Self {
+        self.for_blocks(matrices * Self::LargeTiles.gram_workgroups(shape))
+    }
+
+    /// The way for so many m × n products.
+    pub(crate) fn for_advance(self, shape: Shape, matrices: u64) -> Self {
+        self.for_blocks(matrices * Self::LargeTiles.advance_workgroups(shape))
+    }
+
+    fn for_blocks(self, large: u64) -> Self {
+        match self {
+            Self::Tiles if large >= MANY => Self::LargeTiles,
+            Self::Tiles => Self::SmallTiles,
+            other => other,
+        }
+    }
+
+    /// Rows and columns of the block of a workgroup, where it stages tiles.
+    pub(crate) fn block(self) -> Option<u64> {
+        match self {
+            Self::Registers | Self::Subgroups => None,
+            Self::Tiles | Self::SmallTiles => Some(64),
+            Self::LargeTiles | Self::TilesF16 => Some(128),
+        }
+    }
 
     /// Workgroups for the lower half of an m × m product.
     pub(crate) fn gram_workgroups(self, shape: Shape) -> u64 {
-        match self {
-            Self::Registers => triangle(shape.m.div_ceil(16)).div_ceil(8),
-            Self::Subgroups => 2 * triangle(shape.m.div_ceil(64)),
-            Self::Tiles | Self::TilesF16 => triangle(shape.m.div_ceil(64)),
+        match self.block() {
+            Some(block) => triangle(shape.m.div_ceil(block)),
+            None if self == Self::Subgroups => 2 * triangle(shape.m.div_ceil(64)),
+            None => triangle(shape.m.div_ceil(16)).div_ceil(8),
         }
     }
 
     /// Workgroups for an m × n product.
     pub(crate) fn advance_workgroups(self, shape: Shape) -> u64 {
         let blocks = |rows, columns| shape.m.div_ceil(rows) * shape.n.div_ceil(columns);
-        match self {
-            Self::Registers => blocks(16, 16).div_ceil(8),
-            Self::Subgroups => blocks(32, 64),
-            Self::Tiles | Self::TilesF16 => blocks(64, 64),
+        match self.block() {
+            Some(block) => blocks(block, block),
+            None if self == Self::Subgroups => blocks(32, 64),
+            None => blocks(16, 16).div_ceil(8),
         }
     }
 }

@@ -129,6 +129,26 @@ fn a_step_costs_the_bytes_that_its_kernels_touch() {
 }
 
 #[test]
+fn the_plan_chooses_blocks_by_how_many_there_are() {
+    let kernels = |count: usize, [rows, cols]: [usize; 2]| {
+        let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(i.to_string(), [rows, cols])).collect();
+        let program = Program::new(&specs, Recipe::muon(1e-2), PlanLimits::LARGE, Matmul::Tiles).unwrap();
+        let names = program.step().map(|dispatch| &program.kernels[dispatch.kernel].name);
+        let tiles = names.filter_map(|name| name.strip_prefix("matrix/").filter(|name| name.contains("_tiles")));
+        tiles.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    // Blocks of 128 are chosen from 256 of them: 64 of a product of 1024 × 1024, 36 on and below the diagonal.
+    let of = |gram: u32, advance: u32| [format!("advance_tiles_{advance}"), format!("gram_tiles_{gram}")].into();
+    assert_eq!(kernels(3, [1024, 1024]), of(64, 64));
+    assert_eq!(kernels(4, [1024, 1024]), of(64, 128));
+    assert_eq!(kernels(8, [1024, 1024]), of(128, 128));
+    assert_eq!(kernels(1, [2048, 2048]), of(64, 128));
+    assert_eq!(kernels(1, [4096, 4096]), of(128, 128));
+    assert_eq!(kernels(1, [128, 32_640]), of(64, 64));
+    assert_eq!(kernels(1, [128, 32_768]), of(64, 128));
+}
+
+#[test]
 fn a_plain_step_reads_and_writes_each_state_once() {
     let specs = [TensorSpec::new("w", [1 << 20])];
     let mut seen = Vec::new();

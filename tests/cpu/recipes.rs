@@ -213,7 +213,9 @@ fn newton_schulz_takes_one_triple_or_a_list_or_a_name() {
     assert_eq!(of("\"polar_express\"").unwrap(), NsCoefficients::POLAR_EXPRESS);
     let list = of("[[3, -3.2, 1.2], [2, -1.5, 0.5]]").unwrap();
     assert_eq!((list.of(0), list.of(1), list.of(90)), ([3.0, -3.2, 1.2], [2.0, -1.5, 0.5], [2.0, -1.5, 0.5]));
-    for coefficients in [list, NsCoefficients::POLAR_EXPRESS, NsCoefficients::QUINTIC] {
+    assert_eq!(of("\"polar_express_4\"").unwrap(), NsCoefficients::POLAR_EXPRESS_4);
+    let named = [NsCoefficients::POLAR_EXPRESS, NsCoefficients::POLAR_EXPRESS_4, NsCoefficients::QUINTIC];
+    for coefficients in named.into_iter().chain([list]) {
         let recipe = Recipe::from(Muon::default().ns_coefficients(coefficients));
         assert_eq!(Recipe::from_json(&recipe.to_json()).unwrap(), recipe);
     }
@@ -224,6 +226,25 @@ fn newton_schulz_takes_one_triple_or_a_list_or_a_name() {
     }
     let message = of("[[1, 1, 1], [1, 1e300, 1]]").unwrap_err().to_string();
     assert!(message.contains("`base.ns_coefficients[1][1]` is 1e300"), "{message}");
+}
+
+/// docs/optimizers.md has these numbers.
+#[test]
+fn coefficients_bring_an_interval_of_singular_values_near_one() {
+    for (coefficients, steps, least, distance) in [
+        (NsCoefficients::QUINTIC, 5, 1.51e-3, 0.32),
+        (NsCoefficients::POLAR_EXPRESS, 5, 1.1e-3, 0.13),
+        (NsCoefficients::POLAR_EXPRESS_4, 4, 2.2e-3, 0.31),
+    ] {
+        let after = |value: f64| {
+            let iterate = |x: f64, [a, b, c]: [f64; 3]| x * (a + x * x * (b + c * x * x));
+            (0..steps).map(|i| coefficients.of(i)).fold(value, iterate)
+        };
+        let grid = (0..=100_000).map(|i| least * (1.0f64 / least).powf(f64::from(i) / 1e5));
+        let most = grid.map(|value| (after(value) - 1.0).abs()).fold(0.0, f64::max);
+        assert!(most < distance && most > distance - 0.01, "{coefficients:?}: {most}");
+        assert!(after(least / 2.0) < 1.0 - distance, "{coefficients:?}");
+    }
 }
 
 /// A weight decay that is a part of the gradient, and what does not go with it.

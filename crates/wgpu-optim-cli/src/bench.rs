@@ -63,9 +63,13 @@ pub enum Products {
     Registers,
     /// In registers, shared across subgroups of 8, for software adapters
     Subgroups,
-    /// In tiles of workgroup memory, for GPUs
+    /// In tiles of workgroup memory, for GPUs: in blocks of 128 if there are many, in blocks of 64 otherwise
     Tiles,
-    /// In tiles of f16 with f32 sums, for GPUs
+    /// In blocks of 64, four invocations for each sum
+    SmallTiles,
+    /// In blocks of 128
+    LargeTiles,
+    /// In blocks of 128 whose factors are rounded to f16, with f32 sums
     TilesF16,
 }
 
@@ -92,6 +96,8 @@ impl From<Products> for Matmul {
             Products::Registers => Self::Registers,
             Products::Subgroups => Self::Subgroups,
             Products::Tiles => Self::Tiles,
+            Products::SmallTiles => Self::SmallTiles,
+            Products::LargeTiles => Self::LargeTiles,
             Products::TilesF16 => Self::TilesF16,
         }
     }

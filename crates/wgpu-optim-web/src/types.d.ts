@@ -161,7 +161,7 @@ export interface Muon {
   /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
   /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
-  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express" | "polar_express_4";
   /** How the step depends on the shape of the matrix. Default "original". */
   scale?: "original" | "match_rms_adamw" | "none";
   /** ≥ 0. Default 0. */
@@ -188,7 +188,7 @@ export interface AdaGo {
   /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
   /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
-  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express" | "polar_express_4";
   /** ≥ 0. Default 0. */
   weightDecay?: number;
   /** Steps tensors that are not matrices. */
@@ -217,7 +217,7 @@ export interface Namo {
   /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
   /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
-  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express" | "polar_express_4";
   /** ≥ 0. Default 0. */
   weightDecay?: number;
   /** Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false. */
@@ -248,7 +248,7 @@ export interface NamoD {
   /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
   /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
-  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express" | "polar_express_4";
   /** ≥ 0. Default 0. */
   weightDecay?: number;
   /** Whether weight decay leaves out parameters of matrices that the step moves away from 0. Default false. */
@@ -273,7 +273,7 @@ export interface NorMuon {
   /** Newton–Schulz iterations, 1 to 100. Default 5. */
   nsSteps?: number;
   /** Coefficients of all iterations, or of each, up to 6. Default "quintic": [3.4445, -4.775, 2.0315]. */
-  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express";
+  nsCoefficients?: [number, number, number] | [number, number, number][] | "quintic" | "polar_express" | "polar_express_4";
   /** How the step depends on the shape. Default "original". */
   scale?: "original" | "match_rms_adamw" | "none";
   /** ≥ 0. Default 0. */

@@ -20,7 +20,7 @@ pub const NS_LIST: usize = 6;
 /// Coefficients (a, b, c) of the Newton–Schulz iterations X ← a X + (b A + c A²) X with A = X Xᵀ: one triple for all iterations, or a list
 /// of up to 6, the last of which repeats.
 ///
-/// In JSON: a triple, a list of triples, or the name `"quintic"` or `"polar_express"`.
+/// In JSON: a triple, a list of triples, or the name `"quintic"`, `"polar_express"` or `"polar_express_4"`.
 ///
 /// ```
 /// use wgpu_optim::base::{Muon, NsCoefficients};
@@ -28,8 +28,9 @@ pub const NS_LIST: usize = 6;
 /// let convergent = Muon::new(0.02).ns_coefficients([2.0, -1.5, 0.5]).ns_steps(20);
 /// let polar = Muon::new(0.02).ns_coefficients(NsCoefficients::POLAR_EXPRESS);
 /// assert_eq!(polar.ns_coefficients.of(0)[0], 8.28721201814563 / 1.01);
+/// let faster = Muon::new(0.02).ns_coefficients(NsCoefficients::POLAR_EXPRESS_4).ns_steps(4);
 /// assert!(NsCoefficients::list(&[]).is_none());
-/// # assert_ne!(convergent, polar);
+/// # assert!(convergent != polar && polar != faster);
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct NsCoefficients {
@@ -54,6 +55,22 @@ impl NsCoefficients {
             safe([1.891301407787398, -1.2679958271945868, 0.37680408948524835]),
         ],
         len: NS_LIST,
+    };
+
+    /// For `ns_steps` of 4, which is faster than 5: the same method for singular values from 2.2·10⁻³ to 1, which come as near to 1 as
+    /// [`QUINTIC`](Self::QUINTIC) brings them in five steps. `QUINTIC` does so from 1.5·10⁻³. The safety factor is not in the last
+    /// polynomial.
+    pub const POLAR_EXPRESS_4: Self = {
+        let last = [2.7110726244107446, -2.0177541261167473, 0.4571286546367796];
+        let triples = [
+            safe([8.418130999327065, -24.901952124777274, 18.465301502406724]),
+            safe([4.097770451781494, -3.0494400259123204, 0.5738486734379218]),
+            safe([3.6699717383343504, -2.746030772530957, 0.5392877146044798]),
+            last,
+            last,
+            last,
+        ];
+        Self { triples, len: 4 }
     };
 
     /// A list of 1 to 6 triples; `None` for another number.
@@ -105,6 +122,7 @@ impl Serialize for NsCoefficients {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let form = match self.triples() {
             _ if *self == Self::POLAR_EXPRESS => Form::Name("polar_express".to_owned()),
+            _ if *self == Self::POLAR_EXPRESS_4 => Form::Name("polar_express_4".to_owned()),
             [triple] => Form::Triple(*triple),
             list => Form::List(list.to_vec()),
         };
@@ -114,13 +132,16 @@ impl Serialize for NsCoefficients {
 
 impl<'de> Deserialize<'de> for NsCoefficients {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let wrong =
-            || serde::de::Error::custom("expected [a, b, c], a list of 1 to 6 of these, `quintic` or `polar_express`");
+        let wrong = || {
+            let names = "`quintic`, `polar_express` or `polar_express_4`";
+            serde::de::Error::custom(format!("expected [a, b, c], a list of 1 to 6 of these, {names}"))
+        };
         match Form::deserialize(from).map_err(|_| wrong())? {
             Form::Triple(triple) => Ok(triple.into()),
             Form::List(list) => Self::list(&list).ok_or_else(wrong),
             Form::Name(name) if name == "quintic" => Ok(Self::QUINTIC),
             Form::Name(name) if name == "polar_express" => Ok(Self::POLAR_EXPRESS),
+            Form::Name(name) if name == "polar_express_4" => Ok(Self::POLAR_EXPRESS_4),
             Form::Name(_) => Err(wrong()),
         }
     }
