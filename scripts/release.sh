@@ -26,7 +26,7 @@ rustup toolchain install "$minimum" --profile minimal
 cargo "+$minimum" check --locked -p wgpu-optim -p wgpu-optim-cli
 echo "Documentation" >&2
 RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --all-features -p wgpu-optim
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p wgpu-optim-burn -p wgpu-optim-cli
+RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p wgpu-optim-burn -p wgpu-optim-cache -p wgpu-optim-cli
 echo "The npm package" >&2
 ./scripts/web.sh
 npm pack --dry-run "${CARGO_TARGET_DIR:-target}/web/package"

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::adapter::{self, Probe};
 use super::custom;
 use super::optimizer::{Counts, GpuOptimizer};
-use super::pipelines::Pipelines;
+use super::pipelines::{ERRORS, Pipelines};
 use super::requirements::{Requirements, plan_limits};
 use super::ring::Ring;
 use super::scope;
@@ -46,8 +46,6 @@ impl GpuOptimizer {
         ownership: Ownership,
         compiled: Option<Pipelines>,
     ) -> Result<Self> {
-        use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-
         // On other hosts, naga has already checked the custom texts.
         if cfg!(target_arch = "wasm32") {
             groups.validate()?;
@@ -77,7 +75,7 @@ impl GpuOptimizer {
             storage.fill(storage.rates, bytemuck::cast_slice(&[1.0f32; RATES as usize]));
         }
         let create = || storage.buffers.iter().map(|buffer| create(device, buffer)).collect::<Vec<_>>();
-        let (buffers, error) = scope::errors(device, [Validation, OutOfMemory, Internal], create);
+        let (buffers, error) = scope::errors(device, ERRORS, create);
         if let Some(error) = error.await {
             let refusal = refusal(&probe, error, device, &plan);
             // A browser would keep the memory until it collects garbage.
@@ -92,8 +90,8 @@ impl GpuOptimizer {
             {
                 queue.write_buffer(to, 0, bytemuck::cast_slice(&std::mem::take(&mut buffer.contents)));
             }
-            let pipelines = compiled.unwrap_or_else(|| Pipelines::new(device));
-            let compiled = stages.kernels.iter().map(|(kernel, layout)| pipelines.pipeline(kernel, layout)).collect();
+            let pipelines = compiled.unwrap_or_else(|| Pipelines::new(device, &groups));
+            let (compiled, refused) = pipelines.compile(&stages.kernels);
             let pairs = 1 + u64::from(plan.accumulates) + u64::from(plan.precision != Precision::F32);
             let (rows, chunks) = match ownership {
                 // Tensors that were added later have scalars of their own.
@@ -107,7 +105,7 @@ impl GpuOptimizer {
             // When tensors are resized, a uniform for each of their parts.
             let ring = Ring::new(pipelines.clone(), bound, STRIDE * rows.max(5) as u64 + table_bytes, table_bytes);
             let (steps, has_sum) = (vec![0; plan.tensors.len()], vec![false; plan.tensors.len()]);
-            Self {
+            let optimizer = Self {
                 device: device.clone(),
                 queue: queue.clone(),
                 initial: groups.recipes().to_vec(),
@@ -129,10 +127,11 @@ impl GpuOptimizer {
                 evaluating: false,
                 mailbox: Mailbox::default(),
                 reported: Arc::default(),
-            }
+            };
+            (optimizer, refused)
         };
-        let (optimizer, error) = scope::errors(device, [Validation, OutOfMemory, Internal], finish);
-        if let Some(error) = error.await {
+        let ((optimizer, refused), error) = scope::errors(device, ERRORS, finish);
+        if let Some(error) = error.await.or(refused) {
             let refusal = refusal(&optimizer.probe, error, device, &optimizer.plan);
             optimizer.destroy();
             return Err(refusal);

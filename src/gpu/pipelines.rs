@@ -2,13 +2,29 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::PoisonError;
+#[cfg(not(target_arch = "wasm32"))]
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::scope;
 use super::slices::TensorSlice;
 use super::submissions::lock;
 use crate::kernel::catalog::Kernel;
 use crate::kernel::tables::{Chunk, Grid, STRIDE};
 use crate::plan::layout::ROWS;
+#[cfg(not(target_arch = "wasm32"))]
+use crate::recipe::attached::Attached;
+use crate::recipe::groups::ParamGroups;
+
+/// A kernel with the bindings of its groups 1, 2 and 3.
+type Compiled = (Arc<Kernel>, [Vec<u32>; 3]);
+
+/// What wgpu reports.
+pub(super) const ERRORS: [wgpu::ErrorFilter; 3] =
+    [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
 
 /// Pipelines and layouts. A clone shares them.
 #[derive(Clone)]
@@ -21,10 +37,31 @@ pub(super) struct Pipelines {
     pub tables: wgpu::BindGroupLayout,
     /// The layout of a kernel's own uniform.
     pub uniform: wgpu::BindGroupLayout,
+    cache: Option<wgpu::PipelineCache>,
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+impl ParamGroups {
+    /// Compiles pipelines with this cache, which keeps what drivers compile from one run of a program to the next. The caller makes it, on
+    /// the optimizer's device with the feature `PIPELINE_CACHE`, and saves its data: the crate `wgpu-optim-cache` does both. Only Vulkan has
+    /// such caches. The default is none.
+    ///
+    /// ```
+    /// use wgpu_optim::{ParamGroups, Recipe, wgpu};
+    ///
+    /// fn settings(cache: &wgpu::PipelineCache) -> ParamGroups {
+    ///     ParamGroups::from(Recipe::muon(2e-2)).with_pipeline_cache(cache)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_pipeline_cache(mut self, cache: &wgpu::PipelineCache) -> Self {
+        self.pipeline_cache = Attached::new(cache.clone());
+        self
+    }
 }
 
 impl Pipelines {
-    pub(super) fn new(device: &wgpu::Device) -> Self {
+    pub(super) fn new(device: &wgpu::Device, groups: &ParamGroups) -> Self {
         let uniform = wgpu::BufferBindingType::Uniform;
         let storage = |read_only| wgpu::BufferBindingType::Storage { read_only };
         let tables = [
@@ -40,7 +77,44 @@ impl Pipelines {
             tables: layout(device, "tables", tables),
             uniform: layout(device, "uniform", [(0, uniform, Some(16))]),
             device: device.clone(),
+            cache: groups.pipeline_cache.get().cloned(),
         }
+    }
+
+    /// The pipelines of these kernels, and the first error of wgpu that its scopes do not see here.
+    pub(super) fn compile(&self, kernels: &[Compiled]) -> (Vec<wgpu::ComputePipeline>, Option<wgpu::Error>) {
+        #[cfg(target_arch = "wasm32")]
+        let error = None;
+        #[cfg(not(target_arch = "wasm32"))]
+        let error = self.compile_ahead(kernels);
+        (kernels.iter().map(|(kernel, groups)| self.pipeline(kernel, groups)).collect(), error)
+    }
+
+    /// Compiles on as many threads as the machine has processors, and returns the first error.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn compile_ahead(&self, kernels: &[Compiled]) -> Option<wgpu::Error> {
+        use wgpu::Backend::{Dx12, Metal, Vulkan};
+
+        // A context of OpenGL belongs to one thread. Others would wait for it and give up.
+        if ![Dx12, Metal, Vulkan].contains(&self.device.adapter_info().backend) {
+            return None;
+        }
+        let (next, error) = (AtomicUsize::new(0), Mutex::new(None));
+        // Each kernel goes to the next free thread. Errors are told to the thread that causes them.
+        let work = || {
+            let compile = || {
+                while let Some((kernel, groups)) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    self.pipeline(kernel, groups);
+                }
+            };
+            let ((), found) = scope::errors(&self.device, ERRORS, compile);
+            if let Some(found) = pollster::block_on(found) {
+                lock(&error).get_or_insert(found);
+            }
+        };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+        error.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The layout of a bind group of storage buffers at these bindings.
@@ -69,8 +143,7 @@ impl Pipelines {
     /// The pipeline of a kernel, whose bind groups 1, 2 and 3 have these bindings.
     pub(super) fn pipeline(&self, kernel: &Kernel, groups: &[Vec<u32>; 3]) -> wgpu::ComputePipeline {
         let key = format!("{groups:?}{:?}{}", kernel.constants, kernel.source);
-        let mut compiled = lock(&self.compiled);
-        if let Some(known) = compiled.get(&key) {
+        if let Some(known) = lock(&self.compiled).get(&key) {
             return known.clone();
         }
         let first = kernel.bindings.iter().find(|binding| binding.group == 0);
@@ -100,10 +173,9 @@ impl Pipelines {
                 // Every kernel clears its own: the general way costs seconds on some software adapters.
                 zero_initialize_workgroup_memory: false,
             },
-            cache: None,
+            cache: self.cache.as_ref(),
         });
-        compiled.insert(key, pipeline.clone());
-        pipeline
+        lock(&self.compiled).entry(key).or_insert(pipeline).clone()
     }
 }
 

@@ -90,8 +90,8 @@ impl Requirements {
         Ok(Self { limits })
     }
 
-    /// The features of an adapter that can speed up the matrix products of matrix bases: subgroups on CPUs, and f16 for
-    /// [`Matmul::TilesF16`](crate::matrix::Matmul::TilesF16). They are optional.
+    /// The features of an adapter that can speed something up: subgroups on CPUs and f16 for
+    /// [`Matmul::TilesF16`](crate::matrix::Matmul::TilesF16) in the matrix products of matrix bases, and pipeline caches. They are optional.
     ///
     /// ```no_run
     /// # async fn example(adapter: wgpu_optim::wgpu::Adapter) -> Result<(), Box<dyn std::error::Error>> {
@@ -107,7 +107,7 @@ impl Requirements {
     /// # Ok(()) }
     /// ```
     pub fn optional_features(adapter: wgpu::Features) -> wgpu::Features {
-        adapter & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16)
+        adapter & (wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::PIPELINE_CACHE)
     }
 
     /// WebGPU's default limits for compute, which every adapter of a browser has. [`new`](Self::new) says which tensors and recipes need

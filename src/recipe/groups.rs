@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use serde::Serializer;
 
 use super::Recipe;
+use super::attached::Attached;
 use super::base::{Base, Direction};
 use super::guard::{GradScaler, Gradients, NonFinite};
 use super::launch::LaunchShape;
@@ -58,6 +59,8 @@ pub struct ParamGroups {
     pub(crate) matmul: Option<Matmul>,
     #[serde(skip)]
     pub(crate) launch_shape: Option<LaunchShape>,
+    #[serde(skip)]
+    pub(crate) pipeline_cache: Attached,
     may_lack_matrices: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scalar_schedules: Vec<ScalarSchedule>,

@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result};
 use serde::Serialize;
-use wgpu_optim::{Error, Requirements, adapter, wgpu};
+use wgpu_optim::{Error, GpuOptimizer, ParamGroups, Requirements, TensorSpec, adapter, wgpu};
+use wgpu_optim_cache::PipelineCache;
 
 use crate::timer::Timer;
 
@@ -88,6 +89,20 @@ pub fn open_chosen() -> Result<(String, wgpu::Device, wgpu::Queue)> {
     let (_, found) = pollster::block_on(adapter::from_env())?;
     let (device, queue) = open(&found)?;
     Ok((adapter::describe(&found.get_info()), device, queue))
+}
+
+/// An optimizer with the pipelines that earlier runs compiled. Keeps its own for later ones.
+pub fn build(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    specs: &[TensorSpec],
+    groups: impl Into<ParamGroups>,
+) -> Result<GpuOptimizer> {
+    let (cache, groups) = (PipelineCache::open_default(device), groups.into());
+    let Some(cache) = cache else { return Ok(GpuOptimizer::new_blocking(device, queue, specs, groups)?) };
+    let optimizer = GpuOptimizer::new_blocking(device, queue, specs, groups.with_pipeline_cache(cache.handle()))?;
+    cache.save_or_warn();
+    Ok(optimizer)
 }
 
 /// Waits until everything submitted is done.

@@ -12,7 +12,7 @@ use wgpu_optim::matrix::Matmul;
 use wgpu_optim::policy::PolicyKind;
 use wgpu_optim::{Cost, GpuOptimizer, LaunchShape, ParamGroups, Requirements, TensorSpec, verify, wgpu};
 
-use crate::adapters::{open_chosen, wait};
+use crate::adapters::{build, open_chosen, wait};
 use crate::numbers::whole;
 use crate::report::{self, Copy, Report, Row};
 use crate::settings;
@@ -179,11 +179,11 @@ impl Bench {
         let mut rows = Vec::new();
         let one_tensor = [TensorSpec::new("one", [params as usize])];
         let (values, grads) = (verify::params(params as usize), verify::grads(params as usize, 1));
-        let build = |specs: &[TensorSpec], groups: &ParamGroups| -> Result<GpuOptimizer> {
+        let filled = |specs: &[TensorSpec], groups: &ParamGroups| -> Result<GpuOptimizer> {
             let own = groups.clone();
             let own = self.matmul.map_or(own.clone(), |matmul| own.with_matmul(matmul));
             let own = self.shape.map_or(own.clone(), |shape| own.with_launch_shape(shape));
-            let optimizer = GpuOptimizer::new_blocking(device, queue, specs, own)?;
+            let optimizer = build(device, queue, specs, own)?;
             for spec in specs {
                 optimizer.write_param(&spec.name, &values[..spec.numel() as usize])?;
                 optimizer.write_grad(&spec.name, &grads[..spec.numel() as usize])?;
@@ -191,14 +191,14 @@ impl Bench {
             Ok(optimizer)
         };
         let timer = Timer::new(device, queue);
-        let mut first = build(specs, &self.recipes[0].1)?;
+        let mut first = filled(specs, &self.recipes[0].1)?;
         sample(device, 2, &mut || Ok(first.step().map(drop)?))?;
         for (name, groups) in &self.recipes {
             progress.set_message(name.clone());
-            let mut optimizer = build(specs, groups)?;
+            let mut optimizer = filled(specs, groups)?;
             // For a matrix base there is no such thing.
             let one_tensor = (specs.len() > 1 && groups.recipes()[0].fallback().is_none()).then_some(&one_tensor);
-            let mut one = one_tensor.map(|one| build(one, groups)).transpose()?;
+            let mut one = one_tensor.map(|one| filled(one, groups)).transpose()?;
             if let Some(one) = &mut one {
                 sample(device, 2, &mut || Ok(one.step().map(drop)?))?;
             }

@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::policy::{Mgup, Plain, Policy, Selection};
-use wgpu_optim::{Error, GpuOptimizer, ParamGroups, PlanLimits, Program, Recipe, TensorSpec, verify};
+use wgpu_optim::{Error, GpuOptimizer, PlanLimits, Program, Recipe, TensorSpec, verify};
 
-use crate::adapters::{open_chosen, wait};
+use crate::adapters::{build, open_chosen, wait};
 use crate::numbers::whole;
 use crate::recipes;
 use crate::translate::{LANGUAGES, translate};
@@ -169,13 +169,13 @@ fn race(recipe: Recipe, arguments: &Arguments) -> Result<Run> {
     let numel = arguments.params as usize;
     let specs = [TensorSpec::new("one", [numel])];
     let begin = verify::params(numel);
-    let build = |recipe: Recipe| -> Result<GpuOptimizer> {
-        let optimizer = GpuOptimizer::new_blocking(&device, &queue, &specs, ParamGroups::from(recipe))?;
+    let begun = |recipe: Recipe| -> Result<GpuOptimizer> {
+        let optimizer = build(&device, &queue, &specs, recipe)?;
         optimizer.write_param("one", &begin)?;
         Ok(optimizer)
     };
     let recipes = [recipe, Recipe::adamw(1e-3)];
-    let mut optimizers = [build(recipes[0])?, build(recipes[1])?];
+    let mut optimizers = [begun(recipes[0])?, begun(recipes[1])?];
     let mut times = [Vec::new(), Vec::new()];
     for t in 1..=arguments.steps {
         let grads = verify::grads(numel, t);

@@ -8,6 +8,7 @@ use serde::Serialize;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::program::Kernel;
 use wgpu_optim::{LaunchShape, ParamGroups, PlanLimits, Program, adapter, wgpu};
+use wgpu_optim_cache::PipelineCache;
 
 use crate::adapters::open_chosen;
 use crate::bench::{Launch, Products, specs};
@@ -38,6 +39,9 @@ pub struct Arguments {
     /// How kernels over all coordinates are launched [default: chosen for the adapter].
     #[arg(long, value_enum)]
     shape: Option<Launch>,
+    /// Use the pipelines of earlier runs, and keep these for later ones, as other commands do.
+    #[arg(long)]
+    cached: bool,
     /// Print JSON instead of a table.
     #[arg(long)]
     json: bool,
@@ -68,6 +72,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.json {
         println!("{name}");
     }
+    let cache = arguments.cached.then(|| PipelineCache::open_default(&device)).flatten();
     let mut known: Vec<Kernel> = Vec::new();
     let mut rows = Vec::new();
     for (recipe, groups) in &arguments.recipes {
@@ -77,7 +82,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             if known.contains(&kernel) {
                 continue;
             }
-            let row = compile(&device, recipe, &kernel);
+            let row = compile(&device, recipe, &kernel, cache.as_ref());
             if !arguments.json {
                 let said = row.failure.as_ref().map_or(String::new(), |failure| format!("  FAILED: {failure}"));
                 println!("{:>9.1} ms  {:<24} {recipe}{said}", row.milliseconds, kernel.name);
@@ -87,6 +92,9 @@ pub fn run(arguments: &Arguments) -> Result<()> {
             known.push(kernel);
             rows.push(row);
         }
+    }
+    if let Some(cache) = cache {
+        cache.save_or_warn();
     }
     let failed = rows.iter().filter(|row| row.failure.is_some()).count();
     let total: f64 = rows.iter().map(|row| row.milliseconds).sum();
@@ -102,7 +110,7 @@ pub fn run(arguments: &Arguments) -> Result<()> {
 }
 
 /// Builds a kernel's pipeline.
-fn compile(device: &wgpu::Device, recipe: &str, kernel: &Kernel) -> Row {
+fn compile(device: &wgpu::Device, recipe: &str, kernel: &Kernel, cache: Option<&PipelineCache>) -> Row {
     let scopes = [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::Internal].map(|kind| device.push_error_scope(kind));
     let start = Instant::now();
     let module = device.create_shader_module(wgpu::ShaderModuleDescriptor {
@@ -120,7 +128,7 @@ fn compile(device: &wgpu::Device, recipe: &str, kernel: &Kernel) -> Row {
             // As the library builds them.
             zero_initialize_workgroup_memory: false,
         },
-        cache: None,
+        cache: cache.map(PipelineCache::handle),
     });
     let milliseconds = start.elapsed().as_secs_f64() * 1e3;
     drop(pipeline);

@@ -52,7 +52,7 @@ Exit codes:
 /// Optimizer steps on any GPU through wgpu: a demo, verification, replay, benchmarks.
 ///
 /// Choose the adapter with WGPU_BACKEND (vulkan, metal, dx12, gl) and WGPU_ADAPTER_NAME (part of a name that
-/// `wgpu-optim adapters` lists).
+/// `wgpu-optim adapters` lists). WGPU_OPTIM_CACHE is a folder for compiled pipelines instead of the user's; empty for none.
 #[derive(Parser)]
 #[command(version, after_help = EXIT_CODES)]
 struct Arguments {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use safetensors::tensor::{Dtype, TensorView};
-use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference};
+use wgpu_optim::{Recipe, TensorSpec, reference};
 
-use crate::adapters::open_chosen;
+use crate::adapters::{build, open_chosen};
 use crate::files;
 use crate::recipes;
 use crate::recording::{self, Recording};
@@ -62,7 +62,7 @@ fn on_gpu(recipe: Recipe, recordings: &BTreeMap<String, Recording>) -> Result<Ve
     let (name, device, queue) = open_chosen()?;
     eprintln!("adapter: {name}");
     let specs: Vec<_> = recordings.iter().map(|(name, r)| TensorSpec::new(name, r.shape.clone())).collect();
-    let mut optimizer = GpuOptimizer::new_blocking(&device, &queue, &specs, recipe)?;
+    let mut optimizer = build(&device, &queue, &specs, recipe)?;
     for (name, recording) in recordings {
         optimizer.write_param(name, &recording.param)?;
     }

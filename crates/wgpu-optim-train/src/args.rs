@@ -30,7 +30,8 @@ Examples:
 
 Environment:
   WGPU_BACKEND       vulkan, metal, dx12 or gl: the graphics API to use
-  WGPU_ADAPTER_NAME  a part of the name of the adapter to use";
+  WGPU_ADAPTER_NAME  a part of the name of the adapter to use
+  WGPU_OPTIM_CACHE   a folder for compiled pipelines instead of the user's; empty for none";
 
 /// Trains a classifier of digits on any GPU and compares optimizers.
 ///

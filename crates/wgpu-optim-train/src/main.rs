@@ -34,6 +34,7 @@ use data::Dataset;
 use report::Output;
 use train::{Files, Options, Progress};
 use wgpu_optim_burn::Gpu;
+use wgpu_optim_cache::PipelineCache;
 
 fn main() -> ExitCode {
     session::ensure();
@@ -112,7 +113,8 @@ fn run() -> Result<ExitCode> {
 
     let spinner = ProgressBar::new_spinner().with_message("compiling Burn's kernels");
     spinner.enable_steady_tick(std::time::Duration::from_millis(100));
-    train::warm_up(&gpu, &data, &options, optimizers[0].recipe)?;
+    let cache = PipelineCache::open_default(&gpu.wgpu_device);
+    train::warm_up(&gpu, &data, &options, optimizers[0].recipe, cache.as_ref())?;
     spinner.finish_and_clear();
 
     let width = optimizers.iter().map(|o| o.name.len()).max().unwrap_or(0);
@@ -134,8 +136,11 @@ fn run() -> Result<ExitCode> {
             .with_prefix(format!("{:width$}", optimizer.name))
             .with_message("…");
         let files = Files { checkpoint: &checkpoint, resumed, stop: &stop };
-        let run = train::train(&gpu, &data, &options, &optimizer, files, &bar)?;
+        let run = train::train(&gpu, &data, &options, &optimizer, files, cache.as_ref(), &bar)?;
         bar.finish();
+        if let Some(cache) = &cache {
+            cache.save_or_warn();
+        }
         output.checkpoint(&run)?;
         runs.push(run);
         if stop.load(Ordering::Relaxed) {

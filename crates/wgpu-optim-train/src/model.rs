@@ -8,6 +8,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use wgpu_optim::{MatrixLayout, Recipe};
 use wgpu_optim_burn::{Gpu, GpuModuleOptimizer, Select};
+use wgpu_optim_cache::PipelineCache;
 
 /// A linear layer whose weight is (out, in).
 ///
@@ -72,11 +73,16 @@ impl Mlp {
     }
 
     /// An optimizer for it. For matrix bases, all weights are matrices of (out, in), except the last, whose rows are classes.
-    pub fn optimizer(&self, gpu: &Gpu, recipe: Recipe) -> GpuModuleOptimizer {
+    pub fn optimizer(&self, gpu: &Gpu, recipe: Recipe, cache: Option<&PipelineCache>) -> GpuModuleOptimizer {
+        let cache = cache.map(|cache| cache.handle().clone());
         let head = ParamGroup::from_predicate(format!("layers.{}.", self.layers.len() - 1));
         GpuModuleOptimizer::new(gpu, recipe)
             .with_layout(Select::Rank(2), MatrixLayout::OutIn)
             .with_layout(head, MatrixLayout::Fallback)
+            .with_settings(move |groups| match &cache {
+                Some(cache) => groups.with_pipeline_cache(cache),
+                None => groups,
+            })
     }
 
     /// The logits of a batch of pictures, (pictures, classes).

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use wgpu_optim::schedule::Shape;
 use wgpu_optim::{Checkpoint, GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Selected, Telemetry};
 use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
+use wgpu_optim_cache::PipelineCache;
 
 use crate::args::{Optimizer, short};
 use crate::data::{Dataset, Pictures};
@@ -261,11 +262,17 @@ impl Run {
 }
 
 /// Compiles what every run uses of Burn, so that the first run is not charged for it.
-pub fn warm_up(gpu: &Gpu, data: &Dataset, options: &Options, recipe: Recipe) -> Result<()> {
+pub fn warm_up(
+    gpu: &Gpu,
+    data: &Dataset,
+    options: &Options,
+    recipe: Recipe,
+    cache: Option<&PipelineCache>,
+) -> Result<()> {
     let device = gpu.device.clone().autodiff();
     let mut model = Mlp::new(&options.widths(data), options.seed, &device).cast(options.dtype());
     let mut batches = Batches::new(data, options);
-    let mut optim = model.optimizer(gpu, recipe);
+    let mut optim = model.optimizer(gpu, recipe, cache);
     let settings = options.clone();
     optim = optim.with_settings(move |groups| settings.settings(groups).with_accumulation(1));
     let options = &Options { accumulate: 1, ..options.clone() };
@@ -287,6 +294,7 @@ pub fn train(
     options: &Options,
     optimizer: &Optimizer,
     files: Files<'_>,
+    cache: Option<&PipelineCache>,
     bar: &ProgressBar,
 ) -> Result<Run> {
     let Optimizer { name, recipe } = optimizer;
@@ -296,7 +304,7 @@ pub fn train(
     let mut model = Mlp::new(&options.widths(data), options.seed, &device).cast(options.dtype());
     let mut batches = Batches::new(data, options);
     let settings = options.clone();
-    let mut optim = model.optimizer(gpu, recipe).with_settings(move |groups| settings.settings(groups));
+    let mut optim = model.optimizer(gpu, recipe, cache).with_settings(move |groups| settings.settings(groups));
     if let Some(progress) = &files.resumed {
         optim.load_checkpoint(files.checkpoint, &mut model)?;
         batches.skip(progress.steps() * options.accumulate as usize);

@@ -14,7 +14,8 @@ use wgpu_optim::Precision;
 
 fn command(arguments: &[&str], out: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_wgpu-optim-train"));
-    command.args(arguments).arg("--out").arg(out);
+    // Nothing in the user's folders.
+    command.env("WGPU_OPTIM_CACHE", "").args(arguments).arg("--out").arg(out);
     command
 }
 

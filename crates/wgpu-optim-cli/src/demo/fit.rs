@@ -6,6 +6,8 @@
 use anyhow::{Result, ensure};
 use wgpu_optim::{Error, GpuOptimizer, Recipe, TensorSpec, wgpu};
 
+use crate::adapters::build;
+
 /// A side of the tiles that `render` works on; `TILE` in the shader.
 const TILE: u32 = 16;
 /// Gaussians of a workgroup of `begin` and `project`; `LANES` in the shader.
@@ -110,7 +112,7 @@ impl Picture {
         let n = self.gaussians as usize;
         let specs =
             [TensorSpec::new("position", [n, 2]), TensorSpec::new("shape", [n, 3]), TensorSpec::new("color", [n, 3])];
-        let optimizer = GpuOptimizer::new_blocking(&self.device, &self.queue, &specs, recipe)?;
+        let optimizer = build(&self.device, &self.queue, &specs, recipe)?;
         let storage = wgpu::BufferUsages::STORAGE;
         let errors = buffer(&self.device, "errors", self.target.size(), storage);
         let gaussians = buffer(&self.device, "gaussians", GAUSSIAN * u64::from(self.gaussians), storage);
