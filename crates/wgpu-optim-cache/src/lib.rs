@@ -7,7 +7,7 @@ use std::{env, fs, io};
 /// The environment variable that names the default folder.
 pub const VARIABLE: &str = "WGPU_OPTIM_CACHE";
 
-/// The largest file that is read, in bytes. Drivers only add to a cache, so it is begun anew once it is larger.
+/// The largest file that is read, in bytes. Drivers only add to a cache, so a larger one counts as empty.
 const MOST: u64 = 64 << 20;
 
 /// The bytes of a checksum.
