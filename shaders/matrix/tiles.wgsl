@@ -129,8 +129,8 @@ fn lent(lane: u32, q: u32) -> mat4x4<f32> {
     );
 }
 
-// Adds up the parts of the depth, in their order, and stores the block whose first row and column these are. Blocks that are one part, which
-// f16 has only, do without.
+// Adds up the parts of the depth, in their order, and stores the block whose first row and column these are. Where tiles are f16, there is
+// one part, so no sum is rounded.
 fn store_block(matrix: Chunk, at: Place, lane: u32, row: u32, column: u32, sums: Product) {
     var whole = sums;
     for (var part = 1u; part < PARTS; part += 1u) {

@@ -22,7 +22,7 @@ use crate::recipe::groups::ParamGroups;
 /// A kernel with the bindings of its groups 1, 2 and 3.
 type Compiled = (Arc<Kernel>, [Vec<u32>; 3]);
 
-/// What wgpu reports.
+/// The kinds of errors of wgpu.
 pub(super) const ERRORS: [wgpu::ErrorFilter; 3] =
     [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
 
@@ -90,15 +90,18 @@ impl Pipelines {
         (kernels.iter().map(|(kernel, groups)| self.pipeline(kernel, groups)).collect(), error)
     }
 
-    /// Compiles on as many threads as the machine has processors, and returns the first error.
+    /// Compiles on as many threads as the machine has processors, and returns an error if there was one.
     #[cfg(not(target_arch = "wasm32"))]
     fn compile_ahead(&self, kernels: &[Compiled]) -> Option<wgpu::Error> {
+        use std::thread::Builder;
         use wgpu::Backend::{Dx12, Metal, Vulkan};
 
         // A context of OpenGL belongs to one thread. Others would wait for it and give up.
         if ![Dx12, Metal, Vulkan].contains(&self.device.adapter_info().backend) {
             return None;
         }
+        let is_new = |(kernel, groups): &&Compiled| !lock(&self.compiled).contains_key(&key(kernel, groups));
+        let kernels: Vec<&Compiled> = kernels.iter().filter(is_new).collect();
         let (next, error) = (AtomicUsize::new(0), Mutex::new(None));
         // Each kernel goes to the next free thread. Errors are told to the thread that causes them.
         let work = || {
@@ -113,7 +116,8 @@ impl Pipelines {
             }
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
-        std::thread::scope(|scope| (0..threads).for_each(|_| drop(scope.spawn(work))));
+        // What no thread could be had for is compiled by the caller.
+        std::thread::scope(|scope| (0..threads).for_each(|_| drop(Builder::new().spawn_scoped(scope, work))));
         error.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -142,7 +146,7 @@ impl Pipelines {
 
     /// The pipeline of a kernel, whose bind groups 1, 2 and 3 have these bindings.
     pub(super) fn pipeline(&self, kernel: &Kernel, groups: &[Vec<u32>; 3]) -> wgpu::ComputePipeline {
-        let key = format!("{groups:?}{:?}{}", kernel.constants, kernel.source);
+        let key = key(kernel, groups);
         if let Some(known) = lock(&self.compiled).get(&key) {
             return known.clone();
         }
@@ -177,6 +181,11 @@ impl Pipelines {
         });
         lock(&self.compiled).entry(key).or_insert(pipeline).clone()
     }
+}
+
+/// What tells pipelines apart.
+fn key(kernel: &Kernel, groups: &[Vec<u32>; 3]) -> String {
+    format!("{groups:?}{:?}{}", kernel.constants, kernel.source)
 }
 
 /// A layout of buffers, with the number of the binding, its type and, where its offset is dynamic, the bytes that are bound.

@@ -208,7 +208,7 @@ impl Products<'_, '_> {
         writer.add("multiplies B X", kernels(matmul)[1], config, blocks, &|share| (bytes * share.count, rounds));
     }
 
-    /// How many matrices the page has.
+    /// How many matrices a dispatch has.
     fn matrices(&self) -> u64 {
         self.writer.pages.clone().map(|page| self.writer.plan.pages[page].wholes.len() as u64).sum()
     }

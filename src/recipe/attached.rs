@@ -4,7 +4,7 @@ use std::any::Any;
 use std::sync::Arc;
 
 /// A value of any type; equal to its clones only.
-#[derive(Clone, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Attached(Option<Arc<dyn Any + Send + Sync>>);
 
 impl Attached {
@@ -25,11 +25,5 @@ impl PartialEq for Attached {
             (Some(own), Some(other)) => Arc::ptr_eq(own, other),
             (own, other) => own.is_none() && other.is_none(),
         }
-    }
-}
-
-impl std::fmt::Debug for Attached {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(if self.0.is_some() { "attached" } else { "none" })
     }
 }

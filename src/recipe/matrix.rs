@@ -59,7 +59,7 @@ impl Matrix {
 /// Words of workgroup memory that products take: `tiles` in `shaders/matrix/tiles.wgsl`.
 pub(crate) const TILES: u64 = 2 * 2048;
 
-/// The number of large blocks from which they are used. With fewer of them, a large GPU would have multiprocessors without two.
+/// The number of large blocks from which they are used: two for each multiprocessor of a large GPU.
 const MANY: u64 = 256;
 
 /// The fewest rows of a [wide](Shape::is_wide) shape.
@@ -126,8 +126,8 @@ pub enum Matmul {
     /// As `Registers`, and the invocations of a subgroup share what they read. For adapters that are CPUs. Needs the feature `SUBGROUP`
     /// and subgroups of 8.
     Subgroups,
-    /// Each workgroup stages tiles of the factors in workgroup memory: for GPUs. `LargeTiles` for products of at least 256 of their blocks,
-    /// counted over all matrices of the shape, and `SmallTiles` for others.
+    /// Each workgroup stages tiles of the factors in workgroup memory: for GPUs. `LargeTiles` for products that have at least 256 of their
+    /// blocks, counted over all matrices of the shape, and fill them to about four fifths; `SmallTiles` for others.
     Tiles,
     /// A workgroup has a block of 64 × 64 of a product. Its four parts share the sum over the rows or columns.
     SmallTiles,
@@ -145,17 +145,20 @@ impl Matmul {
 
     /// The way for the lower halves of so many m × m products.
     pub(crate) fn for_gram(self, shape: Shape, matrices: u64) -> Self {
-        self.for_blocks(matrices * Self::LargeTiles.gram_workgroups(shape))
+        self.for_blocks(matrices, |way| way.gram_workgroups(shape))
     }
 
     /// The way for so many m × n products.
     pub(crate) fn for_advance(self, shape: Shape, matrices: u64) -> Self {
-        self.for_blocks(matrices * Self::LargeTiles.advance_workgroups(shape))
+        self.for_blocks(matrices, |way| way.advance_workgroups(shape))
     }
 
-    fn for_blocks(self, large: u64) -> Self {
+    fn for_blocks(self, matrices: u64, blocks: impl Fn(Self) -> u64) -> Self {
+        let (small, large) = (blocks(Self::SmallTiles), blocks(Self::LargeTiles));
+        // Large blocks may compute a quarter more where they extend beyond the product.
+        let is_large = matrices * large >= MANY && 4 * large <= small + small / 4;
         match self {
-            Self::Tiles if large >= MANY => Self::LargeTiles,
+            Self::Tiles if is_large => Self::LargeTiles,
             Self::Tiles => Self::SmallTiles,
             other => other,
         }

@@ -144,6 +144,10 @@ fn the_plan_chooses_blocks_by_how_many_there_are() {
     assert_eq!(kernels(8, [1024, 1024]), of(128, 128));
     assert_eq!(kernels(1, [2048, 2048]), of(64, 128));
     assert_eq!(kernels(1, [4096, 4096]), of(128, 128));
+    // In these, much of a block of 128 would lie outside.
+    assert_eq!(kernels(1000, [64, 64]), of(64, 64));
+    assert_eq!(kernels(400, [130, 130]), of(64, 64));
+    assert_eq!(kernels(300, [100, 100]), of(64, 128));
     assert_eq!(kernels(1, [128, 32_640]), of(64, 64));
     assert_eq!(kernels(1, [128, 32_768]), of(64, 128));
 }

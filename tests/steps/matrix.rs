@@ -564,6 +564,8 @@ fn dispatches_grow_with_the_number_of_shapes_and_not_of_matrices() {
     for (name, expected) in [("muon", 21), ("mgup-muon", 26), ("cautious-adago", 23)] {
         let dispatches = |specs: Vec<TensorSpec>| program(&specs, name).1.step().count();
         assert_eq!(dispatches(of(1, [96, 70]).collect()), expected, "{name}");
+        // Three products more, for the polynomials of wide shapes.
+        assert_eq!(dispatches(of(1, [70, 210]).collect()), expected + 3, "{name}");
         assert_eq!(dispatches(of(24, [96, 70]).chain(of(7, [70, 96])).collect()), expected, "{name}");
         assert_eq!(dispatches(of(24, [96, 70]).chain(of(3, [70, 97])).collect()), 2 * expected, "{name}");
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::{env, fs, io};
 
 /// The environment variable that names the default folder.
@@ -18,8 +19,9 @@ const CHECKSUM: usize = size_of::<u32>();
 pub struct PipelineCache {
     cache: wgpu::PipelineCache,
     file: PathBuf,
-    /// The checksum of what was read, if it was usable.
-    read: Option<u32>,
+    was_read: bool,
+    /// The checksum of what the file holds, if that is usable.
+    kept: Mutex<Option<u32>>,
 }
 
 impl PipelineCache {
@@ -29,8 +31,10 @@ impl PipelineCache {
         Self::open(device, default_folder()?)
     }
 
-    /// Opens the cache of a device in a folder, which [`save`](Self::save) makes if there is none. A file that is missing, corrupt, of
-    /// another driver or larger than 64 MiB counts as empty. `None` if the device was made without the feature `PIPELINE_CACHE`, or its backend has no caches.
+    /// Opens the cache of a device in a folder, which [`save`](Self::save) makes if there is none. Drivers trust what they read there, so
+    /// only those who may change the program should be able to write into it. A file that is missing, corrupt, of another driver or
+    /// larger than 64 MiB counts as empty. `None` if the device was made without the feature `PIPELINE_CACHE`, is lost, or its backend has
+    /// no caches.
     ///
     /// ```no_run
     /// fn open(device: &wgpu_optim::wgpu::Device) -> Option<wgpu_optim_cache::PipelineCache> {
@@ -48,13 +52,15 @@ impl PipelineCache {
         if data.is_none() && file.exists() {
             log::warn!("{} is not a usable pipeline cache; it will be rewritten", file.display());
         }
-        let descriptor = wgpu::PipelineCacheDescriptor { label: Some("wgpu-optim.cache"), data, fallback: true };
-        // SAFETY: The data must be what `PipelineCache::get_data` returned before. `save` writes nothing else, and its checksum holds, so
-        // the file was neither cut nor altered by accident. wgpu refuses data of another driver, device or version of its own by its
-        // header, and starts empty then. Whoever can write into the user's folder of caches could forge a file with a checksum, but could
-        // also replace the user's programs.
-        let cache = unsafe { device.create_pipeline_cache(&descriptor) };
-        Some(Self { cache, file, read: data.map(crc32fast::hash) })
+        // wgpu reports data of another adapter as an error.
+        let (cache, data) = match create(device, data) {
+            Ok(cache) => (cache, data),
+            Err(error) => {
+                log::warn!("{} will be rewritten: {error}", file.display());
+                (create(device, None).ok()?, None)
+            }
+        };
+        Some(Self { cache, file, was_read: data.is_some(), kept: Mutex::new(data.map(crc32fast::hash)) })
     }
 
     /// The cache, for [`ParamGroups::with_pipeline_cache`](https://docs.rs/wgpu-optim/latest/wgpu_optim/struct.ParamGroups.html) and for
@@ -68,9 +74,9 @@ impl PipelineCache {
         &self.file
     }
 
-    /// Whether the file could be read, so that its pipelines are not compiled again.
+    /// Whether the file was whole and of this adapter. The driver may still compile again, after an update for example.
     pub fn was_read(&self) -> bool {
-        self.read.is_some()
+        self.was_read
     }
 
     /// [`save`](Self::save) for programs that go on without: an error is a warning in the log.
@@ -87,7 +93,8 @@ impl PipelineCache {
     pub fn save(&self) -> io::Result<bool> {
         let data = self.cache.get_data().unwrap_or_default();
         let checksum = crc32fast::hash(&data);
-        if data.is_empty() || self.read == Some(checksum) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if data.is_empty() || *kept == Some(checksum) {
             return Ok(false);
         }
         let folder = self.file.parent().unwrap_or(Path::new("."));
@@ -96,17 +103,35 @@ impl PipelineCache {
         temporary.write_all(&checksum.to_le_bytes())?;
         temporary.write_all(&data)?;
         temporary.persist(&self.file)?;
+        *kept = Some(checksum);
         Ok(true)
     }
 }
 
-/// The folder that the environment variable [`VARIABLE`] names, or `wgpu-optim` in the user's folder of caches. `None` if the variable is empty
-/// or the user has no such folder.
+/// The folder that the environment variable [`VARIABLE`] names, or `wgpu-optim` in the user's folder of caches. `None` if the variable is
+/// empty or the user has no such folder.
 pub fn default_folder() -> Option<PathBuf> {
     match env::var_os(VARIABLE) {
         Some(folder) if folder.is_empty() => None,
         Some(folder) => Some(folder.into()),
         None => Some(dirs::cache_dir()?.join("wgpu-optim")),
+    }
+}
+
+fn create(device: &wgpu::Device, data: Option<&[u8]>) -> Result<wgpu::PipelineCache, wgpu::Error> {
+    use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
+
+    let scopes = [Validation, OutOfMemory, Internal].map(|kind| device.push_error_scope(kind));
+    let descriptor = wgpu::PipelineCacheDescriptor { label: Some("wgpu-optim.cache"), data, fallback: true };
+    // SAFETY: The data must be what `PipelineCache::get_data` returned before. `save` writes nothing else, and its checksum holds, so the
+    // file was neither cut nor altered by accident. wgpu refuses data of another driver, device or version of its own by its header. Who
+    // could forge a file with a checksum is one who may change the program: `open` says so.
+    let cache = unsafe { device.create_pipeline_cache(&descriptor) };
+    let errors = scopes.into_iter().rev().map(|scope| pollster::block_on(scope.pop()));
+    // All scopes are closed, in their order.
+    match errors.fold(None, Option::or) {
+        Some(error) => Err(error),
+        None => Ok(cache),
     }
 }
 

@@ -63,15 +63,21 @@ fn data_of_another_driver_count_as_empty() {
     let folder = tempfile::tempdir().unwrap();
     let (expected, Some(cache)) = step(folder.path()) else { return };
     cache.save().unwrap();
-    // The header of wgpu: magic, versions, backend, adapter, driver.
-    let mut bytes = fs::read(cache.file()).unwrap();
-    bytes[4 + 8 + 4 + 4 + 1 + 15] ^= 0xff;
-    let checksum = crc32fast::hash(&bytes[4..]).to_le_bytes();
-    bytes[..4].copy_from_slice(&checksum);
-    fs::write(cache.file(), &bytes).unwrap();
-    let (found, cache) = step(folder.path());
-    assert_eq!(found, expected);
-    assert!(cache.unwrap().save().unwrap());
+    let written = fs::read(cache.file()).unwrap();
+    // The header of wgpu: magic, two versions, backend, adapter, driver.
+    let (backend, adapter, driver) = (20, 21, 36);
+    for place in [backend, adapter, driver] {
+        let mut bytes = written.clone();
+        bytes[4 + place] ^= 0xff;
+        let checksum = crc32fast::hash(&bytes[4..]).to_le_bytes();
+        bytes[..4].copy_from_slice(&checksum);
+        fs::write(cache.file(), &bytes).unwrap();
+        let (found, cache) = step(folder.path());
+        assert_eq!(found, expected);
+        let cache = cache.unwrap();
+        assert!(cache.save().unwrap() && !cache.save().unwrap());
+        assert_eq!(fs::read(cache.file()).unwrap()[4 + place], written[4 + place]);
+    }
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 }
 

@@ -446,6 +446,9 @@ fn compiled_pipelines_are_kept_in_the_folder_of_the_environment() {
         }
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
+        if cached && !caches.exists() && std::env::var_os("CI").is_none() {
+            return eprintln!("skipped: the adapter has no pipeline caches");
+        }
         assert_eq!(caches.exists(), cached);
     }
     // Other commands keep them as well.
