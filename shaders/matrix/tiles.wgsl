@@ -23,46 +23,21 @@ struct Product {
     c11: mat4x4<f32>,
 }
 
-// Where an invocation's values lie: a subgroup has 4 × 8 vectors, which is the fewest different ones to read.
-struct Place {
-    part: u32,
-    down: u32,
-    across: u32,
-}
-
-fn place_in_block(lane: u32) -> Place {
-    let group = lane / 32u % (HALF * HALF / 32u);
-    let wide = HALF / 8u;
-    return Place(lane / (HALF * HALF), 4u * (group / wide) + lane / 8u % 4u, 8u * (group % wide) + lane % 8u);
-}
-
 fn outer(down: vec4<f32>, across: vec4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(across * down.x, across * down.y, across * down.z, across * down.w);
 }
 
-fn add_column(sums: Product, at: Place, k: u32) -> Product {
-    let d0 = vec4<f32>(tiles[0][at.part][k][at.down]);
-    let d1 = vec4<f32>(tiles[0][at.part][k][at.down + HALF]);
-    let a0 = vec4<f32>(tiles[1][at.part][k][at.across]);
-    let a1 = vec4<f32>(tiles[1][at.part][k][at.across + HALF]);
+fn add_column(sums: Product, part: u32, k: u32, at: vec2<u32>) -> Product {
+    let d0 = vec4<f32>(tiles[0][part][k][at.x]);
+    let d1 = vec4<f32>(tiles[0][part][k][at.x + HALF]);
+    let a0 = vec4<f32>(tiles[1][part][k][at.y]);
+    let a1 = vec4<f32>(tiles[1][part][k][at.y + HALF]);
     return Product(
         sums.c00 + outer(d0, a0),
         sums.c01 + outer(d0, a1),
         sums.c10 + outer(d1, a0),
         sums.c11 + outer(d1, a1),
     );
-}
-
-// Adds what is staged.
-fn add_tiles(sums: Product, at: Place) -> Product {
-    var next = sums;
-    for (var k = 0u; k < PART_DEPTH; k += 4u) {
-        next = add_column(next, at, k);
-        next = add_column(next, at, k + 1u);
-        next = add_column(next, at, k + 2u);
-        next = add_column(next, at, k + 3u);
-    }
-    return next;
 }
 
 // What an invocation stages of a factor: four rows of four columns of every DEPTH. Half of the invocations stage either factor.
@@ -95,24 +70,6 @@ fn stage(factor: Factor, columns: mat4x4<f32>) {
     tiles[side][part][k + 3u][factor.slot] = Staged(columns[3]);
 }
 
-// The block whose first row and column these are, of a sum over so many vectors.
-fn multiply(matrix: Chunk, lane: u32, row: u32, column: u32, factor: Factor, depth: u32) {
-    // Not from the uniform alone: some drivers compile a kernel again for each value that bounds a loop.
-    let stages = min((4u * depth + DEPTH - 1u) / DEPTH, matrix.len);
-    let place = place_in_block(lane);
-    var sums: Product;
-    var ahead = load(factor, factor.column, depth);
-    for (var i = 1u; i <= stages; i += 1u) {
-        stage(factor, ahead);
-        workgroupBarrier();
-        // What is staged next arrives while this is added.
-        ahead = load(factor, DEPTH / 4u * i + factor.column, depth);
-        sums = add_tiles(sums, place);
-        workgroupBarrier();
-    }
-    store_block(matrix, place, lane, row, column, sums);
-}
-
 fn lend(lane: u32, q: u32, sums: mat4x4<f32>) {
     tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u][lane % 16u] = Staged(sums[0]);
     tiles[q / 2u][lane / 16u % 4u][q % 2u * 4u + 1u][lane % 16u] = Staged(sums[1]);
@@ -129,32 +86,52 @@ fn lent(lane: u32, q: u32) -> mat4x4<f32> {
     );
 }
 
-// Adds up the parts of the depth, in their order, and stores the block whose first row and column these are. Where tiles are f16, there is
-// one part, so no sum is rounded.
-fn store_block(matrix: Chunk, at: Place, lane: u32, row: u32, column: u32, sums: Product) {
-    var whole = sums;
-    for (var part = 1u; part < PARTS; part += 1u) {
-        if at.part == part {
-            lend(lane, 0u, whole.c00);
-            lend(lane, 1u, whole.c01);
-            lend(lane, 2u, whole.c10);
-            lend(lane, 3u, whole.c11);
-        }
+// Stores the block whose first row and column these are, of a sum over so many vectors.
+fn multiply(matrix: Chunk, lane: u32, row: u32, column: u32, factor: Factor, depth: u32) {
+    // Not from the uniform alone: some drivers compile a kernel again for each value that bounds a loop.
+    let stages = min((4u * depth + DEPTH - 1u) / DEPTH, matrix.len);
+    // A subgroup has 4 × 8 vectors, which is the fewest different ones to read.
+    let part = lane / (HALF * HALF);
+    let group = lane / 32u % (HALF * HALF / 32u);
+    let at = vec2<u32>(group / (HALF / 8u) * 4u + lane / 8u % 4u, group % (HALF / 8u) * 8u + lane % 8u);
+    var sums: Product;
+    var ahead = load(factor, factor.column, depth);
+    for (var i = 1u; i <= stages; i += 1u) {
+        stage(factor, ahead);
         workgroupBarrier();
-        if at.part == 0u {
-            whole.c00 += lent(lane, 0u);
-            whole.c01 += lent(lane, 1u);
-            whole.c10 += lent(lane, 2u);
-            whole.c11 += lent(lane, 3u);
+        // What is staged next arrives while this is added.
+        ahead = load(factor, DEPTH / 4u * i + factor.column, depth);
+        for (var k = 0u; k < PART_DEPTH; k += 4u) {
+            sums = add_column(sums, part, k, at);
+            sums = add_column(sums, part, k + 1u, at);
+            sums = add_column(sums, part, k + 2u, at);
+            sums = add_column(sums, part, k + 3u, at);
         }
         workgroupBarrier();
     }
-    if at.part == 0u {
-        let first = row + 4u * at.down;
-        let vector = column / 4u + at.across;
-        store(matrix, first, vector, whole.c00);
-        store(matrix, first, vector + HALF, whole.c01);
-        store(matrix, first + 4u * HALF, vector, whole.c10);
-        store(matrix, first + 4u * HALF, vector + HALF, whole.c11);
+    // The parts of the depth, in their order. Where tiles are f16, there is one, so no sum is rounded.
+    for (var i = 1u; i < PARTS; i += 1u) {
+        if part == i {
+            lend(lane, 0u, sums.c00);
+            lend(lane, 1u, sums.c01);
+            lend(lane, 2u, sums.c10);
+            lend(lane, 3u, sums.c11);
+        }
+        workgroupBarrier();
+        if part == 0u {
+            sums.c00 += lent(lane, 0u);
+            sums.c01 += lent(lane, 1u);
+            sums.c10 += lent(lane, 2u);
+            sums.c11 += lent(lane, 3u);
+        }
+        workgroupBarrier();
+    }
+    if part == 0u {
+        let first = row + 4u * at.x;
+        let vector = column / 4u + at.y;
+        store(matrix, first, vector, sums.c00);
+        store(matrix, first, vector + HALF, sums.c01);
+        store(matrix, first + 4u * HALF, vector, sums.c10);
+        store(matrix, first + 4u * HALF, vector + HALF, sums.c11);
     }
 }

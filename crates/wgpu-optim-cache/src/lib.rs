@@ -25,16 +25,16 @@ pub struct PipelineCache {
 }
 
 impl PipelineCache {
-    /// Opens the cache of a device in the [default folder](default_folder). `None` if there is no such folder, or as in
-    /// [`open`](Self::open).
+    /// Opens the cache of a device in the [default folder](default_folder). Returns `None` if there is no such folder, and where
+    /// [`open`](Self::open) does.
     pub fn open_default(device: &wgpu::Device) -> Option<Self> {
         Self::open(device, default_folder()?)
     }
 
     /// Opens the cache of a device in a folder, which [`save`](Self::save) makes if there is none. Drivers trust what they read there, so
     /// only those who may change the program should be able to write into it. A file that is missing, corrupt, of another driver or
-    /// larger than 64 MiB counts as empty. `None` if the device was made without the feature `PIPELINE_CACHE`, is lost, or its backend has
-    /// no caches.
+    /// larger than 64 MiB counts as empty. Returns `None` if the device was made without the feature `PIPELINE_CACHE`, if it is lost, or
+    /// if its backend has no caches.
     ///
     /// ```no_run
     /// fn open(device: &wgpu_optim::wgpu::Device) -> Option<wgpu_optim_cache::PipelineCache> {
@@ -108,8 +108,8 @@ impl PipelineCache {
     }
 }
 
-/// The folder that the environment variable [`VARIABLE`] names, or `wgpu-optim` in the user's folder of caches. `None` if the variable is
-/// empty or the user has no such folder.
+/// The folder that the environment variable [`VARIABLE`] names, or `wgpu-optim` in the user's folder of caches. Returns `None` if the
+/// variable is empty or the user has no such folder.
 pub fn default_folder() -> Option<PathBuf> {
     match env::var_os(VARIABLE) {
         Some(folder) if folder.is_empty() => None,
