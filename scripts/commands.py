@@ -29,6 +29,10 @@ RUNS = {
         "env WGPU_OPTIM_TRAIN={bin}/wgpu-optim-train ./scripts/train.sh --steps 20 --out {out}/digits",
         ["digits/loss.svg"],
     ),
+    "./scripts/lab.sh": (
+        "env WGPU_OPTIM_LAB={bin}/wgpu-optim-lab ./scripts/lab.sh run quick --budget 1s --out {out}/lab",
+        ["lab/report.html", "lab/results.json"],
+    ),
     "./scripts/demo.sh": (f"./scripts/demo.sh {PORT}", []),
     "cargo run --profile try -p wgpu-optim-cli -- verify": ("{bin}/wgpu-optim verify --report {out}/report.md", ["report.md"]),
     "cargo run --release -p wgpu-optim-cli -- bench": ("{bin}/wgpu-optim bench --params 65536 --samples 1", []),

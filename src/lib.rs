@@ -58,7 +58,9 @@ pub use gpu::adapter;
 pub use gpu::{Checkpoint, FORMAT_VERSION, Part};
 #[doc(hidden)]
 pub use gpu::{Counts, Miss};
-pub use gpu::{GpuOptimizer, Requirements, Rows, Selected, Telemetry, TensorBuffers, TensorSlice, TensorTelemetry};
+pub use gpu::{
+    GpuOptimizer, Requirements, Rows, Selected, StepLength, Telemetry, TensorBuffers, TensorSlice, TensorTelemetry,
+};
 pub use plan::cost::Cost;
 pub use plan::layout::PlanLimits;
 pub use plan::program::{self, Program};

@@ -119,28 +119,6 @@ pub fn recipes() -> Vec<(String, Recipe)> {
     recipes
 }
 
-/// Recipes of the table in which every base, every variant and every policy occurs: AdamW, Lion, Muon and AdaGO under each policy, other
-/// bases under one of them in turn. All recipes, if the environment has `WGPU_OPTIM_ALL_RECIPES`.
-#[doc(hidden)]
-pub fn few_recipes() -> Vec<(String, Recipe)> {
-    let mut all = recipes();
-    if std::env::var_os("WGPU_OPTIM_ALL_RECIPES").is_some() {
-        return all;
-    }
-    let kinds: Vec<_> = BaseKind::all().collect();
-    let at_of = |recipe: &Recipe| kinds.iter().position(|kind| *kind == BaseKind::of(&recipe.base)).expect("a kind");
-    let mut counts = vec![0; kinds.len()];
-    all.iter().for_each(|(_, recipe)| counts[at_of(recipe)] += 1);
-    let mut seen = vec![0; kinds.len()];
-    all.retain(|(_, recipe)| {
-        let (base, at) = (BaseKind::of(&recipe.base), at_of(recipe));
-        seen[at] += 1;
-        let first = matches!(recipe.base, Base::Adamw(_) | Base::Lion(_) | Base::Muon(_) | Base::Adago(_));
-        first || base.row().name.contains('(') || seen[at] - 1 == at % counts[at].min(6)
-    });
-    all
-}
-
 /// Every recipe at sizes or shapes around the edges of what kernels handle together. AdamW and Lion have vectors of ten sizes, up to
 /// 1,000,003 coordinates; bases that differ from them only in the direction of a coordinate have four of these sizes.
 ///
@@ -208,6 +186,14 @@ impl Runner {
         Self { device: device.clone(), queue: queue.clone(), last: None }
     }
 
+    /// The same with the pipelines that this optimizer of the device and its siblings have compiled.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn beside(mut self, optimizer: GpuOptimizer) -> Self {
+        self.last = Some(optimizer);
+        self
+    }
+
     /// Runs a case by its recipe, perhaps with settings that hold for all groups.
     ///
     /// # Errors
@@ -259,7 +245,7 @@ impl Runner {
         let many = || format!("{uncertain_count} coordinates are uncertain, more than {allowed}");
         failure = failure.or_else(|| (uncertain_count > allowed).then(many));
         let selects = PolicyKind::of(&case.recipe.policy, numel as u64).selects();
-        let exact = matches!(selects, Selects::Exact | Selects::Small);
+        let exact = matches!(selects, Selects::Exact | Selects::Small | Selects::Random);
         let off = count.abs_diff(selected) > if exact { 0 } else { uncertain_count };
         failure = failure.or_else(|| off.then(|| format!("{count} coordinates were selected instead of {selected}")));
         Ok(Outcome { max_error, uncertain: uncertain_count, failure, compared: true })
@@ -405,6 +391,7 @@ fn mark_uncertain(before: &Tensor<f32>, grad: &[f32], step: &Step<f32>, uncertai
                 uncertain[i] |= score(i) <= above + error[i] && score(i) >= below - error[i];
             }
         }
+        Selects::Random => {}
         // The orthogonalized direction may be large where the direction is small.
         _ if base.newton_schulz().is_some() => {
             (0..grad.len()).for_each(|i| uncertain[i] |= score(i) != 0.0 && score(i).abs() <= error[i]);

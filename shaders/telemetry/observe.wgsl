@@ -1,9 +1,10 @@
-// What a step is about to do, of every chunk: Σ g² of the finite gradients, how many are not finite, how many scores are positive; and a
-// copy of the parameters. Reads the state and leaves it as it is.
+// What a step is about to do, of every chunk: Σ g² of the finite gradients, how many are not finite, how many scores are positive, and how
+// long the step would be with φ = 1; and a copy of the parameters. Reads the state and leaves it as it is.
 
 import package::{access::grad::load_grad, access::param::load_param, base::update, state::load_state};
-import package::lib::{coupled::coupled, flags::ones, gradients::{clip, scaled}, observations::{observations, snapshot}, order::{ZERO_KEY, key}};
-import package::lib::{skip::scalars_of, sum_chunk::{Sum, add_vector, place_of, range_of, sum_over_chunk}};
+import package::lib::{coupled::coupled, flags::ones, gradients::{clip, scaled}, order::{ZERO_KEY, key}, rates::rates_of, skip::scalars_of};
+import package::lib::{lengths::{LENGTHS, Lengths, add_step, lengths_over_chunk}, observations::{OF_CHUNK, PLAIN, SUMS, observations, snapshot}};
+import package::lib::sum_chunk::{Sum, add_vector, place_of, range_of, sum_over_chunk};
 import package::tables::{EACH, Invocation, LANES, chunks, grid, linear};
 
 var<workgroup> positive: atomic<u32>;
@@ -18,6 +19,7 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     workgroupBarrier();
     let at = linear(in);
     var sum = Sum();
+    var lengths = Lengths();
     if at < grid.count {
         // Also where the step is skipped.
         let chunk = chunks[grid.first + at];
@@ -34,7 +36,12 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let raw = scaled(select(vec4<f32>(), read, finite & inside), s);
             sum = add_vector(sum, j, raw * raw);
             let g = clip(read, s);
-            let score = update(load_state(chunk, vector), coupled(g, chunk, j, s), s).direction * g;
+            let direction = update(load_state(chunk, vector), coupled(g, chunk, j, s), s).direction;
+            let score = direction * g;
+            if LENGTHS {
+                let delta = rates_of(chunk, j) * s.step * direction;
+                lengths = add_step(lengths, j, select(vec4<f32>(), delta, inside), select(vec4<f32>(), g, inside));
+            }
             agree += ones((key(score) > vec4<u32>(ZERO_KEY)) & inside);
             lost += ones(!finite & inside);
             snapshot[vector] = load_param(chunk.param / 4u + j, lanes);
@@ -43,10 +50,14 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         atomicAdd(&broken, lost);
     }
     let of_chunk = sum_over_chunk(lane, sum);
+    let length = lengths_over_chunk(lane, lengths);
     if lane == 0u && at < grid.count {
-        let place = 4u * place_of(chunks[grid.first + at]);
+        let place = OF_CHUNK * place_of(chunks[grid.first + at]);
         atomicStore(&observations[place], bitcast<u32>(of_chunk));
-        atomicStore(&observations[place + 2u], atomicLoad(&positive));
-        atomicStore(&observations[place + 3u], atomicLoad(&broken));
+        atomicStore(&observations[place + PLAIN], bitcast<u32>(length.x));
+        atomicStore(&observations[place + PLAIN + 1u], bitcast<u32>(length.y));
+        atomicStore(&observations[place + PLAIN + 2u], bitcast<u32>(length.z));
+        atomicStore(&observations[place + SUMS], atomicLoad(&positive));
+        atomicStore(&observations[place + SUMS + 1u], atomicLoad(&broken));
     }
 }

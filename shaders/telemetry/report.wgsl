@@ -1,6 +1,7 @@
 // What was observed of a tensor, from that of its chunks, and a score that separates what was selected: one workgroup per tensor.
 
-import package::lib::{bracket::{bracket_of, keys_of}, observations::observations, sum::sum_over_lanes, totals::{clear_totals, total}};
+import package::lib::{bracket::{bracket_of, keys_of}, observations::{OF_CHUNK, OF_TENSOR, SUMS, observations}};
+import package::lib::{sum::sum_over_lanes, totals::{clear_totals, total}};
 import package::tables::{BINS, CHUNK, Invocation, WORKGROUP, grid, linear, tensors};
 
 // The key of that score. Where no candidate had to be ranked it is the lowest of the last bin that was selected.
@@ -20,32 +21,32 @@ fn report(in: Invocation, @builtin(local_invocation_index) lane: u32) {
     let at = linear(in);
     // No lane leaves early: all of them meet at the sums.
     let tensor = grid.first + min(at, grid.count - 1u);
-    let first = 4u * tensors.each[tensor].first_chunk;
+    let first = OF_CHUNK * tensors.each[tensor].first_chunk;
+    let record = grid.records + OF_TENSOR * tensor;
     let chunk_count = (tensors.each[tensor].numel + CHUNK - 1u) / CHUNK;
-    var gradient = 0.0;
-    var step = 0.0;
+    for (var word = 0u; word < SUMS; word += 1u) {
+        var own = 0.0;
+        for (var c = lane; c < chunk_count; c += WORKGROUP) {
+            own += bitcast<f32>(atomicLoad(&observations[first + OF_CHUNK * c + word]));
+        }
+        let sum = sum_over_lanes(lane, own);
+        if lane == 0u && at < grid.count { atomicStore(&observations[record + word], bitcast<u32>(sum)); }
+        workgroupBarrier();
+    }
     var agree = 0u;
     var lost = 0u;
     for (var c = lane; c < chunk_count; c += WORKGROUP) {
-        gradient += bitcast<f32>(atomicLoad(&observations[first + 4u * c]));
-        step += bitcast<f32>(atomicLoad(&observations[first + 4u * c + 1u]));
-        agree += atomicLoad(&observations[first + 4u * c + 2u]);
-        lost += atomicLoad(&observations[first + 4u * c + 3u]);
+        agree += atomicLoad(&observations[first + OF_CHUNK * c + SUMS]);
+        lost += atomicLoad(&observations[first + OF_CHUNK * c + SUMS + 1u]);
     }
-    let gradients = sum_over_lanes(lane, gradient);
-    workgroupBarrier();
-    let steps = sum_over_lanes(lane, step);
     let positive = total(lane, 0u, agree);
     let broken = total(lane, 1u, lost);
     if lane == 0u && at < grid.count {
-        let record = grid.records + 8u * tensor;
-        atomicStore(&observations[record], bitcast<u32>(gradients));
-        atomicStore(&observations[record + 1u], bitcast<u32>(steps));
-        atomicStore(&observations[record + 2u], positive);
-        atomicStore(&observations[record + 3u], broken);
-        atomicStore(&observations[record + 4u], atomicLoad(&tensors.each[tensor].selected));
-        atomicStore(&observations[record + 5u], threshold_of(tensor));
-        atomicStore(&observations[record + 6u], tensors.each[tensor].missed);
-        atomicStore(&observations[record + 7u], atomicLoad(&tensors.each[tensor].inside));
+        atomicStore(&observations[record + SUMS], positive);
+        atomicStore(&observations[record + SUMS + 1u], broken);
+        atomicStore(&observations[record + SUMS + 2u], atomicLoad(&tensors.each[tensor].selected));
+        atomicStore(&observations[record + SUMS + 3u], threshold_of(tensor));
+        atomicStore(&observations[record + SUMS + 4u], tensors.each[tensor].missed);
+        atomicStore(&observations[record + SUMS + 5u], atomicLoad(&tensors.each[tensor].inside));
     }
 }

@@ -28,26 +28,17 @@ macro_rules! twins {
 }
 
 twins! {
-    new_blocking = new(
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        specs: &[TensorSpec],
-        groups: impl Into<ParamGroups>,
-    ) -> Self { block_on(Self::new(device, queue, specs, groups)) }
+    new_blocking = new(device: &wgpu::Device, queue: &wgpu::Queue, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Self {
+        block_on(Self::new(device, queue, specs, groups))
+    }
 
-    for_buffers_blocking = for_buffers(
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        specs: &[TensorSpec],
-        groups: impl Into<ParamGroups>,
-    ) -> Self { block_on(Self::for_buffers(device, queue, specs, groups)) }
+    for_buffers_blocking = for_buffers(device: &wgpu::Device, queue: &wgpu::Queue, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Self {
+        block_on(Self::for_buffers(device, queue, specs, groups))
+    }
 
-    stateless_blocking = stateless(
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        specs: &[TensorSpec],
-        groups: impl Into<ParamGroups>,
-    ) -> Self { block_on(Self::stateless(device, queue, specs, groups)) }
+    stateless_blocking = stateless(device: &wgpu::Device, queue: &wgpu::Queue, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Self {
+        block_on(Self::stateless(device, queue, specs, groups))
+    }
 
     sibling_blocking = sibling(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Self {
         block_on(self.sibling(specs, groups))

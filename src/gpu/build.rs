@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::adapter::{self, Probe};
 use super::custom;
 use super::optimizer::{Counts, GpuOptimizer};
-use super::pipelines::{ERRORS, Pipelines};
+use super::pipelines::Pipelines;
 use super::requirements::{Requirements, plan_limits};
 use super::ring::Ring;
 use super::scope;
@@ -75,7 +75,7 @@ impl GpuOptimizer {
             storage.fill(storage.rates, bytemuck::cast_slice(&[1.0f32; RATES as usize]));
         }
         let create = || storage.buffers.iter().map(|buffer| create(device, buffer)).collect::<Vec<_>>();
-        let (buffers, error) = scope::errors(device, ERRORS, create);
+        let (buffers, error) = scope::errors(device, scope::ALL, create);
         if let Some(error) = error.await {
             let refusal = refusal(&probe, error, device, &plan);
             // A browser would keep the memory until it collects garbage.
@@ -130,7 +130,7 @@ impl GpuOptimizer {
             };
             (optimizer, refused)
         };
-        let ((optimizer, refused), error) = scope::errors(device, ERRORS, finish);
+        let ((optimizer, refused), error) = scope::errors(device, scope::ALL, finish);
         if let Some(error) = error.await.or(refused) {
             let refusal = refusal(&optimizer.probe, error, device, &optimizer.plan);
             optimizer.destroy();

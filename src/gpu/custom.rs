@@ -9,13 +9,11 @@ use crate::recipe::groups::ParamGroups;
 /// # Errors
 /// Returns [`Error::Custom`] with the first error of the compiler, or [`Error::Gpu`] with any other error of the device.
 pub(super) async fn check(device: &wgpu::Device, groups: &ParamGroups) -> Result<()> {
-    use wgpu::ErrorFilter::{Internal, OutOfMemory, Validation};
-
     for definition in groups.recipes().iter().flat_map(|recipe| recipe.definitions()) {
         let source = wgpu::ShaderSource::Wgsl(definition.alone().into());
         let label = Some("wgpu-optim.custom");
         let create = || device.create_shader_module(wgpu::ShaderModuleDescriptor { label, source });
-        let (module, error) = scope::errors(device, [Validation, OutOfMemory, Internal], create);
+        let (module, error) = scope::errors(device, scope::ALL, create);
         let (info, error) = (module.get_compilation_info().await, error.await);
         let is_error =
             |message: &&wgpu::CompilationMessage| message.message_type == wgpu::CompilationMessageType::Error;

@@ -37,4 +37,4 @@ pub use optimizer::{GpuOptimizer, Selected};
 pub use requirements::Requirements;
 pub use resize::Rows;
 pub use slices::{TensorBuffers, TensorSlice};
-pub use telemetry::{Telemetry, TensorTelemetry};
+pub use telemetry::{StepLength, Telemetry, TensorTelemetry};

@@ -2,9 +2,11 @@
 
 use super::optimizer::GpuOptimizer;
 use super::readback;
-use super::telemetry::{Telemetry, TensorTelemetry, score_of};
+use super::telemetry::{StepLength, Telemetry, TensorTelemetry, score_of};
 use crate::error::{Error, Result};
 use crate::kernel::tables::HEADER_BYTES;
+use crate::plan::layout::OF_TENSOR;
+use crate::recipe::base::BaseKind;
 use crate::recipe::guard::Guarded;
 use crate::recipe::policy::Selects;
 
@@ -15,7 +17,7 @@ impl GpuOptimizer {
     ///
     /// ```no_run
     /// # fn example(device: &wgpu_optim::wgpu::Device, queue: &wgpu_optim::wgpu::Queue) -> Result<(), wgpu_optim::Error> {
-    /// use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, Telemetry, TensorSpec, TensorTelemetry};
+    /// use wgpu_optim::{GpuOptimizer, ParamGroups, Recipe, StepLength, Telemetry, TensorSpec, TensorTelemetry};
     /// let groups = ParamGroups::from(Recipe::adamw(1e-3).mgup()).with_telemetry(100);
     /// let mut optimizer = GpuOptimizer::new_blocking(device, queue, &[TensorSpec::new("w", [64])], groups)?;
     /// for _ in 0..1000 {
@@ -23,8 +25,12 @@ impl GpuOptimizer {
     ///     while let Some(observed) = optimizer.take_telemetry() {
     ///         let observed: Telemetry = observed?;
     ///         println!("{}", observed.summary());
-    ///         for TensorTelemetry { name, update_norm, .. } in &observed.tensors {
+    ///         for TensorTelemetry { name, update_norm, lengths, .. } in &observed.tensors {
     ///             println!("{name}: |update| {update_norm}");
+    ///             if let Some([plain, taken]) = lengths {
+    ///                 let longer = |of: fn(&StepLength) -> f32| of(taken) / of(plain);
+    ///                 println!("{} times as long", longer(|step| step.l2));
+    ///             }
     ///         }
     ///     }
     /// }
@@ -43,7 +49,7 @@ impl GpuOptimizer {
     /// Records the reading of what was observed, of the tensors that were there, in the order of the plan.
     pub(super) fn read_observations(&self, encoder: &mut wgpu::CommandEncoder, present: &[usize]) {
         let observations = &self.buffers[self.storage.observations];
-        let records = 32 * self.plan.tensors.len() as u64;
+        let records = 4 * OF_TENSOR * self.plan.tensors.len() as u64;
         let staging = readback::staging(&self.device, "wgpu-optim.telemetry.staging", HEADER_BYTES + records);
         encoder.copy_buffer_to_buffer(self.table(), 0, &staging, 0, HEADER_BYTES);
         let first = observations.size() - records;
@@ -52,7 +58,9 @@ impl GpuOptimizer {
         // In the caller's order, with what the GPU does not say.
         let known = |&tensor: &usize| {
             let known = &self.plan.tensors[tensor];
-            (tensor, self.plan.policy_of(known), known.spec.name.clone(), known.numel, known.k)
+            let base = &self.groups.recipes()[known.spec.group].on(&known.spec).base;
+            let is_measured = BaseKind::of(base).has_plain_steps() && !base.has_cautious_decay();
+            (tensor, self.plan.policy_of(known), known.spec.name.clone(), known.numel, known.k, is_measured)
         };
         let present = self.plan.order.iter().filter(|tensor| present.binary_search(tensor).is_ok());
         let known: Vec<_> = present.map(known).collect();
@@ -65,13 +73,30 @@ impl GpuOptimizer {
                 let view = mapped.get_mapped_range(..).map_err(|e| Error::readback(&what, e))?;
                 let (header, records) = view.split_at(HEADER_BYTES as usize);
                 let header = checked(readback::decode("telemetry", header)?)?;
-                let records: Vec<[u32; 8]> = bytemuck::pod_collect_to_vec(records);
-                let tensors = known.into_iter().map(|(tensor, policy, name, numel, k)| {
-                    let [gradient, update, positive, non_finite, selected, threshold, missed, candidates] =
-                        records[tensor];
+                let records: Vec<[u32; OF_TENSOR as usize]> = bytemuck::pod_collect_to_vec(records);
+                let tensors = known.into_iter().map(|(tensor, policy, name, numel, k, is_measured)| {
+                    let [
+                        gradient,
+                        update,
+                        lengths @ ..,
+                        positive,
+                        non_finite,
+                        selected,
+                        threshold,
+                        missed,
+                        candidates,
+                        _,
+                        _,
+                    ] = records[tensor];
+                    let [plain, scaled] = [0, 3].map(|first| {
+                        let [l1, squares, descent] = [0, 1, 2].map(|at| f32::from_bits(lengths[first + at]));
+                        StepLength { l1, l2: squares.sqrt(), descent }
+                    });
+                    let is_finite = [plain, scaled].iter().all(|step| (step.l1 + step.l2 + step.descent).is_finite());
                     // Approximate selection may select fewer than K, and has a threshold all the same.
                     let least = if policy.selects() == Selects::Sampled { 0 } else { k };
-                    let has_threshold = k > 0 && header.skip == 0 && u64::from(selected) >= least;
+                    let has_cut = policy.selects() != Selects::Random;
+                    let has_threshold = k > 0 && has_cut && header.skip == 0 && u64::from(selected) >= least;
                     TensorTelemetry {
                         name,
                         numel,
@@ -83,6 +108,7 @@ impl GpuOptimizer {
                         alignment: positive as f32 / numel as f32,
                         grad_norm: f32::from_bits(gradient).sqrt(),
                         update_norm: f32::from_bits(update).sqrt(),
+                        lengths: (is_measured && is_finite).then_some([plain, scaled]),
                         non_finite: non_finite.into(),
                     }
                 });

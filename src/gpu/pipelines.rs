@@ -2,10 +2,6 @@
 
 use std::collections::HashMap;
 use std::num::NonZeroU64;
-#[cfg(not(target_arch = "wasm32"))]
-use std::sync::PoisonError;
-#[cfg(not(target_arch = "wasm32"))]
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -15,16 +11,10 @@ use super::submissions::lock;
 use crate::kernel::catalog::Kernel;
 use crate::kernel::tables::{Chunk, Grid, STRIDE};
 use crate::plan::layout::ROWS;
-#[cfg(not(target_arch = "wasm32"))]
-use crate::recipe::attached::Attached;
 use crate::recipe::groups::ParamGroups;
 
 /// A kernel with the bindings of its groups 1, 2 and 3.
 type Compiled = (Arc<Kernel>, [Vec<u32>; 3]);
-
-/// The kinds of errors of wgpu.
-pub(super) const ERRORS: [wgpu::ErrorFilter; 3] =
-    [wgpu::ErrorFilter::Validation, wgpu::ErrorFilter::OutOfMemory, wgpu::ErrorFilter::Internal];
 
 /// Pipelines and layouts. A clone shares them.
 #[derive(Clone)]
@@ -55,7 +45,7 @@ impl ParamGroups {
     /// ```
     #[must_use]
     pub fn with_pipeline_cache(mut self, cache: &wgpu::PipelineCache) -> Self {
-        self.pipeline_cache = Attached::new(cache.clone());
+        self.pipeline_cache = Some(by_address::ByAddress(Arc::new(cache.clone())));
         self
     }
 }
@@ -77,48 +67,38 @@ impl Pipelines {
             tables: layout(device, "tables", tables),
             uniform: layout(device, "uniform", [(0, uniform, Some(16))]),
             device: device.clone(),
-            cache: groups.pipeline_cache.get().cloned(),
+            cache: groups.pipeline_cache.as_ref().and_then(|cache| cache.downcast_ref()).cloned(),
         }
     }
 
-    /// The pipelines of these kernels, and the first error of wgpu that its scopes do not see here.
+    /// The pipelines of these kernels, and an error of wgpu that scopes of this thread do not see.
     pub(super) fn compile(&self, kernels: &[Compiled]) -> (Vec<wgpu::ComputePipeline>, Option<wgpu::Error>) {
-        #[cfg(target_arch = "wasm32")]
         let error = None;
         #[cfg(not(target_arch = "wasm32"))]
-        let error = self.compile_ahead(kernels);
+        let error = error.or_else(|| self.compile_ahead(kernels));
         (kernels.iter().map(|(kernel, groups)| self.pipeline(kernel, groups)).collect(), error)
     }
 
     /// Compiles on as many threads as the machine has processors, and returns an error if there was one.
     #[cfg(not(target_arch = "wasm32"))]
     fn compile_ahead(&self, kernels: &[Compiled]) -> Option<wgpu::Error> {
-        use std::thread::Builder;
-        use wgpu::Backend::{Dx12, Metal, Vulkan};
-
-        // A context of OpenGL belongs to one thread. Others would wait for it and give up.
-        if ![Dx12, Metal, Vulkan].contains(&self.device.adapter_info().backend) {
+        // A context of OpenGL belongs to one thread. Others would wait for it and give up. A sibling finds its pipelines compiled.
+        if self.device.adapter_info().backend == wgpu::Backend::Gl || !lock(&self.compiled).is_empty() {
             return None;
         }
-        let is_new = |(kernel, groups): &&Compiled| !lock(&self.compiled).contains_key(&key(kernel, groups));
-        let kernels: Vec<&Compiled> = kernels.iter().filter(is_new).collect();
-        let (next, error) = (AtomicUsize::new(0), Mutex::new(None));
-        // Each kernel goes to the next free thread. Errors are told to the thread that causes them.
-        let work = || {
-            let compile = || {
-                while let Some((kernel, groups)) = kernels.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    self.pipeline(kernel, groups);
-                }
-            };
-            let ((), found) = scope::errors(&self.device, ERRORS, compile);
-            if let Some(found) = pollster::block_on(found) {
-                lock(&error).get_or_insert(found);
-            }
-        };
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(kernels.len());
-        // What no thread could be had for is compiled by the caller.
-        std::thread::scope(|scope| (0..threads).for_each(|_| drop(Builder::new().spawn_scoped(scope, work))));
-        error.into_inner().unwrap_or_else(PoisonError::into_inner)
+        // Errors are told to the thread that causes them.
+        let work = |first| {
+            let own = kernels.iter().skip(first).step_by(threads);
+            let compile = || own.for_each(|(kernel, groups)| drop(self.pipeline(kernel, groups)));
+            pollster::block_on(scope::errors(&self.device, scope::ALL, compile).1)
+        };
+        std::thread::scope(|scope| {
+            // What no thread could be had for is compiled by the caller.
+            let spawn = |first| std::thread::Builder::new().spawn_scoped(scope, move || work(first)).ok();
+            let threads: Vec<_> = (0..threads).filter_map(spawn).collect();
+            threads.into_iter().fold(None, |error, thread| error.or(thread.join().ok().flatten()))
+        })
     }
 
     /// The layout of a bind group of storage buffers at these bindings.
@@ -146,7 +126,7 @@ impl Pipelines {
 
     /// The pipeline of a kernel, whose bind groups 1, 2 and 3 have these bindings.
     pub(super) fn pipeline(&self, kernel: &Kernel, groups: &[Vec<u32>; 3]) -> wgpu::ComputePipeline {
-        let key = key(kernel, groups);
+        let key = format!("{groups:?}{:?}{}", kernel.constants, kernel.source);
         if let Some(known) = lock(&self.compiled).get(&key) {
             return known.clone();
         }
@@ -181,11 +161,6 @@ impl Pipelines {
         });
         lock(&self.compiled).entry(key).or_insert(pipeline).clone()
     }
-}
-
-/// What tells pipelines apart.
-fn key(kernel: &Kernel, groups: &[Vec<u32>; 3]) -> String {
-    format!("{groups:?}{:?}{}", kernel.constants, kernel.source)
 }
 
 /// A layout of buffers, with the number of the binding, its type and, where its offset is dynamic, the bytes that are bound.

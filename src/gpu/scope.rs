@@ -1,12 +1,17 @@
 //! What wgpu refuses, as errors instead of panics.
 
+use wgpu::ErrorFilter::{self, Internal, OutOfMemory, Validation};
+
 use crate::error::{Error, Result};
+
+/// Every kind of error.
+pub(super) const ALL: [ErrorFilter; 3] = [Validation, OutOfMemory, Internal];
 
 /// Runs `work`, and returns with its result the first error of these kinds that wgpu reports meanwhile. Off the web it is known at
 /// once, and the future can be sent to another thread.
 pub(super) fn errors<const N: usize, T, F: FnOnce() -> T>(
     device: &wgpu::Device,
-    kinds: [wgpu::ErrorFilter; N],
+    kinds: [ErrorFilter; N],
     work: F,
 ) -> (T, impl Future<Output = Option<wgpu::Error>> + use<N, T, F>) {
     let scopes = kinds.map(|kind| device.push_error_scope(kind));
@@ -31,6 +36,6 @@ pub(crate) fn watch<T>(device: &wgpu::Device, work: impl FnOnce() -> T) -> Resul
     if cfg!(target_arch = "wasm32") {
         return Ok(work());
     }
-    let (done, error) = errors(device, [wgpu::ErrorFilter::Validation], work);
+    let (done, error) = errors(device, [Validation], work);
     pollster::block_on(error).map_or(Ok(done), |error| Err(Error::Gpu(error.to_string())))
 }

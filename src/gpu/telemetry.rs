@@ -23,6 +23,18 @@ pub struct Telemetry {
     pub tensors: Vec<TensorTelemetry>,
 }
 
+/// A measured step of a tensor: a change of its parameters without the decay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct StepLength {
+    /// Σ |Δ|.
+    pub l1: f32,
+    /// √Σ Δ².
+    pub l2: f32,
+    /// Σ Δ g: to first order, by how much the step lowers the loss.
+    pub descent: f32,
+}
+
 /// What an observed step did to a tensor.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -48,6 +60,10 @@ pub struct TensorTelemetry {
     pub grad_norm: f32,
     /// Norm ‖Δθ‖₂ of the change of the parameters.
     pub update_norm: f32,
+    /// The step as it would have been with all factors φ = 1, and the step that was taken. Quotients of their lengths say how much longer the
+    /// policy made the step. `None` for bases of matrices, averages, rows and columns, and rates per tensor, under a cautious decay, and
+    /// where they are not finite. What was taken is as exact as the difference of the parameters: to about 1e-7 |θ| per coordinate.
+    pub lengths: Option<[StepLength; 2]>,
     /// Number of gradients that are infinite or NaN.
     pub non_finite: u64,
 }

@@ -32,7 +32,7 @@ const FILES: &[(&str, &str)] = files![
     "guard/guard" "guard/norm"
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
-    "lib/largest" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
+    "lib/largest" "lib/lengths" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
     "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/positions" "matrix/products"
@@ -40,7 +40,7 @@ const FILES: &[(&str, &str)] = files![
     "policy/cautious" "policy/grams" "policy/mgup" "policy/plain"
     "recall/sign" "recall/state"
     "select/prove" "select/rank_sample" "select/recount" "select/repair" "select/sample" "select/settle"
-    "selection/cut" "selection/mask" "selection/none" "selection/notes" "selection/positive"
+    "selection/cut" "selection/mask" "selection/none" "selection/notes" "selection/positive" "selection/random"
     "sink/averaged" "sink/correct_averaged" "sink/correct_notes" "sink/correct_param" "sink/direction" "sink/direction_and_mask" "sink/direction_and_mask_small"
     "sink/finish_averaged" "sink/finish_notes" "sink/finish_param" "sink/param"
     "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/small_wide" "step/stream" "step/stream_exact" "step/stream_exact_quarter" "step/update_sums"
@@ -97,13 +97,14 @@ const LARGE: (&str, &str) = ("BLOCK: u32 = 64u", "BLOCK: u32 = 128u");
 const MOST_CUSTOM: usize = 256;
 
 /// The pipeline constants that plans set, as WGSL names them.
-const CONSTANTS: [&str; 12] = [
+const CONSTANTS: [&str; 13] = [
     "ADDS",
     "AHEAD",
     "AS_IS",
     "BACK",
     "COUNTS",
     "GUARDED",
+    "LENGTHS",
     "LIMITED",
     "POLYNOMIAL",
     "RATED",
@@ -217,7 +218,7 @@ impl Config {
         let text = match self.quarters || self.wide {
             // Each lane has one vector of a quarter, so its loop becomes a branch.
             true => GPU.iter().fold(text.to_owned(), |text, (of_cpu, of_gpu)| text.replace(of_cpu, of_gpu)).into(),
-            false if self.matmul.block() == Some(128) => text.replace(LARGE.0, LARGE.1).into(),
+            false if self.matmul.block() == 128 => text.replace(LARGE.0, LARGE.1).into(),
             false => text.into(),
         };
         Some(File { text, name: name + ".wgsl" })

@@ -21,8 +21,8 @@ macro_rules! wgsl {
 }
 pub(crate) use wgsl;
 
-/// Writes the lines of a text without comments, without empty lines, and with one space of indentation in the place of four. Returns how
-/// many bytes that takes.
+/// Writes the lines of a text without comments, without empty lines, without spaces after commas, and with one space of indentation
+/// in the place of four. Returns how many bytes that takes.
 #[cfg_attr(not(any(test, target_arch = "wasm32")), expect(dead_code))]
 pub(crate) const fn compact(text: &str, to: &mut [u8]) -> usize {
     let from = text.as_bytes();
@@ -49,7 +49,8 @@ pub(crate) const fn compact(text: &str, to: &mut [u8]) -> usize {
         }
         while at < end {
             to[len] = from[at];
-            (at, len) = (at + 1, len + 1);
+            let is_followed = from[at] == b',' && at + 1 < end && from[at + 1] == b' ';
+            (at, len) = (at + if is_followed { 2 } else { 1 }, len + 1);
         }
         if end > begin {
             to[len] = b'\n';
@@ -75,9 +76,10 @@ mod tests {
 
     #[test]
     fn comments_empty_lines_and_most_of_the_indentation_are_left_out() {
-        let text = "// θ ← θ'\n\nimport a::{b};\n\nfn f() {    // twice\n    if x {\n        y / 2.0;\n    }\n}\n//\n";
+        let text =
+            "// θ ← θ'\n\nimport a::{b, c};\n\nfn f() {    // twice\n    if x {\n        y / 2.0;\n    }\n}\n//\n";
         let mut bytes = [0; 100];
         let len = compact(text, &mut bytes);
-        assert_eq!(std::str::from_utf8(&bytes[..len]), Ok("import a::{b};\nfn f() {\n if x {\n  y / 2.0;\n }\n}\n"));
+        assert_eq!(std::str::from_utf8(&bytes[..len]), Ok("import a::{b,c};\nfn f() {\n if x {\n  y / 2.0;\n }\n}\n"));
     }
 }

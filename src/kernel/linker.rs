@@ -181,8 +181,8 @@ fn import_tree<'a>(path: &str, text: &'a str, taken: &mut Vec<(String, String)>)
     let Some(mut rest) = rest.strip_prefix('{') else { return import_tree(&path, rest, taken) };
     loop {
         rest = import_tree(&path, rest, taken)?;
-        match rest.strip_prefix(", ") {
-            Some(next) => rest = next,
+        match rest.strip_prefix(',') {
+            Some(next) => rest = next.trim_start(),
             None => return rest.strip_prefix('}'),
         }
     }

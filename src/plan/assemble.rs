@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::elementwise;
-use super::layout::{Class, Ownership, Plan, WORKGROUP};
+use super::layout::{Class, OF_CHUNK, OF_TENSOR, Ownership, Plan, WORKGROUP};
 use super::orthogonal;
 use super::program::When;
 use super::stage::{Bindings, Over, Pair, STREAM, Share, Source, Stage, Stages, Writer};
@@ -147,20 +147,28 @@ fn transfer(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str,
 fn observe(writer: &mut Writer<'_>) {
     // Reads θ, g and the state; writes the copy.
     let each = 4 * (2 + writer.config.base.states()) + writer.config.format.bytes();
-    let cost = |share: Share| (each * share.numel + 12 * share.count, STREAM);
+    let cost = |share: Share| (each * share.numel + 24 * share.count, STREAM);
     let purpose = "observes gradients, scores and parameters";
-    writer.add(purpose, "telemetry/observe", writer.config, Over::Chunks, &cost);
+    writer.add(purpose, "telemetry/observe", measuring(writer), Over::Chunks, &cost);
+}
+
+/// For kernels that measure steps, where the direction of a coordinate decides its step.
+fn measuring(writer: &Writer<'_>) -> Config {
+    let base = writer.config.base;
+    let constants = writer.config.constants.with("LENGTHS", base.has_plain_steps());
+    Config { constants, ..writer.config }
 }
 
 fn report(writer: &mut Writer<'_>) {
-    let cost = |share: Share| (8 * share.numel + 4 * share.count, STREAM);
-    writer.add("measures how far parameters moved", "telemetry/moved", writer.config, Over::Chunks, &cost);
+    let config = measuring(writer);
+    let grad = if config.constants == writer.config.constants { 0 } else { config.format.bytes() };
+    let cost = |share: Share| ((8 + grad) * share.numel + 16 * share.count, STREAM);
+    writer.add("measures how far parameters moved", "telemetry/moved", config, Over::Chunks, &cost);
     let tensors = &writer.plan.tensors[writer.tensors.clone()];
     let most = tensors.iter().map(|tensor| tensor.chunks.len() as u64).max().unwrap_or(0);
-    // After four words per chunk.
-    let grid = Grid { records: 4 * writer.plan.chunk_count(), ..writer.grid };
-    let cost = |share: Share| (32 * share.count, most.div_ceil(WORKGROUP));
-    let config = writer.config;
+    // After those of the chunks.
+    let grid = Grid { records: OF_CHUNK as u32 * writer.plan.chunk_count(), ..writer.grid };
+    let cost = |share: Share| (4 * OF_TENSOR * share.count, 9 * most.div_ceil(WORKGROUP));
     writer.with(grid, [None; 3]).add("reports each tensor", "telemetry/report", config, Over::Tensors(1), &cost);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | policy | dispatches |
 //! |---|---|
-//! | plain, cautious_mgup, grams | stream |
+//! | plain, cautious_mgup, grams; mgup, random | stream |
 //! | cautious | prepare, score_mask, stream |
 //! | mgup, tensors of at most 4,096 coordinates | small |
 //! | mgup, approximate | sample, rank_sample, stream |
@@ -67,6 +67,7 @@ pub(super) fn step(writer: &mut Writer<'_>) {
         Selects::Sampled => ("selects by the sampled cut, and steps", "cut"),
         Selects::PositiveCounted => ("steps marked coordinates", "mask"),
         Selects::Positive => ("steps", "positive"),
+        Selects::Random => ("steps", "random"),
         Selects::Nothing => ("steps", "none"),
     };
     // Reads θ, g and the state; writes θ and the state.

@@ -34,6 +34,9 @@ pub(crate) const DIGITS: u64 = 6;
 pub const SEARCHED: u64 = 1 << 24;
 /// Coordinates of a row or column that a workgroup sums; `BLOCK` in `shaders/lib/lines.wgsl`.
 pub(crate) const LINE_BLOCK: u64 = 1024;
+/// Words of what is observed of a chunk, and of a tensor; `shaders/lib/observations.wgsl` lists them.
+pub(crate) const OF_CHUNK: u64 = 10;
+pub(crate) const OF_TENSOR: u64 = 16;
 /// Tensors begin at multiples of this many coordinates, so that each can be bound alone, in two bytes too.
 pub(crate) const ALIGNMENT: u64 = 128;
 /// Factors of learning rates, at most; the length of `rates` in `shaders/lib/rates.wgsl`, in vectors of four.
@@ -271,9 +274,9 @@ impl Plan {
         self.tensors[self.tensors.len() - 1].chunks.end
     }
 
-    /// Bytes of what is observed: four words per chunk, then eight per tensor.
+    /// Bytes of what is observed.
     pub(crate) fn observations(&self) -> u64 {
-        16 * u64::from(self.chunk_count()) + 32 * self.tensors.len() as u64
+        4 * (OF_CHUNK * u64::from(self.chunk_count()) + OF_TENSOR * self.tensors.len() as u64)
     }
 
     /// Coordinates of all tensors.

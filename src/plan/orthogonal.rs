@@ -17,6 +17,7 @@ use super::stage::{Over, STREAM, Share, Writer};
 use crate::kernel::catalog::{Config, Constants};
 use crate::kernel::tables::Grid;
 use crate::recipe::base::{LineSums, NS_LIST};
+use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::{Matmul, Shape};
 use crate::recipe::policy::Selects;
 use crate::recipe::precision::Precision;
@@ -44,6 +45,7 @@ pub(super) fn step(writer: &mut Writer<'_>) {
     let selection = match writer.policy.selects() {
         Selects::Nothing => "none",
         Selects::Exact => "notes",
+        Selects::Random => "random",
         _ => "mask",
     };
     let config = Config { orthogonal: true, selection, ..writer.config };
@@ -56,9 +58,8 @@ pub(super) fn step(writer: &mut Writer<'_>) {
 
 /// Sums squares over rows and columns of what lies in a workspace. `second_sums` is 1 if these sums follow the first ones.
 fn line_sums(writer: &mut Writer<'_>, workspace: usize, second_sums: u32) {
-    let config = as_is(writer.config);
-    let mut read = writer.with(Grid { second_sums, ..writer.grid }, [None, Some(workspace), None]);
-    elementwise::line_sums(&mut read, config);
+    let (grid, config) = (Grid { second_sums, ..writer.grid }, as_is(writer.config));
+    elementwise::line_sums(&mut writer.with(grid, [None, Some(workspace), None]), config);
 }
 
 /// For kernels that read directions in the place of gradients.
@@ -79,7 +80,7 @@ fn directions(writer: &mut Writer<'_>) {
         Selects::Exact => (config.policy, "none", "direction"),
         Selects::Small => (config.policy, "none", "direction_and_mask_small"),
         // Factors follow after the orthogonalization.
-        Selects::Nothing => ("plain", "none", "direction"),
+        Selects::Nothing | Selects::Random => ("plain", "none", "direction"),
         Selects::Positive | Selects::PositiveCounted => ("plain", "positive", "direction_and_mask"),
         Selects::Sampled => ("plain", "cut", "direction_and_mask"),
     };
@@ -116,21 +117,19 @@ fn orthogonalize(writer: &mut Writer<'_>) -> usize {
     let (config, copies) = (writer.config, Over::Wholes(vectors.div_ceil(LANES)));
     let copy = |share: Share| (2 * own * share.count, 4);
     let measure = |_: Share| (0, (shape.m * shape.n).div_ceil(CHUNK).div_ceil(4 * WORKGROUP));
-    let mut measured = writer.with(grid, [None; 3]);
-    measured.add("finds norms and rates", "matrix/measure", config, Over::Wholes(1), &measure);
+    writer.with(grid, [None; 3]).add("finds norms and rates", "matrix/measure", config, Over::Wholes(1), &measure);
     let (mut x, mut next) = (0, DIRECTIONS);
-    let mut entered = writer.with(grid, [x, next, 2].map(Some));
-    entered.add("scales directions to norm 1", "matrix/enter", config, copies, &copy);
+    writer.with(grid, [x, next, 2].map(Some)).add("scales directions to norm 1", "matrix/enter", config, copies, &copy);
     let mut products = Products { writer: &mut *writer, shape, grid, own, gram };
     // Wide matrices are left alone until their polynomial is known. Rounding would grow if it were put off for long.
     let at_once: usize = if shape.is_wide() { 3 } else { 1 };
     for first in (0..steps).step_by(at_once) {
         let polynomial = products.polynomial(x, next, first..steps.min(first + at_once as u32));
-        products.advance([x, next, polynomial]);
+        let (grid, bytes) = (Grid { depth: shape.m.div_ceil(4) as u32, ..grid }, 2 * own + gram);
+        products.add("multiplies B X", grid, [x, next, polynomial], &[], bytes);
         (x, next) = (next, x);
     }
-    let mut leaving = writer.with(grid, [x, next, 2].map(Some));
-    leaving.add("gives directions back", "matrix/leave", config, copies, &copy);
+    writer.with(grid, [x, next, 2].map(Some)).add("gives directions back", "matrix/leave", config, copies, &copy);
     next
 }
 
@@ -148,7 +147,7 @@ struct Products<'w, 'p> {
 impl Products<'_, '_> {
     /// X Xᵀ, where the successor of X will be, and then the product of the polynomials of these steps. Returns its workspace.
     fn polynomial(&mut self, x: usize, a: usize, steps: Range<u32>) -> usize {
-        self.gram("multiplies X Xᵀ", self.grid, [x, a, 2], None, self.own);
+        self.add("multiplies X Xᵀ", self.grid, [x, a, 2], &["SYMMETRIC"], self.own + self.gram);
         let (mut all, mut free) = if steps.len() == 1 { (2, 3) } else { (3, 4) };
         for step in steps.clone() {
             // The first is the product so far.
@@ -156,7 +155,7 @@ impl Products<'_, '_> {
             let p = if is_first { all } else { 2 };
             let iteration = step.min(NS_LIST as u32 - 1);
             let square = Grid { iteration, ..self.square([a, p, a], a) };
-            self.gram("makes polynomials of A", square, [a, p, x], Some("POLYNOMIAL"), self.gram);
+            self.add("makes polynomials of A", square, [a, p, x], &["SYMMETRIC", "POLYNOMIAL"], 2 * self.gram);
             if !is_first {
                 self.product(p, all, free, a);
                 (all, free) = (free, all);
@@ -172,8 +171,8 @@ impl Products<'_, '_> {
 
     /// The product of two m × m matrices that commute.
     fn product(&mut self, left: usize, right: usize, result: usize, a: usize) {
-        let order = [left, result, right];
-        self.gram("multiplies polynomials", self.square(order, a), order, Some("TWO_FACTORS"), 2 * self.gram);
+        let (order, constants) = ([left, result, right], ["SYMMETRIC", "TWO_FACTORS"]);
+        self.add("multiplies polynomials", self.square(order, a), order, &constants, 3 * self.gram);
     }
 
     /// The grid of a product of m × m matrices. `a` lies in the slots of an X.
@@ -184,47 +183,30 @@ impl Products<'_, '_> {
         Grid { left_stride, left_slot, result_slot, right_slot, depth, ..self.grid }
     }
 
-    /// L Rᵀ, which is symmetric, or the polynomial that it is a part of. `bytes` are those of the factors.
-    fn gram(&mut self, purpose: &'static str, grid: Grid, order: [usize; 3], constant: Option<&str>, bytes: u64) {
-        let own = self.writer.config;
-        let constants = own.constants.with("SYMMETRIC", true);
-        let constants = constant.map_or(constants, |name| constants.with(name, true));
-        let matmul = own.matmul.for_gram(self.shape, self.matrices());
-        let bytes = bytes + self.gram;
-        let depth = u64::from(grid.depth);
-        let blocks = Over::Wholes(matmul.gram_workgroups(self.shape));
-        let mut writer = self.writer.with(grid, order.map(Some));
+    /// L Rᵀ, which is symmetric, the polynomial that it is a part of, or B X: as these constants say.
+    fn add(&mut self, purpose: &'static str, grid: Grid, order: [usize; 3], constants: &[&str], bytes: u64) {
+        let (own, shape, is_gram, depth) = (self.writer.config, self.shape, !constants.is_empty(), grid.depth.into());
+        let matrices = self.writer.pages.clone().map(|page| self.writer.plan.pages[page].wholes.len() as u64).sum();
+        let matmul = own.matmul.chosen(shape, is_gram, matrices);
+        let constants = constants.iter().fold(own.constants, |all, name| all.with(name, true));
         let config = Config { constants, matmul, ..own };
-        writer.add(purpose, kernels(matmul)[0], config, blocks, &|share| (bytes * share.count, rounds(matmul, depth)));
-    }
-
-    fn advance(&mut self, order: [usize; 3]) {
-        let (own, bytes, m) = (self.writer.config, 2 * self.own + self.gram, self.shape.m);
-        let matmul = own.matmul.for_advance(self.shape, self.matrices());
-        let config = Config { matmul, ..own };
-        let blocks = Over::Wholes(matmul.advance_workgroups(self.shape));
-        let mut writer = self.writer.with(self.grid, order.map(Some));
-        let rounds = rounds(matmul, m.div_ceil(4));
-        writer.add("multiplies B X", kernels(matmul)[1], config, blocks, &|share| (bytes * share.count, rounds));
-    }
-
-    /// How many matrices a dispatch has.
-    fn matrices(&self) -> u64 {
-        self.writer.pages.clone().map(|page| self.writer.plan.pages[page].wholes.len() as u64).sum()
+        // A vector of both factors in each, or a stage of them.
+        let stages = u64::div_ceil(depth, 512 / matmul.block()) + 1;
+        let rounds = if LaunchShape::of(matmul) == LaunchShape::Cpu { depth } else { stages };
+        let mut writer = self.writer.with(grid, order.map(Some));
+        let blocks = Over::Wholes(matmul.workgroups(shape, is_gram));
+        writer.add(purpose, kernels(matmul)[usize::from(is_gram)], config, blocks, &|share| {
+            (bytes * share.count, rounds)
+        });
     }
 }
 
-/// Rounds of memory accesses for a sum over so many vectors: a vector of both factors in each, or a stage of them.
-fn rounds(matmul: Matmul, vectors: u64) -> u64 {
-    matmul.block().map_or(vectors, |block| vectors.div_ceil(512 / block) + 1)
-}
-
-/// The kernels of L Rᵀ and of B X.
+/// The kernels of B X and of L Rᵀ.
 fn kernels(matmul: Matmul) -> [&'static str; 2] {
     match matmul {
-        Matmul::Registers => ["matrix/gram_registers", "matrix/advance_registers"],
-        Matmul::Subgroups => ["matrix/gram_subgroups", "matrix/advance_subgroups"],
-        Matmul::Tiles | Matmul::SmallTiles => ["matrix/gram_tiles_64", "matrix/advance_tiles_64"],
-        Matmul::LargeTiles | Matmul::TilesF16 => ["matrix/gram_tiles_128", "matrix/advance_tiles_128"],
+        Matmul::Registers => ["matrix/advance_registers", "matrix/gram_registers"],
+        Matmul::Subgroups => ["matrix/advance_subgroups", "matrix/gram_subgroups"],
+        Matmul::Tiles | Matmul::SmallTiles => ["matrix/advance_tiles_64", "matrix/gram_tiles_64"],
+        Matmul::LargeTiles | Matmul::TilesF16 => ["matrix/advance_tiles_128", "matrix/gram_tiles_128"],
     }
 }

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
+use by_address::ByAddress;
 use serde::Serializer;
 
 use super::Recipe;
-use super::attached::Attached;
 use super::base::{Base, Direction};
 use super::guard::{GradScaler, Gradients, NonFinite};
 use super::launch::LaunchShape;
@@ -59,8 +59,9 @@ pub struct ParamGroups {
     pub(crate) matmul: Option<Matmul>,
     #[serde(skip)]
     pub(crate) launch_shape: Option<LaunchShape>,
+    /// A `wgpu::PipelineCache`, whose type plain data does not know.
     #[serde(skip)]
-    pub(crate) pipeline_cache: Attached,
+    pub(crate) pipeline_cache: Option<ByAddress<std::sync::Arc<dyn std::any::Any + Send + Sync>>>,
     may_lack_matrices: bool,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     scalar_schedules: Vec<ScalarSchedule>,

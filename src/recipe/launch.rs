@@ -23,6 +23,6 @@ impl LaunchShape {
 
     /// The shape for the same kind of adapter as these matrix products.
     pub(crate) fn of(matmul: Matmul) -> Self {
-        if matmul.block().is_some() { Self::Gpu } else { Self::Cpu }
+        if [Matmul::Registers, Matmul::Subgroups].contains(&matmul) { Self::Cpu } else { Self::Gpu }
     }
 }

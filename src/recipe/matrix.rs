@@ -106,11 +106,6 @@ impl Shape {
     }
 }
 
-/// Number of blocks on and below the diagonal.
-fn triangle(down: u64) -> u64 {
-    down * (down + 1) / 2
-}
-
 fn skewed(vectors: u64) -> u64 {
     if vectors.is_multiple_of(64) { vectors + SKEW } else { vectors }
 }
@@ -143,52 +138,34 @@ impl Matmul {
     pub const ALL: [Self; 6] =
         [Self::Registers, Self::Subgroups, Self::Tiles, Self::SmallTiles, Self::LargeTiles, Self::TilesF16];
 
-    /// The way for the lower halves of so many m × m products.
-    pub(crate) fn for_gram(self, shape: Shape, matrices: u64) -> Self {
-        self.for_blocks(matrices, |way| way.gram_workgroups(shape))
-    }
-
-    /// The way for so many m × n products.
-    pub(crate) fn for_advance(self, shape: Shape, matrices: u64) -> Self {
-        self.for_blocks(matrices, |way| way.advance_workgroups(shape))
-    }
-
-    fn for_blocks(self, matrices: u64, blocks: impl Fn(Self) -> u64) -> Self {
-        let (small, large) = (blocks(Self::SmallTiles), blocks(Self::LargeTiles));
-        // Large blocks may compute a quarter more where they extend beyond the product.
-        let is_large = matrices * large >= MANY && 4 * large <= small + small / 4;
+    /// The way of so many m × n products, or of the lower halves of so many m × m products.
+    pub(crate) fn chosen(self, shape: Shape, is_gram: bool, matrices: u64) -> Self {
+        let [small, large] = [Self::SmallTiles, Self::LargeTiles].map(|way| way.workgroups(shape, is_gram));
         match self {
-            Self::Tiles if is_large => Self::LargeTiles,
+            // Large blocks may compute a quarter more where they extend beyond the product.
+            Self::Tiles if matrices * large >= MANY && 4 * large <= small + small / 4 => Self::LargeTiles,
             Self::Tiles => Self::SmallTiles,
             other => other,
         }
     }
 
-    /// Rows and columns of the block of a workgroup, where it stages tiles.
-    pub(crate) fn block(self) -> Option<u64> {
+    /// Rows and columns of a block.
+    pub(crate) fn block(self) -> u64 {
         match self {
-            Self::Registers | Self::Subgroups => None,
-            Self::Tiles | Self::SmallTiles => Some(64),
-            Self::LargeTiles | Self::TilesF16 => Some(128),
+            Self::Registers => 16,
+            Self::Subgroups | Self::Tiles | Self::SmallTiles => 64,
+            Self::LargeTiles | Self::TilesF16 => 128,
         }
     }
 
-    /// Workgroups for the lower half of an m × m product.
-    pub(crate) fn gram_workgroups(self, shape: Shape) -> u64 {
-        match self.block() {
-            Some(block) => triangle(shape.m.div_ceil(block)),
-            None if self == Self::Subgroups => 2 * triangle(shape.m.div_ceil(64)),
-            None => triangle(shape.m.div_ceil(16)).div_ceil(8),
-        }
-    }
-
-    /// Workgroups for an m × n product.
-    pub(crate) fn advance_workgroups(self, shape: Shape) -> u64 {
-        let blocks = |rows, columns| shape.m.div_ceil(rows) * shape.n.div_ceil(columns);
-        match self.block() {
-            Some(block) => blocks(block, block),
-            None if self == Self::Subgroups => blocks(32, 64),
-            None => blocks(16, 16).div_ceil(8),
+    /// Workgroups for an m × n product, or for the lower half of an m × m product.
+    pub(crate) fn workgroups(self, shape: Shape, is_gram: bool) -> u64 {
+        let [down, across] = [shape.m, shape.n].map(|size| size.div_ceil(self.block()));
+        let blocks = if is_gram { down * (down + 1) / 2 } else { down * across };
+        match self {
+            Self::Registers => blocks.div_ceil(8),
+            Self::Subgroups => 2 * blocks,
+            _ => blocks,
         }
     }
 }

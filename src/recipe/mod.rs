@@ -1,6 +1,5 @@
 //! A recipe: a base optimizer times an update policy, as data.
 
-pub mod attached;
 pub mod base;
 pub mod custom;
 pub mod float;

@@ -14,7 +14,7 @@ const GRAMS: (EpsPlacement, DecayRate) = (EpsPlacement::AfterBiasCorrection, Dec
 impl Recipe {
     /// Every name that [`FromStr`] accepts.
     ///
-    /// A name reads `[policy-]base[-approximate]`; `approximate` goes with `mgup` only. Underscores count as hyphens.
+    /// A name reads `[policy-]base[-approximate]`; `approximate` goes with `mgup` only, as does `random`. Underscores count as hyphens.
     ///
     /// - `grams` is the optimizer of its paper: AdamW with ε after the bias correction, under the policy `grams`. `grams-adamw` adds ε
     ///   before it, as `adamw` does.
@@ -42,6 +42,7 @@ impl Recipe {
             Policy::Plain(_) => base,
             Policy::Grams(_) if adamw == Some(GRAMS) => "grams".to_owned(),
             Policy::Mgup(Mgup { selection: Selection::Approximate, .. }) => format!("mgup-{base}-approximate"),
+            Policy::Mgup(Mgup { selection: Selection::Random, .. }) => format!("mgup-{base}-random"),
             policy => format!("{}-{base}", policy.type_name().replace('_', "-")),
         }
     }
@@ -64,8 +65,8 @@ fn variants(recipe: Recipe) -> Vec<Recipe> {
             vec![Recipe { policy: Cautious { normalizer: Normalizer::Count }.into(), ..recipe }]
         }
         (_, Policy::Mgup(mgup)) => {
-            let approximate = Mgup { selection: Selection::Approximate, ..mgup };
-            vec![recipe, Recipe { policy: approximate.into(), ..recipe }]
+            let of = |selection| Recipe { policy: Mgup { selection, ..mgup }.into(), ..recipe };
+            [Selection::Exact, Selection::Approximate, Selection::Random].map(of).into()
         }
         (Base::Adamw(adamw), Policy::Grams(_)) if adamw == AdamW::default() => {
             let paper = AdamW { eps_placement: EpsPlacement::AfterBiasCorrection, ..adamw };
@@ -81,7 +82,7 @@ fn known() -> String {
         all().filter(|recipe| recipe.policy == Plain::default().into()).map(|recipe| recipe.name()).collect();
     format!(
         "{}; each alone or after `mgup-`, as in `mgup-adamw`, and most after `cautious-`, `cautious-mgup-` or `grams-`; \
-         `mgup-` names may end in `-approximate`",
+         `mgup-` names may end in `-approximate` or `-random`",
         plain.join(", ")
     )
 }

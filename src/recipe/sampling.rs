@@ -129,7 +129,7 @@ fn boundary(capacity: u64) -> u64 {
 }
 
 /// A stratum's random number in a step.
-fn hash(step: u32, stratum: u32) -> u32 {
+pub(crate) fn hash(step: u32, stratum: u32) -> u32 {
     let mut x = stratum ^ step.wrapping_mul(0x9e37_79b9);
     x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
     x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);

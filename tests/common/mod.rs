@@ -2,13 +2,73 @@
 //! or whose name contains `WGPU_ADAPTER_NAME`. A missing adapter fails.
 #![allow(dead_code)]
 
-use wgpu_optim::{Requirements, adapter, wgpu};
+pub mod few;
+
+use std::sync::{LazyLock, OnceLock};
+
+use wgpu_optim::{Error, GpuOptimizer, ParamGroups, Recipe, Requirements, TensorSpec, adapter, verify, wgpu};
 
 pub struct Gpu {
     pub name: String,
     pub instance: wgpu::Instance,
     pub device: wgpu::Device,
     pub queue: wgpu::Queue,
+    /// Optimizers with arenas, for buffers and without states, whose siblings share the pipelines that one of them has compiled.
+    siblings: [OnceLock<GpuOptimizer>; 3],
+}
+
+impl Gpu {
+    /// As `GpuOptimizer::new`, but no pipeline is compiled twice.
+    pub fn optimizer(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<GpuOptimizer, Error> {
+        let first = || GpuOptimizer::new_blocking(&self.device, &self.queue, &one(), Recipe::lion(1e-3)).unwrap();
+        self.siblings[0].get_or_init(first).sibling_blocking(specs, groups)
+    }
+
+    /// As `verify::Runner::new`, but no pipeline is compiled twice.
+    pub fn runner(&self) -> verify::Runner {
+        verify::Runner::new(&self.device, &self.queue).beside(self.optimizer(&one(), Recipe::lion(1e-3)).unwrap())
+    }
+
+    /// As `GpuOptimizer::for_buffers`, but no pipeline is compiled twice.
+    pub fn for_buffers(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<GpuOptimizer, Error> {
+        let first =
+            || GpuOptimizer::for_buffers_blocking(&self.device, &self.queue, &one(), Recipe::lion(1e-3)).unwrap();
+        self.siblings[1].get_or_init(first).sibling_blocking(specs, groups)
+    }
+
+    /// As `GpuOptimizer::stateless`, but no pipeline is compiled twice.
+    pub fn stateless(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<GpuOptimizer, Error> {
+        let first = || GpuOptimizer::stateless_blocking(&self.device, &self.queue, &one(), Recipe::lion(1e-3)).unwrap();
+        self.siblings[2].get_or_init(first).sibling_blocking(specs, groups)
+    }
+}
+
+fn one() -> [TensorSpec; 1] {
+    [TensorSpec::new("one", [1])]
+}
+
+/// Devices of all tests that ask: what one of them compiles, the others need not compile again. On OpenGL, whose contexts belong to one
+/// thread, devices of this test.
+pub fn shared_gpus() -> Shared {
+    static ALL: LazyLock<Vec<Gpu>> = LazyLock::new(gpus);
+    let is_shared = wgpu::Backends::from_env().is_none_or(|backends| !backends.contains(wgpu::Backends::GL));
+    if is_shared { Shared::All(&ALL) } else { Shared::Own(gpus()) }
+}
+
+pub enum Shared {
+    All(&'static [Gpu]),
+    Own(Vec<Gpu>),
+}
+
+impl std::ops::Deref for Shared {
+    type Target = [Gpu];
+
+    fn deref(&self) -> &[Gpu] {
+        match self {
+            Self::All(gpus) => gpus,
+            Self::Own(gpus) => gpus,
+        }
+    }
 }
 
 /// A device of WebGPU's default limits on every adapter.
@@ -34,7 +94,7 @@ pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
                 ..Default::default()
             };
             let (device, queue) = pollster::block_on(a.request_device(&descriptor)).expect("a device");
-            Gpu { name, instance: instance.clone(), device, queue }
+            Gpu { name, instance: instance.clone(), device, queue, siblings: Default::default() }
         })
         .collect();
     assert!(!gpus.is_empty(), "no adapter named `{chosen}` has the limits; scripts/test.sh installs a software one");

@@ -1,5 +1,7 @@
 //! What needs no device: recipes, the layout, the reference, the shaders' translations, and the page about the architecture.
 
+#[path = "../common/few.rs"]
+mod few;
 #[path = "../common/sound.rs"]
 mod sound;
 

@@ -325,10 +325,10 @@ fn what_a_plan_says_of_itself_follows_from_its_shapes() {
     // Five iterations of 4 m² n + 2 m³.
     let of = |m: f64, n: f64| 5.0 * (4.0 * m * m * n + 2.0 * m * m * m);
     assert_eq!(plain.flops(), of(64.0, 128.0) + of(32.0, 128.0));
-    // A copy of the parameters, four words for each chunk and eight for each tensor.
+    // A copy of the parameters, ten words for each chunk and sixteen for each tensor.
     let observed = plan(ParamGroups::from(muon).with_telemetry(10));
     let coordinates = 64 * 128 + 128 * 32 + 128;
-    assert_eq!(observed.memory() - plain.memory(), 4 * coordinates + 16 * 4 + 32 * 3);
+    assert_eq!(observed.memory() - plain.memory(), 4 * coordinates + 40 * 4 + 64 * 3);
 }
 
 /// AdamW with a second moment for each row.

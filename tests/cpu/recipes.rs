@@ -73,7 +73,7 @@ fn bad_json_names_the_field_the_value_and_what_is_allowed() {
         (r#"{"base": {"type": "adamw"}, "policy": {"type": "cautious_mgup", "gamma": -2}}"#, "`policy.gamma` is -2"),
         (
             r#"{"base": {"type": "adamw"}, "policy": {"type": "mgup", "selection": "fast"}}"#,
-            "expected `exact` or `approximate`",
+            "expected one of `exact`, `approximate`, `random`",
         ),
         (r#"{"base": {"type": "adamw"}, "policy": {"type": "plain", "ratio": 0.5}}"#, "unknown field `ratio`"),
         (r#"{"base": {"type": "adamw"}, "policy": {"type": "max"}}"#, "`policy.type` is `max`"),

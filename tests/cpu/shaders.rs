@@ -10,7 +10,9 @@ use wgpu_optim::kernel::catalog::Kernel;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::policy::{CustomPolicy, Plain, Policy};
-use wgpu_optim::{NonFinite, ParamGroups, Precision, Program, Recipe, TensorSpec, verify};
+use wgpu_optim::{NonFinite, ParamGroups, Precision, Program, Recipe, TensorSpec};
+
+use crate::few::few_recipes;
 
 /// A kernel for every platform that has what it needs.
 struct Translated {
@@ -140,7 +142,7 @@ fn translate(kernel: &Kernel) -> Translated {
 
 #[test]
 fn every_kernel_translates_to_every_platform() {
-    let kernels = all_kernels(verify::few_recipes());
+    let kernels = all_kernels(few_recipes());
     println!("{} kernels", kernels.len());
     assert!(kernels.len() >= 150, "{} kernels", kernels.len());
     kernels.iter().for_each(|kernel| drop(translate(kernel)));
@@ -169,7 +171,7 @@ fn written(folder: &tempfile::TempDir, name: &str, bytes: &[u8]) -> String {
 fn spirv_val_and_glslang_accept_every_kernel() {
     let folder = tempfile::tempdir().unwrap();
     let (mut spirv, mut glsl) = (0, Vec::new());
-    for kernel in all_kernels(verify::few_recipes()) {
+    for kernel in all_kernels(few_recipes()) {
         let (translated, name) = (translate(&kernel), &kernel.name);
         let path = written(&folder, "kernel.spv", bytemuck::cast_slice(&translated.spirv));
         let said = complaint("spirv-val", &["--target-env", "vulkan1.1", &path]);
@@ -201,7 +203,7 @@ fn dxc_compiles_every_kernel() {
     };
     let folder = tempfile::tempdir().unwrap();
     let mut hlsl = Vec::new();
-    for kernel in all_kernels(verify::few_recipes()) {
+    for kernel in all_kernels(few_recipes()) {
         let name = &kernel.name;
         if let Some((text, entry_point)) = translate(&kernel).hlsl {
             let text = format!("{text}\n// {name}\n");

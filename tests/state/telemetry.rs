@@ -2,8 +2,8 @@
 
 use crate::common::{self, Gpu, gpus};
 use wgpu_optim::{
-    Error, GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, Telemetry, TensorBuffers, TensorSlice, TensorSpec,
-    reference, verify, wgpu,
+    Error, GpuOptimizer, GradScaler, NonFinite, ParamGroups, Recipe, StepLength, Telemetry, TensorBuffers, TensorSlice,
+    TensorSpec, reference, verify, wgpu,
 };
 
 const SHAPES: [(&str, &[usize]); 4] = [("a", &[11]), ("b", &[24, 20]), ("c", &[5000]), ("d", &[70_001])];
@@ -51,6 +51,7 @@ fn it_says_what_the_step_did() {
             "cautious-adamw",
             "mgup-adamw",
             "mgup-adamw-approximate",
+            "mgup-adamw-random",
             "mgup-lion",
             "grams-adamw",
             "mgup-adago",
@@ -95,7 +96,27 @@ fn it_says_what_the_step_did() {
                     let aligned = steps[i].score.iter().filter(|&&s| s >= f32::MIN_POSITIVE).count();
                     let difference = f64::from(tensor.alignment) * after.len() as f64 - aligned as f64;
                     assert!(difference.abs() <= 4.0, "{what}: {difference}");
-                    assert_eq!(tensor.threshold.is_some(), name.starts_with("mgup"), "{what}");
+                    let is_random = name.ends_with("-random");
+                    assert_eq!(tensor.threshold.is_some(), name.starts_with("mgup") && !is_random, "{what}");
+                    let own = optimizer.recipe_of(&tensor.name).unwrap();
+                    assert_eq!(tensor.lengths.is_some(), own.base.newton_schulz().is_none(), "{what}");
+                    if let Some([plain, taken]) = tensor.lengths {
+                        let scaled = |by: &[f32]| -> [f64; 3] {
+                            let all = || steps[i].direction.iter().zip(by).map(|(u, phi)| f64::from(u * phi));
+                            let dot = all().zip(grad(i, t)).map(|(u, g)| u * f64::from(g)).sum();
+                            [all().map(f64::abs).sum(), norm(all()), dot]
+                        };
+                        let (ones, phi) = (scaled(&vec![1.0; after.len()]), scaled(&steps[i].phi));
+                        let of = |step: StepLength| [step.l1, step.l2, step.descent].map(f64::from);
+                        for ((plain, taken), (one, phi)) in
+                            of(plain).into_iter().zip(of(taken)).zip(ones.into_iter().zip(phi))
+                        {
+                            let error = (taken / plain - phi / one).abs();
+                            assert!(error <= 2e-3, "{what}: {taken} / {plain}, not {phi} / {one}");
+                        }
+                        // What was taken is what the parameters moved, but for the decay.
+                        assert!((taken.l2 - tensor.update_norm).abs() <= 0.2 * tensor.update_norm, "{what}: {taken:?}");
+                    }
                     if let Some(threshold) = tensor.threshold {
                         let alpha = recipe.policy.factors().0 as f32;
                         let scores = || steps[i].score.iter().zip(&steps[i].phi);

@@ -19,7 +19,7 @@ fn specs() -> Vec<TensorSpec> {
 /// An optimizer, and the same on the CPU, after a few steps.
 fn trained(gpu: &Gpu, groups: &ParamGroups) -> (GpuOptimizer, Vec<reference::Tensor<f32>>) {
     let recipe = groups.recipes()[0];
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups.clone()).unwrap();
+    let mut optimizer = gpu.optimizer(&specs(), groups.clone()).unwrap();
     let twin = |spec: &TensorSpec| {
         let params = verify::params(spec.numel() as usize);
         optimizer.write_param(&spec.name, &params).unwrap();
@@ -49,10 +49,10 @@ fn assert_close(what: &str, found: &[Vec<f32>], expected: &[Vec<f32>]) {
 
 #[test]
 fn parameters_become_averages_and_come_back() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for base in bases() {
             let what = format!("{}: {:?}", gpu.name, BaseKind::of(&base));
-            let (mut optimizer, mut twins) = trained(&gpu, &Recipe::from(base).into());
+            let (mut optimizer, mut twins) = trained(gpu, &Recipe::from(base).into());
             let before = params(&optimizer);
             for _ in 0..2 {
                 optimizer.evaluate().unwrap();
@@ -85,11 +85,10 @@ fn parameters_become_averages_and_come_back() {
 fn weights_of_the_average_stay_in_range() {
     // t^10 leaves f32 after 7,131 steps, and lr^4 at once.
     let extreme = ScheduleFreeSgd::new(1e-15).weight_lr_power(4.0).r(10.0);
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let recipe = Recipe::from(extreme);
         let spec = TensorSpec::new("w", [5]);
-        let mut optimizer =
-            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), recipe).unwrap();
+        let mut optimizer = gpu.optimizer(std::slice::from_ref(&spec), recipe).unwrap();
         let mut double = reference::Tensor::new(recipe, vec![0.0f64; 5]).unwrap();
         optimizer.write_grad("w", &[1.0; 5]).unwrap();
         for steps in [0, 100_000, 10_000_000] {
@@ -108,8 +107,7 @@ fn weights_of_the_average_stay_in_range() {
         }
         // Without a rate there is nothing to weigh.
         let still = Recipe::from(ScheduleFreeSgd::new(0.0));
-        let mut optimizer =
-            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), still).unwrap();
+        let mut optimizer = gpu.optimizer(std::slice::from_ref(&spec), still).unwrap();
         optimizer.write_param("w", &[1.0; 5]).unwrap();
         optimizer.write_grad("w", &[1.0; 5]).unwrap();
         optimizer.step().unwrap();
@@ -132,16 +130,16 @@ fn other_bases_have_no_averages() {
 
 #[test]
 fn parameters_in_two_bytes_follow_their_masters_even_after_a_skipped_step() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for base in bases() {
             let what = format!("{}: {:?}", gpu.name, BaseKind::of(&base));
             let groups = ParamGroups::from(Recipe::from(base)).with_precision(Precision::Bf16);
-            let (mut optimizer, _) = trained(&gpu, &groups.with_non_finite(NonFinite::Skip));
+            let (mut optimizer, _) = trained(gpu, &groups.with_non_finite(NonFinite::Skip));
             optimizer.write_grad("b", &[f32::NAN; 20_001]).unwrap();
             optimizer.step().unwrap();
             let stored = |optimizer: &GpuOptimizer| {
                 let slice = optimizer.param("b").unwrap();
-                let bytes = common::read(&gpu, slice.buffer);
+                let bytes = common::read(gpu, slice.buffer);
                 Precision::Bf16.decode(&bytes[slice.offset as usize..][..slice.size as usize], 20_001)
             };
             for switch in [GpuOptimizer::evaluate, GpuOptimizer::train] {
@@ -158,13 +156,12 @@ fn parameters_in_two_bytes_follow_their_masters_even_after_a_skipped_step() {
 
 #[test]
 fn a_missed_bracket_moves_offsets_as_well() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for base in bases() {
             let run = |miss: Option<Miss>| {
                 let spec = TensorSpec::new("w", [30_000]);
                 let recipe = Recipe::from(base).mgup();
-                let mut optimizer =
-                    GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), recipe).unwrap();
+                let mut optimizer = gpu.optimizer(std::slice::from_ref(&spec), recipe).unwrap();
                 optimizer.write_param("w", &verify::params(30_000)).unwrap();
                 for t in 1..4 {
                     optimizer.write_grad("w", &verify::grads(30_000, t)).unwrap();
@@ -188,8 +185,8 @@ fn a_missed_bracket_moves_offsets_as_well() {
 #[test]
 fn the_callers_parameters_become_averages_too() {
     let [base, _] = bases();
-    for gpu in common::gpus() {
-        let (mut owner, _) = trained(&gpu, &Recipe::from(base).into());
+    for gpu in common::shared_gpus().iter() {
+        let (mut owner, _) = trained(gpu, &Recipe::from(base).into());
         let specs = specs();
         let mut optimizer =
             GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, Recipe::from(base)).unwrap();
@@ -221,7 +218,7 @@ fn the_callers_parameters_become_averages_too() {
         assert!(matches!(owner.evaluate_with(&given), Err(Error::Ownership(_))));
         let found = || -> Vec<Vec<f32>> {
             let read = |buffer: &wgpu::Buffer, count: usize| {
-                bytemuck::pod_collect_to_vec::<u8, f32>(&common::read(&gpu, buffer)[..4 * count])
+                bytemuck::pod_collect_to_vec::<u8, f32>(&common::read(gpu, buffer)[..4 * count])
             };
             specs.iter().zip(&buffers).map(|(spec, [param, _])| read(param, spec.numel() as usize)).collect()
         };

@@ -1,6 +1,6 @@
 //! Learning rates of components, as splatting has them: one for positions, one for colours, in one tensor.
 
-use crate::common::gpus;
+use crate::common::{gpus, shared_gpus};
 use wgpu_optim::{GpuOptimizer, Miss, ParamGroups, Recipe, TensorSpec, reference, verify, wgpu};
 
 fn specs() -> Vec<TensorSpec> {
@@ -19,7 +19,7 @@ fn factors(count: usize) -> Vec<f32> {
 
 #[test]
 fn every_component_has_its_own_rate() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, missed) in [
             ("adamw", false),
             ("cautious-adamw", false),
@@ -34,7 +34,7 @@ fn every_component_has_its_own_rate() {
             ("mgup-schedule-free-adamw", true),
         ] {
             let (_, recipe) = verify::recipes().into_iter().find(|(known, _)| known == name).unwrap();
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
+            let mut optimizer = gpu.optimizer(&specs(), recipe).unwrap();
             let mut twins: Vec<_> = specs()
                 .iter()
                 .map(|spec| {
@@ -81,7 +81,7 @@ fn rates_are_written_on_the_gpu_and_kept_in_files() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.safetensors");
     let gpu = &gpus()[0];
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::lion(0.5)).unwrap();
+    let mut optimizer = gpu.optimizer(&specs(), Recipe::lion(0.5)).unwrap();
     let own = gpu.device.create_buffer(&wgpu::BufferDescriptor {
         label: None,
         size: 12,
@@ -108,13 +108,13 @@ fn rates_that_do_not_fit_are_refused() {
     let gpu = &gpus()[0];
     let refused = |spec: TensorSpec| {
         let groups = ParamGroups::from(Recipe::adamw(1e-3));
-        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &[spec], groups).unwrap_err().to_string()
+        gpu.optimizer(&[spec], groups).unwrap_err().to_string()
     };
     let message = refused(TensorSpec::new("w", [10, 3]).with_components(4));
     assert!(message.contains("4 components do not divide"), "{message}");
     let message = refused(TensorSpec::new("w", [5000]).with_components(5000));
     assert!(message.contains("at most 4096"), "{message}");
-    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), Recipe::adamw(1e-3)).unwrap();
+    let optimizer = gpu.optimizer(&specs(), Recipe::adamw(1e-3)).unwrap();
     for (result, words) in [
         (optimizer.write_rates("plain", &[1.0]), "no components"),
         (optimizer.write_rates("points", &[1.0]), "1 values given, 3 needed"),

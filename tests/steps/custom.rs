@@ -1,6 +1,6 @@
 //! Bases and policies written as WGSL of a program.
 
-use crate::common::{Gpu, gpus, read};
+use crate::common::{Gpu, read, shared_gpus};
 use wgpu_optim::base::{AdamW, Base, CustomBase, Lion, RmsProp};
 use wgpu_optim::policy::{CustomPolicy, Grams, Mgup, Policy, Selection};
 use wgpu_optim::{
@@ -34,7 +34,7 @@ const SIZES: [usize; 3] = [1, 257, 20_001];
 /// Parameters and states after some steps, as bits.
 fn run(gpu: &Gpu, groups: &ParamGroups, misses: bool) -> (Vec<Vec<u32>>, Cost) {
     let specs = SIZES.map(|numel| TensorSpec::new(format!("w{numel}"), [numel]));
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups.clone()).unwrap();
+    let mut optimizer = gpu.optimizer(&specs, groups.clone()).unwrap();
     for spec in &specs {
         optimizer.write_param(&spec.name, &verify::params(spec.numel() as usize)).unwrap();
     }
@@ -63,13 +63,12 @@ fn run(gpu: &Gpu, groups: &ParamGroups, misses: bool) -> (Vec<Vec<u32>>, Cost) {
 
 #[test]
 fn a_base_written_as_a_text_has_the_bits_of_the_built_in_one() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (own, built_in) in twins() {
             for policy in policies() {
                 let what = format!("{}: {} under {policy:?}", gpu.name, Recipe::new(own, policy));
                 let misses = matches!(policy, Policy::Mgup(_));
-                let [found, expected] =
-                    [own, built_in].map(|base| run(&gpu, &Recipe::new(base, policy).into(), misses));
+                let [found, expected] = [own, built_in].map(|base| run(gpu, &Recipe::new(base, policy).into(), misses));
                 assert_eq!(found.1, expected.1, "{what}");
                 assert!(found.0 == expected.0, "{what}");
             }
@@ -85,12 +84,12 @@ fn settings_apply_to_a_custom_base_as_to_the_built_in_one() {
         |groups| groups.with_precision(Precision::Bf16).with_telemetry(2),
         |groups| groups.with_schedule(LrSchedule::linear(5, 0.1)),
     ];
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (own, built_in) in twins() {
             // Further adapters take one.
             let few = std::env::var_os("WGPU_OPTIM_FEW_RECIPES").is_some();
             for (i, with) in settings.iter().enumerate().take(if few { 1 } else { settings.len() }) {
-                let of = |base: Base| run(&gpu, &with(Recipe::from(base).mgup().into()), false);
+                let of = |base: Base| run(gpu, &with(Recipe::from(base).mgup().into()), false);
                 assert!(of(own) == of(built_in), "{}: {own:?} with settings {i}", gpu.name);
             }
         }
@@ -100,9 +99,9 @@ fn settings_apply_to_a_custom_base_as_to_the_built_in_one() {
 #[test]
 fn a_policy_written_as_a_text_has_the_bits_of_the_built_in_one() {
     let own = CustomPolicy::new(GRAMS).unwrap();
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for base in [AdamW::torch().into(), Lion::new(0.01).into(), twins()[0].0] {
-            let of = |policy: Policy| run(&gpu, &Recipe::new(base, policy).into(), false);
+            let of = |policy: Policy| run(gpu, &Recipe::new(base, policy).into(), false);
             assert!(of(own.into()) == of(Grams::default().into()), "{}: {base:?}", gpu.name);
         }
     }
@@ -123,14 +122,14 @@ fn states_begin_at_their_initial_values_and_scalars_follow_their_schedules() {
         state[0] / (state[1].sqrt() + s["eps"])
     });
     let halved = LrSchedule::linear(2, 0.5);
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for skips in [false, true] {
             let mut groups = ParamGroups::from(base).with_scalar_schedule(0, "beta1", halved.clone());
             if skips {
                 groups = groups.with_non_finite(NonFinite::Skip);
             }
             let specs = [TensorSpec::new("w", [numel])];
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, groups).unwrap();
             optimizer.write_param("w", &verify::params(numel)).unwrap();
             let mut cpu = reference::Tensor::new(base.into(), verify::params(numel)).unwrap();
             if skips {
@@ -173,8 +172,8 @@ fn verify_compares_with_a_twin_and_otherwise_says_that_it_does_not() {
     let infinite = CustomBase::new(
         &text.replace("Update(interpolated,", "Update(vec4<f32>(1.0) / (g - g),").replace("//@ signs\n", ""),
     );
-    for gpu in gpus() {
-        let mut runner = verify::Runner::new(&gpu.device, &gpu.queue);
+    for gpu in shared_gpus().iter() {
+        let mut runner = gpu.runner();
         let mut run = |recipe: Recipe| {
             let case = verify::Case::new("custom", recipe, [4099], 3);
             pollster::block_on(runner.run(&case, recipe)).unwrap()
@@ -196,17 +195,17 @@ fn a_policy_has_hyper_parameters_and_a_twin() {
                 return select(vec4<f32>(s.low), vec4<f32>(s.high), score > vec4<f32>(0.0));\n}\n";
     let bent = CustomPolicy::new(text).unwrap().scalar("low", 0.5).unwrap();
     let bent = bent.twin(|score, s| if score > 0.0 { s["high"] } else { s["low"] });
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let recipe = Recipe::adamw(0.01).with_policy(bent);
         let case = verify::Case::new("bent", recipe, [4099], 3);
-        let outcome = pollster::block_on(verify::Runner::new(&gpu.device, &gpu.queue).run(&case, recipe)).unwrap();
+        let outcome = pollster::block_on(gpu.runner().run(&case, recipe)).unwrap();
         assert!(outcome.compared && outcome.failure.is_none(), "{}: {outcome:?}", gpu.name);
     }
 }
 
 #[test]
 fn schedules_of_hyper_parameters_apply_where_a_step_is_given_its_learning_rate() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let specs = [TensorSpec::new("w", [300])];
         let groups = || {
             ParamGroups::from(adamw_with("s.eps);", "s.eps);")).with_scalar_schedule(
@@ -215,7 +214,7 @@ fn schedules_of_hyper_parameters_apply_where_a_step_is_given_its_learning_rate()
                 LrSchedule::linear(4, 0.5),
             )
         };
-        let mut own = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
+        let mut own = gpu.optimizer(&specs, groups()).unwrap();
         let mut given = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, groups()).unwrap();
         let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST;
         let buffer = || {
@@ -231,17 +230,17 @@ fn schedules_of_hyper_parameters_apply_where_a_step_is_given_its_learning_rate()
             let both = TensorBuffers::new(TensorSlice::whole(&param), TensorSlice::whole(&grad)).with_lr(0.01);
             given.step_with(&[both]).unwrap();
         }
-        let found: Vec<f32> = bytemuck::pod_collect_to_vec(&read(&gpu, &param));
+        let found: Vec<f32> = bytemuck::pod_collect_to_vec(&read(gpu, &param));
         assert_eq!(found, own.read_param_blocking("w").unwrap(), "{}", gpu.name);
     }
 }
 
 #[test]
 fn a_checkpoint_refuses_the_state_of_another_text() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let build = |base: CustomBase| {
             let specs = [TensorSpec::new("w", [10])];
-            GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, Recipe::from(base).mgup()).unwrap()
+            gpu.optimizer(&specs, Recipe::from(base).mgup()).unwrap()
         };
         let mut saved = build(adamw_with("s.eps);", "s.eps);"));
         saved.write_grad("w", &[1.0; 10]).unwrap();

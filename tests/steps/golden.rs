@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common;
 use safetensors::SafeTensors;
-use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference};
+use wgpu_optim::{Recipe, TensorSpec, reference};
 
 /// The tolerances that the recordings ask of an f32 implementation: absolute, relative.
 const TOLERANCE: (f32, f32) = (2e-6, 1e-5);
@@ -117,10 +117,10 @@ fn the_preset_grams_is_that_of_its_article() {
 
 #[test]
 fn every_adapter_follows_the_recordings() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for case in cases() {
             let specs: Vec<_> = case.tensors.iter().map(|(name, t)| TensorSpec::new(name, t.shape.clone())).collect();
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, case.recipe).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, case.recipe).unwrap();
             for (name, tensor) in &case.tensors {
                 optimizer.write_param(name, &tensor.param).unwrap();
             }

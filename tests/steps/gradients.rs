@@ -1,6 +1,6 @@
 //! What happens to gradients before the step: clipping, scaling, micro-batches, and steps that are skipped.
 
-use crate::common::{self, Gpu, gpus};
+use crate::common::{self, Gpu, gpus, shared_gpus};
 use wgpu_optim::base::{
     AdaGrad, AdaGradNorm, AdaMomentum, Adafactor, Adam, Adan, Base, LaMAdam, NAdam, Namo, NamoD, NorMuon, RAdam,
     ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
@@ -56,7 +56,7 @@ fn twins(recipe: Recipe) -> Vec<reference::Tensor<f32>> {
 }
 
 fn build(gpu: &Gpu, groups: impl Into<ParamGroups>) -> GpuOptimizer {
-    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+    let optimizer = gpu.optimizer(&specs(), groups).unwrap();
     for (i, (name, _)) in SHAPES.iter().enumerate() {
         optimizer.write_param(name, &param(i)).unwrap();
     }
@@ -101,14 +101,14 @@ fn assert_follows(optimizer: &GpuOptimizer, twins: &[reference::Tensor<f32>], wh
 
 #[test]
 fn a_step_with_a_gradient_that_is_not_finite_changes_nothing() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in recipes() {
             for clips in [false, true] {
                 let mut groups = ParamGroups::from(recipe).with_non_finite(NonFinite::Skip);
                 if clips {
                     groups = groups.with_max_grad_norm(1e9);
                 }
-                let mut optimizer = build(&gpu, groups);
+                let mut optimizer = build(gpu, groups);
                 let mut twins = twins(recipe);
                 let what = format!("{}: {name}, clips: {clips}", gpu.name);
                 let bad = [(0, 9, f32::NAN), (3, 69_999, f32::INFINITY), (1, 0, f32::NEG_INFINITY)];
@@ -146,9 +146,9 @@ fn a_step_with_a_gradient_that_is_not_finite_changes_nothing() {
 
 #[test]
 fn a_norm_that_overflows_is_not_a_gradient_that_does() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let groups = ParamGroups::from(Recipe::lion(1e-2)).with_non_finite(NonFinite::Skip);
-        let mut optimizer = build(&gpu, groups);
+        let mut optimizer = build(gpu, groups);
         let mut twins = twins(Recipe::lion(1e-2));
         let mut grads = all_grads(1);
         grads[2].fill(3e38);
@@ -165,7 +165,7 @@ fn a_norm_that_overflows_is_not_a_gradient_that_does() {
 
 #[test]
 fn bias_corrections_on_the_gpu_equal_those_of_the_host() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (betas, t) in [
             ([0.9, 0.999], 1),
             ([0.9, 0.999], 7),
@@ -178,7 +178,7 @@ fn bias_corrections_on_the_gpu_equal_those_of_the_host() {
             let wgpu_optim::Base::Adamw(b) = &mut recipe.base else { unreachable!() };
             (b.betas, b.lr, b.eps) = (betas, 0.1, 1e-3);
             let run = |groups: ParamGroups| {
-                let mut optimizer = build(&gpu, groups);
+                let mut optimizer = build(gpu, groups);
                 write_grads(&optimizer, &all_grads(1));
                 optimizer.set_steps(t - 1);
                 optimizer.step().unwrap();
@@ -200,14 +200,14 @@ fn bias_corrections_on_the_gpu_are_exact_after_any_number_of_steps() {
     const ENDLESS: u64 = 1_000_000_000;
     // The step with its correction and no ε, ε with its correction alone, and the decay.
     let (params, m, v) = ([0.0, 0.0, 1.0], [1.0, 1.0, 0.0], [1.0, 0.0, 1.0]);
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for betas in [[0.9, 0.999], [0.95, 0.98], [0.99, 0.9999]] {
             let eps = 1e-3;
             let after = EpsPlacement::AfterBiasCorrection;
             let base = AdamW::new(1.0).betas(betas).eps(eps).weight_decay(64.0).eps_placement(after);
             let groups = ParamGroups::from(base).with_non_finite(NonFinite::Skip);
             let specs = [TensorSpec::new("w", [3])];
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, groups).unwrap();
             let mut moved = |t: u64| -> Vec<f64> {
                 optimizer.write_param("w", &params).unwrap();
                 optimizer.write_state("w", "exp_avg", &m).unwrap();
@@ -255,11 +255,11 @@ fn scalars_follow_the_steps_that_were_taken() {
         ScheduleFreeSgd::new(1e-1).into(),
     ];
     let spec = [TensorSpec::new("w", [15, 20])];
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for base in bases {
             let recipe = Recipe::from(base);
             let groups = ParamGroups::from(recipe).with_non_finite(NonFinite::Skip);
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, groups).unwrap();
+            let mut optimizer = gpu.optimizer(&spec, groups).unwrap();
             let mut twin = reference::Tensor::with_shape(recipe, &spec[0], verify::params(300)).unwrap();
             optimizer.write_param("w", &twin.param).unwrap();
             let is_matrix = recipe.base.newton_schulz().is_some();
@@ -288,10 +288,10 @@ fn scalars_follow_the_steps_that_were_taken() {
 
 #[test]
 fn a_count_of_steps_that_is_set_forgets_those_that_were_skipped() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let recipe: Recipe = "adamw-torch".parse().unwrap();
         let groups = || ParamGroups::from(recipe).with_non_finite(NonFinite::Skip);
-        let (mut optimizer, mut other) = (build(&gpu, groups()), build(&gpu, groups()));
+        let (mut optimizer, mut other) = (build(gpu, groups()), build(gpu, groups()));
         let mut poisoned = all_grads(1);
         poisoned[0][3] = f32::NAN;
         write_grads(&optimizer, &poisoned);
@@ -314,10 +314,10 @@ fn a_count_of_steps_that_is_set_forgets_those_that_were_skipped() {
 
 #[test]
 fn a_gradient_that_only_its_factor_makes_infinite_skips_the_step() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let skip = || ParamGroups::from(Recipe::adamw(1e-2)).with_non_finite(NonFinite::Skip);
         for groups in [skip(), skip().with_max_grad_value(1.0), skip().with_max_grad_norm(1.0)] {
-            let mut optimizer = build(&gpu, groups);
+            let mut optimizer = build(gpu, groups);
             let mut grads = all_grads(1);
             grads[3][68_999] = -1e10;
             write_grads(&optimizer, &grads);
@@ -337,10 +337,10 @@ fn a_gradient_that_only_its_factor_makes_infinite_skips_the_step() {
 
 #[test]
 fn the_scale_of_the_loss_stays_a_number_that_divides() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let scaler = GradScaler::default().init(1e-29).backoff(0.25).interval(1000);
         let recipe = Recipe::adamw(1e-2);
-        let mut optimizer = build(&gpu, ParamGroups::from(recipe).with_grad_scaler(scaler));
+        let mut optimizer = build(gpu, ParamGroups::from(recipe).with_grad_scaler(scaler));
         let mut twins = twins(recipe);
         let mut poisoned = all_grads(1);
         poisoned[1][7] = f32::INFINITY;
@@ -389,19 +389,19 @@ fn a_skipped_step_is_an_error_once_where_it_is_to_be_one() {
 
 #[test]
 fn tensors_count_the_skipped_steps_that_they_were_part_of() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let groups = ParamGroups::from(Recipe::adamw(1e-2)).with_non_finite(NonFinite::Skip);
         let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
         let mut twins = twins(Recipe::adamw(1e-2));
-        let buffers: Vec<[wgpu::Buffer; 2]> = (0..SHAPES.len()).map(|i| [0, 1].map(|_| own(&gpu, i))).collect();
-        (0..SHAPES.len()).for_each(|i| fill(&gpu, &buffers[i][0], &param(i)));
+        let buffers: Vec<[wgpu::Buffer; 2]> = (0..SHAPES.len()).map(|i| [0, 1].map(|_| own(gpu, i))).collect();
+        (0..SHAPES.len()).for_each(|i| fill(gpu, &buffers[i][0], &param(i)));
         // (left out, whether it overflows)
         let run = [(0, false), (1, true), (2, false), (9, true), (3, true), (9, false)];
         for (t, (without, overflows)) in (1..).zip(run) {
             for i in 0..SHAPES.len() {
                 let mut grad = grad(i, t);
                 grad[0] = if overflows && i != without { f32::INFINITY } else { grad[0] };
-                fill(&gpu, &buffers[i][1], &grad);
+                fill(gpu, &buffers[i][1], &grad);
                 if i != without && !overflows {
                     twins[i].step(&grad);
                 }
@@ -415,7 +415,7 @@ fn tensors_count_the_skipped_steps_that_they_were_part_of() {
         }
         for (i, (name, _)) in SHAPES.iter().enumerate() {
             assert_eq!(optimizer.read_steps_blocking(name).unwrap(), twins[i].steps, "{name}");
-            let found = read(&gpu, &buffers[i][0]);
+            let found = read(gpu, &buffers[i][0]);
             assert_eq!(verify::compare(&found, &twins[i].param, None).1, None, "{}: {name}", gpu.name);
         }
     }
@@ -440,10 +440,10 @@ fn read(gpu: &Gpu, buffer: &wgpu::Buffer) -> Vec<f32> {
 
 #[test]
 fn the_scaler_follows_its_rules() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let scaler = GradScaler::default().init(1024.0).growth(4.0).backoff(0.25).interval(3);
         let recipe = Recipe::adamw(1e-2).mgup();
-        let mut optimizer = build(&gpu, ParamGroups::from(recipe).with_grad_scaler(scaler));
+        let mut optimizer = build(gpu, ParamGroups::from(recipe).with_grad_scaler(scaler));
         let mut twins = twins(recipe);
         let (mut scale, mut since) = (1024.0f32, 0);
         for t in 1..=12 {
@@ -488,14 +488,14 @@ fn the_scaler_follows_its_rules() {
 
 #[test]
 fn values_are_limited_before_the_norm_is_taken() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in recipes() {
             for max_norm in [None, Some(0.5)] {
                 let mut groups = ParamGroups::from(recipe).with_max_grad_value(1e-2);
                 if let Some(max_norm) = max_norm {
                     groups = groups.with_max_grad_norm(max_norm);
                 }
-                let mut optimizer = build(&gpu, groups);
+                let mut optimizer = build(gpu, groups);
                 optimizer.set_grad_scale(0.25).unwrap();
                 let mut twins = twins(recipe);
                 for t in 1..3 {
@@ -523,10 +523,10 @@ fn values_are_limited_before_the_norm_is_taken() {
 
 #[test]
 fn micro_batches_equal_a_step_with_their_mean() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in recipes().into_iter().filter(|(_, r)| r.base.newton_schulz().is_none()) {
             let groups = ParamGroups::from(recipe).with_accumulation(3).with_schedule(LrSchedule::linear(4, 0.5));
-            let mut optimizer = build(&gpu, groups);
+            let mut optimizer = build(gpu, groups);
             let mut twins = twins(recipe);
             for step in 0..2u64 {
                 let lr = LrSchedule::linear(4, 0.5).factor(step) * recipe.lr();
@@ -558,10 +558,10 @@ fn micro_batches_equal_a_step_with_their_mean() {
 #[test]
 fn unequal_micro_batches_average_by_their_weights() {
     let weights = [[32.0, 17.0, 5.0], [1.0, 0.25, 0.25]];
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for recipe in [Recipe::adamw(1e-2), Recipe::adamw(1e-2).mgup()] {
             let groups = || ParamGroups::from(recipe).with_accumulation(3);
-            let (mut optimizer, mut twins) = (build(&gpu, groups()), twins(recipe));
+            let (mut optimizer, mut twins) = (build(gpu, groups()), twins(recipe));
             for (step, weights) in (0..).zip(weights) {
                 let mut sums = all_grads(9).into_iter().map(|g| vec![0.0f32; g.len()]).collect::<Vec<_>>();
                 for (micro, weight) in (1..).zip(weights) {
@@ -581,7 +581,7 @@ fn unequal_micro_batches_average_by_their_weights() {
             assert_follows(&optimizer, &twins, &format!("{}: {recipe}", gpu.name));
 
             // Equal weights do not matter, and a power of two not even to the bit.
-            let [mut plain, mut weighted] = [(); 2].map(|()| build(&gpu, groups()));
+            let [mut plain, mut weighted] = [(); 2].map(|()| build(gpu, groups()));
             weighted.set_micro_batch_weight(4.0).unwrap();
             for optimizer in [&mut plain, &mut weighted] {
                 write_grads(optimizer, &all_grads(1));
@@ -596,9 +596,9 @@ fn unequal_micro_batches_average_by_their_weights() {
 
 #[test]
 fn weights_change_within_an_encoder_and_after_one_that_was_dropped() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let groups = || ParamGroups::from(Recipe::adamw(1e-2)).with_accumulation(2);
-        let [mut together, mut apart] = [(); 2].map(|()| build(&gpu, groups()));
+        let [mut together, mut apart] = [(); 2].map(|()| build(gpu, groups()));
         write_grads(&together, &all_grads(1));
         write_grads(&apart, &all_grads(1));
         let encoder = || gpu.device.create_command_encoder(&Default::default());
@@ -652,14 +652,14 @@ fn weights_out_of_range_are_refused_and_change_nothing() {
 
 #[test]
 fn micro_batches_of_callers_buffers_equal_those_of_arenas() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let groups = ParamGroups::from(Recipe::adamw(1e-2).mgup()).with_accumulation(2);
-        let mut arenas = build(&gpu, groups.clone());
+        let mut arenas = build(gpu, groups.clone());
         let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
-        let buffers: Vec<[wgpu::Buffer; 2]> = (0..SHAPES.len()).map(|i| [0, 1].map(|_| own(&gpu, i))).collect();
-        (0..SHAPES.len()).for_each(|i| fill(&gpu, &buffers[i][0], &param(i)));
+        let buffers: Vec<[wgpu::Buffer; 2]> = (0..SHAPES.len()).map(|i| [0, 1].map(|_| own(gpu, i))).collect();
+        (0..SHAPES.len()).for_each(|i| fill(gpu, &buffers[i][0], &param(i)));
         for t in 1..=4 {
-            (0..SHAPES.len()).for_each(|i| fill(&gpu, &buffers[i][1], &grad(i, t)));
+            (0..SHAPES.len()).for_each(|i| fill(gpu, &buffers[i][1], &grad(i, t)));
             let given = |[param, grad]: &'_ [wgpu::Buffer; 2]| [param.clone(), grad.clone()];
             let own: Vec<_> = buffers.iter().map(given).collect();
             let slices: Vec<_> =
@@ -669,19 +669,19 @@ fn micro_batches_of_callers_buffers_equal_those_of_arenas() {
             arenas.step().unwrap();
         }
         for (i, (name, _)) in SHAPES.iter().enumerate() {
-            let found = read(&gpu, &buffers[i][0]);
+            let found = read(gpu, &buffers[i][0]);
             assert!(found == arenas.read_param_blocking(name).unwrap(), "{}: {name}", gpu.name);
         }
         // Left out of the last micro-batch, a tensor keeps its sum for the next.
-        let before = read(&gpu, &buffers[1][0]);
+        let before = read(gpu, &buffers[1][0]);
         for (t, without) in [(5, None), (6, Some(1)), (7, Some(1)), (8, None)] {
-            fill(&gpu, &buffers[1][1], &grad(1, t));
+            fill(gpu, &buffers[1][1], &grad(1, t));
             let given = |i: usize| {
                 let [p, g] = &buffers[i];
                 (Some(i) != without).then(|| TensorBuffers::new(TensorSlice::whole(p), TensorSlice::whole(g)))
             };
             optimizer.step_with(&(0..SHAPES.len()).map(given).collect::<Vec<_>>()).unwrap();
-            assert_eq!(read(&gpu, &buffers[1][0]) == before, t < 8, "{}: {t}", gpu.name);
+            assert_eq!(read(gpu, &buffers[1][0]) == before, t < 8, "{}: {t}", gpu.name);
         }
         assert_eq!(optimizer.steps("b").unwrap(), 3);
         assert_eq!(optimizer.steps("a").unwrap(), 4);
@@ -690,7 +690,7 @@ fn micro_batches_of_callers_buffers_equal_those_of_arenas() {
 
 #[test]
 fn a_schedule_equals_rates_set_by_hand() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let schedules = [
             LrSchedule::cosine(6, 0.1).with_warmup(2),
             LrSchedule::stable(6, 3, 0.0),
@@ -701,7 +701,7 @@ fn a_schedule_equals_rates_set_by_hand() {
         let scheduled = (0..3)
             .fold(ParamGroups::from(recipes.clone()), |groups, g| groups.with_group_schedule(g, schedules[g].clone()));
         let make = |groups: ParamGroups| {
-            let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            let optimizer = gpu.optimizer(&specs, groups).unwrap();
             SHAPES.iter().enumerate().for_each(|(i, (name, _))| optimizer.write_param(name, &param(i)).unwrap());
             optimizer
         };
@@ -724,9 +724,7 @@ fn a_schedule_equals_rates_set_by_hand() {
 fn bad_settings_are_refused_by_name() {
     let gpu = &gpus()[0];
     let plain = || ParamGroups::from(Recipe::adamw(1e-3));
-    let refused = |groups: ParamGroups| {
-        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap_err().to_string()
-    };
+    let refused = |groups: ParamGroups| gpu.optimizer(&specs(), groups).unwrap_err().to_string();
     for (groups, words) in [
         (plain().with_max_grad_value(0.0), "`max_grad_value` is 0"),
         (plain().with_accumulation(0), "`accumulation` is 0"),

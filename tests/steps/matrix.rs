@@ -8,7 +8,7 @@ use proptest::test_runner::TestRunner;
 use wgpu_optim::base::{AdaGo, Adafactor, AdamW, Base, Muon, NamoD, NewtonSchulz, NorMuon, NsCoefficients, Scale};
 use wgpu_optim::matrix::{Matmul, Matrix};
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
-use wgpu_optim::verify::{self, Case, Runner};
+use wgpu_optim::verify::{self, Case};
 use wgpu_optim::{
     Error, GpuOptimizer, LrSchedule, MatrixLayout, Miss, ParamGroups, Precision, Program, Recipe, Requirements,
     TensorBuffers, TensorSlice, TensorSpec, adapter, reference, wgpu,
@@ -26,7 +26,7 @@ fn bare(ns_steps: u32, ns_coefficients: impl Into<NsCoefficients>) -> Recipe {
 fn orthogonalized(gpu: &Gpu, groups: impl Into<ParamGroups>, grads: &[(Vec<usize>, Vec<f32>)]) -> Vec<Vec<f32>> {
     let specs: Vec<_> =
         grads.iter().enumerate().map(|(i, (shape, _))| TensorSpec::new(i.to_string(), shape.clone())).collect();
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+    let mut optimizer = gpu.optimizer(&specs, groups).unwrap();
     for (spec, (_, grad)) in specs.iter().zip(grads) {
         optimizer.write_grad(&spec.name, grad).unwrap();
     }
@@ -100,10 +100,10 @@ fn all_conditioned(shapes: &[[usize; 2]]) -> Vec<(Vec<usize>, Vec<f32>)> {
 #[test]
 fn convergent_coefficients_find_the_orthogonal_factor() {
     let grads = all_conditioned(&[[48, 80], [100, 37], [64, 64], [3, 5], [130, 300]]);
-    for gpu in common::gpus() {
-        for matmul in ways(&gpu) {
+    for gpu in common::shared_gpus().iter() {
+        for matmul in ways(gpu) {
             let groups = ParamGroups::from(bare(20, [2.0, -1.5, 0.5])).with_matmul(matmul);
-            for (found, (shape, grad)) in orthogonalized(&gpu, groups, &grads).iter().zip(&grads) {
+            for (found, (shape, grad)) in orthogonalized(gpu, groups, &grads).iter().zip(&grads) {
                 let wide: Vec<f64> = grad.iter().map(|&g| f64::from(g)).collect();
                 let matrix = Matrix { rows: shape[0] as u64, cols: shape[1] as u64, inputs_first: false };
                 let ns = NewtonSchulz { steps: 40, coefficients: [2.0, -1.5, 0.5].into() };
@@ -120,10 +120,10 @@ fn convergent_coefficients_find_the_orthogonal_factor() {
 #[test]
 fn five_quintic_steps_bring_singular_values_near_one() {
     let grads = all_conditioned(&[[48, 80], [80, 48], [33, 33], [300, 130]]);
-    for gpu in common::gpus() {
-        for matmul in ways(&gpu) {
+    for gpu in common::shared_gpus().iter() {
+        for matmul in ways(gpu) {
             let groups = ParamGroups::from(bare(5, Muon::default().ns_coefficients)).with_matmul(matmul);
-            for (found, (shape, _)) in orthogonalized(&gpu, groups, &grads).iter().zip(&grads) {
+            for (found, (shape, _)) in orthogonalized(gpu, groups, &grads).iter().zip(&grads) {
                 let values = singular_values(found, shape[0], shape[1]);
                 let (least, most) = (values[0], values[values.len() - 1]);
                 assert!(least > 0.65 && most < 1.25, "{}: {matmul:?} {shape:?}: {least}..{most}", gpu.name);
@@ -137,14 +137,14 @@ fn five_quintic_steps_bring_singular_values_near_one() {
 #[test]
 fn polar_express_brings_singular_values_nearer_to_one() {
     let grads = all_conditioned(&[[48, 80], [80, 48], [64, 256]]);
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let settings = [
             (5, NsCoefficients::QUINTIC),
             (5, NsCoefficients::POLAR_EXPRESS),
             (4, NsCoefficients::POLAR_EXPRESS_4),
             (4, NsCoefficients::POLAR_EXPRESS),
         ];
-        let found = settings.map(|(steps, coefficients)| orthogonalized(&gpu, bare(steps, coefficients), &grads));
+        let found = settings.map(|(steps, coefficients)| orthogonalized(gpu, bare(steps, coefficients), &grads));
         for (i, (shape, _)) in grads.iter().enumerate() {
             let distances = found.each_ref().map(|found| {
                 let values = singular_values(&found[i], shape[0], shape[1]);
@@ -161,13 +161,13 @@ fn polar_express_brings_singular_values_nearer_to_one() {
 #[test]
 fn coefficients_of_each_iteration_follow_the_cpu() {
     let list = NsCoefficients::list(&[[3.0, -3.2, 1.2], [2.5, -2.5, 1.0], [2.0, -1.5, 0.5]]).unwrap();
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         // Square and wide ones take other ways through the products.
         for shape in [[40, 40], [30, 200]] {
             for coefficients in [list, NsCoefficients::POLAR_EXPRESS] {
                 let recipe = bare(8, coefficients);
                 let case = Case::new("coefficients", recipe, shape, 1);
-                let outcome = pollster::block_on(Runner::new(&gpu.device, &gpu.queue).run(&case, recipe)).unwrap();
+                let outcome = pollster::block_on(gpu.runner().run(&case, recipe)).unwrap();
                 assert_eq!(outcome.failure, None, "{}: {shape:?} {coefficients:?}", gpu.name);
             }
         }
@@ -196,10 +196,10 @@ fn half_precision_is_off_by_what_its_documentation_says() {
 #[test]
 fn every_way_of_multiplying_follow_the_cpu_on_every_adapter() {
     let mut failures = Vec::new();
-    for gpu in common::gpus() {
-        let mut runner = Runner::new(&gpu.device, &gpu.queue);
+    for gpu in common::shared_gpus().iter() {
+        let mut runner = gpu.runner();
         for case in verify::cases().into_iter().filter(|case| case.name == "mgup-muon") {
-            for matmul in ways(&gpu) {
+            for matmul in ways(gpu) {
                 let groups = ParamGroups::from(case.recipe).with_matmul(matmul);
                 let outcome = pollster::block_on(runner.run(&case, groups)).unwrap();
                 if let Some(failure) = outcome.failure {
@@ -240,7 +240,7 @@ fn assert_follows(what: &str, twin: &reference::Tensor<f32>, found: &[f32]) {
 
 #[test]
 fn a_model_is_routed_by_what_its_tensors_are() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for (name, recipe) in verify::recipes() {
             if recipe.fallback().is_none() || name.ends_with("approximate") {
                 continue;
@@ -249,7 +249,7 @@ fn a_model_is_routed_by_what_its_tensors_are() {
             let mut twins = twins(&specs, recipe);
             let routed: Vec<_> = twins.iter().map(|twin| twin.recipe == recipe).collect();
             assert_eq!(routed, [false, true, false, true, true, false, true, true, true], "{name}");
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, recipe).unwrap();
             for (spec, twin) in specs.iter().zip(&twins) {
                 optimizer.write_param(&spec.name, &twin.param).unwrap();
             }
@@ -272,8 +272,8 @@ fn a_model_is_routed_by_what_its_tensors_are() {
 
 #[test]
 fn long_rows_and_columns_follow_the_cpu() {
-    for gpu in common::gpus() {
-        let mut runner = Runner::new(&gpu.device, &gpu.queue);
+    for gpu in common::shared_gpus().iter() {
+        let mut runner = gpu.runner();
         for recipe in [Base::from(Adafactor::new(1e-2)), NamoD::new(1e-1).into(), NorMuon::new(1e-1).into()]
             .map(|base| Recipe::from(base).weight_decay(0.5))
         {
@@ -290,11 +290,10 @@ fn long_rows_and_columns_follow_the_cpu() {
 fn rows_and_columns_of_two_bytes_are_summed_as_others() {
     let spec = TensorSpec::new("w", [37, 33]);
     let half = |values: Vec<f32>| Precision::Bf16.decode(&Precision::Bf16.encode(&values), 37 * 33);
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let run = |precision: Precision| {
             let groups = ParamGroups::from(Recipe::from(Adafactor::new(1e-2))).with_precision(precision);
-            let mut optimizer =
-                GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), groups).unwrap();
+            let mut optimizer = gpu.optimizer(std::slice::from_ref(&spec), groups).unwrap();
             optimizer.write_param("w", &half(verify::params(37 * 33))).unwrap();
             for t in 1..4 {
                 optimizer.write_grad("w", &half(verify::grads(37 * 33, t))).unwrap();
@@ -310,12 +309,11 @@ fn rows_and_columns_of_two_bytes_are_summed_as_others() {
 
 #[test]
 fn rows_and_columns_without_gradients_stay_beside_huge_ones() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for huge in [1.0, 1e5, 1e12, 3e19, f32::MAX] {
             let recipe = Recipe::from(Adafactor::new(1e-2).eps(2e-38));
             let spec = TensorSpec::new("w", [7, 9]);
-            let mut optimizer =
-                GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), recipe).unwrap();
+            let mut optimizer = gpu.optimizer(std::slice::from_ref(&spec), recipe).unwrap();
             let mut twin = reference::Tensor::with_shape(recipe, &spec, verify::params(63)).unwrap();
             optimizer.write_param("w", &twin.param).unwrap();
             // Only the first row and column.
@@ -334,11 +332,11 @@ fn rows_and_columns_without_gradients_stay_beside_huge_ones() {
 
 #[test]
 fn a_forced_miss_decides_the_same() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let specs = [TensorSpec::new("a", [70, 130]), TensorSpec::new("b", [130, 70])];
         let recipe: Recipe = "mgup-muon".parse().unwrap();
         let run = |miss: Option<Miss>| {
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, recipe).unwrap();
             if let Some(miss) = miss {
                 optimizer.force_miss(miss);
             }
@@ -361,12 +359,12 @@ fn a_forced_miss_decides_the_same() {
 
 #[test]
 fn the_same_inputs_give_the_same_bits() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for name in ["mgup-muon", "cautious-adago"] {
             let run = || {
                 let specs = model();
                 let recipe: Recipe = name.parse().unwrap();
-                let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+                let mut optimizer = gpu.optimizer(&specs, recipe).unwrap();
                 for t in 1..4 {
                     for spec in &specs {
                         let grad = verify::grads(spec.numel() as usize, t);
@@ -442,15 +440,15 @@ impl Shared {
 
 #[test]
 fn in_the_callers_buffers_a_matrix_without_gradient_is_left_alone() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for name in ["muon", "mgup-adago"] {
             let specs = model();
             let recipe: Recipe = name.parse().unwrap();
             let mut twins = twins(&specs, recipe.with_lr(1.0));
-            let shared = Shared::new(&gpu, &specs);
+            let shared = Shared::new(gpu, &specs);
             let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
             for (i, twin) in twins.iter().enumerate() {
-                shared.write(&gpu, 0, i, &twin.param);
+                shared.write(gpu, 0, i, &twin.param);
             }
             for t in 1..5u64 {
                 let mut given = Vec::new();
@@ -461,7 +459,7 @@ fn in_the_callers_buffers_a_matrix_without_gradient_is_left_alone() {
                         continue;
                     }
                     let grad = verify::grads(spec.numel() as usize, t);
-                    shared.write(&gpu, 1, i, &grad);
+                    shared.write(gpu, 1, i, &grad);
                     twin.step(&grad);
                     given.push(Some(shared.tensor(i, spec).with_lr(1.0)));
                 }
@@ -469,7 +467,7 @@ fn in_the_callers_buffers_a_matrix_without_gradient_is_left_alone() {
             }
             assert_eq!(optimizer.steps("up").unwrap(), 3);
             for (i, (spec, twin)) in specs.iter().zip(&twins).enumerate() {
-                let found = shared.read(&gpu, i, spec);
+                let found = shared.read(gpu, i, spec);
                 assert_follows(&format!("{}: {name}, {}", gpu.name, spec.name), twin, &found);
             }
             if name == "mgup-adago" {
@@ -482,13 +480,13 @@ fn in_the_callers_buffers_a_matrix_without_gradient_is_left_alone() {
 
 #[test]
 fn clipping_comes_before_the_momentum() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for name in ["cautious-muon", "adago"] {
             let specs = model();
             let recipe: Recipe = name.parse().unwrap();
             let mut twins = twins(&specs, recipe);
             let groups = ParamGroups::from(recipe).with_max_grad_norm(0.5);
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, groups).unwrap();
             let grads: Vec<_> = specs.iter().map(|spec| verify::grads(spec.numel() as usize, 1)).collect();
             let norm = reference::grad_norm(grads.iter().map(Vec::as_slice));
             let factor: f32 = reference::clip_factor(norm, 0.5);
@@ -509,15 +507,15 @@ fn clipping_comes_before_the_momentum() {
 
 #[test]
 fn nan_stays_in_its_own_matrix_and_zero_stays_zero() {
-    for gpu in common::gpus() {
-        for matmul in ways(&gpu) {
+    for gpu in common::shared_gpus().iter() {
+        for matmul in ways(gpu) {
             let shape = vec![20, 33];
             let fine = verify::grads(660, 1);
             let mut poisoned = fine.clone();
             poisoned[100] = f32::NAN;
             let grads = [&fine, &poisoned, &vec![0.0; 660], &fine].map(|grad| (shape.clone(), grad.clone()));
             let groups = ParamGroups::from(bare(5, Muon::default().ns_coefficients)).with_matmul(matmul);
-            let found = orthogonalized(&gpu, groups, &grads);
+            let found = orthogonalized(gpu, groups, &grads);
             assert!(found[0].iter().all(|x| x.is_finite()) && found[0].iter().any(|x| x.abs() > 0.01));
             assert_eq!(found[0], found[3], "{}: {matmul:?}", gpu.name);
             assert!(found[2].iter().all(|&x| x == 0.0), "{}: {matmul:?}", gpu.name);
@@ -530,7 +528,7 @@ fn a_learning_rate_takes_the_fallbacks_with_it_and_back_from_zero() {
     let gpu = &common::gpus()[0];
     let specs = [TensorSpec::new("w", [4, 4]), TensorSpec::new("b", [4])];
     let recipe = Recipe::from(Muon::new(0.1).fallback(AdamW::new(0.5)));
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+    let mut optimizer = gpu.optimizer(&specs, recipe).unwrap();
     let rates = |optimizer: &GpuOptimizer| {
         let recipe = optimizer.groups().recipes()[0];
         (recipe.lr(), recipe.fallback().unwrap().lr())
@@ -661,11 +659,11 @@ fn pages_one_after_the_other_equal_one_page() {
 
 #[test]
 fn adago_forgets_a_gradient_that_is_not_finite() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for groups in [Recipe::adago(0.1).into(), ParamGroups::from(Recipe::adago(0.1)).with_max_grad_norm(1.0)] {
             let clips = groups.max_grad_norm().is_some();
             let specs = [TensorSpec::new("w", [8, 12])];
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, groups).unwrap();
             optimizer.write_grad("w", &[2e19; 96]).unwrap();
             optimizer.step().unwrap();
             let found = optimizer.read_state_blocking("w", "accumulator").unwrap()[0];
@@ -676,7 +674,7 @@ fn adago_forgets_a_gradient_that_is_not_finite() {
 
 #[test]
 fn adago_moves_nothing_at_a_rate_of_zero() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let specs = [TensorSpec::new("w", [8, 12]).with_components(12)];
         let start = verify::params(96);
         let ended = LrSchedule::linear(1, 0.0);
@@ -686,7 +684,7 @@ fn adago_moves_nothing_at_a_rate_of_zero() {
         for (what, groups) in
             [("set", recipe.into()), ("schedule", decayed), ("recipe", zero), ("rates", recipe.into())]
         {
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, groups).unwrap();
             optimizer.write_param("w", &start).unwrap();
             optimizer.write_grad("w", &verify::grads(96, 1)).unwrap();
             match what {
@@ -702,7 +700,7 @@ fn adago_moves_nothing_at_a_rate_of_zero() {
         let floor = AdaGo::new(0.1).min_step(0.5);
         let [whole, tenth] = [1.0, 0.1].map(|share| {
             let recipe = Recipe::from(floor);
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, recipe).unwrap();
             optimizer.set_lr(0.1 * share).unwrap();
             optimizer.write_state("w", "accumulator", &[1e6]).unwrap();
             optimizer.write_grad("w", &verify::grads(96, 1)).unwrap();
@@ -717,7 +715,7 @@ fn adago_moves_nothing_at_a_rate_of_zero() {
 
 #[test]
 fn a_direction_whose_square_is_beyond_f32_is_orthogonalized_all_the_same() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         // More than a chunk.
         let specs = [TensorSpec::new("w", [72, 120])];
         let grad = verify::grads(72 * 120, 1);
@@ -725,7 +723,7 @@ fn a_direction_whose_square_is_beyond_f32_is_orthogonalized_all_the_same() {
         // The share of a gradient in the first direction.
         for (name, share) in [("muon", 0.0975), ("adago", 0.05)] {
             let recipe: Recipe = name.parse().unwrap();
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, recipe).unwrap();
             // Times 2⁶⁴ the sum of the first chunk is within the range, and that of both is not.
             let unit = (0.7 * f64::from(f32::MAX) / chunk).sqrt() / 2f64.powi(64) / share;
             let mut run = |power: i32| {
@@ -760,9 +758,9 @@ fn adago_takes_no_step_smaller_than_its_least() {
     let Base::Adago(base) = &mut recipe.base else { unreachable!() };
     base.min_step = 0.05;
     let spec = TensorSpec::new("w", [24, 20]);
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let specs = std::slice::from_ref(&spec);
-        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, specs, recipe).unwrap();
+        let mut optimizer = gpu.optimizer(specs, recipe).unwrap();
         let mut twin = reference::Tensor::with_shape(recipe, &spec, vec![0.0; 480]).unwrap();
         // The rate of the second step alone would be a millionth of that of the first.
         for factor in [1.0, 1e-6] {
@@ -786,11 +784,11 @@ fn message<T>(result: Result<T, Error>) -> String {
 fn what_makes_no_sense_is_refused_with_the_reason() {
     let gpu = &common::gpus()[0];
     let vectors = [TensorSpec::new("b", [4]), TensorSpec::new("kernel", [4, 3, 3])];
-    let refused = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &vectors, Recipe::muon(1e-2).mgup()));
+    let refused = message(gpu.optimizer(&vectors, Recipe::muon(1e-2).mgup()));
     assert!(refused.contains("`mgup-muon` is for matrices") && refused.contains("use `mgup-adamw`"), "{refused}");
     if !adapter::supports(&gpu.device, Matmul::Subgroups) {
         let groups = ParamGroups::from(Recipe::muon(1e-2)).with_matmul(Matmul::Subgroups);
-        let refused = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &model(), groups));
+        let refused = message(gpu.optimizer(&model(), groups));
         assert!(refused.contains("feature SUBGROUP"), "{refused}");
     }
     for (text, part) in [
@@ -814,7 +812,7 @@ fn what_makes_no_sense_is_refused_with_the_reason() {
 fn any_shape_follows_the_cpu() {
     let gpu = &common::gpus()[0];
     let ways = ways(gpu);
-    let runner = RefCell::new(Runner::new(&gpu.device, &gpu.queue));
+    let runner = RefCell::new(gpu.runner());
     let config = ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() };
     let shapes = (1usize..90, 1usize..90, 0..ways.len());
     let outcome = TestRunner::new(config).run(&shapes, |(rows, cols, way)| {

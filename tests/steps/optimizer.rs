@@ -1,6 +1,6 @@
 //! The optimizer as its users meet it: encoders, arenas, callers' buffers, resuming, and what it refuses.
 
-use crate::common::{self, Gpu, gpus, read};
+use crate::common::{self, Gpu, gpus, read, shared_gpus};
 use wgpu_optim::base::{AdamW, BaseKind, SecondMoment};
 use wgpu_optim::policy::Mgup;
 use wgpu_optim::{
@@ -22,7 +22,7 @@ fn numel(shape: &[usize]) -> usize {
 /// about these.
 fn all_recipes() -> Vec<(String, Recipe)> {
     let matrix = |name: &str| matches!(name, "mgup-muon" | "cautious-adago");
-    let all = verify::few_recipes().into_iter();
+    let all = common::few::few_recipes().into_iter();
     all.filter(|(name, recipe)| recipe.base.newton_schulz().is_none() || matrix(name)).collect()
 }
 
@@ -43,7 +43,7 @@ fn compare(param: &[f32], twin: &reference::Tensor<f32>) -> Option<String> {
 }
 
 fn build(gpu: &Gpu, recipe: Recipe) -> GpuOptimizer {
-    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
+    let optimizer = gpu.optimizer(&specs(), recipe).unwrap();
     for (i, (name, shape)) in SHAPES.iter().enumerate() {
         optimizer.write_param(name, &verify::params(numel(shape) + i)[i..]).unwrap();
     }
@@ -67,13 +67,13 @@ fn encoder(gpu: &Gpu) -> wgpu::CommandEncoder {
 
 #[test]
 fn three_records_in_one_encoder_equal_three_submits() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in all_recipes() {
-            let (mut together, mut apart) = (build(&gpu, recipe), build(&gpu, recipe));
+            let (mut together, mut apart) = (build(gpu, recipe), build(gpu, recipe));
             for optimizer in [&together, &apart] {
                 write_grads(optimizer, 1);
             }
-            let mut one = encoder(&gpu);
+            let mut one = encoder(gpu);
             for lr in [1e-2, 5e-3, 2e-2] {
                 together.set_lr(lr).unwrap();
                 together.record(&mut one).unwrap();
@@ -88,10 +88,10 @@ fn three_records_in_one_encoder_equal_three_submits() {
 
 #[test]
 fn the_same_inputs_give_the_same_bits() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in all_recipes() {
             let run = || {
-                let mut optimizer = build(&gpu, recipe);
+                let mut optimizer = build(gpu, recipe);
                 for t in 1..4 {
                     write_grads(&optimizer, t);
                     optimizer.step().unwrap();
@@ -105,9 +105,9 @@ fn the_same_inputs_give_the_same_bits() {
 
 #[test]
 fn many_tensors_in_one_dispatch_follow_the_cpu() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in all_recipes() {
-            let mut optimizer = build(&gpu, recipe);
+            let mut optimizer = build(gpu, recipe);
             let mut twins: Vec<_> = SHAPES
                 .iter()
                 .enumerate()
@@ -131,9 +131,9 @@ fn many_tensors_in_one_dispatch_follow_the_cpu() {
 
 #[test]
 fn a_wrong_gradient_is_noticed() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let recipe = Recipe::adamw(1e-2);
-        let mut optimizer = build(&gpu, recipe);
+        let mut optimizer = build(gpu, recipe);
         let mut twin = reference::Tensor::new(recipe, verify::params(4099 + 4)[4..].to_vec()).unwrap();
         write_grads(&optimizer, 1);
         let mut grad = verify::grads(4099 + 4, 1)[4..].to_vec();
@@ -150,14 +150,14 @@ fn a_wrong_gradient_is_noticed() {
 
 #[test]
 fn resuming_equals_going_on_to_the_bit() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in all_recipes() {
-            let mut straight = build(&gpu, recipe);
+            let mut straight = build(gpu, recipe);
             for t in 1..4 {
                 write_grads(&straight, t);
                 straight.step().unwrap();
             }
-            let mut resumed = build(&gpu, recipe);
+            let mut resumed = build(gpu, recipe);
             for (tensor, _) in SHAPES {
                 resumed.write_param(tensor, &straight.read_param_blocking(tensor).unwrap()).unwrap();
                 for state in straight.state_names(tensor).unwrap() {
@@ -229,12 +229,12 @@ fn slices<'a>(
 
 #[test]
 fn callers_buffers_equal_arenas_and_nothing_else_is_touched() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let layouts = [Layout::Alternating, Layout::Apart];
         for ((name, recipe), layout) in all_recipes().into_iter().flat_map(|r| layouts.map(|l| (r.clone(), l))) {
-            let (buffer, offsets) = shared_buffer(&gpu, layout);
-            let mut owned = build(&gpu, recipe);
-            let mut borrowed = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
+            let (buffer, offsets) = shared_buffer(gpu, layout);
+            let mut owned = build(gpu, recipe);
+            let mut borrowed = gpu.for_buffers(&specs(), recipe).unwrap();
             for (i, (_, shape)) in SHAPES.iter().enumerate() {
                 let values = verify::params(numel(shape) + i);
                 gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&values[i..]));
@@ -248,7 +248,7 @@ fn callers_buffers_equal_arenas_and_nothing_else_is_touched() {
                 owned.step().unwrap();
                 borrowed.step_with(&slices(&buffer, &offsets, None)).unwrap();
             }
-            let bytes = read(&gpu, &buffer);
+            let bytes = read(gpu, &buffer);
             let mut covered = vec![false; bytes.len()];
             for (i, expected) in params(&owned).into_iter().enumerate() {
                 let [param, grad] = offsets[i].map(|offset| offset as usize);
@@ -267,22 +267,22 @@ fn callers_buffers_equal_arenas_and_nothing_else_is_touched() {
 
 #[test]
 fn a_tensor_without_gradient_is_left_alone_and_keeps_its_own_count() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in all_recipes() {
-            let (buffer, offsets) = shared_buffer(&gpu, Layout::Apart);
+            let (buffer, offsets) = shared_buffer(gpu, Layout::Apart);
             for (i, (_, shape)) in SHAPES.iter().enumerate() {
                 let (param, grad) = (verify::params(numel(shape)), verify::grads(numel(shape), 1));
                 gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&param));
                 gpu.queue.write_buffer(&buffer, offsets[i][1], bytemuck::cast_slice(&grad));
             }
-            let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
+            let mut optimizer = gpu.for_buffers(&specs(), recipe).unwrap();
             // "d" takes steps 1 and 3 only; the first tensor of all is absent once, too.
             for without in [None, Some(3), None, Some(0)] {
                 optimizer.step_with(&slices(&buffer, &offsets, without)).unwrap();
             }
             assert_eq!(optimizer.steps("d").unwrap(), 3);
             assert_eq!(optimizer.steps("b").unwrap(), 4);
-            let bytes = read(&gpu, &buffer);
+            let bytes = read(gpu, &buffer);
             for (i, steps) in [(3, 3), (1, 4), (0, 3)] {
                 let n = numel(SHAPES[i].1);
                 let mut twin = twin(recipe, i, &verify::params(n));
@@ -297,7 +297,7 @@ fn a_tensor_without_gradient_is_left_alone_and_keeps_its_own_count() {
 
 #[test]
 fn groups_equal_optimizers_of_their_own() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let recipes = vec![
             Recipe::adamw(1e-2).mgup(),
             Recipe::lion(1e-3),
@@ -306,7 +306,7 @@ fn groups_equal_optimizers_of_their_own() {
             "cautious-lion".parse().unwrap(),
         ];
         let grouped: Vec<_> = specs().into_iter().enumerate().map(|(i, s)| s.in_group(i)).collect();
-        let mut together = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &grouped, recipes.clone()).unwrap();
+        let mut together = gpu.optimizer(&grouped, recipes.clone()).unwrap();
         for (i, (name, shape)) in SHAPES.iter().enumerate() {
             together.write_param(name, &verify::params(numel(shape) + i)[i..]).unwrap();
         }
@@ -316,7 +316,7 @@ fn groups_equal_optimizers_of_their_own() {
         }
         let found = params(&together);
         for (i, recipe) in recipes.into_iter().enumerate() {
-            let mut alone = build(&gpu, recipe);
+            let mut alone = build(gpu, recipe);
             for t in 1..4 {
                 write_grads(&alone, t);
                 alone.step().unwrap();
@@ -331,8 +331,8 @@ fn a_group_takes_other_hyper_parameters_from_the_next_step_on() {
     let first = Recipe::new(AdamW::new(1e-2), Mgup::default());
     let adamw = AdamW::new(3e-3).betas([0.8, 0.95]).eps(1e-6).weight_decay(0.1);
     let then = Recipe::new(adamw, Mgup::default().ratio(0.3).alpha(3.0));
-    for gpu in gpus() {
-        let mut optimizer = build(&gpu, first);
+    for gpu in shared_gpus().iter() {
+        let mut optimizer = build(gpu, first);
         let steps = |optimizer: &mut GpuOptimizer, range: std::ops::Range<u64>| {
             for t in range {
                 write_grads(optimizer, t);
@@ -341,7 +341,7 @@ fn a_group_takes_other_hyper_parameters_from_the_next_step_on() {
         };
         steps(&mut optimizer, 1..4);
         // Another optimizer goes on from the same parameters and state.
-        let mut other = build(&gpu, then);
+        let mut other = build(gpu, then);
         for (name, _) in SHAPES {
             other.write_param(name, &optimizer.read_param_blocking(name).unwrap()).unwrap();
             for state in ["exp_avg", "exp_avg_sq"] {
@@ -374,10 +374,10 @@ fn a_group_takes_other_hyper_parameters_from_the_next_step_on() {
 
 #[test]
 fn more_groups_than_a_dispatch_has_rows_keep_their_own_rates() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let specs: Vec<_> = (0..150).map(|i| TensorSpec::new(format!("t{i}"), [3]).in_group(i)).collect();
         let groups: Vec<_> = (0..150).map(|i| Recipe::lion(f64::from(1 + i as u32))).collect();
-        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+        let mut optimizer = gpu.optimizer(&specs, groups).unwrap();
         for i in 0..150 {
             optimizer.write_grad(&format!("t{i}"), &[1.0; 3]).unwrap();
         }
@@ -396,7 +396,7 @@ fn dispatches_do_not_grow_with_the_number_of_tensors() {
     {
         let of = |count: usize| {
             let specs: Vec<_> = (0..count).map(|i| TensorSpec::new(format!("t{i}"), [100 + i])).collect();
-            let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            let optimizer = gpu.optimizer(&specs, recipe).unwrap();
             optimizer.cost().dispatches
         };
         assert_eq!(of(1), of(200), "{name}");
@@ -427,10 +427,10 @@ fn later_steps_create_no_buffer_and_no_pipeline() {
 
 #[test]
 fn a_full_ring_is_an_error_and_submitting_empties_it() {
-    for gpu in gpus() {
-        let mut optimizer = build(&gpu, Recipe::adamw(1e-3));
+    for gpu in shared_gpus().iter() {
+        let mut optimizer = build(gpu, Recipe::adamw(1e-3));
         write_grads(&optimizer, 1);
-        let mut one = encoder(&gpu);
+        let mut one = encoder(gpu);
         let slots = loop {
             if let Err(error) = optimizer.record(&mut one) {
                 let Error::RingFull { slots } = error else { panic!("{error}") };
@@ -445,18 +445,18 @@ fn a_full_ring_is_an_error_and_submitting_empties_it() {
         }
         // Dropped encoders give their slots back.
         for _ in 0..2 * slots {
-            optimizer.record(&mut encoder(&gpu)).unwrap();
+            optimizer.record(&mut encoder(gpu)).unwrap();
         }
     }
 }
 
 #[test]
 fn zero_grad_clears_every_gradient() {
-    for gpu in gpus() {
-        let mut optimizer = build(&gpu, Recipe::lion(1e-3));
+    for gpu in shared_gpus().iter() {
+        let mut optimizer = build(gpu, Recipe::lion(1e-3));
         let before = params(&optimizer);
         write_grads(&optimizer, 1);
-        let mut encoder = encoder(&gpu);
+        let mut encoder = encoder(gpu);
         optimizer.zero_grad(&mut encoder).unwrap();
         optimizer.record(&mut encoder).unwrap();
         gpu.queue.submit([encoder.finish()]);
@@ -466,14 +466,14 @@ fn zero_grad_clears_every_gradient() {
 
 #[test]
 fn non_finite_values_touch_no_other_coordinate() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         // The others spread what is not finite within their tensor, see `docs/limits.md`.
         let alone = |recipe: &Recipe| BaseKind::of(&recipe.base).row().norms.is_none();
         for (name, recipe) in elementwise_recipes().into_iter().filter(|(_, recipe)| alone(recipe)) {
             let n = 5000;
             let run = |poison: &[(usize, f32)]| {
                 let spec = [TensorSpec::new("w", [n])];
-                let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, recipe).unwrap();
+                let mut optimizer = gpu.optimizer(&spec, recipe).unwrap();
                 optimizer.write_param("w", &verify::params(n)).unwrap();
                 let mut grad = verify::grads(n, 1);
                 poison.iter().for_each(|&(i, x)| grad[i] = x);
@@ -505,7 +505,7 @@ fn a_mask_with_few_scores_is_divided_by_no_less_than_a_thousandth() {
     use wgpu_optim::policy::{Cautious, Normalizer};
     // Without momentum the score of Lion is |g|: positive where there is a gradient.
     let n = 5000;
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (normalizer, positive, factor) in [
             (Normalizer::Mean, 1, 1000.0),
             (Normalizer::Mean, 4, 1000.0),
@@ -514,7 +514,7 @@ fn a_mask_with_few_scores_is_divided_by_no_less_than_a_thousandth() {
         ] {
             let recipe = Recipe::new(Lion::new(1e-3), Cautious::default().normalizer(normalizer));
             let specs = [TensorSpec::new("w", [n])];
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap();
+            let mut optimizer = gpu.optimizer(&specs, recipe).unwrap();
             let mut grad = vec![0.0; n];
             (0..positive).for_each(|i| grad[811 * i] = -1.0);
             optimizer.write_grad("w", &grad).unwrap();
@@ -585,11 +585,11 @@ fn padded_buffer(gpu: &Gpu) -> (wgpu::Buffer, Vec<[u64; 6]>) {
 
 #[test]
 fn the_callers_state_equals_arenas() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in all_recipes() {
-            let mut owned = build(&gpu, recipe);
-            let (buffer, offsets) = padded_buffer(&gpu);
-            let mut stateless = GpuOptimizer::stateless_blocking(&gpu.device, &gpu.queue, &specs(), recipe).unwrap();
+            let mut owned = build(gpu, recipe);
+            let (buffer, offsets) = padded_buffer(gpu);
+            let mut stateless = gpu.stateless(&specs(), recipe).unwrap();
             for (i, (_, shape)) in SHAPES.iter().enumerate() {
                 let values = verify::params(numel(shape) + i);
                 gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&values[i..]));
@@ -627,7 +627,7 @@ fn the_callers_state_equals_arenas() {
                 stateless.set_steps(t - 1);
                 stateless.step_with(&buffers).unwrap();
             }
-            let bytes = read(&gpu, &buffer);
+            let bytes = read(gpu, &buffer);
             let found = |offset: u64, n: usize| -> Vec<u32> {
                 bytemuck::pod_collect_to_vec(&bytes[offset as usize..offset as usize + 4 * n])
             };
@@ -653,11 +653,11 @@ fn the_callers_state_equals_arenas() {
 
 #[test]
 fn a_learning_rate_of_its_own_equals_a_group_of_its_own() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let groups = vec![Recipe::adamw(1e-2).mgup(), Recipe::adamw(3e-3).mgup()];
         let grouped: Vec<_> = specs().into_iter().enumerate().map(|(i, s)| s.in_group(i % 2)).collect();
         let runs = [(grouped, None), (specs(), Some(3e-3))].map(|(specs, lr)| {
-            let (buffer, offsets) = shared_buffer(&gpu, Layout::Apart);
+            let (buffer, offsets) = shared_buffer(gpu, Layout::Apart);
             for (i, (_, shape)) in SHAPES.iter().enumerate() {
                 let (param, grad) = (verify::params(numel(shape)), verify::grads(numel(shape), 1));
                 gpu.queue.write_buffer(&buffer, offsets[i][0], bytemuck::cast_slice(&param));
@@ -672,7 +672,7 @@ fn a_learning_rate_of_its_own_equals_a_group_of_its_own() {
             for _ in 0..3 {
                 optimizer.step_with(&buffers).unwrap();
             }
-            read(&gpu, &buffer)
+            read(gpu, &buffer)
         });
         assert_eq!(runs[0], runs[1], "{}", gpu.name);
     }
@@ -703,7 +703,7 @@ fn a_sibling_serves_other_tensors() {
 
 #[test]
 fn clipping_follows_the_cpu_over_all_tensors_and_groups() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for (name, recipe) in elementwise_recipes() {
             // Half a norm, so that every step is clipped; then so much that none is.
             for max_norm in [Some(0.5), None] {
@@ -713,8 +713,7 @@ fn clipping_follows_the_cpu_over_all_tensors_and_groups() {
                 let groups: Vec<Recipe> = vec![recipe, Recipe::adamw(1e-2)];
                 let groups = wgpu_optim::ParamGroups::from(groups).with_max_grad_norm(max_norm);
                 let specs: Vec<_> = specs().into_iter().enumerate().map(|(i, s)| s.in_group(i % 2)).collect();
-                let mut optimizer =
-                    GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups.clone()).unwrap();
+                let mut optimizer = gpu.optimizer(&specs, groups.clone()).unwrap();
                 let mut twins: Vec<_> = SHAPES
                     .iter()
                     .enumerate()
@@ -751,8 +750,8 @@ fn clipping_follows_the_cpu_over_all_tensors_and_groups() {
 
 #[test]
 fn the_norm_counts_the_tensors_of_the_step_and_nothing_else() {
-    for gpu in gpus() {
-        let (buffer, offsets) = shared_buffer(&gpu, Layout::Apart);
+    for gpu in shared_gpus().iter() {
+        let (buffer, offsets) = shared_buffer(gpu, Layout::Apart);
         let groups = wgpu_optim::ParamGroups::from(Recipe::lion(1e-3)).with_max_grad_norm(1.0);
         let mut optimizer = GpuOptimizer::for_buffers_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
         for (i, (_, shape)) in SHAPES.iter().enumerate() {
@@ -773,10 +772,10 @@ fn the_norm_counts_the_tensors_of_the_step_and_nothing_else() {
 
 #[test]
 fn a_gradient_that_is_not_finite_spoils_no_other_coordinate_when_clipped() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for bad in [f32::INFINITY, f32::NAN, 1e30] {
             let groups = wgpu_optim::ParamGroups::from(Recipe::adamw(1e-2)).with_max_grad_norm(1.0);
-            let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+            let mut optimizer = gpu.optimizer(&specs(), groups).unwrap();
             for (name, shape) in SHAPES {
                 optimizer.write_param(name, &verify::params(numel(shape))).unwrap();
             }
@@ -861,7 +860,7 @@ fn calls_that_do_not_fit_are_refused() {
     assert!(matches!(owned.read_grad_norm_blocking(), Err(Error::SettingOff { .. })));
     for max_norm in [0.0, -1.0, f64::NAN, f64::INFINITY] {
         let groups = wgpu_optim::ParamGroups::from(recipe).with_max_grad_norm(max_norm);
-        let error = message(GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups));
+        let error = message(gpu.optimizer(&specs(), groups));
         assert!(error.contains("`max_grad_norm` is"), "{error}");
     }
     assert!(message(owned.set_group_lr(1, 1.0)).contains("parameter group 1 does not exist; there are 1"));

@@ -1,6 +1,6 @@
 //! Steps recorded into a compute pass that stays open give the bits of steps recorded into an encoder.
 
-use crate::common::{self, Gpu, gpus, read};
+use crate::common::{self, Gpu, gpus, read, shared_gpus};
 use wgpu_optim::base::AdaGo;
 use wgpu_optim::policy::Mgup;
 use wgpu_optim::{
@@ -38,7 +38,7 @@ fn in_pass(gpu: &Gpu, record: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
 }
 
 fn build(gpu: &Gpu, groups: ParamGroups) -> GpuOptimizer {
-    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+    let optimizer = gpu.optimizer(&specs(), groups).unwrap();
     for spec in specs() {
         optimizer.write_param(&spec.name, &verify::params(spec.numel() as usize)).unwrap();
     }
@@ -90,7 +90,7 @@ fn steps_in_a_pass_equal_steps_in_encoders() {
 #[test]
 fn the_callers_accumulators_are_copied_by_a_kernel() {
     let spec = [TensorSpec::new("m", [24, 20]), TensorSpec::new("n", [12, 30])];
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let recipe = Recipe::new(AdaGo::new(1e-2), Mgup::default());
         let run = |passes: bool| {
             let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
@@ -126,13 +126,13 @@ fn the_callers_accumulators_are_copied_by_a_kernel() {
                     .map(|(p, g, state)| TensorBuffers::new(whole(p), whole(g)).with_state(&state[..]))
                     .collect();
                 match passes {
-                    true => in_pass(&gpu, |pass| optimizer.record_with_in_pass(pass, &given).unwrap()),
+                    true => in_pass(gpu, |pass| optimizer.record_with_in_pass(pass, &given).unwrap()),
                     false => _ = optimizer.step_with(&given).unwrap(),
                 }
             }
-            assert!(read(&gpu, &sums)[..4].iter().any(|&byte| byte > 0), "sums of squares are there");
+            assert!(read(gpu, &sums)[..4].iter().any(|&byte| byte > 0), "sums of squares are there");
             let all = buffers.iter().flatten().chain([&sums]);
-            all.map(|buffer| read(&gpu, buffer)).collect::<Vec<_>>()
+            all.map(|buffer| read(gpu, buffer)).collect::<Vec<_>>()
         };
         assert!(run(true) == run(false), "{}", gpu.name);
     }

@@ -75,7 +75,7 @@ fn bits(values: &[f32]) -> Vec<u32> {
 fn poison_stays_where_it_is() {
     for gpu in gpus() {
         let mut compiled: Option<GpuOptimizer> = None;
-        for (name, recipe) in verify::few_recipes() {
+        for (name, recipe) in common::few::few_recipes() {
             let made = match &compiled {
                 Some(compiled) => compiled.sibling_blocking(&specs(), recipe),
                 None => GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), recipe),
@@ -140,7 +140,7 @@ fn words_between_the_callers_tensors_stay() {
     for gpu in gpus() {
         let mut compiled: Option<GpuOptimizer> = None;
         for (name, recipe) in
-            verify::few_recipes().into_iter().filter(|(_, recipe)| recipe.base.newton_schulz().is_none())
+            common::few::few_recipes().into_iter().filter(|(_, recipe)| recipe.base.newton_schulz().is_none())
         {
             let made = match &compiled {
                 Some(compiled) => compiled.sibling_blocking(&specs, recipe),

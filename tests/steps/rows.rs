@@ -1,6 +1,6 @@
 //! A second moment for each row: what splatting calls one per point.
 
-use crate::common::{Gpu, gpus};
+use crate::common::{Gpu, shared_gpus};
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::{GpuOptimizer, NonFinite, ParamGroups, Recipe, Rows, TensorSpec, reference, verify};
 
@@ -36,7 +36,7 @@ fn grads(i: usize, t: u64) -> Vec<f32> {
 }
 
 fn build(gpu: &Gpu, groups: impl Into<ParamGroups>) -> GpuOptimizer {
-    let optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+    let optimizer = gpu.optimizer(&specs(), groups).unwrap();
     for spec in specs() {
         optimizer.write_param(&spec.name, &verify::params(spec.numel() as usize)).unwrap();
     }
@@ -54,7 +54,7 @@ fn run(optimizer: &mut GpuOptimizer, range: std::ops::Range<u64>) {
 
 #[test]
 fn every_policy_follows_the_cpu() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         for name in [
             "adamw",
             "adamw-torch",
@@ -68,7 +68,7 @@ fn every_policy_follows_the_cpu() {
             for max_norm in [None, Some(0.5)] {
                 let groups = ParamGroups::from(recipe);
                 let groups = max_norm.map_or(groups.clone(), |norm| groups.with_max_grad_norm(norm));
-                let mut optimizer = build(&gpu, groups);
+                let mut optimizer = build(gpu, groups);
                 let twin = |spec: &TensorSpec| {
                     let params = verify::params(spec.numel() as usize);
                     reference::Tensor::with_shape(recipe, spec, params).unwrap()
@@ -107,9 +107,9 @@ fn every_policy_follows_the_cpu() {
 
 #[test]
 fn a_skipped_step_moves_no_row() {
-    for gpu in gpus() {
+    for gpu in shared_gpus().iter() {
         let groups = ParamGroups::from(recipe("adamw")).with_non_finite(NonFinite::Skip);
-        let mut optimizer = build(&gpu, groups);
+        let mut optimizer = build(gpu, groups);
         run(&mut optimizer, 1..2);
         let read = |optimizer: &GpuOptimizer| -> Vec<Vec<f32>> {
             let specs = specs().into_iter();
@@ -127,8 +127,8 @@ fn a_skipped_step_moves_no_row() {
 fn it_goes_through_files_and_other_sizes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("run.safetensors");
-    for gpu in gpus() {
-        let mut optimizer = build(&gpu, recipe("mgup-adamw"));
+    for gpu in shared_gpus().iter() {
+        let mut optimizer = build(gpu, recipe("mgup-adamw"));
         run(&mut optimizer, 1..4);
         optimizer.save(&path).unwrap();
         let mut again = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();

@@ -33,7 +33,7 @@ fn phi_with(
     prepare: impl Fn(&mut GpuOptimizer),
 ) -> Vec<Found> {
     let specs: Vec<_> = scores.iter().map(|(name, s)| TensorSpec::new(name, [s.len()])).collect();
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, groups).unwrap();
+    let mut optimizer = gpu.optimizer(&specs, groups).unwrap();
     for (name, scores) in scores {
         optimizer.write_state(name, "exp_avg", &vec![0.01; scores.len()]).unwrap();
         optimizer.write_grad(name, scores).unwrap();
@@ -127,10 +127,10 @@ fn assert_selects_exactly(
 
 #[test]
 fn exact_selection_takes_k_coordinates_ties_to_the_lower_index() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let wide = [(0.5, LaunchShape::Gpu), (0.999, LaunchShape::Gpu)];
         for (ratio, shape) in [0.5, 0.29, 0.999, 1e-3].map(|ratio| (ratio, LaunchShape::Cpu)).into_iter().chain(wide) {
-            for (name, found) in assert_selects_exactly(&gpu, ratio, shape, |_| {}) {
+            for (name, found) in assert_selects_exactly(gpu, ratio, shape, |_| {}) {
                 // Scores that differ from place to place may miss the bracket; these must not.
                 if ["random", "around zero", "all zero", "all equal", "some NaN", "mostly NaN"]
                     .iter()
@@ -145,14 +145,13 @@ fn exact_selection_takes_k_coordinates_ties_to_the_lower_index() {
 
 #[test]
 fn another_ratio_selects_its_own_k_in_the_room_of_the_first() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let scores = adversaries();
         for (first, then) in [(0.5, 0.1), (0.5, 0.9), (0.01, 0.5)] {
             for selection in [Selection::Exact, Selection::Approximate] {
-                let (set, fresh) = (recipe(then, selection), phi(&gpu, recipe(then, selection), &scores));
-                let found = phi_with(&gpu, recipe(first, selection), &scores, |optimizer| {
-                    optimizer.set_recipe(0, set).unwrap()
-                });
+                let (set, fresh) = (recipe(then, selection), phi(gpu, recipe(then, selection), &scores));
+                let found =
+                    phi_with(gpu, recipe(first, selection), &scores, |optimizer| optimizer.set_recipe(0, set).unwrap());
                 for ((name, scores), (found, fresh)) in scores.iter().zip(found.iter().zip(&fresh)) {
                     let what = format!("{}: {name}, τ = {first}, then {then}", gpu.name);
                     let bits = |found: &Found| found.phi.iter().map(|phi| phi.to_bits()).collect::<Vec<_>>();
@@ -173,13 +172,13 @@ fn another_ratio_selects_its_own_k_in_the_room_of_the_first() {
 
 #[test]
 fn a_ratio_that_comes_back_finds_all_of_its_room() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let (scores, half) = (adversaries(), recipe(0.5, Selection::Exact));
-        let back = phi_with(&gpu, half, &scores, |optimizer| {
+        let back = phi_with(gpu, half, &scores, |optimizer| {
             optimizer.set_recipe(0, recipe(0.01, Selection::Exact)).unwrap();
             optimizer.set_recipe(0, half).unwrap();
         });
-        for ((name, _), (back, stayed)) in scores.iter().zip(back.iter().zip(phi(&gpu, half, &scores))) {
+        for ((name, _), (back, stayed)) in scores.iter().zip(back.iter().zip(phi(gpu, half, &scores))) {
             assert_eq!(back.selected, stayed.selected, "{}: {name}", gpu.name);
         }
     }
@@ -187,11 +186,11 @@ fn a_ratio_that_comes_back_finds_all_of_its_room() {
 
 #[test]
 fn a_missed_bracket_costs_time_and_nothing_else() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let [cpu, wide] = LaunchShape::ALL;
         for (miss, shape) in [(Miss::Above, cpu), (Miss::Below, wide), (Miss::Overflow, wide), (Miss::Boundary, cpu)] {
             let mut missed = 0;
-            for (_, found) in assert_selects_exactly(&gpu, 0.5, shape, |optimizer| optimizer.force_miss(miss)) {
+            for (_, found) in assert_selects_exactly(gpu, 0.5, shape, |optimizer| optimizer.force_miss(miss)) {
                 missed += usize::from(found.selected.missed);
             }
             assert!(missed > 20, "{}: {miss:?} forced {missed} misses", gpu.name);
@@ -210,9 +209,9 @@ fn momentum_that_is_not_finite_is_never_selected_and_spoils_no_neighbour() {
     let momentum: Vec<f32> = (0..n).map(|i| if i % 7 == 0 { f32::INFINITY } else { 0.0 }).collect();
     let expected: Vec<f32> =
         scores.iter().zip(&momentum).map(|(&s, m)| if m.is_finite() { s } else { f32::NAN }).collect();
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for miss in [None, Some(Miss::Above), Some(Miss::Below), Some(Miss::Overflow)] {
-            let found = phi_with(&gpu, recipe, &[("w".to_owned(), scores.clone())], |optimizer| {
+            let found = phi_with(gpu, recipe, &[("w".to_owned(), scores.clone())], |optimizer| {
                 optimizer.write_state("w", "exp_avg", &momentum).unwrap();
                 miss.into_iter().for_each(|miss| optimizer.force_miss(miss));
             });
@@ -227,10 +226,10 @@ fn coordinates_without_a_direction_stay_whether_selected_or_not() {
     let n = 20_000;
     let moves = |i: usize| i.is_multiple_of(5);
     let grad: Vec<f32> = (0..n).map(|i| if moves(i) { 1.0 } else { 0.0 }).collect();
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for miss in [None, Some(Miss::Above), Some(Miss::Below), Some(Miss::Overflow)] {
             let scores = [("w".to_owned(), grad.clone())];
-            let found = phi_with(&gpu, recipe(0.5, Selection::Exact), &scores, |optimizer| {
+            let found = phi_with(gpu, recipe(0.5, Selection::Exact), &scores, |optimizer| {
                 optimizer.write_state("w", "exp_avg", &vec![0.0; n]).unwrap();
                 miss.into_iter().for_each(|miss| optimizer.force_miss(miss));
             });
@@ -305,9 +304,9 @@ fn large_tensors_that_miss_are_selected_exactly() {
         // The threshold lies among ties.
         let values = random.iter().map(|&x| if x < 0.4 { 0.1 * x - 0.05 } else { (x * 4.0).floor() / 8.0 }).collect();
         let scores = [("large".to_owned(), values)];
-        for gpu in common::gpus() {
+        for gpu in common::shared_gpus().iter() {
             let groups = ParamGroups::from(recipe(0.5, Selection::Exact)).with_launch_shape(LaunchShape::Gpu);
-            let found = &phi_with(&gpu, groups, &scores, |o| o.force_miss(missed))[0];
+            let found = &phi_with(gpu, groups, &scores, |o| o.force_miss(missed))[0];
             assert_top_k(&format!("{}: {n}", gpu.name), &scores[0].1, n / 2, found);
             assert!(found.selected.missed, "{}: {n}", gpu.name);
         }
@@ -323,9 +322,9 @@ fn a_bracket_that_ends_at_nan_holds_where_fewer_scores_than_k_are_numbers() {
     let scores: Vec<f32> = (0..n).map(|i| if nan(i) { f32::NAN } else { random[i] - 0.55 }).collect();
     let numbers = scores.iter().filter(|score| !score.is_nan()).count();
     assert!((k - 1000..k).contains(&numbers), "{numbers}");
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let scores = [("w".to_owned(), scores.clone())];
-        let found = &phi(&gpu, recipe(0.5, Selection::Exact), &scores)[0];
+        let found = &phi(gpu, recipe(0.5, Selection::Exact), &scores)[0];
         assert_top_k(&gpu.name, &scores[0].1, k, found);
         assert_eq!(found.selected.count as usize, numbers, "{}", gpu.name);
         assert!(!found.selected.missed && found.selected.candidates > 0, "{}: {:?}", gpu.name, found.selected);
@@ -334,12 +333,12 @@ fn a_bracket_that_ends_at_nan_holds_where_fewer_scores_than_k_are_numbers() {
 
 #[test]
 fn approximate_selection_takes_what_the_sample_says() {
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         for ratio in [0.5, 0.29] {
             let scores = adversaries();
             let recipe = recipe(ratio, Selection::Approximate);
             let Policy::Mgup(mgup) = recipe.policy else { unreachable!() };
-            for ((name, scores), found) in scores.iter().zip(phi(&gpu, recipe, &scores)) {
+            for ((name, scores), found) in scores.iter().zip(phi(gpu, recipe, &scores)) {
                 let what = format!("{}: {name}, τ = {ratio}", gpu.name);
                 let expected = reference::sampled(scores, mgup.k(scores.len()), 1);
                 for (i, (&phi, &selected)) in found.phi.iter().zip(&expected).enumerate() {
@@ -368,11 +367,10 @@ fn selection_is_exact_on_the_scores_of_adamw() {
     // AdamW's scores carry rounding: the count is K, and coordinates more than 16 keys off the K-th largest are on its
     // right side, by scores that the CPU computes from the state that the kernels stored.
     let n = 300_000;
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let recipe = Recipe::adamw(1e-2).mgup();
         let eps = recipe.base.scalars(1).eps as f32;
-        let build =
-            |recipe| GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &[TensorSpec::new("w", [n])], recipe).unwrap();
+        let build = |recipe| gpu.optimizer(&[TensorSpec::new("w", [n])], recipe).unwrap();
         for miss in [None, Some(Miss::Overflow), Some(Miss::Above)] {
             let (mut mgup, mut plain) = (build(recipe), build(Recipe::adamw(1e-2)));
             if let Some(miss) = miss {
@@ -463,7 +461,7 @@ fn a_tensor_as_large_as_memory_allows_is_selected_exactly() {
     for gpu in common::gpus_with(limits) {
         let spec = [TensorSpec::new("huge", [numel as usize])];
         let recipe: Recipe = "mgup-lion".parse::<Recipe>().unwrap().with_lr(1.0);
-        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &spec, recipe).unwrap();
+        let mut optimizer = gpu.optimizer(&spec, recipe).unwrap();
         const PART: u64 = 1 << 24;
         let parts = || (0..numel).step_by(PART as usize).map(|first| first..numel.min(first + PART));
         for part in parts() {

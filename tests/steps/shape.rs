@@ -1,9 +1,7 @@
 //! Both launch shapes give the same bits: neither the order of sums nor that of operations depends on the shape.
 
 use crate::common::{self, Gpu};
-use wgpu_optim::{
-    GpuOptimizer, GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, verify, wgpu,
-};
+use wgpu_optim::{GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, verify, wgpu};
 
 /// Matrices, small and large tensors, with ends inside a vector, a quarter and a chunk.
 fn specs() -> [TensorSpec; 6] {
@@ -46,7 +44,7 @@ fn recipes() -> Vec<(String, Recipe)> {
 /// The bits of parameters and states after three steps, and of the norms in each.
 fn run(gpu: &Gpu, groups: &ParamGroups, shape: LaunchShape) -> Vec<(String, Vec<u32>)> {
     let groups = groups.clone().with_launch_shape(shape).with_telemetry(1);
-    let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs(), groups).unwrap();
+    let mut optimizer = gpu.optimizer(&specs(), groups).unwrap();
     for spec in specs() {
         optimizer.write_param(&spec.name, &verify::params(spec.numel() as usize)).unwrap();
     }

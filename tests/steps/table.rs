@@ -7,10 +7,10 @@ use wgpu_optim::{GpuOptimizer, Recipe, TensorSpec, reference, verify};
 #[test]
 fn every_recipe_at_every_size_follows_the_cpu() {
     let mut failures = Vec::new();
-    for gpu in common::gpus() {
-        let mut runner = verify::Runner::new(&gpu.device, &gpu.queue);
+    for gpu in common::shared_gpus().iter() {
+        let mut runner = gpu.runner();
         // `wgpu-optim verify` runs all of them.
-        let few = verify::few_recipes();
+        let few = common::few::few_recipes();
         let is_one = |case: &verify::Case| few.iter().any(|(name, _)| *name == case.name);
         for case in verify::cases().into_iter().filter(is_one) {
             let outcome = pollster::block_on(runner.run(&case, case.recipe)).unwrap();
@@ -33,8 +33,8 @@ fn every_recipe_at_every_size_follows_the_cpu() {
 
 #[test]
 fn cautious_weight_decay_follows_the_cpu() {
-    for gpu in common::gpus() {
-        let mut runner = verify::Runner::new(&gpu.device, &gpu.queue);
+    for gpu in common::shared_gpus().iter() {
+        let mut runner = gpu.runner();
         let adamw = Recipe::from(AdamW::new(1e-2).weight_decay(2.0).cautious_weight_decay(true));
         let lion = Recipe::from(Lion::new(1e-2).weight_decay(2.0).cautious_weight_decay(true));
         for recipe in [adamw, adamw.mgup(), adamw.cautious(), adamw.grams(), lion, lion.mgup()] {
@@ -46,7 +46,7 @@ fn cautious_weight_decay_follows_the_cpu() {
         // A parameter on the side to which the step goes keeps its size; one on the other side decays.
         let specs = [TensorSpec::new("matrix", [64, 64])];
         let muon = Muon::new(1e-3).weight_decay(100.0).cautious_weight_decay(true);
-        let mut optimizer = GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, Recipe::from(muon)).unwrap();
+        let mut optimizer = gpu.optimizer(&specs, Recipe::from(muon)).unwrap();
         let (before, grad) = (verify::params(4096), verify::grads(4096, 1));
         optimizer.write_param("matrix", &before).unwrap();
         optimizer.write_grad("matrix", &grad).unwrap();
@@ -114,7 +114,7 @@ fn states(optimizer: &GpuOptimizer, name: &str) -> Vec<(&'static str, Vec<f32>)>
 fn recipes() -> Vec<(String, Recipe)> {
     let matrix =
         |name: &str| matches!(name, "muon" | "mgup-adago") || name.contains("namo") || name.contains("normuon");
-    let mut recipes = verify::few_recipes();
+    let mut recipes = common::few::few_recipes();
     recipes.retain(|(name, recipe)| recipe.base.newton_schulz().is_none() || matrix(name));
     for name in ["adamw", "mgup-adamw"] {
         let mut recipe: Recipe = name.parse().unwrap();
@@ -132,13 +132,13 @@ const SHAPES: [&[usize]; 7] = [&[1, 1], &[3, 5], &[64, 64], &[67, 129], &[130, 6
 fn every_state_of_every_recipe_follows_the_cpu() {
     let specs: Vec<_> = SHAPES.iter().map(|shape| TensorSpec::new(format!("{shape:?}"), *shape)).collect();
     let mut failures = Vec::new();
-    for gpu in common::gpus() {
+    for gpu in common::shared_gpus().iter() {
         let mut compared = std::collections::BTreeSet::new();
         let mut last: Option<GpuOptimizer> = None;
         for (recipe_name, recipe) in recipes() {
             let mut optimizer = match &last {
                 Some(last) => last.sibling_blocking(&specs, recipe).unwrap(),
-                None => GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, &specs, recipe).unwrap(),
+                None => gpu.optimizer(&specs, recipe).unwrap(),
             };
             let twin = |spec: &TensorSpec| {
                 let params = verify::params(spec.numel() as usize);
@@ -202,8 +202,7 @@ fn the_comparison_of_states_notices_one_that_is_off_by_a_little() {
     let gpu = &common::gpus()[0];
     let spec = TensorSpec::new("w", [5000]);
     let recipe = Recipe::adamw(1e-2);
-    let mut optimizer =
-        GpuOptimizer::new_blocking(&gpu.device, &gpu.queue, std::slice::from_ref(&spec), recipe).unwrap();
+    let mut optimizer = gpu.optimizer(std::slice::from_ref(&spec), recipe).unwrap();
     let mut twin = reference::Tensor::with_shape(recipe, &spec, vec![0.0; 5000]).unwrap();
     let grad = verify::grads(5000, 1);
     optimizer.write_grad("w", &grad).unwrap();

@@ -15,7 +15,16 @@ pub enum Select {
 }
 
 impl Select {
-    pub(crate) fn matches(&self, id: ParamId, path: &str, rank: usize) -> bool {
+    /// Whether it selects a parameter of this id, path in the model and rank.
+    ///
+    /// ```
+    /// use burn::module::{ParamGroup, ParamId};
+    /// use wgpu_optim_burn::Select;
+    ///
+    /// let head = Select::from(ParamGroup::from_predicate("head"));
+    /// assert!(head.matches(ParamId::new(), "head.weight", 2) && !head.matches(ParamId::new(), "body.weight", 2));
+    /// ```
+    pub fn matches(&self, id: ParamId, path: &str, rank: usize) -> bool {
         match self {
             Self::Group(group) => group.matches(&id, Some(path)),
             Self::Rank(wanted) => rank == *wanted,

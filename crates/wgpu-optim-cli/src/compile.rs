@@ -39,7 +39,7 @@ pub struct Arguments {
     /// How kernels over all coordinates are launched [default: chosen for the adapter].
     #[arg(long, value_enum)]
     shape: Option<Launch>,
-    /// Use the pipelines of earlier runs, and keep these for later ones, as other commands do.
+    /// Use the pipelines of earlier runs, and keep these for later ones, as `bench`, `check`, `demo` and `replay` do.
     #[arg(long)]
     cached: bool,
     /// Print JSON instead of a table.

@@ -7,9 +7,9 @@ use clap::Parser;
 use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use wgpu_optim::{Error, LrSchedule, Precision, Recipe};
 
-use crate::data::SPLITS;
 use crate::numbers::whole;
 use crate::recipes;
+use wgpu_optim_train::data::SPLITS;
 
 const EXAMPLES: &str = "\
 Examples:

@@ -1,14 +1,7 @@
-//! The loss curves as an SVG: what every step measured, faint, and its moving mean over it.
+//! Charts as SVG, readable in light and dark: lines, bands and points over two axes, and intervals in rows.
 
 use anyhow::{Result, anyhow};
-use plotters::coord::Shift;
-use plotters::coord::combinators::LogCoord;
-use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
-
-use wgpu_optim::{Telemetry, TensorTelemetry};
-
-use crate::train::Run;
 
 const SIZE: (u32, u32) = (960, 540);
 /// More points than a line of this width can show only make the file larger.
@@ -16,168 +9,279 @@ const MAX_POINTS: usize = 1500;
 const TEXT: RGBColor = RGBColor(51, 51, 51);
 const GRID: RGBColor = RGBColor(225, 228, 232);
 /// Okabe and Ito's colors, which people with any color vision can tell apart.
-const COLORS: [RGBColor; 6] = [
+const COLORS: [RGBColor; 7] = [
     RGBColor(0, 114, 178),
     RGBColor(213, 94, 0),
     RGBColor(0, 158, 115),
     RGBColor(204, 121, 167),
     RGBColor(230, 159, 0),
     RGBColor(86, 180, 233),
+    RGBColor(136, 136, 136),
 ];
+/// What the colors of paper and ink become where the reader's programs are dark.
+const DARK: &str = "<style>@media (prefers-color-scheme: dark) {\
+    [fill=\"#FFFFFF\"] { fill: #14171C } [fill=\"#333333\"] { fill: #D5DAE0 } \
+    [stroke=\"#333333\"] { stroke: #D5DAE0 } [stroke=\"#E1E4E8\"] { stroke: #333A42 } \
+    [stroke=\"#0072B2\"] { stroke: #3D9BD6 } [fill=\"#0072B2\"] { fill: #3D9BD6 } }</style>";
 
-/// Draws the training losses of all runs on a logarithmic axis.
-pub fn loss(data: &str, runs: &[Run]) -> Result<String> {
-    let mut svg = String::new();
-    draw(&mut svg, data, runs).map_err(|e| anyhow!("cannot draw the loss curves: {e}"))?;
-    Ok(svg)
+type Failure = Box<dyn std::error::Error>;
+
+/// An axis.
+#[derive(Debug, Clone, Default)]
+pub struct Axis {
+    /// What it shows, with the unit.
+    pub name: String,
+    /// Whether it is logarithmic. Values that are not positive are left out.
+    pub is_log: bool,
+    /// The range, if it does not follow from the series.
+    pub range: Option<(f64, f64)>,
 }
 
-/// Draws the norms of all gradients and updates over the observed steps, on a logarithmic axis.
-pub fn telemetry(data: &str, runs: &[Run]) -> Result<String> {
-    let mut svg = String::new();
-    draw_telemetry(&mut svg, data, runs).map_err(|e| anyhow!("cannot draw the telemetry: {e}"))?;
-    Ok(svg)
+/// A line, or points.
+#[derive(Debug, Clone)]
+pub struct Series {
+    /// Its name in the legend. Empty for none.
+    pub name: String,
+    /// Its color, by number. Series of the same number have the same color.
+    pub color: usize,
+    /// Points (x, y).
+    pub points: Vec<(f64, f64)>,
+    /// A band around the line, (x, low, high).
+    pub band: Vec<(f64, f64, f64)>,
+    /// Width of the line, in pixels; 0 for no line.
+    pub width: u32,
+    /// Opacity, 0 to 1.
+    pub opacity: f64,
+    /// Whether each point has a mark.
+    pub has_marks: bool,
 }
 
-fn draw_telemetry(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::error::Error>> {
-    type Of = fn(&TensorTelemetry) -> f32;
-    let norms: [(&str, Of); 2] = [("gradient", |t| t.grad_norm), ("update", |t| t.update_norm)];
-    let curve = |run: &Run, of: Of| -> Vec<(f64, f64)> {
-        let norm = |found: &Telemetry| found.tensors.iter().map(|t| f64::from(of(t)).powi(2)).sum::<f64>().sqrt();
-        let points = run.telemetry.iter().map(|found| (found.step as f64, norm(found)));
-        points.filter(|(_, norm)| norm.is_finite() && *norm > 0.0).collect()
-    };
-    let all: Vec<_> = runs.iter().flat_map(|run| norms.iter().flat_map(|(_, of)| curve(run, *of))).collect();
-    let bound = |start: f64, pick: fn(f64, f64) -> f64| all.iter().map(|point| point.1).fold(start, pick);
-    let (low, high) = (bound(f64::MAX, f64::min), bound(f64::MIN_POSITIVE, f64::max));
-    let (low, high) = if all.is_empty() { (1e-3, 1.0) } else { (low / 1.5, high * 1.5) };
-    let steps = all.iter().map(|point| point.0).fold(2.0, f64::max);
-    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    let mut chart = frame(&root, &format!("Norms, {data}"), "norm over all tensors (log scale)", steps, (low, high))?;
-    for (index, run) in runs.iter().enumerate() {
-        for (which, (name, of)) in norms.iter().enumerate() {
-            // Gradients thin, updates thick.
-            let style = COLORS[index % COLORS.len()].stroke_width(1 + 2 * which as u32);
-            let points = curve(run, *of);
-            if let [point] = points[..] {
-                chart.draw_series([Circle::new(point, 4, style.filled())])?;
-            }
-            chart
-                .draw_series(LineSeries::new(points, style))?
-                .label(format!("{}, {name}", run.optimizer))
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
-        }
+/// A chart.
+#[derive(Debug, Clone)]
+pub struct Chart {
+    /// The heading.
+    pub title: String,
+    /// The axis to the right.
+    pub x: Axis,
+    /// The axis upwards.
+    pub y: Axis,
+    /// What it shows. Later ones lie over earlier ones.
+    pub series: Vec<Series>,
+    /// Whether the legend is at the bottom left, not at the top right.
+    pub legend_below: bool,
+}
+
+/// A row of a chart of intervals.
+#[derive(Debug, Clone)]
+pub struct Interval {
+    /// Its name.
+    pub name: String,
+    /// The middle.
+    pub middle: f64,
+    /// The ends.
+    pub ends: (f64, f64),
+    /// Its color, by number.
+    pub color: usize,
+}
+
+impl Axis {
+    /// A linear axis.
+    pub fn linear(name: impl Into<String>) -> Self {
+        Self { name: name.into(), ..Self::default() }
     }
-    legend(&mut chart, SeriesLabelPosition::LowerLeft)?;
-    root.present()?;
-    Ok(())
+
+    /// A logarithmic axis.
+    pub fn log(name: impl Into<String>) -> Self {
+        Self { name: name.into(), is_log: true, range: None }
+    }
+
+    /// The place of a value; NaN for one that is left out.
+    fn place(&self, value: f64) -> f64 {
+        if self.is_log { value.log10() } else { value }
+    }
+
+    fn label(&self, place: f64) -> String {
+        number(if self.is_log { 10f64.powf(place) } else { place })
+    }
+
+    /// The range of these values, in places.
+    fn span(&self, values: impl Iterator<Item = f64>) -> (f64, f64) {
+        if let Some((low, high)) = self.range {
+            return (self.place(low), self.place(high));
+        }
+        let places = values.map(|value| self.place(value)).filter(|place| place.is_finite());
+        let (low, high) = places.fold((f64::MAX, f64::MIN), |(low, high), place| (low.min(place), high.max(place)));
+        if low > high {
+            return (0.0, 1.0);
+        }
+        let margin = ((high - low) * 0.05).max(1e-9 + 1e-3 * low.abs());
+        (low - margin, high + margin)
+    }
 }
 
-fn draw(svg: &mut String, data: &str, runs: &[Run]) -> Result<(), Box<dyn std::error::Error>> {
-    let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
-    root.fill(&WHITE)?;
-    let steps = runs.iter().map(|r| r.losses.len()).max().unwrap_or(0);
-    let window = (steps / 25).max(1);
-    let (low, high) = limits(runs);
-    let mut chart =
-        frame(&root, &format!("Training loss, {data}"), "cross-entropy (log scale)", steps.max(2) as f64, (low, high))?;
-    for (index, run) in runs.iter().enumerate() {
-        let losses: Vec<f64> = run.losses.iter().map(|&l| f64::from(l).clamp(low, high)).collect();
-        let color = COLORS[index % COLORS.len()];
-        chart.draw_series(LineSeries::new(points(&losses), color.mix(0.18).stroke_width(1)))?;
+impl Series {
+    /// A line with a name.
+    pub fn line(name: impl Into<String>, color: usize, points: Vec<(f64, f64)>) -> Self {
+        Self { name: name.into(), color, points, band: Vec::new(), width: 3, opacity: 1.0, has_marks: false }
     }
-    for (index, run) in runs.iter().enumerate() {
-        let losses: Vec<f64> = run.losses.iter().map(|&l| f64::from(l).clamp(low, high)).collect();
-        let color = COLORS[index % COLORS.len()];
-        let curve = points(&smooth(&losses, window));
-        if let [point] = curve[..] {
-            chart.draw_series([Circle::new(point, 4, color.filled())])?;
-        }
+
+    fn color(&self) -> RGBAColor {
+        COLORS[self.color % COLORS.len()].mix(self.opacity)
+    }
+}
+
+impl Chart {
+    /// The SVG.
+    ///
+    /// # Errors
+    /// If it cannot be drawn.
+    pub fn svg(&self) -> Result<String> {
+        let mut svg = String::new();
+        self.draw(&mut svg).map_err(|error| anyhow!("cannot draw {}: {error}", self.title))?;
+        Ok(in_the_dark(svg))
+    }
+
+    fn draw(&self, svg: &mut String) -> Result<(), Failure> {
+        let root = SVGBackend::with_string(svg, SIZE).into_drawing_area();
+        root.fill(&WHITE)?;
+        let points = || self.series.iter().flat_map(|series| &series.points);
+        let bands = || self.series.iter().flat_map(|series| &series.band);
+        let (left, right) = self.x.span(points().map(|point| point.0));
+        let highs = bands().flat_map(|band| [band.1, band.2]);
+        let (low, high) = self.y.span(points().map(|point| point.1).chain(highs));
+        let mut chart = ChartBuilder::on(&root)
+            .caption(&self.title, ("sans-serif", 22).into_font().color(&TEXT))
+            .margin(16)
+            .margin_right(28)
+            .x_label_area_size(48)
+            .y_label_area_size(72)
+            .build_cartesian_2d(left..right, low..high)?;
         chart
-            .draw_series(LineSeries::new(curve, color.stroke_width(3)))?
-            .label(format!("{}  ({:.2} % on the test set)", run.optimizer, 100.0 * run.accuracy()))
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], color.stroke_width(3)));
+            .configure_mesh()
+            .light_line_style(TRANSPARENT)
+            .bold_line_style(GRID)
+            .axis_style(TEXT)
+            .x_desc(&self.x.name)
+            .y_desc(&self.y.name)
+            .x_labels(10)
+            .y_labels(8)
+            .x_label_formatter(&|x| self.x.label(*x))
+            .y_label_formatter(&|y| self.y.label(*y))
+            .label_style(("sans-serif", 15).into_font().color(&TEXT))
+            .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
+            .draw()?;
+        let place = |&(x, y): &(f64, f64)| (self.x.place(x), self.y.place(y).clamp(low, high));
+        let is_seen = |point: &(f64, f64)| point.0.is_finite() && point.1.is_finite();
+        for series in &self.series {
+            let color = series.color();
+            let edge = |of: fn(&(f64, f64, f64)) -> f64| series.band.iter().map(move |band| (band.0, of(band)));
+            let around: Vec<_> = edge(|band| band.1)
+                .chain(edge(|band| band.2).rev())
+                .map(|point| place(&point))
+                .filter(is_seen)
+                .collect();
+            if around.len() > 2 {
+                chart.draw_series([Polygon::new(around, color.mix(0.2).filled())])?;
+            }
+        }
+        for series in &self.series {
+            let color = series.color();
+            let stride = series.points.len().div_ceil(MAX_POINTS).max(1);
+            let last = series.points.len().saturating_sub(1);
+            let shown = series.points.iter().enumerate().filter(|(index, _)| index % stride == 0 || *index == last);
+            let shown: Vec<_> = shown.map(|(_, point)| place(point)).filter(is_seen).collect();
+            if series.has_marks || shown.len() == 1 {
+                chart.draw_series(shown.iter().map(|point| Circle::new(*point, 4, color.filled())))?;
+            }
+            let style = color.stroke_width(series.width.max(1));
+            let line = if series.width > 0 { shown } else { Vec::new() };
+            let drawn = chart.draw_series(LineSeries::new(line, style))?;
+            if !series.name.is_empty() {
+                drawn.label(&series.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
+            }
+        }
+        if self.series.iter().any(|series| !series.name.is_empty()) {
+            let place =
+                if self.legend_below { SeriesLabelPosition::LowerLeft } else { SeriesLabelPosition::UpperRight };
+            chart
+                .configure_series_labels()
+                .position(place)
+                .margin(14)
+                .legend_area_size(34)
+                .background_style(WHITE.filled())
+                .border_style(GRID)
+                .label_font(("sans-serif", 16).into_font().color(&TEXT))
+                .draw()?;
+        }
+        root.present()?;
+        Ok(())
     }
-    legend(&mut chart, SeriesLabelPosition::UpperRight)?;
-    root.present()?;
-    Ok(())
 }
 
-type Chart<'a, 'b> = ChartContext<'a, SVGBackend<'b>, Cartesian2d<RangedCoordf64, LogCoord<f64>>>;
+/// Intervals in rows, with a line at 0: differences, and which of them are decided.
+///
+/// # Errors
+/// If it cannot be drawn.
+pub fn intervals(title: &str, axis: &str, rows: &[Interval]) -> Result<String> {
+    let mut svg = String::new();
+    draw_intervals(&mut svg, title, axis, rows).map_err(|error| anyhow!("cannot draw {title}: {error}"))?;
+    Ok(in_the_dark(svg))
+}
 
-/// Caption, axes and grid: steps to the right, a logarithmic axis upwards.
-fn frame<'a, 'b>(
-    root: &'a DrawingArea<SVGBackend<'b>, Shift>,
-    caption: &str,
-    upwards: &str,
-    steps: f64,
-    (low, high): (f64, f64),
-) -> Result<Chart<'a, 'b>, Box<dyn std::error::Error>>
-where
-    'b: 'a,
-{
-    let mut chart = ChartBuilder::on(root)
-        .caption(caption, ("sans-serif", 22).into_font().color(&TEXT))
+fn draw_intervals(svg: &mut String, title: &str, axis: &str, rows: &[Interval]) -> Result<(), Failure> {
+    let root = SVGBackend::with_string(svg, (SIZE.0, 110 + 34 * rows.len().max(1) as u32)).into_drawing_area();
+    root.fill(&WHITE)?;
+    let ends = rows.iter().flat_map(|row| [row.ends.0, row.ends.1, 0.0]);
+    let (left, right) = Axis::linear("").span(ends);
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 22).into_font().color(&TEXT))
         .margin(16)
         .margin_right(28)
         .x_label_area_size(48)
-        .y_label_area_size(72)
-        .build_cartesian_2d(0f64..steps, (low..high).log_scale())?;
+        .y_label_area_size(330)
+        .build_cartesian_2d(left..right, -(rows.len() as f64)..0.0)?;
     chart
         .configure_mesh()
+        .disable_y_mesh()
+        .disable_y_axis()
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .axis_style(TEXT)
-        .x_desc("step")
-        .y_desc(upwards)
-        .x_labels(10)
-        .y_labels(8)
-        .x_label_formatter(&|x| format!("{x:.0}"))
-        .y_label_formatter(&|y| number(*y))
+        .x_desc(axis)
+        .x_labels(8)
+        .x_label_formatter(&|x| number(*x))
         .label_style(("sans-serif", 15).into_font().color(&TEXT))
         .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
         .draw()?;
-    Ok(chart)
-}
-
-fn legend<'a, 'b: 'a>(
-    chart: &mut Chart<'a, 'b>,
-    position: SeriesLabelPosition,
-) -> Result<(), Box<dyn std::error::Error>> {
-    chart
-        .configure_series_labels()
-        .position(position)
-        .margin(14)
-        .legend_area_size(34)
-        .background_style(WHITE.mix(0.9))
-        .border_style(GRID)
-        .label_font(("sans-serif", 16).into_font().color(&TEXT))
-        .draw()?;
+    chart.draw_series([PathElement::new([(0.0, -(rows.len() as f64)), (0.0, 0.0)], TEXT.stroke_width(1))])?;
+    for (at, row) in rows.iter().enumerate() {
+        let (y, color) = (-(at as f64) - 0.5, COLORS[row.color % COLORS.len()]);
+        chart.draw_series([PathElement::new([(row.ends.0, y), (row.ends.1, y)], color.stroke_width(3))])?;
+        chart.draw_series([Circle::new((row.middle, y), 5, color.filled())])?;
+        let (_, pixel) = chart.backend_coord(&(left, y));
+        root.draw_text(&row.name, &("sans-serif", 15).into_text_style(&root).color(&TEXT), (16, pixel - 8))?;
+    }
+    root.present()?;
     Ok(())
 }
 
-/// The range of the loss axis: all losses but the lowest hundredth, which a log axis would give half the
-/// picture.
-fn limits(runs: &[Run]) -> (f64, f64) {
-    let mut all: Vec<f64> = runs.iter().flat_map(|r| &r.losses).map(|&l| f64::from(l)).filter(|&l| l > 0.0).collect();
-    all.sort_by(f64::total_cmp);
-    match (all.get(all.len() / 100), all.last()) {
-        (Some(low), Some(high)) => (low / 1.2, high * 1.2),
-        _ => (1e-6, 1.0),
+/// With other colors for dark surroundings.
+fn in_the_dark(svg: String) -> String {
+    match svg.find('>') {
+        Some(end) => format!("{}{DARK}{}", &svg[..=end], &svg[end + 1..]),
+        None => svg,
     }
 }
 
-/// The geometric mean over `window` steps around each: what the eye averages on a log axis.
-fn smooth(losses: &[f64], window: usize) -> Vec<f64> {
+/// The geometric mean over `window` steps around each: what the eye averages on a logarithmic axis.
+pub fn smooth(losses: &[f64], window: usize) -> Vec<f64> {
     let mut sums = vec![0.0];
     for loss in losses {
         sums.push(sums[sums.len() - 1] + loss.ln());
     }
     (0..losses.len())
         .map(|at| {
-            // As many steps before as after, which keeps the steep start in place; the end has only steps
-            // before it.
+            // As many steps before as after, which keeps the steep start in place; the end has only steps before it.
             let before = (window / 2).min(at);
             let to = (at + before + 1).min(losses.len());
             let from = at - before;
@@ -186,23 +290,16 @@ fn smooth(losses: &[f64], window: usize) -> Vec<f64> {
         .collect()
 }
 
-/// (step, loss) pairs, steps from 1, thinned to what can be seen.
-fn points(losses: &[f64]) -> Vec<(f64, f64)> {
-    let stride = losses.len().div_ceil(MAX_POINTS).max(1);
-    losses
-        .iter()
-        .enumerate()
-        .filter(|(index, _)| index % stride == 0 || index + 1 == losses.len())
-        .map(|(index, &loss)| ((index + 1) as f64, loss))
-        .collect()
-}
-
-fn number(value: f64) -> String {
-    if (1e-3..1e4).contains(&value) {
+/// A number in few characters.
+pub fn number(value: f64) -> String {
+    if value == 0.0 || (1e-3..1e4).contains(&value.abs()) {
         let text = format!("{value:.4}");
-        text.trim_end_matches('0').trim_end_matches('.').into()
+        let text = text.trim_end_matches('0').trim_end_matches('.');
+        if text == "-0" { "0".into() } else { text.into() }
+    } else if value.abs() < 1e-12 {
+        "0".into()
     } else {
-        format!("{value:.0e}")
+        format!("{value:.1e}").replace(".0e", "e")
     }
 }
 
@@ -223,17 +320,41 @@ mod tests {
 
     #[test]
     fn thinning_keeps_both_ends() {
-        let losses: Vec<f64> = (1..=10_001).map(f64::from).collect();
-        let points = points(&losses);
-        assert!(points.len() <= MAX_POINTS + 1);
-        assert_eq!(points[0], (1.0, 1.0));
-        assert_eq!(points[points.len() - 1], (10_001.0, 10_001.0));
+        let points: Vec<(f64, f64)> = (1..=10_001).map(|at| (f64::from(at), f64::from(at % 7))).collect();
+        let chart = |points: Vec<(f64, f64)>| Chart {
+            title: String::new(),
+            x: Axis::linear("x"),
+            y: Axis { range: Some((0.0, 7.0)), ..Axis::linear("y") },
+            series: vec![Series::line("", 0, points)],
+            legend_below: false,
+        };
+        let line = |svg: String| {
+            svg.lines().find(|line| line.contains("#0072B2") && line.contains("points")).unwrap().to_owned()
+        };
+        let (all, ends) =
+            (line(chart(points.clone()).svg().unwrap()), line(chart(vec![points[0], points[10_000]]).svg().unwrap()));
+        let points_of = |line: &str| -> Vec<String> {
+            line.split("points=\"")
+                .nth(1)
+                .unwrap()
+                .split('"')
+                .next()
+                .unwrap()
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect()
+        };
+        let (all, ends) = (points_of(&all), points_of(&ends));
+        assert!(all.len() <= MAX_POINTS + 1, "{}", all.len());
+        assert_eq!([&all[0], all.last().unwrap()], [&ends[0], ends.last().unwrap()]);
     }
 
     #[test]
     fn numbers_are_short() {
-        assert_eq!(number(1.0), "1");
-        assert_eq!(number(0.05), "0.05");
-        assert_eq!(number(1e-5), "1e-5");
+        for (value, text) in
+            [(1.0, "1"), (0.05, "0.05"), (1e-5, "1e-5"), (2.5e-4, "2.5e-4"), (0.0, "0"), (-0.25, "-0.25")]
+        {
+            assert_eq!(number(value), text);
+        }
     }
 }

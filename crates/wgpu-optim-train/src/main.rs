@@ -7,13 +7,10 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod chart;
-mod data;
-#[path = "../../wgpu-optim-cli/src/files.rs"]
-mod files;
 mod model;
 #[path = "../../wgpu-optim-cli/src/numbers.rs"]
 mod numbers;
+mod pictures;
 #[path = "../../wgpu-optim-cli/src/recipes.rs"]
 mod recipes;
 mod report;
@@ -30,11 +27,11 @@ use clap::{CommandFactory, Parser};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use args::Args;
-use data::Dataset;
 use report::Output;
 use train::{Files, Options, Progress};
 use wgpu_optim_burn::Gpu;
 use wgpu_optim_cache::PipelineCache;
+use wgpu_optim_train::data::Dataset;
 
 fn main() -> ExitCode {
     session::ensure();

@@ -10,9 +10,9 @@ use safetensors::tensor::TensorView;
 use serde::Serialize;
 use wgpu_optim::Selected;
 
-use crate::chart;
-use crate::files;
+use crate::pictures;
 use crate::train::Run;
+use wgpu_optim_train::files;
 
 #[derive(Serialize)]
 struct Summary<'a> {
@@ -69,9 +69,9 @@ impl Output {
         }
         if runs.iter().any(|run| !run.telemetry.is_empty()) {
             self.write("telemetry.csv", telemetry(runs).as_bytes())?;
-            self.write("telemetry.svg", chart::telemetry(data, runs)?.as_bytes())?;
+            self.write("telemetry.svg", pictures::telemetry(data, runs)?.as_bytes())?;
         }
-        self.write("loss.svg", chart::loss(data, runs)?.as_bytes())
+        self.write("loss.svg", pictures::loss(data, runs)?.as_bytes())
     }
 
     fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {

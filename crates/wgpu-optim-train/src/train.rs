@@ -20,8 +20,8 @@ use wgpu_optim_burn::{Gpu, GpuModuleOptimizer};
 use wgpu_optim_cache::PipelineCache;
 
 use crate::args::{Optimizer, short};
-use crate::data::{Dataset, Pictures};
 use crate::model::Mlp;
+use wgpu_optim_train::data::{Dataset, Pictures};
 
 /// Losses stay on the GPU until this many steps have been recorded: to read one is to wait for it.
 const STEPS_PER_READ: usize = 10;

@@ -540,7 +540,7 @@ export interface Adan {
 export type Policy =
   | { type: "plain" }
   | { type: "cautious"; normalizer?: "mean" | "count" }
-  | { type: "mgup"; ratio?: number; alpha?: number; gamma?: number; selection?: "exact" | "approximate" }
+  | { type: "mgup"; ratio?: number; alpha?: number; gamma?: number; selection?: "exact" | "approximate" | "random" }
   | { type: "cautious_mgup"; ratio?: number; alpha?: number; gamma?: number }
   | { type: "grams" }
   // A custom policy, which the page supplies as WGSL, with values of its hyper-parameters. It is refused for matrix bases.

@@ -268,6 +268,11 @@ impl BaseKind {
         self.row().rate.is_some() && !self.is_matrix()
     }
 
+    /// Whether a step is the direction of each coordinate times numbers that are known before it, and a decay.
+    pub(crate) fn has_plain_steps(self) -> bool {
+        !self.takes_wholes() && !self.has_lines() && !self.row().averages
+    }
+
     /// How kernels bind the states per coordinate or line: alone, or in pairs where there are more than two.
     pub fn state_bindings(self) -> &'static [StateBinding] {
         type Bindings = Vec<StateBinding>;

@@ -50,6 +50,8 @@ pub enum Selects {
     Sampled,
     /// The K largest scores of a tensor that one workgroup steps.
     Small,
+    /// Nothing: K coordinates are taken at random.
+    Random,
 }
 
 /// A policy: the parameters of a factor per coordinate.

@@ -1,7 +1,7 @@
 //! MGUP: larger steps for the coordinates whose direction agrees best with the gradient.
 
 use super::kind::{Factor, PolicyRow, Selects};
-use super::select::{SMALL, sampled, top_k};
+use super::select::{SMALL, random, sampled, top_k};
 use crate::recipe::prelude::*;
 
 /// φ = α for the K = ⌊τ d⌋ largest scores of a tensor of d coordinates, else γ (Chang & Yuan, NeurIPS 2025).
@@ -22,7 +22,7 @@ pub struct Mgup {
     /// Factor of the others, ≥ 0 and finite. Default τ (the paper); the authors' code uses 0.1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gamma: Option<f64>,
-    /// Whether exactly K coordinates are selected, or about K. Default [`Selection::Exact`].
+    /// Whether exactly K coordinates are selected, about K, or K at random. Default [`Selection::Exact`].
     pub selection: Selection,
 }
 
@@ -41,6 +41,9 @@ pub enum Selection {
     /// If the scores of neighbors are independent, the selected share has a standard deviation of √(τ (1 − τ) / n) around τ: 1.1 % to
     /// 0.2 % at τ = 0.5. If the four scores of each run are equal, it is at most twice that.
     Approximate,
+    /// K coordinates at random, whatever their scores are: a control for studies, with the same factors and the same K. They depend on the
+    /// step and on d, so that a run can be repeated, and are the same in all tensors of one size.
+    Random,
 }
 
 impl Mgup {
@@ -55,10 +58,12 @@ impl Factor for Mgup {
         PolicyRow::new("mgup", "mgup", Selects::Exact),
         PolicyRow::new("mgup (approximate)", "mgup", Selects::Sampled),
         PolicyRow::new("mgup (small)", "mgup", Selects::Small),
+        PolicyRow::new("mgup (random)", "mgup", Selects::Random),
     ];
 
     fn row(&self, numel: u64) -> &'static PolicyRow {
         match self.selection {
+            Selection::Random => &Self::ROWS[3],
             _ if numel <= SMALL => &Self::ROWS[2],
             Selection::Exact => &Self::ROWS[0],
             Selection::Approximate => &Self::ROWS[1],
@@ -74,6 +79,7 @@ impl Factor for Mgup {
         let selected = match self.selection {
             Selection::Exact => top_k(score, self.k(score.len())),
             Selection::Approximate => sampled(score, self.k(score.len()), t),
+            Selection::Random => random(score.len(), self.k(score.len()), t),
         };
         let count = selected.iter().filter(|&&s| s).count();
         (selected.into_iter().map(|s| real(if s { alpha } else { gamma })).collect(), count)

@@ -25,7 +25,7 @@ pub(crate) use kind::Factor;
 pub use kind::{PolicyRow, Selects};
 pub(crate) use select::sampled_cut;
 #[doc(hidden)]
-pub use select::{SMALL, sampled, top_k};
+pub use select::{SMALL, random, sampled, top_k};
 
 use super::base::{Base, BaseKind, Recall};
 use super::kinds::kinds;
@@ -149,7 +149,7 @@ impl PolicyKind {
             Selects::PositiveCounted => 1, // whether the score is positive
             // Whether φ = α, from before the orthogonalization to after it.
             Selects::Sampled | Selects::Small | Selects::Positive => u64::from(base.is_matrix()),
-            Selects::Nothing => 0,
+            Selects::Nothing | Selects::Random => 0,
         };
         bits * super::spec::CHUNK / 8
     }
@@ -162,7 +162,16 @@ mod tests {
     #[test]
     fn the_table_is_consistent() {
         let names: Vec<_> = PolicyKind::all().map(|kind| kind.row().name).collect();
-        let expected = ["plain", "cautious", "mgup", "mgup (approximate)", "mgup (small)", "cautious_mgup", "grams"];
+        let expected = [
+            "plain",
+            "cautious",
+            "mgup",
+            "mgup (approximate)",
+            "mgup (small)",
+            "mgup (random)",
+            "cautious_mgup",
+            "grams",
+        ];
         assert_eq!(names, expected);
         assert!(PolicyKind::all().is_sorted());
         for policy in Policy::members() {

@@ -1,7 +1,7 @@
 //! Selection on the CPU: the K largest scores of a tensor, by rank or from a sample.
 
 use crate::recipe::prelude::*;
-use crate::recipe::sampling::Sampling;
+use crate::recipe::sampling::{Sampling, hash};
 use crate::recipe::spec::CHUNK;
 
 /// Coordinates of a tensor that one workgroup steps under `mgup`, selection included.
@@ -41,6 +41,22 @@ pub(crate) fn sampled_cut<T: Float>(score: &[T], sampling: Sampling, t: u64, shi
         // The sample has fewer numbers: all are taken.
         (0..score.len()).filter(|&i| !score[i].is_nan()).max_by(|&a, &b| order(score, a, b))
     }
+}
+
+/// `k` of `numel` coordinates at random in step `t`: those that a permutation puts before the others. The permutation is a Feistel network
+/// over two halves of the bits, which is repeated while its result lies beyond the tensor.
+pub fn random(numel: usize, k: usize, t: u64) -> Vec<bool> {
+    let half = (usize::BITS - numel.saturating_sub(1).leading_zeros()).div_ceil(2).max(1);
+    let (mask, step) = ((1u32 << half) - 1, (t as u32).wrapping_mul(4));
+    let once = |at: u32| {
+        (0..4).fold(at, |at, round| {
+            ((at & mask) << half) | (((at >> half) ^ hash(step.wrapping_add(round), at & mask)) & mask)
+        })
+    };
+    let permuted = |index: usize| {
+        std::iter::successors(Some(once(index as u32)), |&at| Some(once(at))).find(|&at| (at as usize) < numel)
+    };
+    (0..numel).map(|index| permuted(index).is_some_and(|at| (at as usize) < k)).collect()
 }
 
 /// The order of selection of two coordinates whose scores are not NaN: the larger score first, then the lower index.

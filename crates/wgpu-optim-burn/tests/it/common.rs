@@ -16,6 +16,9 @@ use wgpu_optim::base::{AdaGrad, Adafactor, Adam, AdamW, Adan, BaseKind, CustomBa
 use wgpu_optim::{MatrixLayout, Recipe, TensorSpec, reference, verify};
 use wgpu_optim_burn::Gpu;
 
+#[path = "../../../../tests/common/few.rs"]
+mod few;
+
 /// One device for all tests: Burn wants a device registered once.
 pub fn gpu() -> &'static Gpu {
     static GPU: OnceLock<Gpu> = OnceLock::new();
@@ -304,7 +307,7 @@ pub fn peers() -> Vec<(&'static str, Recipe, ModuleOptimizer)> {
 /// the others.
 pub fn recipes() -> Vec<(String, Recipe)> {
     let mut seen = Vec::new();
-    let mut recipes = verify::few_recipes();
+    let mut recipes = few::few_recipes();
     recipes.retain(|(name, recipe)| {
         let base = BaseKind::of(&recipe.base);
         let is_new = !seen.contains(&base);
