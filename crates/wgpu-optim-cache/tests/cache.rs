@@ -83,17 +83,6 @@ fn data_of_another_driver_count_as_empty() {
 
 /// lavapipe keeps nothing, so this shows that pipelines are compiled with the cache: wgpu refuses one of another device.
 #[test]
-fn a_cache_of_another_device_is_refused() {
-    let folder = tempfile::tempdir().unwrap();
-    let [(first, _), (device, queue)] = [(); 2].map(|()| device(wgpu::Features::all()));
-    let Some(cache) = PipelineCache::open(&first, folder.path()) else { return };
-    let groups = ParamGroups::from(Recipe::adamw(1e-2)).with_pipeline_cache(cache.handle());
-    let specs = [TensorSpec::new("w", [100])];
-    let error = GpuOptimizer::new_blocking(&device, &queue, &specs, groups).unwrap_err().to_string();
-    assert!(error.contains("wgpu-optim"), "{error}");
-}
-
-#[test]
 fn a_device_without_the_feature_has_no_cache() {
     let (device, _) = device(wgpu::Features::empty());
     assert!(PipelineCache::open(&device, "nowhere").is_none());
