@@ -13,5 +13,5 @@ if [ -n "${WGPU_OPTIM_LAB:-}" ]; then
     exec "$WGPU_OPTIM_LAB" "$@"
 fi
 [ -e "${CARGO_TARGET_DIR:-target}/try/wgpu-optim-lab" ] ||
-    echo "Building the lab and Burn, once; on two cores this takes three to ten minutes." >&2
+    echo "Building the lab and Burn, once; on two cores this takes five to fifteen minutes." >&2
 exec cargo run --profile try --locked -p wgpu-optim-lab -- "$@"

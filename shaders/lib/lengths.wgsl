@@ -18,6 +18,7 @@ fn add_step(sums: Lengths, vector: u32, delta: vec4<f32>, g: vec4<f32>) -> Lengt
 
 // Valid in the first lane, which has read the last sum before the others write the next.
 fn lengths_over_chunk(lane: u32, own: Lengths) -> vec3<f32> {
+    if !LENGTHS { return vec3<f32>(); }
     workgroupBarrier();
     let l1 = sum_over_chunk(lane, own.l1);
     workgroupBarrier();

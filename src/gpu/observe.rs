@@ -108,7 +108,7 @@ impl GpuOptimizer {
                         alignment: positive as f32 / numel as f32,
                         grad_norm: f32::from_bits(gradient).sqrt(),
                         update_norm: f32::from_bits(update).sqrt(),
-                        lengths: (is_measured && is_finite).then_some([plain, scaled]),
+                        lengths: (is_measured && is_finite && header.skip == 0).then_some([plain, scaled]),
                         non_finite: non_finite.into(),
                     }
                 });

@@ -61,8 +61,8 @@ pub struct TensorTelemetry {
     /// Norm ‖Δθ‖₂ of the change of the parameters.
     pub update_norm: f32,
     /// The step as it would have been with all factors φ = 1, and the step that was taken. Quotients of their lengths say how much longer the
-    /// policy made the step. `None` for bases of matrices, averages, rows and columns, and rates per tensor, under a cautious decay, and
-    /// where they are not finite. What was taken is as exact as the difference of the parameters: to about 1e-7 |θ| per coordinate.
+    /// policy made the step. `None` for bases of matrices, averages, rows and columns, and rates per tensor, under a cautious decay, in a
+    /// skipped step, and where they are not finite. What was taken is as exact as the difference of the parameters: to about 1e-7 |θ| per coordinate.
     pub lengths: Option<[StepLength; 2]>,
     /// Number of gradients that are infinite or NaN.
     pub non_finite: u64,

@@ -161,7 +161,7 @@ fn measuring(writer: &Writer<'_>) -> Config {
 
 fn report(writer: &mut Writer<'_>) {
     let config = measuring(writer);
-    let grad = if config.constants == writer.config.constants { 0 } else { config.format.bytes() };
+    let grad = if config.base.has_plain_steps() { config.format.bytes() } else { 0 };
     let cost = |share: Share| ((8 + grad) * share.numel + 16 * share.count, STREAM);
     writer.add("measures how far parameters moved", "telemetry/moved", config, Over::Chunks, &cost);
     let tensors = &writer.plan.tensors[writer.tensors.clone()];

@@ -20,26 +20,34 @@ pub struct Gpu {
 impl Gpu {
     /// As `GpuOptimizer::new`, but no pipeline is compiled twice.
     pub fn optimizer(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<GpuOptimizer, Error> {
-        let first = || GpuOptimizer::new_blocking(&self.device, &self.queue, &one(), Recipe::lion(1e-3)).unwrap();
-        self.siblings[0].get_or_init(first).sibling_blocking(specs, groups)
-    }
-
-    /// As `verify::Runner::new`, but no pipeline is compiled twice.
-    pub fn runner(&self) -> verify::Runner {
-        verify::Runner::new(&self.device, &self.queue).beside(self.optimizer(&one(), Recipe::lion(1e-3)).unwrap())
+        self.sibling(0, GpuOptimizer::new_blocking, specs, groups)
     }
 
     /// As `GpuOptimizer::for_buffers`, but no pipeline is compiled twice.
     pub fn for_buffers(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<GpuOptimizer, Error> {
-        let first =
-            || GpuOptimizer::for_buffers_blocking(&self.device, &self.queue, &one(), Recipe::lion(1e-3)).unwrap();
-        self.siblings[1].get_or_init(first).sibling_blocking(specs, groups)
+        self.sibling(1, GpuOptimizer::for_buffers_blocking, specs, groups)
     }
 
     /// As `GpuOptimizer::stateless`, but no pipeline is compiled twice.
     pub fn stateless(&self, specs: &[TensorSpec], groups: impl Into<ParamGroups>) -> Result<GpuOptimizer, Error> {
-        let first = || GpuOptimizer::stateless_blocking(&self.device, &self.queue, &one(), Recipe::lion(1e-3)).unwrap();
-        self.siblings[2].get_or_init(first).sibling_blocking(specs, groups)
+        self.sibling(2, GpuOptimizer::stateless_blocking, specs, groups)
+    }
+
+    /// As `verify::Runner::new`, but no pipeline is compiled twice.
+    pub fn runner(&self) -> verify::Runner {
+        let compiled = self.optimizer(&one(), Recipe::lion(1e-3)).unwrap();
+        verify::Runner::new(&self.device, &self.queue).beside(compiled)
+    }
+
+    fn sibling(
+        &self,
+        kind: usize,
+        new: fn(&wgpu::Device, &wgpu::Queue, &[TensorSpec], Recipe) -> Result<GpuOptimizer, Error>,
+        specs: &[TensorSpec],
+        groups: impl Into<ParamGroups>,
+    ) -> Result<GpuOptimizer, Error> {
+        let first = || new(&self.device, &self.queue, &one(), Recipe::lion(1e-3)).unwrap();
+        self.siblings[kind].get_or_init(first).sibling_blocking(specs, groups)
     }
 }
 

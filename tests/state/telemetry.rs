@@ -156,6 +156,9 @@ fn it_counts_what_is_not_finite_and_names_what_was_skipped() {
             }
             let found = found.unwrap();
             assert_eq!(found.tensors.iter().map(|t| t.non_finite).collect::<Vec<_>>(), [0, 0, 0, 3]);
+            // Nothing is taken in a skipped step, and nothing is measured of what is not finite.
+            assert_eq!(found.tensors[0].lengths.is_some(), policy == NonFinite::Propagate, "{}", gpu.name);
+            assert_eq!(found.tensors[3].lengths, None, "{}", gpu.name);
             let finite = poisoned.iter().filter(|g| g.is_finite()).map(|&g| g.into());
             assert_close(found.tensors[3].grad_norm, norm(finite), &gpu.name);
             let moved = found.tensors.iter().filter(|t| t.update_norm != 0.0).count();

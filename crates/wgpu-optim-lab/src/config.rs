@@ -64,7 +64,7 @@ pub struct Tuning {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerConfig {
-    /// Its name in the report. Default: the name of the recipe.
+    /// The optimizer's name in the report. Default: the name of the recipe.
     #[serde(default)]
     pub name: String,
     /// The name of a preset.
@@ -180,7 +180,7 @@ impl Config {
             for other in optimizer.against.iter().flatten() {
                 ensure!(
                     other != name && self.optimizer(other).is_some(),
-                    "{name}: `against` names {other}, which is no other optimizer of the study"
+                    "{name}: `against` names {other}; expected another optimizer of the study"
                 );
             }
         }
@@ -201,7 +201,7 @@ impl Config {
             (None, Some(other)) => {
                 let other = self
                     .optimizer(other)
-                    .with_context(|| format!("`rate_of` names {other}, which is no optimizer of the study"))?;
+                    .with_context(|| format!("`rate_of` names {other}; the study has no such optimizer"))?;
                 ensure!(other.rate_of.is_none(), "`rate_of` names {}, which has no rate of its own", other.name);
                 match &optimizer.times {
                     Some(Times::Number(times)) => {

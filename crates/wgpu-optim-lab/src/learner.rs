@@ -1,7 +1,7 @@
 //! The optimizer of a run, and where its model is: on the same GPU, or on the host.
 //!
-//! On a GPU, Burn's model and the optimizer share the buffers. Software adapters are CPUs: there, Burn's kernels for GPUs multiply matrices at
-//! a hundredth of the speed of its backend for the host. So the model is on the host, and gradients and parameters are copied in each step.
+//! On a GPU, Burn's model and the optimizer share the buffers. Software adapters are CPUs: there, Burn's kernels for GPUs multiply matrices much
+//! more slowly than its backend for the host. So the model is on the host, and gradients and parameters are copied in each step.
 
 use std::collections::HashMap;
 
@@ -18,7 +18,7 @@ pub fn device(gpu: &Gpu) -> Device {
 }
 
 /// Whether the adapter is a CPU.
-pub fn is_software(gpu: &Gpu) -> bool {
+fn is_software(gpu: &Gpu) -> bool {
     gpu.wgpu_device.adapter_info().device_type == wgpu::DeviceType::Cpu
 }
 

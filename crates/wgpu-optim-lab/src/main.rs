@@ -7,8 +7,6 @@ mod session;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -17,9 +15,7 @@ use wgpu_optim_lab::config::Config;
 use wgpu_optim_lab::report;
 use wgpu_optim_lab::results::Results;
 use wgpu_optim_lab::{Ended, Sources, Study};
-
-/// The exit status that shells give a program that Ctrl-C has ended.
-const INTERRUPTED: u8 = 130;
+use wgpu_optim_train::interrupt::{self, INTERRUPTED};
 
 /// Compares optimizers by a fixed protocol: tuned learning rates, fresh seeds, paired differences with 95 % intervals.
 #[derive(Parser)]
@@ -44,7 +40,7 @@ enum Command {
 
 #[derive(Args)]
 struct Run {
-    /// A TOML file, or one of the presets quick, cpu20 (20 minutes per task on two cores) and gpu10 (10 minutes on a large GPU).
+    /// A TOML file, or one of the presets quick (nothing is tuned), cpu20 (tuned rates, for two cores) and gpu10 (larger models, for a GPU).
     study: String,
     /// The directory of the results. Default: `lab/` and the name of the study.
     #[arg(long, value_name = "DIR")]
@@ -97,14 +93,7 @@ fn study(run: Run) -> Result<ExitCode> {
     let config = Config::open(&run.study)?;
     let out = run.out.unwrap_or_else(|| PathBuf::from("lab").join(&config.name));
     // The first Ctrl-C ends the study after its step and keeps the finished runs; the second ends the program.
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
-    })?;
+    let stop = interrupt::on_ctrl_c()?;
     let sources = Sources { pictures: run.data, text: run.text };
     let study = Study { config, sources, out, budget: run.budget, resume: run.resume, stop: &stop };
     let ended = study.run(Vec::new())?;

@@ -8,7 +8,7 @@
 
 use crate::config::{OptimizerConfig, Rate, Times, Tuning};
 use crate::results::{Length, Results, Run, Stage};
-use crate::statistics::{Comparison, SEEDS, Spread, compare};
+use crate::statistics::{Comparison, Spread, compare};
 
 /// The first seed for tuning. Fresh seeds begin at 0.
 const TUNING_SEED: u64 = 1_000_000;
@@ -210,19 +210,19 @@ pub fn mean_lengths(runs: &[&Run]) -> Vec<Length> {
     (0..steps).map(of).collect()
 }
 
-/// An upper bound of the runs that are left if no grid of rates is widened further.
+/// How many runs are left if no grid of rates is widened further.
 pub fn left(results: &Results) -> usize {
     let study = &results.study;
-    let tuned = study.optimizers.iter().filter(|own| own.rate.is_some()).count();
-    let tuning = study.tuning.as_ref().map_or(0, |tuning| tuned * tuning.rates * tuning.seeds);
-    let finals = |task: &str| results.runs.iter().filter(|run| run.task == task && run.stage == Stage::Final).count();
+    let finals = study.optimizers.len() * study.seeds;
     let of_task = |task: &str| {
         let next = on_task(results, task);
-        let open = (study.optimizers.len() * study.seeds).saturating_sub(finals(task));
         match next.first().map(|wanted| wanted.stage) {
+            Some(Stage::Tuning) => next.len() + finals,
+            // Some controls are known only after others have run.
+            Some(Stage::Final) => {
+                finals - results.runs.iter().filter(|run| run.task == task && run.stage == Stage::Final).count()
+            }
             None => 0,
-            Some(Stage::Tuning) => next.len().min(tuning.max(next.len())) + open,
-            Some(Stage::Final) => open,
         }
     };
     study.tasks.iter().map(|task| of_task(task.name())).sum()
@@ -252,11 +252,9 @@ pub fn comparison(results: &Results, task: &str, own: &str, other: &str) -> Comp
             Some((loss(own, own_rate)?, loss(other, other_rate)?))
         })
         .collect();
-    let missing = (pairs.len() < results.study.seeds && pairs.len() < SEEDS)
-        .then(|| format!("{} of {} seeds have run", pairs.len(), results.study.seeds));
     let edges: Vec<_> = [own, other].into_iter().filter(|name| edge(name)).collect();
     let edge = (!edges.is_empty()).then(|| format!("rate at edge: {}", edges.join(", ")));
-    compare(&pairs, edge.or(missing))
+    compare(&pairs, edge)
 }
 
 /// The final runs of an optimizer on a task, at the rate that was chosen.

@@ -393,7 +393,7 @@ fn against_ratio(results: &Results, task: &str) -> Option<Chart> {
 }
 
 fn page(results: &Results, sections: &[(&str, Vec<Table>, Vec<Picture>)]) -> Markup {
-    let missing = results.runs.iter().filter(|run| run.stage == Stage::Final).count();
+    let finals = results.runs.iter().filter(|run| run.stage == Stage::Final).count();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -407,7 +407,7 @@ fn page(results: &Results, sections: &[(&str, Vec<Table>, Vec<Picture>)]) -> Mar
             body {
                 h1 { "Study " (results.study.name) }
                 @for remark in remarks(results) { p { (remark) } }
-                p { (results.runs.len()) " runs, " (missing) " of them for the comparison." }
+                p { (results.runs.len()) " runs, " (finals) " of them for the comparison." }
                 @for ((name, tables, pictures), data) in sections.iter().zip(&results.data) {
                     h2 { (name) }
                     p { (data) "." }

@@ -103,7 +103,7 @@ pub struct Length {
 }
 
 impl Results {
-    /// Those of a study that has not begun.
+    /// Results of a study that has not begun.
     pub fn new(study: Config, data: Vec<String>, machine: Machine) -> Self {
         Self { format: FORMAT, study, data, machine, runs: Vec::new() }
     }

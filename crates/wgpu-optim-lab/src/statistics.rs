@@ -18,7 +18,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// That of these values, or `None` if there is no value.
+    /// The spread of these values, or `None` if there is no value.
     pub fn of(values: &[f64]) -> Option<Self> {
         let count = values.len();
         let mean = values.iter().sum::<f64>() / count as f64;

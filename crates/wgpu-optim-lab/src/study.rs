@@ -71,7 +71,7 @@ impl Study<'_> {
         let machine = Machine {
             adapter: gpu.adapter.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            burn: "0.22".to_owned(),
+            burn: burn_version().to_owned(),
             autotune: cfg!(feature = "autotune"),
         };
         let data = tasks.iter().map(|(_, task)| task.data()).collect();
@@ -172,6 +172,12 @@ impl Study<'_> {
         let Config { warmup, telemetry, max_grad_norm, .. } = self.config;
         Ok(Plan { wanted, recipe, steps, warmup, telemetry, max_grad_norm })
     }
+}
+
+/// The version of Burn that the program is built with.
+fn burn_version() -> &'static str {
+    let locked = include_str!("../../../Cargo.lock").split_once("name = \"burn\"\nversion = \"");
+    locked.and_then(|(_, rest)| rest.split('"').next()).unwrap_or("unknown")
 }
 
 /// What is shown while runs are made: bars on a terminal, and otherwise a line per run.

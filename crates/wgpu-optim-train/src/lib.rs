@@ -1,4 +1,4 @@
-//! What the trainer shares with other programs on pictures: data sets and charts.
+//! What the trainer shares with other programs on pictures: data sets, charts, files and Ctrl-C.
 
 #![forbid(unsafe_code)]
 
@@ -6,3 +6,4 @@ pub mod chart;
 pub mod data;
 #[path = "../../wgpu-optim-cli/src/files.rs"]
 pub mod files;
+pub mod interrupt;

@@ -19,8 +19,7 @@ mod session;
 mod train;
 
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use anyhow::{Result, ensure};
 use clap::{CommandFactory, Parser};
@@ -32,6 +31,7 @@ use train::{Files, Options, Progress};
 use wgpu_optim_burn::Gpu;
 use wgpu_optim_cache::PipelineCache;
 use wgpu_optim_train::data::Dataset;
+use wgpu_optim_train::interrupt::{self, INTERRUPTED};
 
 fn main() -> ExitCode {
     session::ensure();
@@ -43,9 +43,6 @@ fn main() -> ExitCode {
         }
     }
 }
-
-/// The exit status that shells give a program that Ctrl-C has ended.
-const INTERRUPTED: u8 = 130;
 
 fn run() -> Result<ExitCode> {
     // Vulkan's validation layers (debug builds switch them on) are often older than wgpu, and then report
@@ -118,14 +115,7 @@ fn run() -> Result<ExitCode> {
     let style = ProgressStyle::with_template("{prefix} [{bar:36.cyan/blue}] {pos}/{len} steps, loss {msg}, {elapsed}")?
         .progress_chars("━╸─");
     // The first Ctrl-C ends the run after its step, with a checkpoint; the second ends the program.
-    let stop = Arc::new(AtomicBool::new(false));
-    let asked = stop.clone();
-    ctrlc::set_handler(move || {
-        if asked.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED.into());
-        }
-        eprintln!("\nstopping after this step; press Ctrl-C again to stop at once");
-    })?;
+    let stop = interrupt::on_ctrl_c()?;
     let mut runs = Vec::new();
     for (optimizer, (checkpoint, resumed)) in optimizers.into_iter().zip(resumed) {
         let bar = ProgressBar::new(options.steps as u64)

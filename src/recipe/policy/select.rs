@@ -64,3 +64,21 @@ fn order<T: Float>(score: &[T], a: usize, b: usize) -> std::cmp::Ordering {
     let (x, y) = (flushed(score[a]), flushed(score[b]));
     y.partial_cmp(&x).expect("NaN was left out").then(a.cmp(&b))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn random_selection_takes_k_coordinates_and_others_in_each_step() {
+        for (numel, k) in [(1, 0), (1, 1), (2, 1), (3, 2), (257, 128), (4097, 1000), (20_001, 10_000)] {
+            let [first, again, next] = [7, 7, 8].map(|t| random(numel, k, t));
+            assert_eq!(first.iter().filter(|&&is| is).count(), k, "{k} of {numel}");
+            assert_eq!(first, again);
+            assert!(numel < 100 || first != next, "{numel}");
+        }
+        // No place is preferred: about half of each half.
+        let half = random(20_000, 10_000, 3)[..10_000].iter().filter(|&&is| is).count();
+        assert!(half.abs_diff(5000) < 300, "{half}");
+    }
+}

@@ -18,7 +18,7 @@ use crate::task::{Held, Rng, Sources, Task};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AutoencoderConfig {
-    /// Its name in the report. Default: `autoencoder`.
+    /// The task's name in the report. Default: `autoencoder`.
     pub name: Option<String>,
     /// Steps of a run. Default 300.
     pub steps: usize,
@@ -141,7 +141,7 @@ impl Autoencoder {
         (self.gallery.shape()[0] / self.config.patch).pow(2)
     }
 
-    /// Those that the encoder sees.
+    /// The patches that the encoder sees.
     fn seen(&self) -> usize {
         (((1.0 - self.config.hidden) * self.count() as f64).round() as usize).max(1)
     }

@@ -30,7 +30,7 @@ pub enum Network {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ClassificationConfig {
-    /// Its name in the report. Default: `classification`.
+    /// The task's name in the report. Default: `classification`.
     pub name: Option<String>,
     /// Steps of a run. Default 300.
     pub steps: usize,

@@ -20,7 +20,7 @@ const BYTES: usize = 256;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LanguageConfig {
-    /// Its name in the report. Default: `language`.
+    /// The task's name in the report. Default: `language`.
     pub name: Option<String>,
     /// Steps of a run. Default 300.
     pub steps: usize,

@@ -34,7 +34,7 @@ pub enum TaskConfig {
     Quadratic(QuadraticConfig),
     /// A task that the program brings itself; see [`study`](crate::study).
     Own {
-        /// Its name.
+        /// The task's name.
         name: String,
         /// Steps of a run.
         steps: usize,
@@ -42,7 +42,7 @@ pub enum TaskConfig {
 }
 
 impl TaskConfig {
-    /// Its name in the report.
+    /// The task's name in the report.
     pub fn name(&self) -> &str {
         let (name, kind) = match self {
             Self::Language(own) => (&own.name, "language"),

@@ -11,7 +11,7 @@ use crate::task::{Held, Rng, Task};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct QuadraticConfig {
-    /// Its name in the report. Default: `quadratic`.
+    /// The task's name in the report. Default: `quadratic`.
     pub name: Option<String>,
     /// Steps of a run. Default 200.
     pub steps: usize,

@@ -22,7 +22,7 @@ const HELD_OUT: usize = 1024;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RegressionConfig {
-    /// Its name in the report. Default: `regression`.
+    /// The task's name in the report. Default: `regression`.
     pub name: Option<String>,
     /// Steps of a run. Default 500.
     pub steps: usize,
