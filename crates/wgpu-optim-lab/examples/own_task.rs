@@ -79,7 +79,8 @@ optimizers = [{ recipe = "adamw", rate = 1e-2 }, { recipe = "mgup-adamw", rate =
 
 fn main() -> anyhow::Result<()> {
     let (config, out, stop) = (Config::parse(STUDY)?, PathBuf::from("lab/spirals"), AtomicBool::new(false));
-    let study = Study { config, sources: Sources::default(), out, budget: None, resume: true, stop: &stop };
+    let study =
+        Study { config, sources: Sources::default(), place: None, out, budget: None, resume: true, stop: &stop };
     study.run(vec![("spirals", Box::new(Spirals))])?;
     print!("{}", report::text(&Results::read(&study.out)?));
     Ok(())

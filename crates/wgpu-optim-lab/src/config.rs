@@ -10,10 +10,15 @@ use wgpu_optim::Recipe;
 use crate::tasks::TaskConfig;
 
 /// The studies that the program carries.
-pub const PRESETS: [(&str, &str); 3] = [
+pub const PRESETS: [(&str, &str); 8] = [
     ("quick", include_str!("../presets/quick.toml")),
     ("cpu20", include_str!("../presets/cpu20.toml")),
     ("gpu10", include_str!("../presets/gpu10.toml")),
+    ("ratios", include_str!("../presets/ratios.toml")),
+    ("bases", include_str!("../presets/bases.toml")),
+    ("others", include_str!("../presets/others.toml")),
+    ("plane", include_str!("../presets/plane.toml")),
+    ("fine-tuning", include_str!("../presets/fine-tuning.toml")),
 ];
 
 /// A study: tasks, optimizers, and how often each optimizer runs on each task.
@@ -33,6 +38,8 @@ pub struct Config {
     /// Every so many steps, lengths of steps and the time of the optimizer are measured. Default 10.
     #[serde(default = "Config::default_every")]
     pub telemetry: u32,
+    /// The training loss whose step the report gives. Default: that of the first optimizer at its end.
+    pub goal: Option<f64>,
     /// The norm to which all gradients of a step are clipped. Default: none.
     pub max_grad_norm: Option<f64>,
     /// What to learn.

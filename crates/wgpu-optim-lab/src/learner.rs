@@ -9,17 +9,35 @@ use anyhow::{Context, Result};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
 use wgpu_optim::{GpuOptimizer, MatrixLayout, ParamGroups, Recipe, Telemetry, TensorSpec, wgpu};
 use wgpu_optim_burn::{Gpu, GpuModuleOptimizer, Select};
 
-/// The device that models of this adapter learn on, with autodiff.
-pub fn device(gpu: &Gpu) -> Device {
-    if is_software(gpu) { Device::flex().autodiff() } else { gpu.device.clone().autodiff() }
+/// Where models learn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Place {
+    /// On the adapter of the optimizer, in the same buffers.
+    Adapter,
+    /// On Burn's backend for the CPU.
+    Host,
 }
 
-/// Whether the adapter is a CPU.
-fn is_software(gpu: &Gpu) -> bool {
-    gpu.wgpu_device.adapter_info().device_type == wgpu::DeviceType::Cpu
+impl Place {
+    /// The faster one: the host for adapters that are CPUs.
+    pub fn of(gpu: &Gpu) -> Self {
+        let is_software = gpu.wgpu_device.adapter_info().device_type == wgpu::DeviceType::Cpu;
+        if is_software { Self::Host } else { Self::Adapter }
+    }
+
+    /// Burn's device, with autodiff.
+    pub(crate) fn device(self, gpu: &Gpu) -> Device {
+        match self {
+            Self::Adapter => gpu.device.clone().autodiff(),
+            Self::Host => Device::flex().autodiff(),
+        }
+    }
 }
 
 /// Steps the parameters of a model.
@@ -41,13 +59,13 @@ pub struct Host {
 impl Learner {
     /// An optimizer of this model.
     pub fn new<M: Module>(
-        gpu: &Gpu,
+        (gpu, place): (&Gpu, Place),
         model: &M,
         recipe: Recipe,
         settings: impl Fn(ParamGroups) -> ParamGroups + Send + Sync + 'static,
         layouts: Vec<(Select, MatrixLayout)>,
     ) -> Result<Self> {
-        if is_software(gpu) {
+        if place == Place::Host {
             return Ok(Self::Host(Box::new(Host::new(gpu, model, settings(recipe.into()), &layouts)?)));
         }
         let optim = GpuModuleOptimizer::new(gpu, recipe).with_settings(settings);

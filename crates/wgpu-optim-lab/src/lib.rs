@@ -16,13 +16,16 @@ pub mod statistics;
 mod study;
 mod task;
 mod tasks;
+pub mod ties;
 mod train;
 
+pub use learner::Place;
 pub use study::{Ended, Study};
 pub use task::{Held, Rng, Sources, Task};
 pub use tasks::layers::{normal, ones, uniform, zeros};
 pub use tasks::{
-    AutoencoderConfig, ClassificationConfig, LanguageConfig, Network, QuadraticConfig, RegressionConfig, TaskConfig,
+    AutoencoderConfig, ClassificationConfig, FineTuningConfig, LanguageConfig, Network, QuadraticConfig,
+    RegressionConfig, TaskConfig,
 };
 pub use train::Trains;
 pub(crate) use wgpu_optim_train::files;

@@ -11,10 +11,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
+use wgpu_optim_burn::Gpu;
 use wgpu_optim_lab::config::Config;
 use wgpu_optim_lab::report;
 use wgpu_optim_lab::results::Results;
-use wgpu_optim_lab::{Ended, Sources, Study};
+use wgpu_optim_lab::{Ended, Place, Sources, Study, ties};
 use wgpu_optim_train::interrupt::{self, INTERRUPTED};
 
 /// Compares optimizers by a fixed protocol: tuned learning rates, fresh seeds, paired differences with 95 % intervals.
@@ -36,11 +37,14 @@ enum Command {
     },
     /// Prints what the papers claim, and what was found.
     Claims,
+    /// Measures what MGUP's rule for equal scores does to embeddings and experts without gradients.
+    Ties,
 }
 
 #[derive(Args)]
 struct Run {
-    /// A TOML file, or one of the presets quick (nothing is tuned), cpu20 (tuned rates, for two cores) and gpu10 (larger models, for a GPU).
+    /// A TOML file, or a preset: quick (nothing is tuned), cpu20 (tuned rates, for two cores), gpu10 (larger models, for a GPU), ratios (τ),
+    /// bases (Lion, Muon, AdaGO and NAMO), others (classification and regression), plane (two dimensions) or fine-tuning.
     study: String,
     /// The directory of the results. Default: `lab/` and the name of the study.
     #[arg(long, value_name = "DIR")]
@@ -52,6 +56,12 @@ struct Run {
     /// A text for language models. Default: a novel by Jane Austen.
     #[arg(long, value_name = "FILE")]
     text: Option<PathBuf>,
+    /// Sentences and their classes for fine-tuning: a CSV file with the columns `text` and `label`.
+    #[arg(long, value_name = "FILE")]
+    sentences: Option<PathBuf>,
+    /// Where models learn. Default: on the adapter if it is a GPU, otherwise on the host, where Burn is faster.
+    #[arg(long, value_enum, value_name = "PLACE")]
+    model_on: Option<Place>,
     /// No run begins after so much time, as in 20m or 1h30m.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     budget: Option<Duration>,
@@ -86,7 +96,18 @@ fn run(command: Command) -> Result<ExitCode> {
             print!("{}", include_str!("../../../docs/claims.md"));
             Ok(ExitCode::SUCCESS)
         }
+        Command::Ties => ties(),
     }
+}
+
+fn ties() -> Result<ExitCode> {
+    let gpu = Gpu::open()?;
+    println!("adapter  {}\n", gpu.adapter);
+    println!("How far coordinates move in {} steps, in learning rates, by their place in their tensor", ties::STEPS);
+    for layout in &ties::LAYOUTS {
+        println!("\n{}\n\n{}", layout.name, ties::table(&gpu, layout)?);
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn study(run: Run) -> Result<ExitCode> {
@@ -94,8 +115,9 @@ fn study(run: Run) -> Result<ExitCode> {
     let out = run.out.unwrap_or_else(|| PathBuf::from("lab").join(&config.name));
     // The first Ctrl-C ends the study after its step and keeps the finished runs; the second ends the program.
     let stop = interrupt::on_ctrl_c()?;
-    let sources = Sources { pictures: run.data, text: run.text };
-    let study = Study { config, sources, out, budget: run.budget, resume: run.resume, stop: &stop };
+    let sources = Sources { pictures: run.data, text: run.text, sentences: run.sentences };
+    let place = run.model_on;
+    let study = Study { config, sources, place, out, budget: run.budget, resume: run.resume, stop: &stop };
     let ended = study.run(Vec::new())?;
     print!("{}", report::text(&Results::read(&study.out)?));
     let out = study.out.display();

@@ -6,6 +6,7 @@ use crate::task::Sources;
 use crate::tasks::TaskConfig;
 use crate::tasks::autoencoder::Autoencoder;
 use crate::tasks::classification::Classification;
+use crate::tasks::fine_tuning::FineTuning;
 use crate::tasks::language::Language;
 use crate::tasks::quadratic::Quadratic;
 use crate::tasks::regression::Regression;
@@ -21,6 +22,7 @@ pub(crate) fn open(config: &TaskConfig, sources: &Sources) -> Result<Box<dyn Tra
         TaskConfig::Language(own) => Box::new(Language::open(own, sources).with_context(context)?),
         TaskConfig::Autoencoder(own) => Box::new(Autoencoder::open(own, sources).with_context(context)?),
         TaskConfig::Classification(own) => Box::new(Classification::open(own, sources).with_context(context)?),
+        TaskConfig::FineTuning(own) => Box::new(FineTuning::open(own, sources).with_context(context)?),
         TaskConfig::Regression(own) => Box::new(Regression::new(own)),
         TaskConfig::Quadratic(own) => Box::new(Quadratic::new(own)),
         TaskConfig::Own { name, .. } => anyhow::bail!("the task {name} belongs to another program"),

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use wgpu_optim_train::chart::{Axis, Chart, Interval, Series, intervals, number, smooth};
+use wgpu_optim_train::chart::{Axis, Chart, Interval, Legend, Series, intervals, number, smooth};
 
 use crate::files;
 use crate::protocol::{Choice, choices, comparison, final_runs, mean_lengths};
@@ -18,11 +18,11 @@ const PAGE: &str = "report.html";
 const GOOD: f64 = 0.02;
 
 /// A table: its heading, the names of its columns, and rows.
-struct Table {
-    heading: String,
-    columns: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
-    remark: String,
+pub(crate) struct Table {
+    pub(crate) heading: String,
+    pub(crate) columns: Vec<&'static str>,
+    pub(crate) rows: Vec<Vec<String>>,
+    pub(crate) remark: String,
 }
 
 /// A picture: the name of its file, and its SVG.
@@ -65,7 +65,7 @@ pub fn text(results: &Results) -> String {
     text + "\n" + &remarks(results).join("\n") + "\n"
 }
 
-fn markdown(table: &Table) -> String {
+pub(crate) fn markdown(table: &Table) -> String {
     let width = |at: usize| {
         table
             .rows
@@ -88,10 +88,7 @@ fn markdown(table: &Table) -> String {
 /// What holds for the whole study.
 fn remarks(results: &Results) -> Vec<String> {
     let study = &results.study;
-    let mut remarks = vec![format!(
-        "Adapter: {}. Version {}, Burn {}.",
-        results.machine.adapter, results.machine.version, results.machine.burn
-    )];
+    let mut remarks = vec![format!("Adapter: {}.", results.machine)];
     match &study.tuning {
         Some(tuning) => remarks.push(format!(
             "Learning rates were tuned with {} seeds on a tuning set; the comparison has {} fresh seeds on another set.",
@@ -125,12 +122,22 @@ fn tables(results: &Results, task: &str) -> Vec<Table> {
 }
 
 fn spread(values: &[f64]) -> String {
-    Spread::of(values).map_or_else(|| "–".to_owned(), |found| format!("{:.4} ± {:.4}", found.mean, found.deviation))
+    Spread::of(values).map_or_else(|| "–".to_owned(), |found| with_error(found.mean, found.deviation, ""))
+}
+
+/// A number and its error, in powers of ten if both are small.
+fn with_error(value: f64, error: f64, plus: &str) -> String {
+    let sign = if value >= 0.0 { plus } else { "" };
+    match value.abs().max(error) {
+        least if least > 0.0 && least < 1e-3 => format!("{sign}{value:.2e} ± {error:.2e}"),
+        _ => format!("{sign}{value:.4} ± {error:.4}"),
+    }
 }
 
 fn optimizers(results: &Results, task: &str, choices: &[(String, Choice)]) -> Table {
     let first = &results.study.optimizers[0].name;
-    let goal = smoothed(&final_runs(results, task, first)).last().copied();
+    let last = || smoothed(&final_runs(results, task, first)).last().copied();
+    let goal = results.study.goal.or_else(last);
     let row = |name: &str| {
         let runs = final_runs(results, task, name);
         let of = |value: fn(&Run) -> f64| runs.iter().map(|run| value(run)).collect::<Vec<_>>();
@@ -157,7 +164,8 @@ fn optimizers(results: &Results, task: &str, choices: &[(String, Choice)]) -> Ta
         columns: vec!["optimizer", "rate", "loss", "accuracy, %", "diverged", "steps", "seconds", "optimizer"],
         rows: results.study.optimizers.iter().map(|own| row(&own.name)).collect(),
         remark: format!(
-            "Steps: until the smoothed training loss is that of {first} at its end. Seconds: of a run. Optimizer: its share of that time."
+            "Steps: until the smoothed training loss is {}. Seconds: of a run. Optimizer: its share of that time.",
+            results.study.goal.map_or_else(|| format!("that of {first} at its end"), number)
         ),
     }
 }
@@ -174,7 +182,7 @@ fn smoothed(runs: &[&Run]) -> Vec<f64> {
 /// A difference with its interval.
 fn interval(found: &Comparison) -> String {
     let of = |spread: Spread| match spread.half_width() {
-        half if half.is_finite() => format!("{:+.4} ± {half:.4}", spread.mean),
+        half if half.is_finite() => with_error(spread.mean, half, "+"),
         _ => format!("{:+.4}", spread.mean),
     };
     found.difference.map_or_else(|| "–".to_owned(), of)
@@ -200,6 +208,7 @@ fn rates(choices: &[(String, Choice)]) -> Table {
             .tried
             .iter()
             .map(|tried| match tried.diverged {
+                0 if tried.loss.mean.abs() < 1e-3 => format!("{}: {:.2e}", number(tried.rate), tried.loss.mean),
                 0 => format!("{}: {:.4}", number(tried.rate), tried.loss.mean),
                 diverged => format!("{}: {diverged} diverged", number(tried.rate)),
             })
@@ -285,7 +294,7 @@ fn pictures(results: &Results, task: &str) -> Result<Vec<Picture>> {
         let title = format!("Lengths of steps, {task}");
         let chart =
             Chart {
-                title, x: Axis::linear("step"), y: Axis::linear("‖φu‖₂ / ‖u‖₂"), series, legend_below: false
+                title, x: Axis::linear("step"), y: Axis::linear("‖φu‖₂ / ‖u‖₂"), series, legend: Legend::Right
             };
         add("lengths", chart.svg())?;
     }
@@ -296,12 +305,15 @@ fn pictures(results: &Results, task: &str) -> Result<Vec<Picture>> {
         };
         let series = runs.iter().enumerate().filter_map(path).collect();
         let title = format!("Paths from one point, {task}");
-        add("paths", Chart { title, x: Axis::linear("x"), y: Axis::linear("y"), series, legend_below: false }.svg())?;
+        add(
+            "paths",
+            Chart { title, x: Axis::linear("x"), y: Axis::linear("y"), series, legend: Legend::Right }.svg(),
+        )?;
     }
     Ok(pictures)
 }
 
-/// Smoothed training losses, with a band of the standard deviation over the seeds.
+/// Smoothed training losses, with a band of the standard deviation over the seeds. Losses of the first tenth of the steps may be cut off.
 fn losses(task: &str, names: &[&str], runs: &[Vec<&Run>]) -> Chart {
     let series = |(at, runs): (usize, &Vec<&Run>)| {
         let curves: Vec<Vec<f64>> = runs.iter().map(|run| smoothed(&[run])).collect();
@@ -312,13 +324,16 @@ fn losses(task: &str, names: &[&str], runs: &[Vec<&Run>]) -> Chart {
             all.iter().map(|(x, found)| (*x, found.mean - found.deviation, found.mean + found.deviation)).collect();
         Series { band, ..Series::line(names[at], at, all.iter().map(|(x, found)| (*x, found.mean)).collect()) }
     };
-    let series = runs.iter().enumerate().filter(|(_, runs)| !runs.is_empty()).map(series).collect();
+    let series: Vec<Series> = runs.iter().enumerate().filter(|(_, runs)| !runs.is_empty()).map(series).collect();
+    let later = || series.iter().flat_map(|series| series.points.iter().skip(series.points.len() / 10));
+    let losses = || later().map(|point| point.1).filter(|loss| loss.is_finite() && *loss > 0.0);
+    let range = losses().min_by(f64::total_cmp).zip(losses().max_by(f64::total_cmp));
     Chart {
         title: format!("Training loss, {task}"),
         x: Axis::linear("step"),
-        y: Axis::log("loss (log scale)"),
+        y: Axis { range: range.map(|(low, high)| (0.98 * low, 1.02 * high)), ..Axis::log("loss (log scale)") },
         series,
-        legend_below: false,
+        legend: Legend::Right,
     }
 }
 
@@ -355,7 +370,7 @@ fn against_rate(task: &str, names: &[&str], choices: &[(String, Choice)]) -> Cha
         x: Axis::log("learning rate (log scale)"),
         y: Axis::log("loss on the tuning set (log scale)"),
         series: series.collect(),
-        legend_below: false,
+        legend: Legend::Right,
     }
 }
 
@@ -388,7 +403,7 @@ fn against_ratio(results: &Results, task: &str) -> Option<Chart> {
         x: Axis::linear("τ"),
         y: Axis::linear("loss"),
         series,
-        legend_below: false,
+        legend: Legend::Right,
     })
 }
 

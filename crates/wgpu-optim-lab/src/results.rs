@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
 use crate::files;
+use crate::learner::Place;
 
 /// The version of the file's format.
 const FORMAT: u32 = 1;
@@ -36,12 +37,25 @@ pub struct Results {
 pub struct Machine {
     /// Name, backend and driver of the adapter.
     pub adapter: String,
+    /// Where the models learned.
+    pub model: Place,
     /// The version of this program.
     pub version: String,
     /// The version of Burn.
     pub burn: String,
     /// Whether Burn chose its kernels by timing them. Then the same command may give other numbers.
     pub autotune: bool,
+}
+
+impl std::fmt::Display for Machine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { adapter, model, version, burn, .. } = self;
+        let model = match model {
+            Place::Adapter => "models on the adapter",
+            Place::Host => "models on the CPU",
+        };
+        write!(f, "{adapter}, {model}, version {version}, Burn {burn}")
+    }
 }
 
 /// What a run is for.

@@ -11,6 +11,7 @@ use wgpu_optim_burn::Gpu;
 use wgpu_optim_cache::PipelineCache;
 
 use crate::config::Config;
+use crate::learner::Place;
 use crate::open::open;
 use crate::protocol::{self, Wanted};
 use crate::results::{Machine, Results, Stage};
@@ -24,6 +25,8 @@ pub struct Study<'a> {
     pub config: Config,
     /// Where data of tasks lie.
     pub sources: Sources,
+    /// Where models learn. Default: [`Place::of`] the adapter.
+    pub place: Option<Place>,
     /// The directory of the results, which is made.
     pub out: PathBuf,
     /// No run begins after so much time.
@@ -70,6 +73,7 @@ impl Study<'_> {
         let gpu = Gpu::open()?;
         let machine = Machine {
             adapter: gpu.adapter.clone(),
+            model: self.place.unwrap_or_else(|| Place::of(&gpu)),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             burn: burn_version().to_owned(),
             autotune: cfg!(feature = "autotune"),
@@ -115,10 +119,9 @@ impl Study<'_> {
         ensure!(before.data == now.data, "{} is of other data: {}", path.display(), before.data.join("; "));
         ensure!(
             before.machine == now.machine,
-            "{} was made on {} with version {}; runs of different machines are not comparable",
+            "{} was made in another way, and runs of different machines are not comparable: {}",
             path.display(),
-            before.machine.adapter,
-            before.machine.version
+            before.machine
         );
         Ok(())
     }
@@ -140,7 +143,7 @@ impl Study<'_> {
             let (_, task) = tasks.iter().find(|(name, _)| *name == next.task).context("a run of an unknown task")?;
             let plan = self.plan(next)?;
             progress.begin(&plan, results);
-            let bench = Bench { gpu, cache, stop: self.stop, bar: &progress.steps };
+            let bench = Bench { gpu, place: results.machine.model, cache, stop: self.stop, bar: &progress.steps };
             let context = || {
                 format!(
                     "{} on {}, rate {}, seed {}",

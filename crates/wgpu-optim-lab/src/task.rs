@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use anyhow::Result;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use rand::rngs::Xoshiro256PlusPlus;
@@ -29,6 +30,15 @@ pub trait Task {
 
     /// A description of the data, for people. It should tell different data apart.
     fn data(&self) -> String;
+
+    /// What must happen before the first run, such as pre-training. It is called before each run. `progress` takes the steps that are
+    /// done and all steps, and returns whether to go on; if not, no run follows. Default: nothing.
+    ///
+    /// # Errors
+    /// If it fails.
+    fn prepare(&self, _device: &Device, _progress: &dyn Fn(usize, usize) -> bool) -> Result<()> {
+        Ok(())
+    }
 
     /// A model with random parameters.
     fn model(&self, rng: &mut Rng, device: &Device) -> Self::Model;
@@ -65,4 +75,6 @@ pub struct Sources {
     pub pictures: Option<PathBuf>,
     /// File of text.
     pub text: Option<PathBuf>,
+    /// CSV file of sentences, with the columns `text` and `label`.
+    pub sentences: Option<PathBuf>,
 }

@@ -13,7 +13,7 @@ use wgpu_optim::{LrSchedule, ParamGroups, Recipe, StepLength, Telemetry};
 use wgpu_optim_burn::Gpu;
 use wgpu_optim_cache::PipelineCache;
 
-use crate::learner::{self, Learner};
+use crate::learner::{Learner, Place};
 use crate::protocol::Wanted;
 use crate::results::{Length, Run, Stage};
 use crate::task::{Held, Rng, Task};
@@ -25,6 +25,8 @@ const STEPS_PER_READ: usize = 10;
 pub struct Bench<'a> {
     /// The device.
     pub gpu: &'a Gpu,
+    /// Where models learn.
+    pub place: Place,
     /// Pipelines from earlier runs.
     pub cache: Option<&'a PipelineCache>,
     /// Set when a run is to end after its step.
@@ -68,7 +70,19 @@ impl<T: Task> Trains for T {
 
     fn train(&self, bench: &Bench<'_>, plan: &Plan) -> Result<Option<Run>> {
         let Plan { wanted, recipe, steps, .. } = plan;
-        let device = learner::device(bench.gpu);
+        let device = bench.place.device(bench.gpu);
+        let go_on = |done: usize, all: usize| {
+            if done % STEPS_PER_READ == 0 {
+                bench.bar.set_message(format!("{}: prepares, {} %", wanted.task, 100 * done / all));
+            }
+            !bench.stop.load(Ordering::Relaxed)
+        };
+        let message = bench.bar.message();
+        self.prepare(&device, &go_on)?;
+        bench.bar.set_message(message);
+        if bench.stop.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let held = self
             .held_out(if wanted.stage == Stage::Tuning { Held::Tuning } else { Held::Final }, &device.clone().inner());
         // Runs of one seed have the same parameters and batches, whatever their optimizer.
@@ -142,7 +156,7 @@ impl Plan {
             let groups = norm.map_or(groups.clone(), |norm| groups.with_max_grad_norm(norm));
             cache.as_ref().map_or(groups.clone(), |cache| groups.with_pipeline_cache(cache))
         };
-        Learner::new(bench.gpu, model, self.recipe, settings, task.layouts())
+        Learner::new((bench.gpu, bench.place), model, self.recipe, settings, task.layouts())
     }
 }
 

@@ -8,6 +8,7 @@ use wgpu_optim_lab::config::{Config, PRESETS};
 use wgpu_optim_lab::protocol::{choices, comparison, wanted};
 use wgpu_optim_lab::results::{Length, Machine, Results, Run, Stage};
 use wgpu_optim_lab::statistics::Verdict;
+use wgpu_optim_lab::{Place, ties};
 
 /// Two recipes and two seeds on every task.
 const TINY: &str = r#"
@@ -16,6 +17,8 @@ seeds = 2
 telemetry = 5
 tasks = [
     { kind = "language", steps = 20, batch = 4, context = 32, width = 32, depth = 1, held_out = 16 },
+    { kind = "language", name = "pieces", vocabulary = 300, steps = 20, batch = 4, context = 16, width = 16, depth = 1, held_out = 16 },
+    { kind = "fine_tuning", steps = 20, pretraining = 20, vocabulary = 300, context = 16, width = 16, depth = 1, held_out = 32 },
     { kind = "autoencoder", steps = 20, batch = 8, width = 16, depth = 1, decoder_width = 16, held_out = 32 },
     { kind = "classification", steps = 20, batch = 32, width = 32, held_out = 128 },
     { kind = "classification", name = "cnn", network = "cnn", steps = 20, batch = 16, width = 4, held_out = 64 },
@@ -70,21 +73,43 @@ fn digits(directory: &Path) -> String {
     data.to_str().unwrap().to_owned()
 }
 
+/// Sentences of few words, two of which decide their class.
+fn sentences(directory: &Path) -> String {
+    let path = directory.join("sentences.csv");
+    let line = |at: usize| {
+        let words = ["a film", "the story", "this play", "its music"];
+        let (good, word) = (at % 2, words[at / 2 % 4]);
+        format!("\"{word}, {} to watch {at}\",{good},nobody\n", ["boring", "lovely"][good])
+    };
+    fs::write(&path, format!("text,label,source\n{}", (0..400).map(line).collect::<String>())).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+/// The arguments that run a study.
+fn run<'a>((study, sources): (&'a str, &[&'a str]), out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    [&["run", study, "--out", out], sources, more].concat()
+}
+
 #[test]
 fn every_task_is_learned_and_an_interrupted_study_equals_one_that_was_not() {
     let folder = tempfile::tempdir().unwrap();
     let (study, out, parts) = (folder.path().join("tiny.toml"), folder.path().join("out"), folder.path().join("parts"));
     fs::write(&study, TINY).unwrap();
     let [study, out_name, parts_name] = [&study, &out, &parts].map(|path| path.to_str().unwrap());
-    let data = digits(folder.path());
-    let text = succeeds(&["run", study, "--out", out_name, "--data", &data]);
+    let (data, lines) = (digits(folder.path()), sentences(folder.path()));
+    let study = (study, &["--data", &data[..], "--sentences", &lines][..]);
+    let text = succeeds(&run(study, out_name, &[]));
     let results = Results::read(&out).unwrap();
-    assert_eq!(results.runs.len(), 6 * 2 * 2);
+    assert_eq!(results.runs.len(), 8 * 2 * 2);
     for run in &results.runs {
         let what = format!("{}, {}, seed {}", run.task, run.optimizer, run.seed);
         assert!(!run.diverged && run.loss < run.untrained, "{what}: {} from {}", run.loss, run.untrained);
         assert_eq!((run.losses.len(), run.stage), (20, Stage::Final), "{what}");
-        assert_eq!(run.accuracy.is_some(), ["classification", "cnn"].contains(&run.task.as_str()), "{what}");
+        assert_eq!(
+            run.accuracy.is_some(),
+            ["classification", "cnn", "fine_tuning"].contains(&run.task.as_str()),
+            "{what}"
+        );
         assert_eq!(run.path.len(), if run.task == "quadratic" { 20 } else { 0 }, "{what}");
         assert_eq!(run.lengths.iter().map(|length| length.step).collect::<Vec<_>>(), [1, 6, 11, 16], "{what}");
         // Half of the coordinates step 2 times as far, and half of them half as far.
@@ -98,15 +123,15 @@ fn every_task_is_learned_and_an_interrupted_study_equals_one_that_was_not() {
     assert!(out.join("quadratic-paths.svg").exists() && out.join("language-losses.svg").exists());
 
     // A budget of nothing ends it before its first run; resumed, it makes the same runs.
-    let text = succeeds(&["run", study, "--out", parts_name, "--data", &data, "--budget", "0s"]);
+    let text = succeeds(&run(study, parts_name, &["--budget", "0s"]));
     assert!(text.contains("--resume"), "{text}");
     assert!(Results::read(&parts).unwrap().runs.is_empty());
     let mut half = results.clone();
     half.runs.truncate(7);
     half.write(&parts).unwrap();
-    let refused = fails(&["run", study, "--out", parts_name, "--data", &data]);
+    let refused = fails(&run(study, parts_name, &[]));
     assert!(refused.contains("--resume"), "{refused}");
-    succeeds(&["run", study, "--out", parts_name, "--data", &data, "--resume"]);
+    succeeds(&run(study, parts_name, &["--resume"]));
     assert_eq!(timeless(&parts), timeless(&out));
 
     let refused = fails(&["run", "quick", "--out", parts_name, "--resume"]);
@@ -123,6 +148,7 @@ fn what_makes_no_sense_is_refused_by_name() {
         ("recipe = \"adamw\"", "recipe = \"adamv\"", "adamv"),
         ("rate = 1e-2 }, {", "rate = -1.0 }, {", "`rate` is -1"),
         ("rate = 1e-2 }, {", "rate_of = \"lion\" }, {", "`rate_of` names lion"),
+        ("vocabulary = 300, steps", "vocabulary = 256, steps", "`vocabulary` is 256; expected 257 to 65536"),
         ("rate = 1e-2 }, {", "rate = 1e-2, policy = { tau = 2 } }, {", "tau"),
         ("name = \"cnn\",", "", "two tasks have the name classification"),
         ("telemetry = 5", "telemtry = 5", "telemtry"),
@@ -132,9 +158,47 @@ fn what_makes_no_sense_is_refused_by_name() {
         let error = format!("{:#}", Config::parse(&TINY.replacen(from, to, 1)).unwrap_err());
         assert!(error.contains(expected), "{to}: {error}");
     }
+    assert!(fails(&["run", "fine-tuning"]).contains("--sentences"));
     assert!(fails(&["run", "nowhere.toml"]).contains("presets quick, cpu20, gpu10"));
     assert!(fails(&["report", "nowhere"]).contains("results.json"));
     assert!(!succeeds(&["claims"]).is_empty());
+}
+
+#[test]
+fn models_on_the_adapter_learn_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = folder.path().join("one.toml");
+    fs::write(
+        &study,
+        "name = 'one'\nseeds = 1\ntasks = [{ kind = 'regression', steps = 6, batch = 16, width = 16 }]\n\
+         optimizers = [{ recipe = 'mgup-adamw', rate = 1e-2 }]\n",
+    )
+    .unwrap();
+    let losses = |place: &str| {
+        let out = folder.path().join(place);
+        succeeds(&["run", study.to_str().unwrap(), "--out", out.to_str().unwrap(), "--model-on", place]);
+        let results = Results::read(&out).unwrap();
+        let expected = if place == "host" { Place::Host } else { Place::Adapter };
+        assert_eq!(results.machine.model, expected);
+        let run = &results.runs[0];
+        run.losses.iter().map(|loss| f64::from(loss.unwrap())).chain([run.loss]).collect::<Vec<_>>()
+    };
+    for (own, other) in losses("adapter").iter().zip(losses("host")) {
+        assert!((own - other).abs() < 1e-3 * other, "{own} on the adapter, {other} on the host");
+    }
+}
+
+#[test]
+fn equal_scores_favor_the_front_of_a_tensor() {
+    let gpu = wgpu_optim_burn::Gpu::open().unwrap();
+    let quotient = |recipe: &str| {
+        let drift = ties::drift(&gpu.wgpu_device, &gpu.queue, &recipe.parse().unwrap(), &ties::LAYOUTS[0]).unwrap();
+        drift.first / drift.last
+    };
+    let [plain, mgup, cautious] = ["adamw", "mgup-adamw", "cautious-mgup-adamw"].map(quotient);
+    assert!((0.9..1.1).contains(&plain) && (0.9..1.1).contains(&cautious), "{plain}, {cautious}");
+    // 1/τ over τ is 4, for steps without a gradient alone.
+    assert!((2.0..4.0).contains(&mgup), "{mgup}");
 }
 
 #[test]
@@ -146,7 +210,8 @@ fn presets_are_valid() {
 
 /// A study whose losses follow from the rate, the seed and the optimizer: better, worse, undecided and itself beside `base`.
 fn planted(study: &str, loss: impl Fn(&str, f64, u64) -> f64) -> Results {
-    let machine = Machine { adapter: "none".into(), version: "0".into(), burn: "0".into(), autotune: false };
+    let machine =
+        Machine { adapter: "none".into(), model: Place::Host, version: "0".into(), burn: "0".into(), autotune: false };
     let mut results = Results::new(Config::parse(study).unwrap(), vec!["nothing".into()], machine);
     loop {
         let next = wanted(&results);

@@ -1,9 +1,18 @@
 //! Charts as SVG, readable in light and dark: lines, bands and points over two axes, and intervals in rows.
 
+use std::ops::Range;
+
 use anyhow::{Result, anyhow};
+use plotters::coord::ranged1d::{DefaultFormatting, KeyPointHint};
+use plotters::coord::types::RangedCoordf64;
+use plotters::element::DashedPathElement;
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (960, 540);
+/// Room for names to the right of a chart.
+const NAMES_WIDTH: u32 = 250;
+/// Length and distance of dashes.
+const DASH: (i32, i32) = (8, 5);
 /// More points than a line of this width can show only make the file larger.
 const MAX_POINTS: usize = 1500;
 const TEXT: RGBColor = RGBColor(51, 51, 51);
@@ -67,8 +76,19 @@ pub struct Chart {
     pub y: Axis,
     /// What it shows. Later ones lie over earlier ones.
     pub series: Vec<Series>,
-    /// Whether the legend is at the bottom left, not at the top right.
-    pub legend_below: bool,
+    /// Where the names of the series stand.
+    pub legend: Legend,
+}
+
+/// Where the names of the series of a chart stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Legend {
+    /// In the chart, at the top right.
+    TopRight,
+    /// In the chart, at the bottom left.
+    BottomLeft,
+    /// To the right of the chart, where they cover nothing.
+    Right,
 }
 
 /// A row of a chart of intervals.
@@ -104,6 +124,25 @@ impl Axis {
         number(if self.is_log { 10f64.powf(place) } else { place })
     }
 
+    /// Where labels stand: at round values, up to ten of them.
+    fn ticks(&self, low: f64, high: f64) -> Vec<f64> {
+        if !self.is_log {
+            return rounds(low, high);
+        }
+        let (least, most) = (10f64.powf(low), 10f64.powf(high));
+        // Over less than a decade, round steps.
+        if high - low < 0.9 {
+            return rounds(least, most).into_iter().map(f64::log10).collect();
+        }
+        let decades = low.floor() as i32..=high.ceil() as i32;
+        let of = |digits: &[f64]| -> Vec<f64> {
+            let all = decades.clone().flat_map(|decade| digits.iter().map(move |digit| digit * 10f64.powi(decade)));
+            all.map(f64::log10).filter(|place| (low..=high).contains(place)).collect()
+        };
+        let (dense, sparse) = (of(&[1.0, 2.0, 5.0]), of(&[1.0]));
+        if dense.len() <= 10 { dense } else { sparse }
+    }
+
     /// The range of these values, in places.
     fn span(&self, values: impl Iterator<Item = f64>) -> (f64, f64) {
         if let Some((low, high)) = self.range {
@@ -119,10 +158,38 @@ impl Axis {
     }
 }
 
+/// A range whose labels stand at these places.
+struct Scale {
+    range: RangedCoordf64,
+    ticks: Vec<f64>,
+}
+
+impl Ranged for Scale {
+    type FormatOption = DefaultFormatting;
+    type ValueType = f64;
+
+    fn map(&self, value: &f64, limit: (i32, i32)) -> i32 {
+        self.range.map(value, limit)
+    }
+
+    fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
+        if hint.weight().allow_light_points() { Vec::new() } else { self.ticks.clone() }
+    }
+
+    fn range(&self) -> Range<f64> {
+        self.range.range()
+    }
+}
+
 impl Series {
     /// A line with a name.
     pub fn line(name: impl Into<String>, color: usize, points: Vec<(f64, f64)>) -> Self {
         Self { name: name.into(), color, points, band: Vec::new(), width: 3, opacity: 1.0, has_marks: false }
+    }
+
+    /// Colors repeat after seven series.
+    fn is_dashed(&self) -> bool {
+        self.color / COLORS.len() % 2 == 1
     }
 
     fn color(&self) -> RGBAColor {
@@ -152,10 +219,13 @@ impl Chart {
         let mut chart = ChartBuilder::on(&root)
             .caption(&self.title, ("sans-serif", 22).into_font().color(&TEXT))
             .margin(16)
-            .margin_right(28)
+            .margin_right(if self.legend == Legend::Right { NAMES_WIDTH } else { 28 })
             .x_label_area_size(48)
             .y_label_area_size(72)
-            .build_cartesian_2d(left..right, low..high)?;
+            .build_cartesian_2d(
+                Scale { range: (left..right).into(), ticks: self.x.ticks(left, right) },
+                Scale { range: (low..high).into(), ticks: self.y.ticks(low, high) },
+            )?;
         chart
             .configure_mesh()
             .light_line_style(TRANSPARENT)
@@ -163,8 +233,6 @@ impl Chart {
             .axis_style(TEXT)
             .x_desc(&self.x.name)
             .y_desc(&self.y.name)
-            .x_labels(10)
-            .y_labels(8)
             .x_label_formatter(&|x| self.x.label(*x))
             .y_label_formatter(&|y| self.y.label(*y))
             .label_style(("sans-serif", 15).into_font().color(&TEXT))
@@ -195,14 +263,30 @@ impl Chart {
             }
             let style = color.stroke_width(series.width.max(1));
             let line = if series.width > 0 { shown } else { Vec::new() };
-            let drawn = chart.draw_series(LineSeries::new(line, style))?;
-            if !series.name.is_empty() {
+            let drawn = match series.is_dashed() {
+                true => chart.draw_series(DashedLineSeries::new(line, DASH.0, DASH.1, style))?,
+                false => chart.draw_series(LineSeries::new(line, style))?,
+            };
+            if !series.name.is_empty() && self.legend != Legend::Right {
                 drawn.label(&series.name).legend(move |(x, y)| PathElement::new([(x, y), (x + 22, y)], style));
             }
         }
-        if self.series.iter().any(|series| !series.name.is_empty()) {
-            let place =
-                if self.legend_below { SeriesLabelPosition::LowerLeft } else { SeriesLabelPosition::UpperRight };
+        if self.legend == Legend::Right {
+            for (row, series) in self.series.iter().filter(|series| !series.name.is_empty()).enumerate() {
+                let (x, y) = ((SIZE.0 - NAMES_WIDTH) as i32 + 14, 62 + 26 * row as i32);
+                let (line, style) = (vec![(x, y), (x + 30, y)], series.color().stroke_width(series.width.max(2)));
+                match series.is_dashed() {
+                    true => root.draw(&DashedPathElement::new(line.into_iter(), DASH.0, DASH.1, style))?,
+                    false => root.draw(&PathElement::new(line, style))?,
+                }
+                let text = ("sans-serif", 15).into_text_style(&root).color(&TEXT);
+                root.draw_text(&series.name, &text, (x + 40, y - 8))?;
+            }
+        } else if self.series.iter().any(|series| !series.name.is_empty()) {
+            let place = match self.legend {
+                Legend::BottomLeft => SeriesLabelPosition::LowerLeft,
+                _ => SeriesLabelPosition::UpperRight,
+            };
             chart
                 .configure_series_labels()
                 .position(place)
@@ -239,7 +323,10 @@ fn draw_intervals(svg: &mut String, title: &str, axis: &str, rows: &[Interval]) 
         .margin_right(28)
         .x_label_area_size(48)
         .y_label_area_size(330)
-        .build_cartesian_2d(left..right, -(rows.len() as f64)..0.0)?;
+        .build_cartesian_2d(
+            Scale { range: (left..right).into(), ticks: rounds(left, right) },
+            -(rows.len() as f64)..0.0,
+        )?;
     chart
         .configure_mesh()
         .disable_y_mesh()
@@ -248,7 +335,6 @@ fn draw_intervals(svg: &mut String, title: &str, axis: &str, rows: &[Interval]) 
         .bold_line_style(GRID)
         .axis_style(TEXT)
         .x_desc(axis)
-        .x_labels(8)
         .x_label_formatter(&|x| number(*x))
         .label_style(("sans-serif", 15).into_font().color(&TEXT))
         .axis_desc_style(("sans-serif", 16).into_font().color(&TEXT))
@@ -290,6 +376,15 @@ pub fn smooth(losses: &[f64], window: usize) -> Vec<f64> {
         .collect()
 }
 
+/// Multiples of 1, 2 or 5 and a power of ten between these, at most eight of them.
+fn rounds(low: f64, high: f64) -> Vec<f64> {
+    let least = (high - low) / 7.0;
+    let power = 10f64.powf(least.log10().floor());
+    let step = [1.0, 2.0, 5.0, 10.0].map(|digit| digit * power).into_iter().find(|&step| step >= least);
+    let step = step.unwrap_or(10.0 * power);
+    ((low / step).ceil() as i64..=(high / step).floor() as i64).map(|at| at as f64 * step).collect()
+}
+
 /// A number in few characters.
 pub fn number(value: f64) -> String {
     if value == 0.0 || (1e-3..1e4).contains(&value.abs()) {
@@ -326,7 +421,7 @@ mod tests {
             x: Axis::linear("x"),
             y: Axis { range: Some((0.0, 7.0)), ..Axis::linear("y") },
             series: vec![Series::line("", 0, points)],
-            legend_below: false,
+            legend: Legend::TopRight,
         };
         let line = |svg: String| {
             svg.lines().find(|line| line.contains("#0072B2") && line.contains("points")).unwrap().to_owned()
@@ -347,6 +442,25 @@ mod tests {
         let (all, ends) = (points_of(&all), points_of(&ends));
         assert!(all.len() <= MAX_POINTS + 1, "{}", all.len());
         assert_eq!([&all[0], all.last().unwrap()], [&ends[0], ends.last().unwrap()]);
+    }
+
+    #[test]
+    fn labels_stand_at_round_values() {
+        let labels = |axis: &Axis, low: f64, high: f64| {
+            let ticks = axis.ticks(axis.place(low), axis.place(high));
+            ticks.into_iter().map(|place| axis.label(place)).collect::<Vec<_>>().join(" ")
+        };
+        let (linear, log) = (Axis::linear(""), Axis::log(""));
+        for (axis, low, high, expected) in [
+            (&linear, -12.0, 312.0, "0 50 100 150 200 250 300"),
+            (&linear, 0.0, 1.0, "0 0.2 0.4 0.6 0.8 1"),
+            (&linear, -0.031, 0.004, "-0.03 -0.025 -0.02 -0.015 -0.01 -0.005 0"),
+            (&log, 1.9, 6.4, "2 3 4 5 6"),
+            (&log, 4e-4, 3.1e-2, "5e-4 0.001 0.002 0.005 0.01 0.02"),
+            (&log, 1e-6, 1.0, "1e-6 1e-5 1e-4 0.001 0.01 0.1 1"),
+        ] {
+            assert_eq!(labels(axis, low, high), expected);
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use wgpu_optim::{Telemetry, TensorTelemetry};
-use wgpu_optim_train::chart::{Axis, Chart, Series, smooth};
+use wgpu_optim_train::chart::{Axis, Chart, Legend, Series, smooth};
 
 use crate::train::Run;
 
@@ -27,7 +27,7 @@ pub fn loss(data: &str, runs: &[Run]) -> Result<String> {
         x: Axis { range: Some((0.0, steps.max(2) as f64)), ..Axis::linear("step") },
         y: Axis { range: Some((low, high)), ..Axis::log("cross-entropy (log scale)") },
         series: faint.chain(smoothed).collect(),
-        legend_below: false,
+        legend: Legend::TopRight,
     };
     chart.svg()
 }
@@ -53,7 +53,7 @@ pub fn telemetry(data: &str, runs: &[Run]) -> Result<String> {
         x: Axis::linear("step"),
         y: Axis::log("norm over all tensors (log scale)"),
         series: runs.iter().enumerate().flat_map(of_run).collect(),
-        legend_below: true,
+        legend: Legend::BottomLeft,
     };
     chart.svg()
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod autoencoder;
 pub(crate) mod classification;
+pub(crate) mod fine_tuning;
 pub(crate) mod language;
 pub(crate) mod layers;
 pub(crate) mod pictures;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use autoencoder::AutoencoderConfig;
 pub use classification::{ClassificationConfig, Network};
+pub use fine_tuning::FineTuningConfig;
 pub use language::LanguageConfig;
 pub use quadratic::QuadraticConfig;
 pub use regression::RegressionConfig;
@@ -22,12 +24,14 @@ pub use regression::RegressionConfig;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum TaskConfig {
-    /// A language model on the bytes of a text.
+    /// A language model.
     Language(LanguageConfig),
     /// A masked autoencoder on pictures.
     Autoencoder(AutoencoderConfig),
     /// A classifier of pictures.
     Classification(ClassificationConfig),
+    /// A language model that learns to classify sentences.
+    FineTuning(FineTuningConfig),
     /// A network that learns a function.
     Regression(RegressionConfig),
     /// A quadratic function of two variables.
@@ -48,6 +52,7 @@ impl TaskConfig {
             Self::Language(own) => (&own.name, "language"),
             Self::Autoencoder(own) => (&own.name, "autoencoder"),
             Self::Classification(own) => (&own.name, "classification"),
+            Self::FineTuning(own) => (&own.name, "fine_tuning"),
             Self::Regression(own) => (&own.name, "regression"),
             Self::Quadratic(own) => (&own.name, "quadratic"),
             Self::Own { name, .. } => return name,
@@ -61,6 +66,7 @@ impl TaskConfig {
             Self::Language(own) => own.steps,
             Self::Autoencoder(own) => own.steps,
             Self::Classification(own) => own.steps,
+            Self::FineTuning(own) => own.steps,
             Self::Regression(own) => own.steps,
             Self::Quadratic(own) => own.steps,
             Self::Own { steps, .. } => *steps,
@@ -74,6 +80,7 @@ impl TaskConfig {
             Self::Language(own) => own.validate(),
             Self::Autoencoder(own) => own.validate(),
             Self::Classification(own) => own.validate(),
+            Self::FineTuning(own) => own.validate(),
             Self::Regression(own) => own.validate(),
             Self::Quadratic(_) | Self::Own { .. } => Ok(()),
         }
