@@ -26,7 +26,7 @@
 //!
 //! - **What to optimize with:** a [`Recipe`] is a [base] ([`AdamW`](base::AdamW), [`Lion`](base::Lion), [`Muon`](base::Muon) and 18
 //!   more) times an update [policy] (plain, Cautious, MGUP, Cautious-MGUP, Grams). [`ParamGroups`] holds one recipe per group and the settings that all groups share: [schedules](schedule),
-//!   clipping, [loss scaling](GradScaler), micro-batches, [`Precision`], telemetry.
+//!   clipping, [loss scaling](GradScaler), micro-batches, [`Precision`], [averages of parameters](Average), telemetry.
 //! - **What to optimize:** [`TensorSpec`] names a tensor and its shape. [`MatrixLayout`] says how matrix bases view it as a matrix.
 //! - **Where it lies:** in the optimizer's buffers ([`GpuOptimizer::new`]), in yours ([`GpuOptimizer::for_buffers`], [`TensorBuffers`]),
 //!   or in yours together with the state ([`GpuOptimizer::stateless`]).
@@ -65,6 +65,7 @@ pub use plan::cost::Cost;
 pub use plan::layout::PlanLimits;
 pub use plan::program::{self, Program};
 pub use recipe::Recipe;
+pub use recipe::average::Average;
 pub use recipe::base::{self, Base};
 pub use recipe::custom::TwinScalars;
 pub use recipe::groups::ParamGroups;
@@ -91,6 +92,8 @@ mod pages {
     struct FromTorch;
     #[doc = include_str!("../docs/optimizers.md")]
     struct Optimizers;
+    #[doc = include_str!("../docs/training.md")]
+    struct Training;
 }
 
 /// WGSL of `p[i] = g[i]`, the yardstick of the benchmarks: 8 bytes per parameter. Its constant `RUN` is the number of vectors of four per

@@ -20,6 +20,8 @@ use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, check};
 pub(super) const PARAM: &str = "params";
 /// The name of masters among the state.
 pub(super) const MASTER: &str = "master";
+/// The name of averages over steps among the state.
+pub(super) const AVERAGE: &str = "average";
 pub(super) const GRAD_SUM: &str = "grad_sum";
 pub(super) const RATES: &str = "rates";
 
@@ -108,6 +110,9 @@ impl GpuOptimizer {
         if let (Some(master), Ownership::Caller) = (master, self.plan.ownership) {
             add(MASTER, &spec.shape, master, true);
         }
+        if self.plan.average.is_some() {
+            add(AVERAGE, &spec.shape, words(block.average), true);
+        }
         if self.plan.accumulates {
             add(GRAD_SUM, &spec.shape, words(block.sum), true);
         }
@@ -143,7 +148,8 @@ impl GpuOptimizer {
     /// [`Error::UnknownTensor`].
     pub fn state_names(&self, name: &str) -> Result<impl Iterator<Item = &'static str> + use<>> {
         let states = self.plan.base_of(self.plan.tensor(name)?).row().states.iter();
-        Ok(states.map(|state| state.name).chain(self.has_masters().then_some(MASTER)))
+        let names = states.map(|state| state.name).chain(self.has_masters().then_some(MASTER));
+        Ok(names.chain(self.plan.average.map(|_| AVERAGE)))
     }
 
     /// The place of a state in the optimizer's buffers, in f32:
@@ -155,6 +161,8 @@ impl GpuOptimizer {
     /// - Others: see [`state_names`](Self::state_names). A third state of AdamW and Adam is `max_exp_avg_sq`.
     /// - A state that is one number, such as the `accumulator` of AdaGO, can be copied, but not bound: its offset is not aligned.
     /// - `master`: the parameter in f32, if it is stored in two bytes.
+    /// - `average`: the average of the parameter over the steps, or the parameter itself during evaluation. It begins with the first update;
+    ///   see [`ParamGroups::with_average`](crate::ParamGroups::with_average).
     ///
     /// # Errors
     /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if your buffers hold the state.
@@ -199,7 +207,8 @@ impl GpuOptimizer {
     }
 
     /// Writes a state from the host, for example to resume a run of another program. Set the steps that it has seen with
-    /// [`set_steps`](Self::set_steps). The write takes effect as for [`write_param`](Self::write_param).
+    /// [`set_steps`](Self::set_steps). A written `average` counts as begun by step 1. The write takes effect as for
+    /// [`write_param`](Self::write_param).
     ///
     /// ```no_run
     /// # fn example(optimizer: &mut wgpu_optim::GpuOptimizer) -> Result<(), wgpu_optim::Error> {
@@ -218,6 +227,8 @@ impl GpuOptimizer {
         self.write(name, "state", self.state(name, state)?, Precision::F32, data)?;
         if state == MASTER {
             self.set_mastered(std::iter::once((self.plan.tensor_index(name)?, true)));
+        } else if state == AVERAGE {
+            self.set_averaged(std::iter::once((self.plan.tensor_index(name)?, Some(1))));
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Averages of parameters for evaluation, under schedule-free bases.
+//! Averages of parameters for evaluation: of schedule-free bases, and over the steps of a run.
 
 use super::optimizer::GpuOptimizer;
 use super::record::Given;
@@ -11,8 +11,9 @@ use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 
 impl GpuOptimizer {
-    /// Replaces the parameters of schedule-free bases by their averages, for evaluation. Parameters of other bases do not change. Does
-    /// nothing if the averages are there already.
+    /// Replaces parameters by their averages, for evaluation: all of them with [`ParamGroups::with_average`](crate::ParamGroups::with_average),
+    /// otherwise those of schedule-free bases. A parameter whose average has not begun does not change. Does nothing if the averages are
+    /// there already.
     ///
     /// The call submits its work at once: submit recorded steps first. Until [`train`](Self::train), steps and
     /// [`set_recipe`](Self::set_recipe) return [`Error::Evaluating`].
@@ -34,8 +35,8 @@ impl GpuOptimizer {
         self.switch(true, None)
     }
 
-    /// Brings back the parameters that [`evaluate`](Self::evaluate) has replaced, up to rounding, so that training can continue. Does
-    /// nothing if they are there already.
+    /// Brings back the parameters that [`evaluate`](Self::evaluate) has replaced, so that training can continue: to the bit, or up to
+    /// rounding for schedule-free bases. Does nothing if they are there already.
     ///
     /// # Errors
     /// As for [`evaluate`](Self::evaluate).

@@ -1,6 +1,6 @@
 //! Checkpoints: everything that a run needs to go on to the bit, in one safetensors file.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::Write;
 use std::mem::offset_of;
 use std::path::Path;
@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use safetensors::tensor::{self, TensorInfo};
 
-use super::access::{GRAD_SUM, Held, MASTER, PARAM};
+use super::access::{AVERAGE, GRAD_SUM, Held, MASTER, PARAM};
 use super::file::{
-    About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write, write_synced,
+    AVERAGE_STEP, About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write,
+    write_synced,
 };
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
@@ -134,6 +135,7 @@ impl GpuOptimizer {
         let mut entries = self.entries()?;
         entries.retain(|entry| match (entry.what, entry.tensor) {
             (MASTER, Some(tensor)) => counts[tensor].mastered == 1,
+            (AVERAGE | AVERAGE_STEP, Some(tensor)) => counts[tensor].averaged > 0,
             (GRAD_SUM, Some(tensor)) => self.counts.micro_batches > 0 || self.counts.has_sum[tensor],
             _ => true,
         });
@@ -183,6 +185,9 @@ impl GpuOptimizer {
                 (_, Some(tensor)) if entry.what == STEP => {
                     let taken = self.counts.steps[tensor].saturating_sub(counts[tensor].skipped.into());
                     bytes.extend(i64::try_from(taken).unwrap_or(i64::MAX).to_le_bytes());
+                }
+                (_, Some(tensor)) if entry.what == AVERAGE_STEP => {
+                    bytes.extend(i64::from(counts[tensor].averaged).to_le_bytes());
                 }
                 (Precision::F32, _) => bytes.extend_from_slice(own),
                 (format, _) => {
@@ -239,8 +244,8 @@ impl GpuOptimizer {
             ensure!(!turned, refusal(reason()));
         }
         let mut entries = self.entries()?;
-        // Tensors that have not stepped take their parameters for masters, and sums are not always there.
-        let is_optional = |entry: &Entry<'_>| [MASTER, GRAD_SUM].contains(&entry.what);
+        // Tensors that have not stepped take their parameters for masters, and sums and averages are not always there.
+        let is_optional = |entry: &Entry<'_>| [MASTER, GRAD_SUM, AVERAGE, AVERAGE_STEP].contains(&entry.what);
         entries.retain(|entry| !is_optional(entry) || file.tensors.info(&entry.key).is_some());
         let known: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
         // Parameters are of no use to an optimizer that holds none.
@@ -256,6 +261,9 @@ impl GpuOptimizer {
                 ),
                 Some(MASTER) if given != own => {
                     format!(": its parameters are stored in {given}, and this optimizer's in {own}")
+                }
+                Some(AVERAGE | AVERAGE_STEP) if self.plan.average.is_none() => {
+                    ": it was saved with averages of its parameters, and this optimizer keeps none".to_owned()
                 }
                 _ => String::new(),
             };
@@ -280,7 +288,7 @@ impl GpuOptimizer {
         ranges = ranges.and(check("loss_scale", about.loss_scale.into(), INVERTIBLE));
         ranges.map_err(|e| refusal(e.to_string()))?;
 
-        let steps = steps_in(file, &entries)?;
+        let (steps, begun) = counts_in(file, &entries)?;
         let has = |what: &str| {
             let mut has = vec![false; self.plan.tensors.len()];
             entries
@@ -297,6 +305,7 @@ impl GpuOptimizer {
         self.queue.submit([encoder.finish()]);
         self.write_entries(file, &entries)?;
         self.set_mastered(mastered.into_iter().enumerate());
+        self.set_averaged((0..self.plan.tensors.len()).map(|tensor| (tensor, begun.get(&tensor).copied())));
         self.counts.has_sum = has_sum;
         self.submissions.forget_sums();
         steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
@@ -345,11 +354,12 @@ impl GpuOptimizer {
             ensure!(self.evaluating == file.about.evaluating, refusal(&file.path, reason));
             self.check_averages(file)?;
         }
-        let steps = steps_in(file, &entries)?;
+        let (steps, begun) = counts_in(file, &entries)?;
         self.write_entries(file, &entries)?;
         let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
         let masters: HashSet<usize> = masters.collect();
         self.set_mastered(steps.iter().map(|(tensor, _)| (*tensor, masters.contains(tensor))));
+        self.set_averaged(steps.iter().map(|(tensor, _)| (*tensor, begun.get(tensor).copied())));
         steps.into_iter().for_each(|(tensor, step)| self.set_steps_of(tensor, step));
         // Or masters would not be rounded after a skipped step.
         self.queue.write_buffer(self.table(), offset_of!(Header, skip) as u64, &[0; 4]);
@@ -387,8 +397,8 @@ impl GpuOptimizer {
             let info = file.tensors.info(&entry.key);
             info.is_some_and(|info| (info.dtype, &info.shape[..]) == (entry.dtype(), entry.shape))
         };
-        // Tensors that have not stepped have no masters in a file.
-        let lacks = |entry: &&Entry<'_>| entry.what != MASTER && !fits(entry);
+        // Tensors that have not stepped have no masters in a file, and other files have no averages.
+        let lacks = |entry: &&Entry<'_>| ![MASTER, AVERAGE, AVERAGE_STEP].contains(&entry.what) && !fits(entry);
         let left: HashSet<usize> = entries.iter().filter(lacks).filter_map(|entry| entry.tensor).collect();
         entries.retain(|entry| fits(entry) && entry.tensor.is_some_and(|tensor| !left.contains(&tensor)));
         let left = self.plan.order.iter().filter(|&tensor| left.contains(tensor));
@@ -496,7 +506,8 @@ impl GpuOptimizer {
             let name = &self.plan.tensors[tensor].spec.name;
             let states = self.plan.base_of(&self.plan.tensors[tensor]).row().states;
             let held = self.held(tensor).into_iter().map(|Held { what, shape, slice, .. }| (what, shape, Some(slice)));
-            held.chain([(STEP, &[][..], None)]).map(move |(what, shape, slice)| {
+            let counts = [STEP].into_iter().chain(self.plan.average.map(|_| AVERAGE_STEP));
+            held.chain(counts.map(|what| (what, &[][..], None))).map(move |(what, shape, slice)| {
                 let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
                 let squares = states.iter().any(|state| state.name == what && state.squares);
                 Entry { key, tensor: Some(tensor), what, shape, slice, format: Precision::F32, squares }
@@ -540,15 +551,18 @@ impl GpuOptimizer {
     }
 }
 
-/// Refuses values out of range. Returns the step of each tensor.
-fn steps_in(file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<Vec<(usize, u64)>> {
-    let mut steps = Vec::new();
+/// Refuses values out of range. Returns the step of each tensor, and the steps that began averages.
+fn counts_in(file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<(Vec<(usize, u64)>, HashMap<usize, u32>)> {
+    let (mut steps, mut begun) = (Vec::new(), HashMap::new());
     for entry in entries.iter().filter(|entry| entry.is_limited()) {
         let bytes = file.read(&entry.key)?;
         entry.check(&bytes).map_err(|reason| refusal(&file.path, reason))?;
-        if let (STEP, Some(tensor)) = (entry.what, entry.tensor) {
-            steps.push((tensor, bytemuck::pod_read_unaligned(&bytes)));
+        let Some(tensor) = entry.tensor.filter(|_| entry.is_count()) else { continue };
+        let count: u64 = bytemuck::pod_read_unaligned(&bytes);
+        match entry.what {
+            STEP => steps.push((tensor, count)),
+            _ => drop(begun.insert(tensor, count as u32)),
         }
     }
-    Ok(steps)
+    Ok((steps, begun))
 }

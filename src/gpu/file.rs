@@ -27,6 +27,8 @@ use crate::recipe::spec::TensorSpec;
 pub const FORMAT_VERSION: u32 = 1;
 
 pub(super) const STEP: &str = "step";
+/// The step that began a tensor's average.
+pub(super) const AVERAGE_STEP: &str = "average_step";
 pub(super) const FORMAT: &str = "wgpu-optim";
 /// Longest header that is read or written. The header of a foreign file may claim any length.
 pub(super) const LONGEST_HEADER: u64 = 100 << 20;
@@ -99,17 +101,24 @@ pub(super) struct Entry<'a> {
 }
 
 impl Entry<'_> {
+    /// Whether it is a count of steps.
+    pub(super) fn is_count(&self) -> bool {
+        [STEP, AVERAGE_STEP].contains(&self.what)
+    }
+
     /// Whether a file may hold values that no optimizer writes.
     pub(super) fn is_limited(&self) -> bool {
-        [STEP, RATES].contains(&self.what) || self.squares
+        self.is_count() || self.what == RATES || self.squares
     }
 
     /// Refuses values that no optimizer writes, which would be found out later and elsewhere.
     pub(super) fn check(&self, bytes: &[u8]) -> Result<(), String> {
         let key = &self.key;
-        if self.what == STEP {
+        if self.is_count() {
             let step: i64 = bytemuck::pod_read_unaligned(bytes);
             ensure!(step >= 0, format!("`{key}` is {step}, expected 0 or more"));
+            let fits = self.what == STEP || step <= u32::MAX.into();
+            ensure!(fits, format!("`{key}` is {step}, expected at most {}", u32::MAX));
         } else if self.is_limited() {
             let values: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
             let is_wrong = |&x: &f32| x.is_nan() || x < 0.0 || (self.what == RATES && x.is_infinite());
@@ -122,11 +131,11 @@ impl Entry<'_> {
     }
 
     pub(super) fn dtype(&self) -> Dtype {
-        if self.what == STEP { Dtype::I64 } else { Dtype::F32 }
+        if self.is_count() { Dtype::I64 } else { Dtype::F32 }
     }
 
     pub(super) fn size(&self) -> usize {
-        self.shape.iter().product::<usize>() * if self.what == STEP { 8 } else { 4 }
+        self.shape.iter().product::<usize>() * if self.is_count() { 8 } else { 4 }
     }
 }
 

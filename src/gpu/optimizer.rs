@@ -460,6 +460,13 @@ impl GpuOptimizer {
         }
     }
 
+    /// Says which steps began the averages of tensors, from the next submit on. `None` for averages that have not begun.
+    pub(super) fn set_averaged(&self, begun: impl Iterator<Item = (usize, Option<u32>)>) {
+        for (tensor, step) in begun.filter(|_| self.plan.average.is_some()) {
+            self.write_entry(tensor, offset_of!(Tensor, averaged), &[step.unwrap_or(0)]);
+        }
+    }
+
     /// Whether parameters have masters.
     pub(super) fn has_masters(&self) -> bool {
         self.plan.precision != Precision::F32

@@ -19,6 +19,7 @@ use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 use crate::plan::stage::Pair;
 use crate::plan::work::{Bound, Entry, Group, Placements, work};
+use crate::recipe::average::Average;
 use crate::recipe::ranges::{POSITIVE, check};
 
 /// For each spec, where the caller has its tensor, if it is part of the step.
@@ -145,6 +146,7 @@ impl GpuOptimizer {
         let steps = is_last && !present.is_empty();
         let is_observed = |every: u32| self.counts.recorded.is_multiple_of(every.into());
         let observes = steps && self.groups.telemetry.is_some_and(is_observed);
+        let updates = steps && self.updates_averages(&present);
         let (scalars_of, scalars) = if steps { self.scalars_of(given)? } else { Default::default() };
         let runs = |when: When| match when {
             When::MicroBatch => true,
@@ -152,6 +154,7 @@ impl GpuOptimizer {
             When::Masters => steps && given.is_some(),
             When::Step | When::Round => steps,
             When::Observed => observes,
+            When::Average => updates,
             When::Evaluate | When::Train => false,
         };
         // What wgpu may refuse comes before anything is recorded. Over arenas, all is the same as in the last call as long as the scalars
@@ -214,6 +217,12 @@ impl GpuOptimizer {
             ticket.done();
         });
         Ok(())
+    }
+
+    /// Whether this step may update the averages of tensors. The GPU knows how many steps were skipped.
+    fn updates_averages(&self, present: &[usize]) -> bool {
+        let is_due = |average: Average| present.iter().any(|&tensor| average.is_due(self.counts.steps[tensor] + 1));
+        self.plan.average.is_some_and(|average| self.plan.gradients.skips || is_due(average))
     }
 
     /// # Errors

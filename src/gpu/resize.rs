@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
-use super::access::{Held, MASTER, PARAM, RATES};
+use super::access::{AVERAGE, Held, MASTER, PARAM, RATES};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
@@ -151,8 +151,8 @@ impl GpuOptimizer {
         };
         // Another shape takes its master from its parameter again.
         let same = rows == Rows::Keep && *old == spec.shape;
-        let skipped = std::iter::once(offset_of!(Tensor, skipped));
-        for member in skipped.chain(same.then_some(offset_of!(Tensor, mastered))) {
+        let counts = [offset_of!(Tensor, skipped), offset_of!(Tensor, averaged)];
+        for member in counts.into_iter().chain(same.then_some(offset_of!(Tensor, mastered))) {
             copy(self.entry(before, member, 4), new.entry(after, member, 4));
         }
         let mut by_row = Vec::new();
@@ -197,7 +197,7 @@ impl GpuOptimizer {
                 count: count as u32,
                 words: words as u32,
                 count_before: (before / 4 / words) as u32,
-                is_state: u32::from(![PARAM, MASTER].contains(&to.what)),
+                is_state: u32::from(![PARAM, MASTER, AVERAGE].contains(&to.what)),
             });
         }
         let slot = self.ring.take(&self.queue, &uniforms.0)?;

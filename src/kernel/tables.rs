@@ -82,6 +82,14 @@ shared_structs! {
         second_sums: u32,
         /// The iteration of Newton–Schulz, from 0; those that repeat the last coefficients have the number of the last.
         iteration: u32,
+        /// Steps of a tensor before the average of its parameters begins.
+        average_start: u32,
+        /// Steps from one update of the average to the next.
+        average_every: u32,
+        /// The least weight of an update, as the bits of an f32: 1 − decay, or 0 for a mean.
+        average_rest: u32,
+        /// 1 where the weight of update n is at least 1 / n.
+        average_warms: u32,
     }
 
     /// Consecutive coordinates of one tensor: a chunk; a piece, which is all of a tensor that lies in the page; or a matrix, which is all of a
@@ -288,6 +296,8 @@ shared_structs! {
         rates: u32,
         /// 1 once its master holds its values, where it is stored in two bytes.
         mastered: u32,
+        /// The step that began the average of its parameters; 0 before.
+        averaged: u32,
     }
 
     /// What is known about all tensors, before what is known about each.

@@ -22,8 +22,9 @@ type Part = (bool, When, Pair, fn(&mut Writer<'_>));
 /// The stages of a step over all tensors of a plan, where a dimension of a dispatch has at most `limit` workgroups.
 pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, adapter: (Matmul, LaunchShape)) -> Stages {
     let (has_masters, guards) = (plan.precision != Precision::F32, plan.norms.is_some());
-    let averages = plan.averages();
-    let parts: [Part; 12] = [
+    let (averages, free) = (plan.averages(), plan.is_schedule_free());
+    let tracks = plan.average.is_some();
+    let parts: [Part; 15] = [
         (plan.accumulates, When::MicroBatch, Pair::Sums, accumulate),
         (has_masters, When::Masters, Pair::Masters, widen),
         (guards, When::Step, Pair::Step, norm),
@@ -31,10 +32,13 @@ pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, adapter: (Mat
         (plan.observes, When::Observed, Pair::Step, observe),
         (true, When::Step, Pair::Step, step),
         (plan.observes, When::Observed, Pair::Step, report),
+        (tracks, When::Average, Pair::Step, track),
         (has_masters, When::Round, Pair::Masters, |writer| round(writer, writer.plan.gradients.skips)),
-        (averages, When::Evaluate, Pair::Step, |writer| average(writer, false)),
+        (free, When::Evaluate, Pair::Step, |writer| average(writer, false)),
+        (tracks, When::Evaluate, Pair::Step, exchange),
         (averages && has_masters, When::Evaluate, Pair::Masters, |writer| round(writer, false)),
-        (averages, When::Train, Pair::Step, |writer| average(writer, true)),
+        (free, When::Train, Pair::Step, |writer| average(writer, true)),
+        (tracks, When::Train, Pair::Step, exchange),
         (averages && has_masters, When::Train, Pair::Masters, |writer| round(writer, false)),
     ];
     // Only the caller's buffers may lack what pads a tensor to vectors of four.
@@ -65,7 +69,16 @@ pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, adapter: (Mat
 
 /// What is the same for all dispatches of a class.
 fn grid(plan: &Plan, class: usize) -> Grid {
-    Grid { bounds: plan.classes[class].policy.bounds() as u32, norms: plan.norms.unwrap_or(0), ..Grid::default() }
+    let average = plan.average.unwrap_or_default();
+    Grid {
+        bounds: plan.classes[class].policy.bounds() as u32,
+        norms: plan.norms.unwrap_or(0),
+        average_start: average.start,
+        average_every: average.every,
+        average_rest: (average.decay.map_or(0.0, |decay| 1.0 - decay) as f32).to_bits(),
+        average_warms: u32::from(average.warmup || average.decay.is_none()),
+        ..Grid::default()
+    }
 }
 
 /// What fills the slots of a class's kernels.
@@ -131,6 +144,24 @@ fn average(writer: &mut Writer<'_>, back: bool) {
         let config = Config { constants: Constants::default().with("BACK", back), ..config };
         writer.add(purpose, "transfer/average", config, Over::Chunks, &|share| (12 * share.numel, STREAM));
     }
+}
+
+/// Adds parameters to their averages over the steps.
+fn track(writer: &mut Writer<'_>) {
+    let constants = Constants::default().with("SKIPS", writer.plan.gradients.skips);
+    over_averages(writer, "adds parameters to their averages", "transfer/track", constants, 12);
+}
+
+/// Lets parameters and their averages change places.
+fn exchange(writer: &mut Writer<'_>) {
+    let purpose = "exchanges parameters and their averages";
+    over_averages(writer, purpose, "transfer/exchange", Constants::default(), 16);
+}
+
+/// Reaches parameters and their averages, and moves `each` bytes per coordinate.
+fn over_averages(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str, constants: Constants, each: u64) {
+    let config = Config { constants, ..writer.config };
+    writer.add(purpose, entry, config, Over::Chunks, &|share| (each * share.numel, STREAM));
 }
 
 fn round(writer: &mut Writer<'_>, skips: bool) {
@@ -217,7 +248,7 @@ impl Stages {
 
     /// Bytes of each dispatch of a step whose micro-batches are added up already.
     pub(crate) fn traffic(&self) -> Vec<u64> {
-        let of_step = self.all.iter().filter(|stage| matches!(stage.when, When::Step | When::Round));
+        let of_step = self.all.iter().filter(|stage| matches!(stage.when, When::Step | When::Average | When::Round));
         of_step.map(|stage| stage.bytes).collect()
     }
 }

@@ -127,6 +127,6 @@ impl Program {
 
     /// The dispatches of a step, those left out that observe it, or add micro-batches up.
     pub fn step(&self) -> impl Iterator<Item = &Dispatch> {
-        self.dispatches.iter().filter(|dispatch| matches!(dispatch.when, When::Step | When::Round))
+        self.dispatches.iter().filter(|dispatch| matches!(dispatch.when, When::Step | When::Average | When::Round))
     }
 }

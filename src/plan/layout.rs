@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Missing, Result, ensure};
 use crate::kernel::tables::{self, Chunk};
+use crate::recipe::average::Average;
 use crate::recipe::base::BaseKind;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::guard::Gradients;
@@ -219,6 +220,8 @@ pub struct Plan {
     pub accumulates: bool,
     /// Whether steps are observed.
     pub observes: bool,
+    /// How parameters are averaged over the steps, if they are.
+    pub average: Option<Average>,
     /// What its kernels do with gradients.
     pub gradients: Gradients,
     /// Where the chunks' sums of squares begin among the counters, of gradients that are guarded; `None` if they are not.
@@ -266,6 +269,11 @@ impl Plan {
 
     /// Whether some parameters have averages for evaluation.
     pub(crate) fn averages(&self) -> bool {
+        self.average.is_some() || self.is_schedule_free()
+    }
+
+    /// Whether some bases have averages of their own.
+    pub(crate) fn is_schedule_free(&self) -> bool {
         self.classes.iter().any(|class| class.base.row().averages)
     }
 
@@ -287,8 +295,8 @@ impl Plan {
     /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them, tables left
     /// out.
     pub fn memory(&self) -> u64 {
-        let words =
-            [self.precision != Precision::F32, self.accumulates, self.observes].map(u64::from).iter().sum::<u64>();
+        let copies = [self.precision != Precision::F32, self.accumulates, self.observes, self.average.is_some()];
+        let words = copies.map(u64::from).iter().sum::<u64>();
         let owned = if self.ownership == Ownership::Arenas { 2 * self.precision.bytes() } else { 0 };
         let bytes = |block: &Block| {
             let base = self.classes[block.class].base;

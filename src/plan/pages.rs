@@ -30,7 +30,8 @@ impl Plan {
         let names = groups.validate_specs(specs)?;
         let has_state = ownership != Ownership::Stateless;
         let keeps = groups.gradients().skips || groups.accumulation() > 1 || groups.precision() != Precision::F32;
-        let none = "an optimizer without state cannot skip steps, add up micro-batches, or keep f16 or bf16 masters";
+        let keeps = keeps || groups.average().is_some();
+        let none = "an optimizer without state cannot skip steps, add up micro-batches, keep averages, or keep f16 or bf16 masters";
         ensure!(has_state || !keeps, Error::Ownership(none));
         let mut plan = Self {
             ownership,
@@ -38,6 +39,7 @@ impl Plan {
             precision: groups.precision(),
             accumulates: groups.accumulation() > 1,
             observes: groups.telemetry.is_some(),
+            average: groups.average(),
             gradients: groups.gradients(),
             names,
             ..Self::default()

@@ -89,6 +89,9 @@ pub enum When {
     /// In steps that are observed.
     #[strum(to_string = "in observed steps")]
     Observed,
+    /// After steps with an update of averages of the parameters.
+    #[strum(to_string = "after steps that update averages")]
+    Average,
     /// At the end of a step, after what observes it.
     #[strum(to_string = "at the end of a step")]
     Round,

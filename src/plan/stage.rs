@@ -16,12 +16,14 @@ use crate::recipe::spec::CHUNK;
 /// Vectors of four that one lane of a kernel over chunks takes one after the other, on a CPU.
 pub(super) const STREAM: u64 = CHUNK / 4 / 32;
 /// Kernels in which a workgroup of a GPU has a quarter of a chunk, one vector of four per invocation.
-const QUARTERED: [&str; 6] = [
+const QUARTERED: [&str; 8] = [
     "step/stream",
     "step/stream_exact_quarter",
     "step/score_mask",
     "transfer/average",
+    "transfer/exchange",
     "transfer/round",
+    "transfer/track",
     "transfer/widen",
 ];
 
@@ -274,6 +276,9 @@ impl Writer<'_> {
                 own(self.storage.scratch[block], offset, size)
             }
             ("snapshot", Some(page), _) => own(self.storage.blocks[page.block].snapshot, 4 * page.offset, 4 * page.len),
+            ("param_average", Some(page), _) => {
+                own(self.storage.blocks[page.block].average, 4 * page.offset, 4 * page.len)
+            }
             ("samples", ..) => whole(self.storage.samples),
             ("counters", ..) => whole(self.storage.counters),
             ("observations", ..) => whole(self.storage.observations),

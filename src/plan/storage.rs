@@ -36,6 +36,8 @@ pub(crate) struct BlockBuffers {
     pub sum: usize,
     /// A copy of the parameters, where steps are observed.
     pub snapshot: usize,
+    /// Averages of the parameters over the steps, where there are any.
+    pub average: usize,
 }
 
 /// No buffer.
@@ -59,13 +61,14 @@ impl Storage {
             let master = some(plan.precision != Precision::F32, "master", words);
             let sum = some(plan.accumulates, "sum", words);
             let snapshot = some(plan.observes, "snapshot", words);
+            let average = some(plan.average.is_some(), "average", words);
             let base = plan.classes[block.class].base;
             let states = base.state_bindings().iter().map(|binding| {
                 let size = if binding.per.is_line() { 4 * block.lines } else { binding.bytes() * block.len };
                 some(plan.ownership != Ownership::Stateless, &format!("state.{}", binding.name), size)
             });
             let states = states.collect();
-            BlockBuffers { param, grad, states, master, sum, snapshot }
+            BlockBuffers { param, grad, states, master, sum, snapshot, average }
         });
         let blocks = blocks.collect();
         let scratch = plan.scratch_blocks.iter().map(|&size| add("scratch", size, storage)).collect();

@@ -1,5 +1,6 @@
 //! A recipe: a base optimizer times an update policy, as data.
 
+pub mod average;
 pub mod base;
 pub mod custom;
 pub mod float;

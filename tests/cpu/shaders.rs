@@ -10,7 +10,7 @@ use wgpu_optim::kernel::catalog::Kernel;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::policy::{CustomPolicy, Plain, Policy};
-use wgpu_optim::{NonFinite, ParamGroups, Precision, Program, Recipe, TensorSpec};
+use wgpu_optim::{Average, NonFinite, ParamGroups, Precision, Program, Recipe, TensorSpec};
 
 use crate::few::few_recipes;
 
@@ -59,10 +59,11 @@ fn all_kernels(recipes: Vec<(String, Recipe)>) -> Vec<Kernel> {
         if ["cautious-lion", "mgup-adamw", "mgup-adago", "mgup-lion-approximate"].contains(&name.as_str()) {
             let clipped = plain.clone().with_max_grad_norm(1.0).with_max_grad_value(1.0);
             let skipping = clipped.clone().with_non_finite(NonFinite::Skip).with_telemetry(1);
+            let skipping = skipping.with_average(Average::default());
             let settings = [
                 skipping.clone(),
                 skipping.with_precision(Precision::F16),
-                clipped.with_precision(Precision::Bf16),
+                clipped.with_precision(Precision::Bf16).with_average(Average::default()),
                 plain.clone().with_precision(Precision::Bf16).with_accumulation(2),
             ];
             settings.into_iter().for_each(|groups| add(groups, Matmul::Tiles));

@@ -9,8 +9,8 @@ use std::time::Duration;
 use crate::common::{self, Gpu, gpus};
 use wgpu_optim::base::ScheduleFreeAdamW;
 use wgpu_optim::{
-    Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Part, Precision,
-    Recipe, TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
+    Average, Checkpoint, Error, GpuOptimizer, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Part,
+    Precision, Recipe, TensorBuffers, TensorSlice, TensorSpec, verify, wgpu,
 };
 
 fn specs() -> Vec<TensorSpec> {
@@ -30,6 +30,7 @@ fn groups() -> ParamGroups {
         .with_max_grad_norm(3.0)
         .with_grad_scaler(GradScaler::default().init(64.0).interval(3))
         .with_accumulation(2)
+        .with_average(Average::moving(0.9).start(3).every(2))
 }
 
 fn grads(spec: &TensorSpec, t: u64) -> Vec<f32> {

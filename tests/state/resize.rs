@@ -3,7 +3,8 @@
 use crate::common::{self, Gpu, gpus};
 use wgpu_optim::base::Adafactor;
 use wgpu_optim::{
-    GpuOptimizer, GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Rows, TensorSlice, TensorSpec, verify, wgpu,
+    Average, GpuOptimizer, GradScaler, LrSchedule, ParamGroups, Precision, Recipe, Rows, TensorSlice, TensorSpec,
+    verify, wgpu,
 };
 
 const WIDTH: usize = 14;
@@ -13,7 +14,10 @@ fn specs(rows: usize) -> [TensorSpec; 2] {
 }
 
 fn groups(recipe: Recipe) -> ParamGroups {
-    ParamGroups::from(recipe).with_schedule(LrSchedule::linear(50, 0.1)).with_grad_scaler(GradScaler::default())
+    ParamGroups::from(recipe)
+        .with_schedule(LrSchedule::linear(50, 0.1))
+        .with_grad_scaler(GradScaler::default())
+        .with_average(Average::moving(0.9))
 }
 
 fn build(gpu: &Gpu, rows: usize, groups: ParamGroups) -> GpuOptimizer {
@@ -84,7 +88,7 @@ fn rows_are_gathered_with_their_state() {
                 for ((what, before), (_, after)) in read(&old, "splats").iter().zip(read(&new, "splats")) {
                     for (row, &from) in after.chunks_exact(WIDTH).zip(&rows) {
                         let split = from & Rows::PARAMETERS_ONLY != 0;
-                        let is_state = !matches!(what.as_str(), "param" | "master");
+                        let is_state = !matches!(what.as_str(), "param" | "master" | "average");
                         let from = (from & !Rows::PARAMETERS_ONLY) as usize;
                         let expected = match from < 300 && !(split && is_state) {
                             true => &before[WIDTH * from..][..WIDTH],

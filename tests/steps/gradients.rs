@@ -6,8 +6,8 @@ use wgpu_optim::base::{
     ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
 };
 use wgpu_optim::{
-    Error, GpuOptimizer, GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice,
-    TensorSpec, reference, verify, wgpu,
+    Average, Error, GpuOptimizer, GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, TensorBuffers,
+    TensorSlice, TensorSpec, reference, verify, wgpu,
 };
 
 const SHAPES: [(&str, &[usize]); 4] = [("a", &[10]), ("b", &[24, 20]), ("c", &[5000]), ("d", &[70_000])];
@@ -795,6 +795,9 @@ fn what_is_off_costs_nothing_and_what_is_on_one_pass() {
         let more = if name == "cautious-adamw" { 2.0 } else { 4.0 };
         assert!((half.1 - off.1 - more).abs() < 0.05, "{name}: {half:?}, {off:?}");
         assert_eq!(half.2 - off.2, 0.0);
+        let averaged = cost(plain().with_average(Average::default()));
+        let pages = averaged.0 - off.0;
+        assert_eq!((pages, averaged.1 - off.1, averaged.2 - off.2), (1, 12.0, 4.0), "{name}");
         let several = cost(plain().with_accumulation(8));
         assert_eq!((several.0, several.1), (off.0, off.1));
         assert!((several.2 - off.2 - 4.0).abs() < 1e-3);

@@ -16,5 +16,6 @@ mod rounds;
 mod rows;
 mod selection;
 mod shape;
+mod step_averages;
 mod table;
 mod threads;

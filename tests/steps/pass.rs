@@ -4,8 +4,8 @@ use crate::common::{self, Gpu, gpus, read, shared_gpus};
 use wgpu_optim::base::AdaGo;
 use wgpu_optim::policy::Mgup;
 use wgpu_optim::{
-    Error, GpuOptimizer, GradScaler, Miss, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice, TensorSpec,
-    verify, wgpu,
+    Average, Error, GpuOptimizer, GradScaler, Miss, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice,
+    TensorSpec, verify, wgpu,
 };
 
 const SHAPES: [(&str, &[usize]); 3] = [("a", &[10]), ("b", &[24, 20]), ("c", &[70_000])];
@@ -54,6 +54,7 @@ fn steps_in_a_pass_equal_steps_in_encoders() {
         ("muon", Recipe::muon(1e-2).mgup().into()),
         ("micro-batches", mgup().with_accumulation(2)),
         ("scaled", mgup().with_grad_scaler(GradScaler::default()).with_max_grad_norm(0.5)),
+        ("averages", mgup().with_average(Average::moving(0.9))),
         ("two bytes", mgup().with_precision(Precision::Bf16)),
     ];
     // Sums of 280,000 bytes take three bindings to clear.

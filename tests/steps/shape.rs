@@ -1,7 +1,9 @@
 //! Both launch shapes give the same bits: neither the order of sums nor that of operations depends on the shape.
 
 use crate::common::{self, Gpu};
-use wgpu_optim::{GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, verify, wgpu};
+use wgpu_optim::{
+    Average, GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, verify, wgpu,
+};
 
 /// Matrices, small and large tensors, with ends inside a vector, a quarter and a chunk.
 fn specs() -> [TensorSpec; 6] {
@@ -101,6 +103,7 @@ fn settings_do_the_same_in_both_launch_shapes() {
         {
             let groups = ParamGroups::from(name.parse::<Recipe>().unwrap()).with_max_grad_norm(0.5);
             let groups = groups.with_non_finite(NonFinite::Skip).with_grad_scaler(GradScaler::default());
+            let groups = groups.with_average(Average::moving(0.9));
             assert_equal(&gpu, name, &groups.with_accumulation(2).with_precision(precision));
         }
     }

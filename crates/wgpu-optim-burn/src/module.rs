@@ -279,9 +279,9 @@ impl GpuModuleOptimizer {
         }
     }
 
-    /// Replaces the parameters of schedule-free bases by their averages, for evaluation, and returns the module. Parameters
-    /// of other bases do not change. Steps and records are refused until [`train`](Self::train), which must get the returned
-    /// module: in a clone from before, the parameters are not averages.
+    /// Replaces parameters by their averages, for evaluation, and returns the module: all of them with
+    /// [`ParamGroups::with_average`](wgpu_optim::ParamGroups::with_average), otherwise those of schedule-free bases. Steps and records are
+    /// refused until [`train`](Self::train), which must get the returned module: in a clone from before, the parameters are not averages.
     ///
     /// ```no_run
     /// # use burn::module::Module;
@@ -313,7 +313,8 @@ impl GpuModuleOptimizer {
         };
         let dtype = self.dtype();
         // Other parameters stay where they are.
-        let is_averaged = |known: &&Known| base_of(&core.optimizer, known).is_ok_and(|base| base.row().averages);
+        let all = core.optimizer.groups().average().is_some();
+        let is_averaged = |known: &&Known| all || base_of(&core.optimizer, known).is_ok_and(|base| base.row().averages);
         let averaged: Vec<Known> = core.params.iter().filter(is_averaged).cloned().collect();
         let wanted: HashSet<_> = averaged.iter().map(|known| known.id).collect();
         let largest = averaged.iter().map(|known| known.shape.iter().product::<usize>()).max().unwrap_or(1);

@@ -18,7 +18,8 @@ use crate::module::GpuModuleOptimizer;
 use crate::state::{Loaded, base_of, leaves, shape_of};
 
 impl GpuModuleOptimizer {
-    /// The state as a Burn record, which Burn's optimizers of the same kind can load, too.
+    /// The state as a Burn record, which Burn's optimizers of the same kind can load, too. Averages of
+    /// [`ParamGroups::with_average`](wgpu_optim::ParamGroups::with_average) are not in it; a checkpoint holds them.
     ///
     /// # Errors
     /// [`Error::Optimizer`] between [`evaluate`](Self::evaluate) and [`train`](Self::train), or if the state cannot be read

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use wgpu_optim::{GradScaler, NonFinite, ParamGroups, Precision};
+use wgpu_optim::{Average, GradScaler, NonFinite, ParamGroups, Precision};
 
 use crate::numbers::whole;
 use crate::recipes;
@@ -22,6 +22,7 @@ pub fn named(text: &str) -> Result<(String, ParamGroups), String> {
             "scaler" => groups.with_grad_scaler(GradScaler::default().interval(1 << 20)),
             "accumulate" => groups.with_accumulation(2),
             "f16" => groups.with_precision(Precision::F16),
+            "average" => groups.with_average(Average::default()),
             "bf16" => groups.with_precision(Precision::Bf16),
             other if other.starts_with("observe") => {
                 let every = &other["observe".len()..];
@@ -31,7 +32,7 @@ pub fn named(text: &str) -> Result<(String, ParamGroups), String> {
             }
             other => {
                 return Err(format!(
-                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, f16 and bf16"
+                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, average, f16 and bf16"
                 ));
             }
         })

@@ -230,7 +230,8 @@ impl GpuOptimizer {
         })
     }
 
-    /// Replaces the parameters of schedule-free bases by their averages, for evaluation. Until `train`, steps and `setRecipe` are errors.
+    /// Replaces parameters by their averages, for evaluation: with the option `average` all of them, otherwise those of schedule-free bases.
+    /// Until `train`, steps and `setRecipe` are errors.
     ///
     /// @throws If the optimizer was disposed or the GPU lost.
     pub fn evaluate(&self) -> Result<(), Thrown> {

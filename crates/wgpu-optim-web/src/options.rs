@@ -11,7 +11,9 @@ use serde_json::{Map, Value};
 use wasm_bindgen::prelude::*;
 use wgpu_optim::schedule::Shape;
 use wgpu_optim::verify::{self, Case};
-use wgpu_optim::{GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, wgpu};
+use wgpu_optim::{
+    Average, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, wgpu,
+};
 
 use crate::js::Thrown;
 
@@ -46,6 +48,7 @@ pub(crate) struct OptimizerOptions {
     accumulation: Option<u32>,
     precision: Option<Precision>,
     telemetry: Option<u32>,
+    average: Option<Average>,
 }
 
 #[derive(Deserialize)]
@@ -282,6 +285,9 @@ impl OptimizerOptions {
         }
         if let Some(every) = self.telemetry {
             groups = groups.with_telemetry(every);
+        }
+        if let Some(average) = self.average {
+            groups = groups.with_average(average);
         }
         Ok(groups)
     }

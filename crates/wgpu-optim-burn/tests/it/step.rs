@@ -5,7 +5,7 @@ use burn::module::{Module, ParamGroup};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::Tensor;
 use wgpu_optim::base::{AdamW, Lion, ScheduleFreeAdamW};
-use wgpu_optim::{Base, Recipe, reference, verify};
+use wgpu_optim::{Average, Base, ParamGroups, Recipe, reference, verify};
 use wgpu_optim_burn::{GpuModuleOptimizer, Select};
 
 use crate::common::{
@@ -77,6 +77,29 @@ fn a_model_is_evaluated_at_its_averages_and_trains_on() {
     model = optim.step(1e-2, model, grads);
     twins.iter_mut().enumerate().for_each(|(i, twin)| drop(twin.step(&gradient(twin.param.len(), i, 4))));
     assert_follows(&model, &twins, "after a step");
+}
+
+#[test]
+fn a_model_is_evaluated_at_its_mean_over_the_steps_and_comes_back_to_the_bit() {
+    let mean = |groups: ParamGroups| groups.with_average(Average::mean().start(1));
+    let mut optim = GpuModuleOptimizer::new(gpu(), Recipe::adamw(1e-2)).with_settings(mean);
+    let mut model = Mlp::new(&autodiff());
+    let mut seen = Vec::new();
+    for t in 1..4 {
+        let grads = gradients(&model, t, &[]);
+        model = optim.step(1e-2, model, grads);
+        seen.push(read(&model));
+    }
+    let before = bits(&model);
+    model = optim.evaluate(model).unwrap();
+    for (at, found) in read(&model).iter().enumerate() {
+        let [second, third] = [1, 2].map(|step: usize| &seen[step][at].values);
+        let expected: Vec<f32> = second.iter().zip(third).map(|(a, b)| (a + b) / 2.0).collect();
+        let (_, failure) = verify::compare_within((1e-7, 1e-6), &found.values, &expected, None);
+        assert_eq!(failure, None, "{}: {}", gpu().adapter, found.path);
+    }
+    model = optim.train(model).unwrap();
+    assert_eq!(bits(&model), before);
 }
 
 #[test]

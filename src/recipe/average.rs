@@ -1,0 +1,76 @@
+//! Averages of the parameters over the steps of a run.
+
+use super::prelude::*;
+
+/// An average of each parameter over the steps of a run, for evaluation: [`GpuOptimizer::evaluate`](crate::GpuOptimizer::evaluate) puts it
+/// in the place of the parameter.
+///
+/// The first update of an average takes the parameter. Update n adds w (θ − average), with this weight w:
+///
+/// ```text
+/// moving average:              max(1 − decay, 1 / n)
+/// the same without warm-up:    1 − decay
+/// mean (SWA):                  1 / n
+/// ```
+///
+/// With warm-up, the moving average begins as the mean of all updates, so that it does not remember the first one for long. Moving
+/// averages are those of Polyak (1990); the mean is the stochastic weight averaging of Izmailov et al. (2018), arXiv 1803.05407.
+///
+/// ```
+/// use wgpu_optim::{Average, ParamGroups, Recipe};
+///
+/// let moving = ParamGroups::from(Recipe::adamw(1e-3)).with_average(Average::moving(0.999));
+/// let late = Average::mean().start(7_500).every(100);
+/// let mean = ParamGroups::from(Recipe::adamw(1e-3)).with_average(late);
+/// assert!(late.is_due(7_600) && !late.is_due(7_650));
+/// assert_eq!([late.weight(1), late.weight(2)], [1.0, 0.5]);
+/// # moving.validate()?;
+/// # mean.validate()?;
+/// # Ok::<(), wgpu_optim::Error>(())
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
+#[serde(default, deny_unknown_fields)]
+#[setters(strip_option)]
+#[non_exhaustive]
+pub struct Average {
+    /// Decay of a moving average, in [0, 1). `None` for the mean. Default 0.999.
+    #[default(Some(0.999))]
+    pub decay: Option<f64>,
+    /// Whether a moving average begins as a mean. Default true.
+    #[default(true)]
+    pub warmup: bool,
+    /// Steps of a tensor before its average begins. The first update follows step `start + every`. Default 0.
+    pub start: u32,
+    /// Steps from one update to the next, at least 1. Default 1.
+    #[default(1)]
+    pub every: u32,
+}
+
+impl Average {
+    /// A moving average with this decay, in [0, 1), over all steps.
+    pub fn moving(decay: f64) -> Self {
+        Self { decay: Some(decay), ..Self::default() }
+    }
+
+    /// The mean of all updates: stochastic weight averaging.
+    pub fn mean() -> Self {
+        Self { decay: None, ..Self::default() }
+    }
+
+    pub(crate) fn validate(&self) -> Result<()> {
+        check("average.decay", self.decay.unwrap_or(0.0), UNIT)?;
+        check("average.every", self.every.into(), AT_LEAST_1)
+    }
+
+    /// Whether an update follows step t of a tensor, which counts from 1.
+    pub fn is_due(&self, t: u64) -> bool {
+        let since = t.saturating_sub(self.start.into());
+        since > 0 && since.is_multiple_of(self.every.into())
+    }
+
+    /// The weight of update n, which counts from 1.
+    pub fn weight(&self, n: u64) -> f64 {
+        let (least, mean) = (self.decay.map_or(0.0, |decay| 1.0 - decay), 1.0 / n as f64);
+        if n == 1 || self.decay.is_none() || self.warmup { mean.max(least) } else { least }
+    }
+}
