@@ -94,7 +94,7 @@ pub struct Run {
     pub accuracy: Option<f64>,
     /// How much longer the policy made some steps.
     pub lengths: Vec<Length>,
-    /// The parameters after each step, for tasks of two parameters.
+    /// The parameters before the first step and after each, for tasks of two parameters.
     pub path: Vec<[f32; 2]>,
     /// Time of the training, in seconds, without evaluations.
     pub seconds: f64,

@@ -93,6 +93,7 @@ impl<T: Task> Trains for T {
         let schedule = LrSchedule::cosine(*steps as u64, 0.0).with_warmup((plan.warmup * *steps as f64).round() as u64);
         let (mut losses, mut path, mut lengths, mut pending) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let mut times = Vec::new();
+        path.extend(self.point(&model).map(|point| point.inner()));
         let begun = Instant::now();
         for step in 0..*steps {
             if bench.stop.load(Ordering::Relaxed) {

@@ -110,7 +110,7 @@ fn every_task_is_learned_and_an_interrupted_study_equals_one_that_was_not() {
             ["classification", "cnn", "fine_tuning"].contains(&run.task.as_str()),
             "{what}"
         );
-        assert_eq!(run.path.len(), if run.task == "quadratic" { 20 } else { 0 }, "{what}");
+        assert_eq!(run.path.len(), if run.task == "quadratic" { 21 } else { 0 }, "{what}");
         assert_eq!(run.lengths.iter().map(|length| length.step).collect::<Vec<_>>(), [1, 6, 11, 16], "{what}");
         // Half of the coordinates step 2 times as far, and half of them half as far.
         let longer = run.lengths.iter().any(|length| length.l2 > 1.1);

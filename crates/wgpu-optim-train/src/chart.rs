@@ -249,7 +249,7 @@ impl Chart {
                 .filter(is_seen)
                 .collect();
             if around.len() > 2 {
-                chart.draw_series([Polygon::new(around, color.mix(0.2).filled())])?;
+                chart.draw_series([Polygon::new(around, color.mix(0.12).filled())])?;
             }
         }
         for series in &self.series {
