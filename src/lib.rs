@@ -74,7 +74,7 @@ pub use recipe::launch::LaunchShape;
 pub use recipe::matrix::{self, MatrixLayout};
 pub use recipe::members::Members;
 pub use recipe::policy::{self, Policy};
-pub use recipe::precision::Precision;
+pub use recipe::precision::{Precision, Rounding};
 pub use recipe::schedule::{self, LrSchedule};
 pub use recipe::spec::TensorSpec;
 pub use wgpu;

@@ -1,6 +1,6 @@
 // Corrects what the stream decided wrongly about a vector of a chunk; `at` is its place among the parameters.
 
-import package::{access::param::{load_param, store_param}, policy::{factors, phi}};
+import package::{access::{param::load_param, stepped::store_stepped}, policy::{factors, phi}};
 import package::lib::{notes::{SELECTED, UNDECIDED}, rates::rates_of, step::step};
 import package::tables::{Chunk, Scalars};
 
@@ -12,6 +12,7 @@ fn correct(chunk: Chunk, vector: u32, at: u32, s: Scalars, direction: vec4<f32>,
     let rate = rates_of(chunk, vector);
     let moved = step(theta, factor, direction, vec4<f32>(s.decay), rate, s);
     let corrected = theta + rate * (s.step * ((taken - factor) * direction));
-    let decided = select(moved, corrected, was != vec4<u32>(UNDECIDED));
-    store_param(at, lanes, select(decided, theta, (was != vec4<u32>(UNDECIDED)) & (taken == factor)));
+    let stepped = was != vec4<u32>(UNDECIDED);
+    let decided = select(moved, corrected, stepped);
+    store_stepped(chunk, vector, at, lanes, select(decided, theta, stepped & (taken == factor)), s, stepped);
 }

@@ -3,37 +3,18 @@
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
+use super::held::{AVERAGE, MASTER, RATES};
 use super::optimizer::{Counts, GpuOptimizer, Miss, Selected};
 use super::slices::TensorSlice;
 use super::target::Target;
 use super::{readback, scope};
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
-use crate::plan::layout::{self, ALIGNMENT, Ownership};
 use crate::plan::storage::BlockBuffers;
-use crate::recipe::base::Per;
 use crate::recipe::guard::{Guarded, NonFinite};
 use crate::recipe::policy::Selects;
 use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, check};
-
-pub(super) const PARAM: &str = "params";
-/// The name of masters among the state.
-pub(super) const MASTER: &str = "master";
-/// The name of averages over steps among the state.
-pub(super) const AVERAGE: &str = "average";
-pub(super) const GRAD_SUM: &str = "grad_sum";
-pub(super) const RATES: &str = "rates";
-
-/// What the optimizer holds of a tensor in one place.
-pub(super) struct Held<'a> {
-    /// [`PARAM`], the name of a state, [`GRAD_SUM`] or [`RATES`].
-    pub what: &'static str,
-    pub shape: &'a [usize],
-    pub slice: TensorSlice<'a>,
-    /// Whether each row of the tensor has its part.
-    pub by_row: bool,
-}
 
 impl From<Header> for Guarded {
     fn from(Header { grad_norm, loss_scale, skip, skipped, .. }: Header) -> Self {
@@ -62,84 +43,6 @@ impl GpuOptimizer {
         let tensor = self.plan.tensor(name)?;
         self.has_arenas(true, "this optimizer steps your buffers and does not hold parameters or gradients")?;
         Ok(self.range_of(tensor, which(&self.storage.blocks[tensor.block]), self.plan.precision))
-    }
-
-    /// A tensor's range of a buffer.
-    fn range_of(&self, tensor: &layout::Tensor, buffer: usize, format: Precision) -> TensorSlice<'_> {
-        let [offset, size] = [tensor.offset, tensor.numel].map(|count| format.bytes() * count);
-        TensorSlice { buffer: &self.buffers[buffer], offset, size: size.next_multiple_of(4) }
-    }
-
-    /// What the optimizer holds of a tensor from step to step, all of it f32: where an arena stores parameters in two bytes, their
-    /// masters stand for them.
-    pub(super) fn held(&self, index: usize) -> Vec<Held<'_>> {
-        let tensor = &self.plan.tensors[index];
-        let (spec, block) = (&tensor.spec, &self.storage.blocks[tensor.block]);
-        let words = |buffer: usize| self.range_of(tensor, buffer, Precision::F32);
-        let master = self.master(index);
-        let mut all = Vec::new();
-        let mut add = |what, shape, slice, by_row| all.push(Held { what, shape, slice, by_row });
-        if self.plan.ownership == Ownership::Arenas {
-            add(PARAM, &spec.shape[..], master.unwrap_or_else(|| words(block.param)), true);
-        }
-        let is_given = self.plan.ownership == Ownership::Stateless;
-        let states = if is_given { &[] } else { self.plan.base_of(tensor).row().states };
-        let base = self.plan.base_of(tensor);
-        for (at, state) in states.iter().enumerate() {
-            let (shape, by_row) = (state.per.shape(spec), state.per == Per::Coordinate || state.per.is_row(spec));
-            // Alone, or one of the pair that lies tensor after tensor.
-            let shared = if base.has_pairs() { 2 } else { 1 };
-            match state.per {
-                Per::Coordinate => {
-                    let slice = words(block.states[at / shared]);
-                    let count = base.state_bindings()[at / shared].states.len() as u64;
-                    let other = (at % shared) as u64 * tensor.numel.next_multiple_of(ALIGNMENT);
-                    let offset = 4 * (count * tensor.offset + other);
-                    add(state.name, shape, TensorSlice { offset, ..slice }, by_row);
-                }
-                Per::Tensor => {
-                    let first = states.iter().position(|state| state.per == Per::Tensor).unwrap_or(at);
-                    add(state.name, shape, self.scalar_entry(index, at - first), by_row);
-                }
-                _ => {
-                    let (offset, size) = (4 * tensor.lines, 4 * shape.iter().product::<usize>() as u64);
-                    add(state.name, shape, TensorSlice { offset, size, ..words(block.states[at]) }, by_row);
-                }
-            }
-        }
-        if let (Some(master), Ownership::Caller) = (master, self.plan.ownership) {
-            add(MASTER, &spec.shape, master, true);
-        }
-        if self.plan.average.is_some() {
-            add(AVERAGE, &spec.shape, words(block.average), true);
-        }
-        if self.plan.accumulates {
-            add(GRAD_SUM, &spec.shape, words(block.sum), true);
-        }
-        if spec.components > 0 {
-            let (offset, size) = (4 * u64::from(tensor.entry.rates), 4 * spec.components as u64);
-            let slice = TensorSlice { buffer: &self.buffers[self.storage.rates], offset, size };
-            add(RATES, std::slice::from_ref(&spec.components), slice, false);
-        }
-        all
-    }
-
-    /// Where a state per tensor lies: there are up to two.
-    pub(super) fn scalar_entry(&self, tensor: usize, number: usize) -> TensorSlice<'_> {
-        let places = [offset_of!(Tensor, accumulator), offset_of!(Tensor, largest_lr)];
-        self.entry(tensor, places[number], 4)
-    }
-
-    /// Where one of these lies.
-    pub(super) fn find(&self, index: usize, what: &str) -> Option<TensorSlice<'_>> {
-        self.held(index).into_iter().find(|held| held.what == what).map(|held| held.slice)
-    }
-
-    /// Where a tensor's master lies, if it has one.
-    pub(super) fn master(&self, index: usize) -> Option<TensorSlice<'_>> {
-        let tensor = &self.plan.tensors[index];
-        let buffer = self.storage.blocks[tensor.block].master;
-        self.has_masters().then(|| self.range_of(tensor, buffer, Precision::F32))
     }
 
     /// The names of a tensor's state.
@@ -412,8 +315,10 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`param`](Self::param), and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_param(&self, name: &str) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
-        let param = self.param(name)?;
-        self.read(name, &[self.master(self.plan.tensor_index(name)?).unwrap_or(param)], floats)
+        self.param(name)?;
+        let (tensor, numel) = (self.plan.tensor_index(name)?, self.plan.tensor(name)?.numel as usize);
+        let (slice, format) = self.held_param(tensor);
+        self.read(name, &[slice], move |bytes| Ok(format.decode(&bytes, numel)))
     }
 
     /// Reads a state. Off the web, poll the device until the future is ready.

@@ -21,7 +21,6 @@ use crate::plan::scalars;
 use crate::plan::storage::Storage;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::matrix::Matmul;
-use crate::recipe::precision::Precision;
 use crate::recipe::spec::TensorSpec;
 
 /// What an error of wgpu means to whoever wants an optimizer.
@@ -92,7 +91,7 @@ impl GpuOptimizer {
             }
             let pipelines = compiled.unwrap_or_else(|| Pipelines::new(device, &groups));
             let (compiled, refused) = pipelines.compile(&stages.kernels);
-            let pairs = 1 + u64::from(plan.accumulates) + u64::from(plan.precision != Precision::F32);
+            let pairs = 1 + u64::from(plan.accumulates) + u64::from(plan.has_masters());
             let (rows, chunks) = match ownership {
                 // Tensors that were added later have scalars of their own.
                 Ownership::Arenas => (groups.row_count() + plan.tensors.len().min(ROWS), 1),

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use safetensors::tensor::{self, TensorInfo};
 
-use super::access::{AVERAGE, GRAD_SUM, Held, MASTER, PARAM};
 use super::file::{
     AVERAGE_STEP, About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write,
     write_synced,
 };
+use super::held::{AVERAGE, GRAD_SUM, Held, MASTER, PARAM};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use super::target::Target;
@@ -288,7 +288,7 @@ impl GpuOptimizer {
         ranges = ranges.and(check("loss_scale", about.loss_scale.into(), INVERTIBLE));
         ranges.map_err(|e| refusal(e.to_string()))?;
 
-        let (steps, begun) = counts_in(file, &entries)?;
+        let SavedCounts { steps, begun } = counts_in(file, &entries)?;
         let has = |what: &str| {
             let mut has = vec![false; self.plan.tensors.len()];
             entries
@@ -354,7 +354,7 @@ impl GpuOptimizer {
             ensure!(self.evaluating == file.about.evaluating, refusal(&file.path, reason));
             self.check_averages(file)?;
         }
-        let (steps, begun) = counts_in(file, &entries)?;
+        let SavedCounts { steps, begun } = counts_in(file, &entries)?;
         self.write_entries(file, &entries)?;
         let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
         let masters: HashSet<usize> = masters.collect();
@@ -409,7 +409,10 @@ impl GpuOptimizer {
     fn write_entries(&self, file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<()> {
         for part in parts(entries) {
             for (entry, slice) in part.iter().filter_map(|entry| Some((entry, entry.slice?))) {
-                let bytes = file.read(&entry.key)?;
+                let mut bytes = file.read(&entry.key)?;
+                if entry.format != Precision::F32 {
+                    bytes = entry.format.encode(&bytemuck::pod_collect_to_vec(&bytes));
+                }
                 scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
             }
             // Otherwise wgpu keeps a copy of all of them until the next step.
@@ -505,13 +508,18 @@ impl GpuOptimizer {
         let of = |&tensor: &usize| {
             let name = &self.plan.tensors[tensor].spec.name;
             let states = self.plan.base_of(&self.plan.tensors[tensor]).row().states;
-            let held = self.held(tensor).into_iter().map(|Held { what, shape, slice, .. }| (what, shape, Some(slice)));
+            let held = self
+                .held(tensor)
+                .into_iter()
+                .map(|Held { what, shape, slice, format, .. }| (what, shape, format, Some(slice)));
             let counts = [STEP].into_iter().chain(self.plan.average.map(|_| AVERAGE_STEP));
-            held.chain(counts.map(|what| (what, &[][..], None))).map(move |(what, shape, slice)| {
-                let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
-                let squares = states.iter().any(|state| state.name == what && state.squares);
-                Entry { key, tensor: Some(tensor), what, shape, slice, format: Precision::F32, squares }
-            })
+            held.chain(counts.map(|what| (what, &[][..], Precision::F32, None))).map(
+                move |(what, shape, format, slice)| {
+                    let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
+                    let squares = states.iter().any(|state| state.name == what && state.squares);
+                    Entry { key, tensor: Some(tensor), what, shape, slice, format, squares }
+                },
+            )
         };
         Ok(self.plan.order.iter().flat_map(of).collect())
     }
@@ -551,8 +559,16 @@ impl GpuOptimizer {
     }
 }
 
-/// Refuses values out of range. Returns the step of each tensor, and the steps that began averages.
-fn counts_in(file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<(Vec<(usize, u64)>, HashMap<usize, u32>)> {
+/// What a file counts about tensors of the plan.
+struct SavedCounts {
+    /// The step of each.
+    steps: Vec<(usize, u64)>,
+    /// The steps that began averages.
+    begun: HashMap<usize, u32>,
+}
+
+/// Refuses values out of range.
+fn counts_in(file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<SavedCounts> {
     let (mut steps, mut begun) = (Vec::new(), HashMap::new());
     for entry in entries.iter().filter(|entry| entry.is_limited()) {
         let bytes = file.read(&entry.key)?;
@@ -564,5 +580,5 @@ fn counts_in(file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<(Vec<(usize
             _ => drop(begun.insert(tensor, count as u32)),
         }
     }
-    Ok((steps, begun))
+    Ok(SavedCounts { steps, begun })
 }

@@ -11,7 +11,7 @@ use safetensors::tensor::Metadata;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::access::RATES;
+use super::held::RATES;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
 use crate::recipe::groups::ParamGroups;

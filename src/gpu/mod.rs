@@ -13,6 +13,7 @@ mod compare;
 mod custom;
 #[cfg(not(target_arch = "wasm32"))]
 mod file;
+mod held;
 mod observe;
 mod optimizer;
 mod pipelines;

@@ -23,7 +23,6 @@ use crate::recipe::Recipe;
 use crate::recipe::base::BaseKind;
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::policy::PolicyKind;
-use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{NOT_NEGATIVE, POSITIVE, check};
 use crate::recipe::spec::TensorSpec;
 
@@ -469,7 +468,7 @@ impl GpuOptimizer {
 
     /// Whether parameters have masters.
     pub(super) fn has_masters(&self) -> bool {
-        self.plan.precision != Precision::F32
+        self.plan.has_masters()
     }
 
     /// The buffer of the tensors' table.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::mem::offset_of;
 use std::sync::Arc;
 
-use super::access::GRAD_SUM;
+use super::held::GRAD_SUM;
 use super::optimizer::{GpuOptimizer, Prepared};
 use super::requirements::plan_limits;
 use super::scope;

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
-use super::access::{AVERAGE, Held, MASTER, PARAM, RATES};
+use super::held::{AVERAGE, Held, MASTER, PARAM, RATES};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
@@ -73,7 +73,7 @@ impl GpuOptimizer {
     /// As for [`new`](Self::new), and:
     ///
     /// - [`Error::Tensor`] if a tensor changes another dimension than the first, moves to a group with another base, or changes its layout
-    ///   under NAMO-D or NorMuon.
+    ///   under NAMO-D or NorMuon; or if it changes, has no masters, and its rows have an odd number of coordinates.
     /// - [`Error::Slice`] for an index with the wrong size or usage.
     /// - [`Error::UnknownTensor`] for rows of a tensor that is not in both optimizers.
     /// - [`Error::Unsupported`] for [`Rows::Gather`] in a tensor larger than a binding.
@@ -145,6 +145,12 @@ impl GpuOptimizer {
         ensure!(self.plan.base_of(was) == new.plan.base_of(is), other_state());
         let turned = was.spec.layout != spec.layout && self.plan.base_of(was).depends_on_layout();
         ensure!(!turned, refusal("its inputs or outputs have states, so its layout must stay".to_owned()));
+        // Rows are copied in whole words.
+        let halves = self.plan.rounding.is_some() && !was.row_len.is_multiple_of(2);
+        let odd = || {
+            format!("rows have {} coordinates; without masters, bf16 rows need an even number to be moved", was.row_len)
+        };
+        ensure!(!halves || (rows == Rows::Keep && *old == spec.shape), refusal(odd()));
         let mut copy = |from: TensorSlice<'_>, to: TensorSlice<'_>| {
             let size = from.size.min(to.size);
             encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, size);

@@ -24,7 +24,8 @@ macro_rules! files {
 /// Every WGSL file, by its path in `shaders/`.
 const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/chunk_quarter" "access/chunk_whole" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
-    "access/notes_own" "access/notes_shared" "access/offset_scalar" "access/offset_vec4" "access/param_scalar" "access/param_vec4"
+    "access/notes_own" "access/notes_shared" "access/offset_scalar" "access/offset_vec4" "access/param_half_scalar" "access/param_half_shared" "access/param_half_vec4" "access/param_scalar" "access/param_vec4"
+    "access/single_f32" "access/single_half" "access/stepped_f32" "access/stepped_half"
     "base/adafactor" "base/adafactor_lines" "base/adafactor_rate" "base/adafactor_vectors" "base/adagrad" "base/adagrad_norm_rate" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lamadam_rate" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
     "base/nadam" "base/namo_d_lines" "base/namo_rate" "base/normuon_lines" "base/orthogonal" "base/orthogonal_lines" "base/radam" "base/rmsprop" "base/schedule_free_adamw" "base/schedule_free_rate" "base/sgd"
     "correction/adafactor" "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none"
@@ -45,7 +46,7 @@ const FILES: &[(&str, &str)] = files![
     "sink/finish_averaged" "sink/finish_notes" "sink/finish_param" "sink/param"
     "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/small_wide" "step/stream" "step/stream_exact" "step/stream_exact_quarter" "step/update_sums"
     "telemetry/moved" "telemetry/observe" "telemetry/report"
-    "transfer/average" "transfer/exchange" "transfer/track" "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
+    "transfer/average" "transfer/exchange" "transfer/exchange_half" "transfer/track" "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
 ];
 
 /// What fills the slots of a kernel, and its constants.
@@ -71,6 +72,8 @@ pub(crate) struct Config {
     /// Whether parameters and gradients are reached four at a time. One at a time, nothing after the last coordinate is touched.
     #[default(true)]
     pub vectorized: bool,
+    /// Whether parameters are bf16 without masters.
+    pub rounded: bool,
     /// How gradients, or parameters in their place, are stored.
     pub format: Precision,
     #[default(Matmul::Tiles)]
@@ -97,7 +100,7 @@ const LARGE: (&str, &str) = ("BLOCK: u32 = 64u", "BLOCK: u32 = 128u");
 const MOST_CUSTOM: usize = 256;
 
 /// The pipeline constants that plans set, as WGSL names them.
-const CONSTANTS: [&str; 13] = [
+const CONSTANTS: [&str; 14] = [
     "ADDS",
     "AHEAD",
     "AS_IS",
@@ -109,6 +112,7 @@ const CONSTANTS: [&str; 13] = [
     "POLYNOMIAL",
     "RATED",
     "SKIPS",
+    "STOCHASTIC",
     "SYMMETRIC",
     "TWO_FACTORS",
 ];
@@ -198,6 +202,12 @@ impl Config {
             "correct" => ("sink", either(is_matrix, "correct_notes", "correct_param")),
             "access::chunk" => ("access", either(self.quarters, "chunk_quarter", "chunk_whole")),
             "lib::mark" => ("lib", either(self.quarters, "mark_quarter", "mark")),
+            "access::param" if self.rounded && self.shared_vectors => ("access", "param_half_shared"),
+            "access::param" if self.rounded => {
+                ("access", either(self.vectorized, "param_half_vec4", "param_half_scalar"))
+            }
+            "access::stepped" => ("access", either(self.rounded, "stepped_half", "stepped_f32")),
+            "access::single" => ("access", either(self.rounded, "single_half", "single_f32")),
             "access::param" => {
                 ("access", either(self.vectorized && !self.shared_vectors, "param_vec4", "param_scalar"))
             }
@@ -206,7 +216,7 @@ impl Config {
                 ("access", either(self.vectorized, "grad_vec4", "grad_scalar"))
             }
             "access::grad" => ("access", either(self.vectorized, "grad_half_vec4", "grad_half_scalar")),
-            "access::half" => ("access", either(self.format == Precision::Bf16, "bf16", "f16")),
+            "access::half" => ("access", either(self.rounded || self.format == Precision::Bf16, "bf16", "f16")),
             "access::notes" => ("access", either(self.shared_notes, "notes_shared", "notes_own")),
             "matrix::gram_tiles_64" | "matrix::gram_tiles_128" => ("matrix", "gram_tiles"),
             "matrix::advance_tiles_64" | "matrix::advance_tiles_128" => ("matrix", "advance_tiles"),

@@ -90,6 +90,8 @@ shared_structs! {
         average_rest: u32,
         /// 1 where the weight of update n is at least 1 / n.
         average_warms: u32,
+        /// The seed of stochastic rounding.
+        seed: u32,
     }
 
     /// Consecutive coordinates of one tensor: a chunk; a piece, which is all of a tensor that lies in the page; or a matrix, which is all of a

@@ -14,14 +14,14 @@ use crate::kernel::tables::Grid;
 use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::Matmul;
 use crate::recipe::policy::Selects;
-use crate::recipe::precision::Precision;
+use crate::recipe::precision::Rounding;
 
 /// A part of a step: whether there is one, when it runs, what it binds, and how its stages are added for a class.
 type Part = (bool, When, Pair, fn(&mut Writer<'_>));
 
 /// The stages of a step over all tensors of a plan, where a dimension of a dispatch has at most `limit` workgroups.
 pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, adapter: (Matmul, LaunchShape)) -> Stages {
-    let (has_masters, guards) = (plan.precision != Precision::F32, plan.norms.is_some());
+    let (has_masters, guards) = (plan.has_masters(), plan.norms.is_some());
     let (averages, free) = (plan.averages(), plan.is_schedule_free());
     let tracks = plan.average.is_some();
     let parts: [Part; 15] = [
@@ -35,10 +35,10 @@ pub(crate) fn assemble(plan: &Plan, storage: &Storage, limit: u32, adapter: (Mat
         (tracks, When::Average, Pair::Step, track),
         (has_masters, When::Round, Pair::Masters, |writer| round(writer, writer.plan.gradients.skips)),
         (free, When::Evaluate, Pair::Step, |writer| average(writer, false)),
-        (tracks, When::Evaluate, Pair::Step, exchange),
+        (tracks, When::Evaluate, Pair::Step, |writer| exchange(writer, false)),
         (averages && has_masters, When::Evaluate, Pair::Masters, |writer| round(writer, false)),
         (free, When::Train, Pair::Step, |writer| average(writer, true)),
-        (tracks, When::Train, Pair::Step, exchange),
+        (tracks, When::Train, Pair::Step, |writer| exchange(writer, true)),
         (averages && has_masters, When::Train, Pair::Masters, |writer| round(writer, false)),
     ];
     // Only the caller's buffers may lack what pads a tensor to vectors of four.
@@ -73,6 +73,7 @@ fn grid(plan: &Plan, class: usize) -> Grid {
     Grid {
         bounds: plan.classes[class].policy.bounds() as u32,
         norms: plan.norms.unwrap_or(0),
+        seed: plan.rounding.map_or(0, Rounding::seed),
         average_start: average.start,
         average_every: average.every,
         average_rest: (average.decay.map_or(0.0, |decay| 1.0 - decay) as f32).to_bits(),
@@ -89,12 +90,14 @@ fn config(plan: &Plan, class: usize, (matmul, shape): (Matmul, LaunchShape)) -> 
         .with("GUARDED", gradients.guarded)
         .with("SKIPS", gradients.skips)
         .with("RATED", plan.rates > 0)
+        .with("STOCHASTIC", matches!(plan.rounding, Some(Rounding::Stochastic { .. })))
         .with("COUNTS", policy.selects() == Selects::PositiveCounted);
     let (custom_policy, policy) = (policy.row().text, policy.row().shader);
     Config {
         base: *base,
         policy,
         custom_policy,
+        rounded: plan.rounding.is_some(),
         format: gradients.format,
         matmul,
         shape,
@@ -149,13 +152,23 @@ fn average(writer: &mut Writer<'_>, back: bool) {
 /// Adds parameters to their averages over the steps.
 fn track(writer: &mut Writer<'_>) {
     let constants = Constants::default().with("SKIPS", writer.plan.gradients.skips);
-    over_averages(writer, "adds parameters to their averages", "transfer/track", constants, 12);
+    over_averages(
+        writer,
+        "adds parameters to their averages",
+        "transfer/track",
+        constants,
+        8 + writer.plan.stepped_bytes(),
+    );
 }
 
 /// Lets parameters and their averages change places.
-fn exchange(writer: &mut Writer<'_>) {
-    let purpose = "exchanges parameters and their averages";
-    over_averages(writer, purpose, "transfer/exchange", Constants::default(), 16);
+fn exchange(writer: &mut Writer<'_>, back: bool) {
+    let (purpose, each) = ("exchanges parameters and their averages", 8 + 2 * writer.plan.stepped_bytes());
+    let (entry, constants) = match writer.plan.rounding {
+        None => ("transfer/exchange", Constants::default()),
+        Some(_) => ("transfer/exchange_half", Constants::default().with("BACK", back)),
+    };
+    over_averages(writer, purpose, entry, constants, each);
 }
 
 /// Reaches parameters and their averages, and moves `each` bytes per coordinate.
@@ -171,13 +184,13 @@ fn round(writer: &mut Writer<'_>, skips: bool) {
 
 /// Reaches tensors in the format of the caller, and moves `each` bytes per coordinate.
 fn transfer(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str, constants: Constants, each: u64) {
-    let config = Config { format: writer.plan.precision, constants, ..writer.config };
+    let config = Config { format: writer.plan.precision, rounded: false, constants, ..writer.config };
     writer.add(purpose, entry, config, Over::Chunks, &|share| (each * share.numel, STREAM));
 }
 
 fn observe(writer: &mut Writer<'_>) {
     // Reads θ, g and the state; writes the copy.
-    let each = 4 * (2 + writer.config.base.states()) + writer.config.format.bytes();
+    let each = 4 * (1 + writer.config.base.states()) + writer.plan.stepped_bytes() + writer.config.format.bytes();
     let cost = |share: Share| (each * share.numel + 24 * share.count, STREAM);
     let purpose = "observes gradients, scores and parameters";
     writer.add(purpose, "telemetry/observe", measuring(writer), Over::Chunks, &cost);
@@ -193,7 +206,8 @@ fn measuring(writer: &Writer<'_>) -> Config {
 fn report(writer: &mut Writer<'_>) {
     let config = measuring(writer);
     let grad = if config.base.has_plain_steps() { config.format.bytes() } else { 0 };
-    let cost = |share: Share| ((8 + grad) * share.numel + 16 * share.count, STREAM);
+    let each = 4 + writer.plan.stepped_bytes() + grad;
+    let cost = |share: Share| (each * share.numel + 16 * share.count, STREAM);
     writer.add("measures how far parameters moved", "telemetry/moved", config, Over::Chunks, &cost);
     let tensors = &writer.plan.tensors[writer.tensors.clone()];
     let most = tensors.iter().map(|tensor| tensor.chunks.len() as u64).max().unwrap_or(0);

@@ -40,6 +40,7 @@ const CANDIDATE_ROUNDS: u64 = 8;
 pub(super) fn step(writer: &mut Writer<'_>) {
     let (config, selects) = (writer.config, writer.policy.selects());
     let (grad, states) = (config.format.bytes(), 4 * config.base.states());
+    let theta = writer.plan.stepped_bytes();
     match config.base.row().lines {
         Some(_) => {
             line_sums(writer, config);
@@ -71,7 +72,7 @@ pub(super) fn step(writer: &mut Writer<'_>) {
         Selects::Nothing => ("steps", "none"),
     };
     // Reads θ, g and the state; writes θ and the state.
-    stream(writer, purpose, Config { selection, ..config }, 8 + 2 * states + grad);
+    stream(writer, purpose, Config { selection, ..config }, 2 * (theta + states) + grad);
     after(writer);
 }
 
@@ -94,7 +95,8 @@ fn rate(writer: &mut Writer<'_>) {
         Some(Norms::Gradient) => sums(&mut summed, "sums squared gradients", NORM, config),
         Some(Norms::Update) => {
             // Reads θ, g and the state.
-            let each = 4 + config.format.bytes() + 4 * config.base.states();
+            let theta = summed.plan.stepped_bytes();
+            let each = theta + config.format.bytes() + 4 * config.base.states();
             let cost = |share: Share| (each * share.numel + 8 * share.count, STREAM);
             summed.add("sums squared updates", "step/update_sums", config, Over::Chunks, &cost);
         }
@@ -216,7 +218,8 @@ pub(super) fn after(writer: &mut Writer<'_>) {
     // Reads the candidates; reads and writes their parameters.
     let each = candidate_parts(writer);
     let rounds = |share: Share| share.capacity.div_ceil(WORKGROUP * u64::from(each));
-    let cost = |share: Share| ((CANDIDATE + 8) * share.candidates, rounds(share));
+    let each_candidate = CANDIDATE + 2 * writer.plan.stepped_bytes();
+    let cost = |share: Share| (each_candidate * share.candidates, rounds(share));
     writer.add("finishes decided candidates", "select/repair", single, Over::PieceParts(each), &cost);
     let rounds = settle_rounds(writer);
     let purpose = "ranks the last candidates; searches after a miss";

@@ -16,7 +16,7 @@ use crate::recipe::groups::ParamGroups;
 use crate::recipe::guard::Gradients;
 use crate::recipe::matrix::Shape;
 use crate::recipe::policy::{PolicyKind, Selects};
-use crate::recipe::precision::Precision;
+use crate::recipe::precision::{Precision, Rounding};
 use crate::recipe::sampling::Sampling;
 pub use crate::recipe::spec::CHUNK;
 use crate::recipe::spec::TensorSpec;
@@ -220,6 +220,8 @@ pub struct Plan {
     pub accumulates: bool,
     /// Whether steps are observed.
     pub observes: bool,
+    /// How bf16 parameters without masters are written.
+    pub rounding: Option<Rounding>,
     /// How parameters are averaged over the steps, if they are.
     pub average: Option<Average>,
     /// What its kernels do with gradients.
@@ -267,6 +269,16 @@ impl Plan {
         self.classes[self.blocks[tensor.block].class].policy
     }
 
+    /// Whether parameters have masters in f32.
+    pub(crate) fn has_masters(&self) -> bool {
+        self.precision != Precision::F32 && self.rounding.is_none()
+    }
+
+    /// Bytes per coordinate of the parameters that steps change: masters, where there are any.
+    pub(crate) fn stepped_bytes(&self) -> u64 {
+        if self.rounding.is_some() { self.precision.bytes() } else { 4 }
+    }
+
     /// Whether some parameters have averages for evaluation.
     pub(crate) fn averages(&self) -> bool {
         self.average.is_some() || self.is_schedule_free()
@@ -295,7 +307,7 @@ impl Plan {
     /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them, tables left
     /// out.
     pub fn memory(&self) -> u64 {
-        let copies = [self.precision != Precision::F32, self.accumulates, self.observes, self.average.is_some()];
+        let copies = [self.has_masters(), self.accumulates, self.observes, self.average.is_some()];
         let words = copies.map(u64::from).iter().sum::<u64>();
         let owned = if self.ownership == Ownership::Arenas { 2 * self.precision.bytes() } else { 0 };
         let bytes = |block: &Block| {

@@ -50,7 +50,8 @@ pub(super) fn step(writer: &mut Writer<'_>) {
     };
     let config = Config { orthogonal: true, selection, ..writer.config };
     let bits = writer.policy.bits_bytes(config.base);
-    let cost = |share: Share| (12 * share.numel + bits * share.count, STREAM);
+    let each = 4 + 2 * writer.plan.stepped_bytes();
+    let cost = |share: Share| (each * share.numel + bits * share.count, STREAM);
     let purpose = "steps by orthogonalized directions";
     let mut of_result = writer.with(writer.grid, [None, None, Some(result)]);
     of_result.add(purpose, "step/stream", config, Over::Chunks, &cost);

@@ -40,6 +40,7 @@ impl Plan {
             accumulates: groups.accumulation() > 1,
             observes: groups.telemetry.is_some(),
             average: groups.average(),
+            rounding: groups.rounding(),
             gradients: groups.gradients(),
             names,
             ..Self::default()

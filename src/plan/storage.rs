@@ -3,7 +3,6 @@
 use crate::kernel::tables::{HEADER_BYTES, TENSOR_BYTES};
 use crate::plan::layout::{Ownership, Plan, RATES};
 use crate::plan::program::{Buffer, Usage};
-use crate::recipe::precision::Precision;
 
 /// Every buffer, and which of them holds what.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,7 +57,7 @@ impl Storage {
             let (stored, words) = (plan.precision.bytes() * block.len, 4 * block.len);
             let mut some = |is: bool, label: &str, size| if is { add(label, size, storage) } else { NONE };
             let [param, grad] = ["arena.param", "arena.grad"].map(|label| some(owns, label, stored));
-            let master = some(plan.precision != Precision::F32, "master", words);
+            let master = some(plan.has_masters(), "master", words);
             let sum = some(plan.accumulates, "sum", words);
             let snapshot = some(plan.observes, "snapshot", words);
             let average = some(plan.average.is_some(), "average", words);

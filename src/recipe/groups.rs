@@ -11,7 +11,7 @@ use super::base::{Base, Direction};
 use super::guard::{GradScaler, Gradients, NonFinite};
 use super::launch::LaunchShape;
 use super::matrix::Matmul;
-use super::precision::Precision;
+use super::precision::{Precision, Rounding};
 use super::prelude::*;
 use super::schedule::{LrSchedule, Shape};
 use super::spec::{self, TensorSpec};
@@ -56,6 +56,7 @@ pub struct ParamGroups {
     precision: Precision,
     pub(crate) telemetry: Option<u32>,
     average: Option<Average>,
+    rounding: Option<Rounding>,
     /// Depends on the machine, not on the run.
     #[serde(skip)]
     pub(crate) matmul: Option<Matmul>,
@@ -249,6 +250,30 @@ impl ParamGroups {
         Self { precision, ..self }
     }
 
+    /// Keeps no f32 masters of bf16 parameters. Each step rounds what it writes. Default: masters are kept.
+    ///
+    /// It saves the 4 bytes of memory per parameter for masters, and 10 bytes of traffic. [`Rounding::Stochastic`] keeps steps that are
+    /// smaller than the distance of two bf16 values: on average, the parameter moves as far. [`Rounding::Nearest`] loses them.
+    /// [`validate`](Self::validate) refuses other formats, and schedule-free bases, whose averages need masters.
+    ///
+    /// ```
+    /// use wgpu_optim::{ParamGroups, Precision, Recipe, Rounding};
+    ///
+    /// let groups = ParamGroups::from(Recipe::adamw(1e-3))
+    ///     .with_precision(Precision::Bf16)
+    ///     .without_masters(Rounding::Stochastic { seed: 0 });
+    /// assert!(groups.rounding().is_some() && groups.validate().is_ok());
+    /// ```
+    #[must_use]
+    pub fn without_masters(self, rounding: Rounding) -> Self {
+        Self { rounding: Some(rounding), ..self }
+    }
+
+    /// How steps round parameters that have no masters; `None` if they have masters or are f32.
+    pub fn rounding(&self) -> Option<Rounding> {
+        self.rounding
+    }
+
     /// The format of parameters and gradients.
     pub fn precision(&self) -> Precision {
         self.precision
@@ -322,16 +347,26 @@ impl ParamGroups {
         }
         check("accumulation", self.accumulation.into(), (|x| (1.0..=65_536.0).contains(&x), "1 to 65,536"))?;
         check("telemetry", self.telemetry.unwrap_or(1).into(), AT_LEAST_1)?;
+        let mut all = self.recipes.iter().flat_map(|recipe| [Some(*recipe), recipe.fallback()]).flatten();
+        let schedule_free = all.find(|recipe| recipe.base.averaging().is_some());
+        let refused = |field: &str, value: &str, allowed: String| {
+            Err(Error::Recipe { field: field.to_owned(), value: value.to_owned(), allowed })
+        };
         if let Some(average) = self.average {
             average.validate()?;
-            let mut all = self.recipes.iter().flat_map(|recipe| [Some(*recipe), recipe.fallback()]).flatten();
-            let schedule_free = all.find(|recipe| recipe.base.averaging().is_some());
-            let refused = |recipe: Recipe| Error::Recipe {
-                field: "average".to_owned(),
-                value: "set".to_owned(),
-                allowed: format!("off with `{recipe}`, which has an average of its own"),
+            let own = |recipe: Recipe| {
+                refused("average", "set", format!("off with `{recipe}`, which has an average of its own"))
             };
-            schedule_free.map_or(Ok(()), |recipe| Err(refused(recipe)))?;
+            schedule_free.map_or(Ok(()), own)?;
+        }
+        if self.rounding.is_some() {
+            let bf16 = self.precision == Precision::Bf16;
+            let masters = || refused("precision", self.precision.name(), "bf16, if there are no masters".to_owned());
+            if bf16 { Ok(()) } else { masters() }?;
+            let needs = |recipe: Recipe| {
+                refused("rounding", "set", format!("off with `{recipe}`, whose averages need masters"))
+            };
+            schedule_free.map_or(Ok(()), needs)?;
         }
         let Some(scaler) = self.grad_scaler else { return Ok(()) };
         scaler.validate()?;

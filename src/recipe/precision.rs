@@ -5,8 +5,11 @@ use std::fmt;
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 
+use super::sampling::hash;
+
 /// The format of stored parameters and gradients. Below f32 the optimizer keeps *masters*: the parameters in f32. It steps the masters
-/// and rounds them to the nearest, ties to even, into the parameters.
+/// and rounds them to the nearest, ties to even, into the parameters. See
+/// [`ParamGroups::without_masters`](crate::ParamGroups::without_masters).
 ///
 /// The kernels convert with integers. So both formats need no adapter feature and round identically everywhere. On a device with
 /// `SHADER_F16`, your own kernels can read `array<f16>`. A bf16 is the upper half of an f32. Each word holds two, the first one in its
@@ -21,6 +24,52 @@ pub enum Precision {
     F16,
     /// Two bytes: 8 bits of precision, the range of f32.
     Bf16,
+}
+
+/// How a step writes bf16 parameters that have no masters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Rounding {
+    /// To the nearest value, ties to even. Steps of less than half the distance of two values are lost.
+    Nearest,
+    /// Up or down at random, so that the mean over many steps is exact. The random bits follow from the seed, the step of the tensor, its
+    /// place among the tensors, and the coordinate: a run can be repeated and resumed to the bit.
+    Stochastic {
+        /// Runs with other seeds round differently.
+        #[serde(default)]
+        seed: u32,
+    },
+}
+
+impl Rounding {
+    /// The seed, or 0.
+    pub(crate) fn seed(self) -> u32 {
+        match self {
+            Self::Nearest => 0,
+            Self::Stochastic { seed } => seed,
+        }
+    }
+
+    /// What step `t` writes in the place of `value` into a coordinate of a tensor.
+    ///
+    /// ```
+    /// use wgpu_optim::Rounding;
+    ///
+    /// let mean = |rounding: Rounding| (0..1000).map(|i| rounding.round(1.001, 1, 0, i)).sum::<f32>() / 1000.0;
+    /// assert_eq!(mean(Rounding::Nearest), 1.0);
+    /// assert!((mean(Rounding::Stochastic { seed: 0 }) - 1.001).abs() < 5e-4);
+    /// ```
+    pub fn round(self, value: f32, t: u32, tensor: u32, coordinate: u32) -> f32 {
+        let Self::Stochastic { seed } = self else { return bf16::from_f32(value).to_f32() };
+        if !value.is_finite() {
+            return value;
+        }
+        let noise = hash(hash(t, tensor) ^ seed, coordinate) & 0xffff;
+        let bits = value.to_bits();
+        let sum = f32::from_bits((bits + noise) & 0xffff_0000);
+        if sum.is_finite() { sum } else { f32::from_bits(bits & 0xffff_0000) }
+    }
 }
 
 impl fmt::Display for Precision {

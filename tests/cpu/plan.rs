@@ -6,7 +6,7 @@ use wgpu_optim::base::{Base, BaseKind, SecondMoment};
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{CHUNK, Ownership, Plan, PlanLimits, ROWS};
 use wgpu_optim::policy::{Plain, SMALL};
-use wgpu_optim::{Average, Error, ParamGroups, Precision, Program, Recipe, Requirements, TensorSpec, verify};
+use wgpu_optim::{Average, Error, ParamGroups, Precision, Program, Recipe, Requirements, Rounding, TensorSpec, verify};
 
 const WEBGPU: PlanLimits = PlanLimits::WEBGPU;
 
@@ -381,6 +381,8 @@ fn memory_is_counted_by_owner_precision_and_state() {
         (half(), Ownership::Caller, 12 * coordinates),
         (adamw().with_accumulation(2), Ownership::Arenas, 20 * coordinates),
         (half().with_average(Average::default()), Ownership::Caller, 16 * coordinates),
+        (half().without_masters(Rounding::Nearest), Ownership::Arenas, 12 * coordinates),
+        (half().without_masters(Rounding::Nearest), Ownership::Caller, 8 * coordinates),
         // Rows are padded like coordinates.
         (by_row(), Ownership::Arenas, 12 * coordinates + 4 * 128),
         (by_row(), Ownership::Caller, 4 * coordinates + 4 * 128),

@@ -10,7 +10,7 @@ use wgpu_optim::kernel::catalog::Kernel;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::policy::{CustomPolicy, Plain, Policy};
-use wgpu_optim::{Average, NonFinite, ParamGroups, Precision, Program, Recipe, TensorSpec};
+use wgpu_optim::{Average, NonFinite, ParamGroups, Precision, Program, Recipe, Rounding, TensorSpec};
 
 use crate::few::few_recipes;
 
@@ -62,9 +62,10 @@ fn all_kernels(recipes: Vec<(String, Recipe)>) -> Vec<Kernel> {
             let skipping = skipping.with_average(Average::default());
             let settings = [
                 skipping.clone(),
-                skipping.with_precision(Precision::F16),
+                skipping.clone().with_precision(Precision::F16),
                 clipped.with_precision(Precision::Bf16).with_average(Average::default()),
                 plain.clone().with_precision(Precision::Bf16).with_accumulation(2),
+                skipping.clone().with_precision(Precision::Bf16).without_masters(Rounding::Stochastic { seed: 1 }),
             ];
             settings.into_iter().for_each(|groups| add(groups, Matmul::Tiles));
             if recipe.base.newton_schulz().is_some() {

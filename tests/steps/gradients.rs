@@ -6,8 +6,8 @@ use wgpu_optim::base::{
     ScheduleFreeAdamW, ScheduleFreeSgd, Sgd,
 };
 use wgpu_optim::{
-    Average, Error, GpuOptimizer, GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, TensorBuffers,
-    TensorSlice, TensorSpec, reference, verify, wgpu,
+    Average, Error, GpuOptimizer, GradScaler, LrSchedule, NonFinite, ParamGroups, Precision, Recipe, Rounding,
+    TensorBuffers, TensorSlice, TensorSpec, reference, verify, wgpu,
 };
 
 const SHAPES: [(&str, &[usize]); 4] = [("a", &[10]), ("b", &[24, 20]), ("c", &[5000]), ("d", &[70_000])];
@@ -795,6 +795,11 @@ fn what_is_off_costs_nothing_and_what_is_on_one_pass() {
         let more = if name == "cautious-adamw" { 2.0 } else { 4.0 };
         assert!((half.1 - off.1 - more).abs() < 0.05, "{name}: {half:?}, {off:?}");
         assert_eq!(half.2 - off.2, 0.0);
+        // θ and g of two bytes each are read, and θ is written; under Cautious, g is read twice.
+        let rounded = cost(plain().with_precision(Precision::Bf16).without_masters(Rounding::Nearest));
+        let less = if name == "cautious-adamw" { 8.0 } else { 6.0 };
+        assert!((off.1 - rounded.1 - less).abs() < 0.15, "{name}: {rounded:?}, {off:?}");
+        assert_eq!(off.2 - rounded.2, 4.0, "{name}");
         let averaged = cost(plain().with_average(Average::default()));
         let pages = averaged.0 - off.0;
         assert_eq!((pages, averaged.1 - off.1, averaged.2 - off.2), (1, 12.0, 4.0), "{name}");

@@ -12,6 +12,7 @@ mod matrix;
 mod optimizer;
 mod pass;
 mod poison;
+mod rounding;
 mod rounds;
 mod rows;
 mod selection;

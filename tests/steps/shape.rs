@@ -2,7 +2,7 @@
 
 use crate::common::{self, Gpu};
 use wgpu_optim::{
-    Average, GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, verify, wgpu,
+    Average, GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, Rounding, TensorSpec, verify, wgpu,
 };
 
 /// Matrices, small and large tensors, with ends inside a vector, a quarter and a chunk.
@@ -104,7 +104,9 @@ fn settings_do_the_same_in_both_launch_shapes() {
             let groups = ParamGroups::from(name.parse::<Recipe>().unwrap()).with_max_grad_norm(0.5);
             let groups = groups.with_non_finite(NonFinite::Skip).with_grad_scaler(GradScaler::default());
             let groups = groups.with_average(Average::moving(0.9));
-            assert_equal(&gpu, name, &groups.with_accumulation(2).with_precision(precision));
+            assert_equal(&gpu, name, &groups.clone().with_accumulation(2).with_precision(precision));
+            let rounding = Rounding::Stochastic { seed: 3 };
+            assert_equal(&gpu, name, &groups.with_precision(Precision::Bf16).without_masters(rounding));
         }
     }
 }

@@ -197,7 +197,36 @@ fn table(name: &str, specs: &[TensorSpec], program: &Program) -> Result<String> 
         bytes(memory),
         per_parameter(memory),
     )?;
+    let kinds: Vec<_> = KINDS
+        .into_iter()
+        .map(|(kind, labels)| {
+            let own = program.buffers.iter().filter(|buffer| kind_of(&buffer.label) == labels);
+            (kind, own.map(|buffer| buffer.size).sum::<u64>())
+        })
+        .filter(|(_, size)| *size > 0)
+        .map(|(kind, size)| format!("{kind} {:.2}", per_parameter(size)))
+        .collect();
+    writeln!(text, "Bytes per parameter: {}.", kinds.join(", "))?;
     Ok(text)
+}
+
+/// Kinds of buffers, and the beginnings of their labels. The last kind has all other buffers.
+const KINDS: [(&str, &str); 9] = [
+    ("parameters", "arena.param"),
+    ("gradients", "arena.grad"),
+    ("state", "state"),
+    ("masters", "master"),
+    ("averages", "average"),
+    ("sums of micro-batches", "sum"),
+    ("copies for telemetry", "snapshot"),
+    ("rates of components", "rates"),
+    ("tables and scratch", ""),
+];
+
+/// The beginning of a label, as `KINDS` has it.
+fn kind_of(label: &str) -> &'static str {
+    let label = label.strip_prefix("wgpu-optim.").unwrap_or(label);
+    KINDS.iter().map(|(_, start)| *start).find(|start| label.starts_with(start)).unwrap_or_default()
 }
 
 /// Bytes for people.

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use wgpu_optim::{Average, GradScaler, NonFinite, ParamGroups, Precision};
+use wgpu_optim::{Average, GradScaler, NonFinite, ParamGroups, Precision, Rounding};
 
 use crate::numbers::whole;
 use crate::recipes;
@@ -23,6 +23,8 @@ pub fn named(text: &str) -> Result<(String, ParamGroups), String> {
             "accumulate" => groups.with_accumulation(2),
             "f16" => groups.with_precision(Precision::F16),
             "average" => groups.with_average(Average::default()),
+            "nearest" => groups.without_masters(Rounding::Nearest),
+            "stochastic" => groups.without_masters(Rounding::Stochastic { seed: 0 }),
             "bf16" => groups.with_precision(Precision::Bf16),
             other if other.starts_with("observe") => {
                 let every = &other["observe".len()..];
@@ -32,7 +34,7 @@ pub fn named(text: &str) -> Result<(String, ParamGroups), String> {
             }
             other => {
                 return Err(format!(
-                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, average, f16 and bf16"
+                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, average, f16, bf16, and after bf16 nearest and stochastic"
                 ));
             }
         })

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use wgpu_optim::Recipe;
+use wgpu_optim::{ParamGroups, Precision, Recipe, Rounding};
 
 use crate::tasks::TaskConfig;
 
 /// The studies that the program carries.
-pub const PRESETS: [(&str, &str); 8] = [
+pub const PRESETS: [(&str, &str); 9] = [
     ("quick", include_str!("../presets/quick.toml")),
     ("cpu20", include_str!("../presets/cpu20.toml")),
     ("gpu10", include_str!("../presets/gpu10.toml")),
@@ -18,6 +18,7 @@ pub const PRESETS: [(&str, &str); 8] = [
     ("bases", include_str!("../presets/bases.toml")),
     ("others", include_str!("../presets/others.toml")),
     ("plane", include_str!("../presets/plane.toml")),
+    ("precision", include_str!("../presets/precision.toml")),
     ("fine-tuning", include_str!("../presets/fine-tuning.toml")),
 ];
 
@@ -82,6 +83,11 @@ pub struct OptimizerConfig {
     /// Fields that replace those of the preset's policy, for example `ratio = 0.3`.
     #[serde(default, skip_serializing_if = "toml::Table::is_empty")]
     pub policy: toml::Table,
+    /// How the optimizer stores parameters and gradients: `f32`, `f16` or `bf16`. Default `f32`. Others need models on the host.
+    #[serde(default)]
+    pub precision: Precision,
+    /// How bf16 parameters are rounded without masters: `"nearest"` or `{ stochastic = { seed = 0 } }`. Default: they have masters.
+    pub rounding: Option<Rounding>,
     /// The learning rate, or the middle of the first rates if rates are tuned; one for all tasks, or one for each.
     pub rate: Option<Rate>,
     /// A control instead takes the rate that was chosen for this optimizer.
@@ -182,7 +188,7 @@ impl Config {
                 "two optimizers have the name {name}; give one of them another `name`"
             );
             let context = || format!("the optimizer {name}");
-            optimizer.recipe(1e-3).with_context(context)?;
+            optimizer.groups(1e-3).and_then(|groups| Ok(groups.validate()?)).with_context(context)?;
             self.validate_rate(optimizer).with_context(context)?;
             for other in optimizer.against.iter().flatten() {
                 ensure!(
@@ -270,6 +276,12 @@ impl Tuning {
 }
 
 impl OptimizerConfig {
+    /// The recipe at this learning rate, with the settings of this optimizer.
+    pub fn groups(&self, rate: f64) -> Result<ParamGroups> {
+        let groups = ParamGroups::from(self.recipe(rate)?).with_precision(self.precision);
+        Ok(self.rounding.map_or(groups.clone(), |rounding| groups.without_masters(rounding)))
+    }
+
     /// The recipe at this learning rate.
     pub fn recipe(&self, rate: f64) -> Result<Recipe> {
         let preset: Recipe = self.recipe.parse()?;

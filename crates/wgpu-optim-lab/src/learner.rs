@@ -61,12 +61,12 @@ impl Learner {
     pub fn new<M: Module>(
         (gpu, place): (&Gpu, Place),
         model: &M,
-        recipe: Recipe,
+        (recipe, groups): (Recipe, ParamGroups),
         settings: impl Fn(ParamGroups) -> ParamGroups + Send + Sync + 'static,
         layouts: Vec<(Select, MatrixLayout)>,
     ) -> Result<Self> {
         if place == Place::Host {
-            return Ok(Self::Host(Box::new(Host::new(gpu, model, settings(recipe.into()), &layouts)?)));
+            return Ok(Self::Host(Box::new(Host::new(gpu, model, settings(groups), &layouts)?)));
         }
         let optim = GpuModuleOptimizer::new(gpu, recipe).with_settings(settings);
         let optim = layouts.into_iter().fold(optim, |optim, (select, layout)| optim.with_layout(select, layout));

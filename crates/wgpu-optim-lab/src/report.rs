@@ -305,10 +305,7 @@ fn pictures(results: &Results, task: &str) -> Result<Vec<Picture>> {
         };
         let series = runs.iter().enumerate().filter_map(path).collect();
         let title = format!("Paths from one point, {task}");
-        add(
-            "paths",
-            Chart { title, x: Axis::linear("x"), y: Axis::linear("y"), series, legend: Legend::Right }.svg(),
-        )?;
+        add("paths", Chart { title, x: Axis::linear("x"), y: Axis::linear("y"), series, legend: Legend::Right }.svg())?;
     }
     Ok(pictures)
 }

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use wgpu_optim::Precision;
 use wgpu_optim_burn::Gpu;
 use wgpu_optim_cache::PipelineCache;
 
@@ -78,6 +79,10 @@ impl Study<'_> {
             burn: burn_version().to_owned(),
             autotune: cfg!(feature = "autotune"),
         };
+        let half = self.config.optimizers.iter().find(|own| own.precision != Precision::F32);
+        if let (Some(own), Place::Adapter) = (half, machine.model) {
+            bail!("{}: models on the adapter are f32; use --model-on host for {}", own.name, own.precision);
+        }
         let data = tasks.iter().map(|(_, task)| task.data()).collect();
         let mut results = Results::new(self.config.clone(), data, machine);
         if let Some(before) = before {
@@ -171,9 +176,9 @@ impl Study<'_> {
     fn plan(&self, wanted: Wanted) -> Result<Plan> {
         let optimizer = self.config.optimizer(&wanted.optimizer).context("a run of an unknown optimizer")?;
         let steps = self.config.task(&wanted.task).context("a run of an unknown task")?.steps();
-        let recipe = optimizer.recipe(wanted.rate)?;
+        let (recipe, groups) = (optimizer.recipe(wanted.rate)?, optimizer.groups(wanted.rate)?);
         let Config { warmup, telemetry, max_grad_norm, .. } = self.config;
-        Ok(Plan { wanted, recipe, steps, warmup, telemetry, max_grad_norm })
+        Ok(Plan { wanted, recipe, groups, steps, warmup, telemetry, max_grad_norm })
     }
 }
 

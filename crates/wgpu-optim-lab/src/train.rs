@@ -41,6 +41,8 @@ pub struct Plan {
     pub wanted: Wanted,
     /// The optimizer at that rate.
     pub recipe: Recipe,
+    /// The same with its settings.
+    pub groups: ParamGroups,
     /// Its steps.
     pub steps: usize,
     /// Share of the steps in which the rate grows.
@@ -157,7 +159,7 @@ impl Plan {
             let groups = norm.map_or(groups.clone(), |norm| groups.with_max_grad_norm(norm));
             cache.as_ref().map_or(groups.clone(), |cache| groups.with_pipeline_cache(cache))
         };
-        Learner::new((bench.gpu, bench.place), model, self.recipe, settings, task.layouts())
+        Learner::new((bench.gpu, bench.place), model, (self.recipe, self.groups.clone()), settings, task.layouts())
     }
 }
 

@@ -12,7 +12,8 @@ use wasm_bindgen::prelude::*;
 use wgpu_optim::schedule::Shape;
 use wgpu_optim::verify::{self, Case};
 use wgpu_optim::{
-    Average, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Precision, Recipe, TensorSpec, wgpu,
+    Average, GradScaler, LrSchedule, MatrixLayout, NonFinite, ParamGroups, Precision, Recipe, Rounding, TensorSpec,
+    wgpu,
 };
 
 use crate::js::Thrown;
@@ -47,6 +48,7 @@ pub(crate) struct OptimizerOptions {
     grad_scaler: Option<GradScaler>,
     accumulation: Option<u32>,
     precision: Option<Precision>,
+    rounding: Option<Rounding>,
     telemetry: Option<u32>,
     average: Option<Average>,
 }
@@ -282,6 +284,9 @@ impl OptimizerOptions {
         }
         if let Some(precision) = self.precision {
             groups = groups.with_precision(precision);
+        }
+        if let Some(rounding) = self.rounding {
+            groups = groups.without_masters(rounding);
         }
         if let Some(every) = self.telemetry {
             groups = groups.with_telemetry(every);

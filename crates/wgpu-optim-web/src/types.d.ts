@@ -43,6 +43,11 @@ export interface Settings {
   accumulation?: number;
   /** Format of parameters and gradients in their buffers. Below "f32", the optimizer also keeps the parameters in f32. Default "f32". */
   precision?: "f32" | "f16" | "bf16";
+  /**
+   * Keeps "bf16" parameters only in bf16. Each step rounds them to the nearest value, or up or down at random so that the mean of many steps
+   * is exact. `seed` is 0 by default. Default: the optimizer keeps them in f32 as well.
+   */
+  rounding?: "nearest" | { stochastic: { seed?: number } };
   /** Observes the first of every so many steps, at least 1, for `takeTelemetry()`. */
   telemetry?: number;
   /**

@@ -8,7 +8,7 @@ use burn::nn::{BatchNorm, BatchNormConfig};
 use burn::optim::GradientsParams;
 use burn::tensor::quantization::{Calibration, QuantValue};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use wgpu_optim::{Checkpoint, Part, Precision, Recipe, verify};
+use wgpu_optim::{Checkpoint, ParamGroups, Part, Precision, Recipe, Rounding, verify};
 use wgpu_optim_burn::{Error, GpuModuleOptimizer};
 
 use crate::common::{Mlp, autodiff, bits, gpu, gradients};
@@ -222,13 +222,19 @@ impl Mixed {
 fn parameters_that_do_not_step_are_saved_with_the_others() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE);
-    for precision in [Precision::F32, Precision::F16, Precision::Bf16] {
+    let kept = [Precision::F32, Precision::F16, Precision::Bf16].map(|precision| (precision, None));
+    let rounded = (Precision::Bf16, Some(Rounding::Stochastic { seed: 1 }));
+    for (precision, rounding) in kept.into_iter().chain([rounded]) {
         let dtype = match precision {
             Precision::F32 => DType::F32,
             Precision::F16 => DType::F16,
             Precision::Bf16 => DType::BF16,
         };
-        let optimizer = || adamw().with_settings(move |groups| groups.with_precision(precision));
+        let settings = move |groups: ParamGroups| {
+            let groups = groups.with_precision(precision);
+            rounding.map_or(groups.clone(), |rounding| groups.without_masters(rounding))
+        };
+        let optimizer = || adamw().with_settings(settings);
         let mut optim = optimizer();
         let mut model = Mixed::new(1, dtype).with_statistics(11);
         model = model.step(&mut optim, 1);
@@ -248,7 +254,7 @@ fn parameters_that_do_not_step_are_saved_with_the_others() {
         assert_eq!(mean(&model), values(3, 11));
         assert_eq!(mean(&fresh), mean(&model));
         let (model, fresh) = (model.step(&mut optim, 3), fresh.step(&mut again, 3));
-        assert_eq!(contents(&fresh), contents(&model), "{precision:?}");
+        assert_eq!(contents(&fresh), contents(&model), "{precision:?}, {rounding:?}");
     }
 }
 

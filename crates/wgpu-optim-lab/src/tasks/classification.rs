@@ -171,6 +171,8 @@ impl Task for Classification {
     }
 
     fn layouts(&self) -> Vec<(Select, MatrixLayout)> {
-        vec![(ParamGroup::from_predicate("head").into(), MatrixLayout::Fallback)]
+        // A convolution is a matrix of its outputs and all else.
+        let convolutions = (Select::Rank(4), MatrixLayout::Flattened);
+        vec![convolutions, (ParamGroup::from_predicate("head").into(), MatrixLayout::Fallback)]
     }
 }
