@@ -13,6 +13,7 @@ use crate::plan::layout::{WORKGROUP, within};
 use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 use crate::plan::stage::workgroups;
+use crate::recipe::precision::Precision;
 use crate::recipe::spec::TensorSpec;
 
 /// Tensors that are carried in one submit: what wgpu does for a copy grows with those before it.
@@ -146,9 +147,11 @@ impl GpuOptimizer {
         let turned = was.spec.layout != spec.layout && self.plan.base_of(was).depends_on_layout();
         ensure!(!turned, refusal("its inputs or outputs have states, so its layout must stay".to_owned()));
         // Rows are copied in whole words.
-        let halves = self.plan.rounding.is_some() && !was.row_len.is_multiple_of(2);
+        let parts = self.held(before);
+        let halves = parts.iter().any(|part| part.format != Precision::F32) && !was.row_len.is_multiple_of(2);
         let odd = || {
-            format!("rows have {} coordinates; without masters, bf16 rows need an even number to be moved", was.row_len)
+            let len = was.row_len;
+            format!("rows have {len} coordinates; without masters, bf16 rows need an even number to be moved")
         };
         ensure!(!halves || (rows == Rows::Keep && *old == spec.shape), refusal(odd()));
         let mut copy = |from: TensorSlice<'_>, to: TensorSlice<'_>| {
@@ -163,7 +166,7 @@ impl GpuOptimizer {
         }
         let mut by_row = Vec::new();
         // Both hold the same, except that factors of components come last and may be missing.
-        for (from, to) in self.held(before).into_iter().zip(new.held(after)) {
+        for (from, to) in parts.into_iter().zip(new.held(after)) {
             match (from.what, rows) {
                 (RATES, _) if from.shape != to.shape => {}
                 (_, Rows::Gather(_)) if from.by_row => by_row.push((from, to)),
