@@ -59,8 +59,7 @@ fn one() -> [TensorSpec; 1] {
 /// thread, devices of this test.
 pub fn shared_gpus() -> Shared {
     static ALL: LazyLock<Vec<Gpu>> = LazyLock::new(gpus);
-    let is_shared = wgpu::Backends::from_env().is_none_or(|backends| !backends.contains(wgpu::Backends::GL));
-    if is_shared { Shared::All(&ALL) } else { Shared::Own(gpus()) }
+    if is_threaded() { Shared::All(&ALL) } else { Shared::Own(gpus()) }
 }
 
 pub enum Shared {
@@ -79,13 +78,25 @@ impl std::ops::Deref for Shared {
     }
 }
 
+/// One instance for all threads, except on OpenGL. The validation layers of Debian 12 crashed in one of five runs in which threads made and
+/// ended instances at the same time.
+fn instance() -> wgpu::Instance {
+    static SHARED: LazyLock<wgpu::Instance> = LazyLock::new(adapter::instance);
+    if is_threaded() { SHARED.clone() } else { adapter::instance() }
+}
+
+/// Whether devices may be used on other threads than their own.
+fn is_threaded() -> bool {
+    wgpu::Backends::from_env().is_none_or(|backends| !backends.contains(wgpu::Backends::GL))
+}
+
 /// A device of WebGPU's default limits on every adapter.
 pub fn gpus() -> Vec<Gpu> {
     gpus_with(wgpu::Limits::default())
 }
 
 pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
-    let instance = adapter::instance();
+    let instance = instance();
     let chosen = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
     let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
     let adapters = pollster::block_on(instance.enumerate_adapters(backends));
