@@ -76,8 +76,8 @@ fn grid(plan: &Plan, class: usize) -> Grid {
         seed: plan.rounding.map_or(0, Rounding::seed),
         average_start: average.start,
         average_every: average.every,
-        average_rest: (average.decay.map_or(0.0, |decay| 1.0 - decay) as f32).to_bits(),
-        average_warms: u32::from(average.warmup || average.decay.is_none()),
+        average_rest: (average.least_weight() as f32).to_bits(),
+        average_warms: u32::from(average.begins_as_mean()),
         ..Grid::default()
     }
 }

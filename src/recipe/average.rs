@@ -30,12 +30,14 @@ use super::prelude::*;
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, SmartDefault, Serialize, Deserialize, Setters)]
 #[serde(default, deny_unknown_fields)]
-#[setters(strip_option)]
 #[non_exhaustive]
 pub struct Average {
-    /// Decay of a moving average, in [0, 1). `None` for the mean. Default 0.999.
-    #[default(Some(0.999))]
-    pub decay: Option<f64>,
+    /// Whether it is the mean of all updates, whatever the decay. Default false.
+    #[setters(skip)]
+    pub mean: bool,
+    /// Decay of a moving average, in [0, 1). Default 0.999.
+    #[default(0.999)]
+    pub decay: f64,
     /// Whether a moving average begins as a mean. Default true.
     #[default(true)]
     pub warmup: bool,
@@ -49,16 +51,16 @@ pub struct Average {
 impl Average {
     /// A moving average with this decay, in [0, 1), over all steps.
     pub fn moving(decay: f64) -> Self {
-        Self { decay: Some(decay), ..Self::default() }
+        Self { decay, ..Self::default() }
     }
 
     /// The mean of all updates: stochastic weight averaging.
     pub fn mean() -> Self {
-        Self { decay: None, ..Self::default() }
+        Self { mean: true, ..Self::default() }
     }
 
     pub(crate) fn validate(&self) -> Result<()> {
-        check("average.decay", self.decay.unwrap_or(0.0), UNIT)?;
+        check("average.decay", self.decay, UNIT)?;
         check("average.every", self.every.into(), AT_LEAST_1)
     }
 
@@ -70,7 +72,17 @@ impl Average {
 
     /// The weight of update n, which counts from 1.
     pub fn weight(&self, n: u64) -> f64 {
-        let (least, mean) = (self.decay.map_or(0.0, |decay| 1.0 - decay), 1.0 / n as f64);
-        if n == 1 || self.decay.is_none() || self.warmup { mean.max(least) } else { least }
+        let (least, of_mean) = (self.least_weight(), 1.0 / n as f64);
+        if n == 1 || self.begins_as_mean() { of_mean.max(least) } else { least }
+    }
+
+    /// The weight of updates after many of them.
+    pub(crate) fn least_weight(&self) -> f64 {
+        if self.mean { 0.0 } else { 1.0 - self.decay }
+    }
+
+    /// Whether update n has at least the weight 1 / n.
+    pub(crate) fn begins_as_mean(&self) -> bool {
+        self.mean || self.warmup
     }
 }

@@ -51,11 +51,11 @@ export interface Settings {
   /** Observes the first of every so many steps, at least 1, for `takeTelemetry()`. */
   telemetry?: number;
   /**
-   * Keeps an average of every parameter over the steps, for `evaluate()`. `decay`, in [0, 1), is that of a moving average (0.999), or null
-   * for the mean. With `warmup` (true), a moving average begins as a mean. Updates follow steps `start` + `every`, `start` + 2 `every` and
-   * so on (0 and 1).
+   * Keeps an average of every parameter over the steps, for `evaluate()`: with `mean` the mean, otherwise a moving average with this `decay`
+   * in [0, 1) (0.999), which with `warmup` (true) begins as a mean. Updates follow steps `start` + `every`, `start` + 2 `every` and so on
+   * (0 and 1).
    */
-  average?: { decay?: number | null; warmup?: boolean; start?: number; every?: number };
+  average?: { mean?: boolean; decay?: number; warmup?: boolean; start?: number; every?: number };
 }
 
 /** A tensor of parameters, zero at first. */

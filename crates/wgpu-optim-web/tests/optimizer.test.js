@@ -439,6 +439,38 @@ test("a schedule-free recipe is evaluated at averages, and trains on", async () 
   [0.825, 0.85, 0.825].forEach((expected, i) => assert.ok(Math.abs(found.values[i] - expected) < 1e-6, `${found.values}`));
 });
 
+test("any recipe is evaluated at averages over its steps, and bf16 needs no masters", async () => {
+  const found = await inPage(async ({ GpuOptimizer }) => {
+    const run = async (options) => {
+      const optimizer = await GpuOptimizer.create({
+        tensors: [{ name: "w", shape: [64] }],
+        recipe: { base: { type: "sgd", lr: 1 / 1024 } },
+        ...options,
+      });
+      optimizer.writeParam("w", new Float32Array(64).fill(1.5));
+      optimizer.writeGrad("w", new Float32Array(64).fill(-1));
+      for (let step = 0; step < 3; step++) await optimizer.step();
+      const read = async () => Array.from(await optimizer.readParam("w"));
+      const values = [await read()];
+      optimizer.evaluate();
+      values.push(await read());
+      optimizer.train();
+      values.push(await read());
+      return values;
+    };
+    return {
+      mean: await run({ average: { mean: true, start: 1 } }),
+      nearest: await run({ precision: "bf16", rounding: "nearest" }),
+      stochastic: await run({ precision: "bf16", rounding: { stochastic: { seed: 3 } } }),
+    };
+  });
+  const [before, mean, after] = found.mean.map((values) => values[0]);
+  assert.deepEqual([before, mean, after], [1.5 + 3 / 1024, 1.5 + 2.5 / 1024, 1.5 + 3 / 1024]);
+  assert.ok(found.nearest[0].every((value) => value === 1.5), "steps of an eighth of the distance of two values are lost");
+  const moved = found.stochastic[0].filter((value) => value > 1.5).length;
+  assert.ok(moved > 5 && moved < 50, `${moved} of 64 have moved, about 21 are expected`);
+});
+
 test("recipes change between steps, and micro-batches have weights", async () => {
   const found = await inPage(async ({ GpuOptimizer, recipe }) => {
     const optimizer = await GpuOptimizer.create({
