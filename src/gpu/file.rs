@@ -44,11 +44,13 @@ const COPIES: usize = 256;
 /// | `state.{name}.exp_avg` and other states of the base | the base | the tensor's, or that of its rows or columns |
 /// | `state.{name}.accumulator` and others that are one number per tensor | the base | scalar |
 /// | `state.{name}.master` | parameters in two bytes in your buffers | the tensor's |
+/// | `state.{name}.average` | averages over the steps that have begun | the tensor's |
+/// | `state.{name}.average_step` | the same: the step that began the average | scalar, I64 |
 /// | `state.{name}.grad_sum` | sums of micro-batches that no step has used yet | the tensor's |
 /// | `state.{name}.rates` | tensors with components | number of components |
 /// | `state.{name}.step` | all tensors | scalar, I64 |
 ///
-/// All tensors but the last are F32 at any precision. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the
+/// All others are F32 at any precision. The metadata hold `format`, `format_version` and, as JSON under `optimizer`, the
 /// tensors, groups, learning rates, places in the schedules, and the scaler.
 #[derive(Debug)]
 pub struct Checkpoint {

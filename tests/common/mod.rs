@@ -96,7 +96,11 @@ pub fn gpus() -> Vec<Gpu> {
 }
 
 pub fn gpus_with(limits: wgpu::Limits) -> Vec<Gpu> {
-    let instance = instance();
+    gpus_in(instance(), limits)
+}
+
+/// Devices of an instance, for tests that count what is in it.
+pub fn gpus_in(instance: wgpu::Instance, limits: wgpu::Limits) -> Vec<Gpu> {
     let chosen = std::env::var("WGPU_ADAPTER_NAME").unwrap_or_default().to_lowercase();
     let backends = wgpu::Backends::from_env().unwrap_or(wgpu::Backends::PRIMARY);
     let adapters = pollster::block_on(instance.enumerate_adapters(backends));

@@ -159,6 +159,9 @@ fn what_makes_no_sense_is_refused_by_name() {
         assert!(error.contains(expected), "{to}: {error}");
     }
     assert!(fails(&["run", "fine-tuning"]).contains("--sentences"));
+    let out = tempfile::tempdir().unwrap();
+    let half = ["run", "precision", "--model-on", "adapter", "--out", out.path().to_str().unwrap()];
+    assert!(fails(&half).contains("use --model-on host for bf16"));
     assert!(fails(&["run", "nowhere.toml"]).contains("presets quick, cpu20, gpu10"));
     assert!(fails(&["report", "nowhere"]).contains("results.json"));
     assert!(!succeeds(&["claims"]).is_empty());
