@@ -74,7 +74,7 @@ impl<T: Task> Trains for T {
         let Plan { wanted, recipe, steps, .. } = plan;
         let device = bench.place.device(bench.gpu);
         let go_on = |done: usize, all: usize| {
-            if done % STEPS_PER_READ == 0 {
+            if done.is_multiple_of(STEPS_PER_READ) {
                 bench.bar.set_message(format!("{}: prepares, {} %", wanted.task, 100 * done / all));
             }
             !bench.stop.load(Ordering::Relaxed)

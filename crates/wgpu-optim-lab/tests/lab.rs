@@ -266,7 +266,7 @@ fn losses(optimizer: &str, rate: f64, seed: u64) -> f64 {
         "better" => -0.05 - 0.001 * (seed % 3) as f64,
         "worse" => 0.05 + 0.001 * (seed % 3) as f64,
         "noisy" => {
-            if seed % 2 == 0 {
+            if seed.is_multiple_of(2) {
                 0.2
             } else {
                 -0.25

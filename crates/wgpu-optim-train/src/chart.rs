@@ -276,7 +276,7 @@ impl Chart {
                 let (x, y) = ((SIZE.0 - NAMES_WIDTH) as i32 + 14, 62 + 26 * row as i32);
                 let (line, style) = (vec![(x, y), (x + 30, y)], series.color().stroke_width(series.width.max(2)));
                 match series.is_dashed() {
-                    true => root.draw(&DashedPathElement::new(line.into_iter(), DASH.0, DASH.1, style))?,
+                    true => root.draw(&DashedPathElement::new(line, DASH.0, DASH.1, style))?,
                     false => root.draw(&PathElement::new(line, style))?,
                 }
                 let text = ("sans-serif", 15).into_text_style(&root).color(&TEXT);

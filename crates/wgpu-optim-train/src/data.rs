@@ -88,6 +88,11 @@ impl Pictures {
         self.labels.len()
     }
 
+    /// Whether there is no picture.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     fn push(&mut self, label: u8, pixels: &[u8]) {
         self.labels.push(label);
         self.pixels.extend_from_slice(pixels);
@@ -762,7 +767,7 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             match Dataset::from_dir(dir.path(), None) {
                 Ok(data) => for part in [&data.train, &data.test] {
-                    prop_assert!(part.len() > 0 && part.labels.iter().all(|&label| label < 10));
+                    prop_assert!(!part.is_empty() && part.labels.iter().all(|&label| label < 10));
                     prop_assert_eq!(part.pixels.len(), part.len() * data.features);
                 },
                 Err(error) => {

@@ -31,7 +31,7 @@ impl Gallery {
         order.shuffle(&mut Rng::seed_from_u64(0));
         let tuning = (order.len() / 10).min(2000);
         ensure!(
-            tuning > 0 && data.test.len() > 0,
+            tuning > 0 && !data.test.is_empty(),
             "{} has {} + {} pictures; expected at least 10 + 1",
             data.name,
             data.train.len(),
