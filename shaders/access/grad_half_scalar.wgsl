@@ -2,15 +2,15 @@
 // that of the last coordinate are not ours to read or write.
 
 import package::access::half::{narrow, widen};
+import package::lib::halves::{packed, widened};
+import package::tables::EACH;
 
 @group(1) @binding(1) var<storage, read_write> grad: array<u32>;
 
 fn load_grad(vector: u32, lanes: u32) -> vec4<f32> {
-    let first = grad[2u * vector];
-    var second = 0u;
-    if lanes > 2u { second = grad[2u * vector + 1u]; }
-    let bits = vec4<u32>(first, first >> 16u, second, second >> 16u) & vec4<u32>(0xffffu);
-    return widen(select(vec4<u32>(), bits, vec4<u32>(0u, 1u, 2u, 3u) < vec4<u32>(lanes)));
+    var words = vec2<u32>(grad[2u * vector], 0u);
+    if lanes > 2u { words.y = grad[2u * vector + 1u]; }
+    return select(vec4<f32>(), widened(words), EACH < vec4<u32>(lanes));
 }
 
 fn load_one(at: u32) -> f32 {
@@ -18,7 +18,7 @@ fn load_one(at: u32) -> f32 {
 }
 
 fn store_half(vector: u32, lanes: u32, value: vec4<f32>) {
-    let bits = narrow(value);
-    grad[2u * vector] = bits.x | (bits.y << 16u);
-    if lanes > 2u { grad[2u * vector + 1u] = bits.z | (bits.w << 16u); }
+    let words = packed(narrow(value));
+    grad[2u * vector] = words.x;
+    if lanes > 2u { grad[2u * vector + 1u] = words.y; }
 }

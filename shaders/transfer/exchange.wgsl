@@ -1,7 +1,7 @@
-// θ ↔ a: parameters change places with their averages, for evaluation and back. One chunk per workgroup. Does nothing for a tensor whose
-// average has not begun.
+// θ ↔ a: parameters change places with their averages, for evaluation and, with BACK, back. One chunk per workgroup. Does nothing for a tensor
+// whose average has not begun.
 
-import package::access::{chunk::work_at, param::{load_param, store_param}};
+import package::access::{chunk::work_at, stepped::exchanged};
 import package::lib::parameter_average::param_average;
 import package::tables::{Invocation, LANES, grid, linear, tensors};
 
@@ -12,11 +12,8 @@ fn exchange(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         var chunk = work_at(grid.first + at);
         chunk.len = select(0u, chunk.len, tensors.each[chunk.tensor].averaged > 0u);
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
-            let lanes = min(4u, chunk.len - 4u * j);
-            let theta = load_param(chunk.param / 4u + j, lanes);
             let place = chunk.offset / 4u + j;
-            store_param(chunk.param / 4u + j, lanes, param_average[place]);
-            param_average[place] = theta;
+            param_average[place] = exchanged(chunk.param / 4u + j, min(4u, chunk.len - 4u * j), param_average[place]);
         }
     }
 }

@@ -559,7 +559,7 @@ impl GpuOptimizer {
     }
 }
 
-/// What a file counts about tensors of the plan.
+/// Step counts in a file, by tensors of the plan.
 struct SavedCounts {
     /// The step of each.
     steps: Vec<(usize, u64)>,

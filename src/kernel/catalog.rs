@@ -34,7 +34,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
     "lib/largest" "lib/lengths" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
-    "lib/parameter_average" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
+    "lib/halves" "lib/parameter_average" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
@@ -46,7 +46,7 @@ const FILES: &[(&str, &str)] = files![
     "sink/finish_averaged" "sink/finish_notes" "sink/finish_param" "sink/param"
     "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/small_wide" "step/stream" "step/stream_exact" "step/stream_exact_quarter" "step/update_sums"
     "telemetry/moved" "telemetry/observe" "telemetry/report"
-    "transfer/average" "transfer/exchange" "transfer/exchange_half" "transfer/track" "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
+    "transfer/average" "transfer/exchange" "transfer/track" "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
 ];
 
 /// What fills the slots of a kernel, and its constants.

@@ -163,12 +163,8 @@ fn track(writer: &mut Writer<'_>) {
 
 /// Lets parameters and their averages change places.
 fn exchange(writer: &mut Writer<'_>, back: bool) {
-    let (purpose, each) = ("exchanges parameters and their averages", 8 + 2 * writer.plan.stepped_bytes());
-    let (entry, constants) = match writer.plan.rounding {
-        None => ("transfer/exchange", Constants::default()),
-        Some(_) => ("transfer/exchange_half", Constants::default().with("BACK", back)),
-    };
-    over_averages(writer, purpose, entry, constants, each);
+    let (constants, each) = (Constants::default().with("BACK", back), 8 + 2 * writer.plan.stepped_bytes());
+    over_averages(writer, "exchanges parameters and their averages", "transfer/exchange", constants, each);
 }
 
 /// Reaches parameters and their averages, and moves `each` bytes per coordinate.

@@ -16,13 +16,12 @@ use crate::recipe::spec::CHUNK;
 /// Vectors of four that one lane of a kernel over chunks takes one after the other, on a CPU.
 pub(super) const STREAM: u64 = CHUNK / 4 / 32;
 /// Kernels in which a workgroup of a GPU has a quarter of a chunk, one vector of four per invocation.
-const QUARTERED: [&str; 9] = [
+const QUARTERED: [&str; 8] = [
     "step/stream",
     "step/stream_exact_quarter",
     "step/score_mask",
     "transfer/average",
     "transfer/exchange",
-    "transfer/exchange_half",
     "transfer/round",
     "transfer/track",
     "transfer/widen",

@@ -292,7 +292,8 @@ impl ParamGroups {
     /// Keeps an average of every parameter over the steps, for [`evaluate`](crate::GpuOptimizer::evaluate). Default off.
     ///
     /// It costs 4 bytes of memory per parameter. A step with an update costs one more dispatch per page and 12 bytes of traffic per
-    /// parameter. Averages are f32, and those of f16 and bf16 parameters follow the masters. A skipped step changes no average. Schedule-free
+    /// parameter. Averages are f32, and those of f16 and bf16 parameters follow the masters. A skipped step changes no average, and where steps may be
+    /// skipped, every step has that dispatch. Schedule-free
     /// bases have an average of their own, so [`validate`](Self::validate) refuses both together.
     #[must_use]
     pub fn with_average(self, average: Average) -> Self {

@@ -51,7 +51,7 @@ impl Rounding {
         }
     }
 
-    /// What step `t` writes in the place of `value` into a coordinate of a tensor.
+    /// The value that step `t` writes into a coordinate of a tensor if it computes `value`.
     ///
     /// ```
     /// use wgpu_optim::Rounding;

@@ -11,7 +11,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use wgpu_optim::{GpuOptimizer, MatrixLayout, ParamGroups, Recipe, Telemetry, TensorSpec, wgpu};
+use wgpu_optim::{GpuOptimizer, MatrixLayout, ParamGroups, Telemetry, TensorSpec, wgpu};
 use wgpu_optim_burn::{Gpu, GpuModuleOptimizer, Select};
 
 /// Where models learn.
@@ -61,14 +61,14 @@ impl Learner {
     pub fn new<M: Module>(
         (gpu, place): (&Gpu, Place),
         model: &M,
-        (recipe, groups): (Recipe, ParamGroups),
+        groups: ParamGroups,
         settings: impl Fn(ParamGroups) -> ParamGroups + Send + Sync + 'static,
         layouts: Vec<(Select, MatrixLayout)>,
     ) -> Result<Self> {
         if place == Place::Host {
             return Ok(Self::Host(Box::new(Host::new(gpu, model, settings(groups), &layouts)?)));
         }
-        let optim = GpuModuleOptimizer::new(gpu, recipe).with_settings(settings);
+        let optim = GpuModuleOptimizer::new(gpu, groups.recipes()[0]).with_settings(settings);
         let optim = layouts.into_iter().fold(optim, |optim, (select, layout)| optim.with_layout(select, layout));
         Ok(Self::Device(Box::new(optim)))
     }

@@ -445,3 +445,16 @@ h1, h2 { line-height: 1.2 } h3 { font-size: 1rem; margin-top: 2rem }
 td { font-variant-numeric: tabular-nums; white-space: nowrap } figure { margin: 2rem 0 } svg { max-width: 100%; height: auto }
 @media (prefers-color-scheme: dark) { body { background: #14171c; color: #d5dae0 } }
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_numbers_keep_their_digits() {
+        assert_eq!(with_error(2.04936, 0.0284, ""), "2.0494 ± 0.0284");
+        assert_eq!(with_error(0.00123, 2e-5, "+"), "+0.0012 ± 0.0000");
+        assert_eq!(with_error(-3.641e-8, 4.312e-8, "+"), "-3.64e-8 ± 4.31e-8");
+        assert_eq!(with_error(0.0, 0.0, "+"), "+0.0000 ± 0.0000");
+    }
+}

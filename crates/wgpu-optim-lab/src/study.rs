@@ -176,9 +176,9 @@ impl Study<'_> {
     fn plan(&self, wanted: Wanted) -> Result<Plan> {
         let optimizer = self.config.optimizer(&wanted.optimizer).context("a run of an unknown optimizer")?;
         let steps = self.config.task(&wanted.task).context("a run of an unknown task")?.steps();
-        let (recipe, groups) = (optimizer.recipe(wanted.rate)?, optimizer.groups(wanted.rate)?);
+        let groups = optimizer.groups(wanted.rate)?;
         let Config { warmup, telemetry, max_grad_norm, .. } = self.config;
-        Ok(Plan { wanted, recipe, groups, steps, warmup, telemetry, max_grad_norm })
+        Ok(Plan { wanted, groups, steps, warmup, telemetry, max_grad_norm })
     }
 }
 

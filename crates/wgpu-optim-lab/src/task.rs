@@ -31,8 +31,8 @@ pub trait Task {
     /// A description of the data, for people. It should tell different data apart.
     fn data(&self) -> String;
 
-    /// What must happen before the first run, such as pre-training. It is called before each run. `progress` takes the steps that are
-    /// done and all steps, and returns whether to go on; if not, no run follows. Default: nothing.
+    /// Prepares the task before its first run, for example by pre-training. The lab calls it before each run. `progress` takes the number of
+    /// steps done and of all steps, and returns whether to go on; if not, no run follows. Default: does nothing.
     ///
     /// # Errors
     /// If it fails.

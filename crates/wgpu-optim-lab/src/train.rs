@@ -9,7 +9,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use indicatif::ProgressBar;
 use rand::SeedableRng;
-use wgpu_optim::{LrSchedule, ParamGroups, Recipe, StepLength, Telemetry};
+use wgpu_optim::{LrSchedule, ParamGroups, StepLength, Telemetry};
 use wgpu_optim_burn::Gpu;
 use wgpu_optim_cache::PipelineCache;
 
@@ -39,9 +39,7 @@ pub struct Bench<'a> {
 pub struct Plan {
     /// The run.
     pub wanted: Wanted,
-    /// The optimizer at that rate.
-    pub recipe: Recipe,
-    /// The same with its settings.
+    /// The optimizer at that rate, as a single group.
     pub groups: ParamGroups,
     /// Its steps.
     pub steps: usize,
@@ -71,7 +69,7 @@ impl<T: Task> Trains for T {
     }
 
     fn train(&self, bench: &Bench<'_>, plan: &Plan) -> Result<Option<Run>> {
-        let Plan { wanted, recipe, steps, .. } = plan;
+        let Plan { wanted, groups, steps, .. } = plan;
         let device = bench.place.device(bench.gpu);
         let go_on = |done: usize, all: usize| {
             if done.is_multiple_of(STEPS_PER_READ) {
@@ -104,7 +102,7 @@ impl<T: Task> Trains for T {
             let loss = self.loss(&model, &self.batch(&mut rng, &device));
             pending.push(loss.clone().inner());
             let grads = GradientsParams::from_grads(loss.backward(), &model);
-            let rate = recipe.lr() * schedule.factor(step as u64) * times_at(&wanted.lengths, step);
+            let rate = groups.recipes()[0].lr() * schedule.factor(step as u64) * times_at(&wanted.lengths, step);
             // The time of the optimizer alone, in the middle between two steps that are observed.
             let is_timed = step % plan.telemetry as usize == plan.telemetry as usize / 2 && step > 0;
             if is_timed {
@@ -159,7 +157,7 @@ impl Plan {
             let groups = norm.map_or(groups.clone(), |norm| groups.with_max_grad_norm(norm));
             cache.as_ref().map_or(groups.clone(), |cache| groups.with_pipeline_cache(cache))
         };
-        Learner::new((bench.gpu, bench.place), model, (self.recipe, self.groups.clone()), settings, task.layouts())
+        Learner::new((bench.gpu, bench.place), model, self.groups.clone(), settings, task.layouts())
     }
 }
 

@@ -15,10 +15,12 @@ const TINY: &str = r#"
 name = "tiny"
 seeds = 2
 telemetry = 5
+goal = 100.0
 tasks = [
     { kind = "language", steps = 20, batch = 4, context = 32, width = 32, depth = 1, held_out = 16 },
     { kind = "language", name = "pieces", vocabulary = 300, steps = 20, batch = 4, context = 16, width = 16, depth = 1, held_out = 16 },
     { kind = "fine_tuning", steps = 20, pretraining = 20, vocabulary = 300, context = 16, width = 16, depth = 1, held_out = 32 },
+    { kind = "fine_tuning", name = "cold", steps = 20, pretraining = 0, vocabulary = 300, context = 16, width = 16, depth = 1, held_out = 32 },
     { kind = "autoencoder", steps = 20, batch = 8, width = 16, depth = 1, decoder_width = 16, held_out = 32 },
     { kind = "classification", steps = 20, batch = 32, width = 32, held_out = 128 },
     { kind = "classification", name = "cnn", network = "cnn", steps = 20, batch = 16, width = 4, held_out = 64 },
@@ -100,14 +102,14 @@ fn every_task_is_learned_and_an_interrupted_study_equals_one_that_was_not() {
     let study = (study, &["--data", &data[..], "--sentences", &lines][..]);
     let text = succeeds(&run(study, out_name, &[]));
     let results = Results::read(&out).unwrap();
-    assert_eq!(results.runs.len(), 8 * 2 * 2);
+    assert_eq!(results.runs.len(), 9 * 2 * 2);
     for run in &results.runs {
         let what = format!("{}, {}, seed {}", run.task, run.optimizer, run.seed);
         assert!(!run.diverged && run.loss < run.untrained, "{what}: {} from {}", run.loss, run.untrained);
         assert_eq!((run.losses.len(), run.stage), (20, Stage::Final), "{what}");
         assert_eq!(
             run.accuracy.is_some(),
-            ["classification", "cnn", "fine_tuning"].contains(&run.task.as_str()),
+            ["classification", "cnn", "fine_tuning", "cold"].contains(&run.task.as_str()),
             "{what}"
         );
         assert_eq!(run.path.len(), if run.task == "quadratic" { 21 } else { 0 }, "{what}");
@@ -116,6 +118,9 @@ fn every_task_is_learned_and_an_interrupted_study_equals_one_that_was_not() {
         let longer = run.lengths.iter().any(|length| length.l2 > 1.1);
         assert_eq!(longer, run.optimizer == "mgup-adamw", "{what}: {:?}", run.lengths);
     }
+    let first = |task: &str| results.of(task, "adamw", Stage::Final).next().unwrap().losses[0];
+    assert_ne!(first("fine_tuning"), first("cold"), "a run begins where pre-training ended");
+    assert!(text.contains("until the smoothed training loss is 100."), "{text}");
     assert!(text.contains("undecided (2 of at least 5 seeds)"), "{text}");
     let page = fs::read_to_string(out.join("report.html")).unwrap();
     assert!(page.matches("<svg").count() >= 12, "it holds its pictures");

@@ -88,7 +88,7 @@ impl Pictures {
         self.labels.len()
     }
 
-    /// Whether there is no picture.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -123,3 +123,16 @@ impl Text {
 pub(super) fn digest(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_of_words_are_fewer_than_bytes_and_always_the_same() {
+        let [bytes, pieces, again] = [None, Some(400), Some(400)].map(|size| Text::open(None, size).unwrap());
+        assert_eq!((bytes.vocabulary.size(), pieces.vocabulary.size()), (256, 400));
+        assert!(pieces.train.len() < bytes.train.len() * 3 / 4, "{} of {}", pieces.train.len(), bytes.train.len());
+        assert_eq!((pieces.train, pieces.tuning, pieces.last), (again.train, again.tuning, again.last));
+    }
+}
