@@ -21,9 +21,23 @@ def load(path, model, optimizer):
     with safe_open(path, framework="pt") as file, torch.no_grad():
         for name, param in model.named_parameters():
             param.copy_(file.get_tensor(f"params.{name}"))
-            state = {key: file.get_tensor(f"state.{name}.{key}") for key in ("exp_avg", "exp_avg_sq")}
+            state = {key: state_of(file, f"state.{name}.{key}", param.shape) for key in ("exp_avg", "exp_avg_sq")}
             step = file.get_tensor(f"state.{name}.step").to(torch.float32)
             optimizer.state[param] = {"step": step, **state}
+
+
+def state_of(file, key, shape):
+    """A state in f32. In a file with 8-bit states, four numbers share a word, as docs/training.md describes."""
+    if key in file.keys():
+        return file.get_tensor(key)
+    words = file.get_tensor(f"{key}.8bit").view(torch.int32).to(torch.int64)[:, None]
+    fields = words >> torch.tensor([0, 6, 12, 18]) & 63
+    squares = key.endswith("_sq")
+    codes, span, nan = (fields, 15, 63) if squares else (fields & 31, 7, 32)
+    bits = (((words >> 24 & 255) - span << 23) + (codes << 21)).to(torch.int32)
+    values = torch.where(codes == 0, 0.0, bits.view(torch.float32))
+    values = torch.where((fields > 31) & (not squares), -values, values)
+    return torch.where(fields == nan, torch.nan, values).flatten()[: shape.numel()].reshape(shape)
 
 
 def save(template, path, model, optimizer):

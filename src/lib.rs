@@ -77,6 +77,7 @@ pub use recipe::policy::{self, Policy};
 pub use recipe::precision::{Precision, Rounding};
 pub use recipe::schedule::{self, LrSchedule};
 pub use recipe::spec::TensorSpec;
+pub use recipe::state::StateFormat;
 pub use wgpu;
 
 /// The snippets of the pages compile, and run where they say so.

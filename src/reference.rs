@@ -17,11 +17,12 @@ use num_traits::Float;
 
 use crate::error::Result;
 use crate::recipe::Recipe;
-use crate::recipe::base::{BaseKind, Per};
+use crate::recipe::base::{BaseKind, Per, Recall, StepScalars};
 use crate::recipe::float::{flushed, real};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::policy::Policy;
 use crate::recipe::spec::TensorSpec;
+use crate::recipe::state::{Bytes, StateFormat};
 
 #[doc(hidden)]
 pub use crate::recipe::base::newton_schulz;
@@ -44,6 +45,8 @@ pub struct Tensor<T> {
     pub rates: Vec<T>,
     /// Number of steps taken.
     pub steps: u64,
+    /// That of the spec, for the random bits of 8-bit states.
+    identity: u32,
     matrix: Option<Matrix>,
 }
 
@@ -107,6 +110,7 @@ impl<T: Float + Debug> Tensor<T> {
             param,
             rates: Vec::new(),
             steps: 0,
+            identity: spec.identity(),
             matrix: spec.matrix().filter(|_| recipe.base.newton_schulz().is_some()),
         })
     }
@@ -142,6 +146,12 @@ impl<T: Float + Debug> Tensor<T> {
     /// # Panics
     /// If the gradient has another length than the parameter, or `recipe` was replaced by one without a twin.
     pub fn step(&mut self, grad: &[T]) -> Step<T> {
+        self.step_beside(grad, &[]).0
+    }
+
+    /// Takes one step beside a GPU, whose 8-bit states after this step were `found`. Where f32 rounds a state differently there, it may
+    /// become the next number instead of this one. Then the step goes on with that number. Also returns how often that happened.
+    pub(crate) fn step_beside(&mut self, grad: &[T], found: &[Vec<f32>]) -> (Step<T>, usize) {
         assert_eq!(grad.len(), self.param.len(), "a gradient has the shape of its parameter");
         self.steps += 1;
         let scalars = self.recipe.base.scalars(self.steps);
@@ -149,7 +159,7 @@ impl<T: Float + Debug> Tensor<T> {
         let coupled = (scalars.penalty != 0.0).then(|| {
             grad.iter().zip(&self.param).map(|(&g, &theta)| g + real::<T>(scalars.penalty) * theta).collect::<Vec<_>>()
         });
-        let direction = self.recipe.base.advance(&scalars, coupled.as_deref().unwrap_or(grad), &mut self.states);
+        let (direction, others) = self.advance(&scalars, coupled.as_deref().unwrap_or(grad), found);
         let score: Vec<T> = direction.iter().zip(grad).map(|(&u, &g)| u * g).collect();
         let (phi, selected) = phi(&self.recipe.policy, &score, self.steps);
         // The direction orthogonalized, times the factor of this matrix in this step.
@@ -189,7 +199,32 @@ impl<T: Float + Debug> Tensor<T> {
                 }
             }
         }
-        Step { direction, score, phi, selected }
+        (Step { direction, score, phi, selected }, others)
+    }
+}
+
+impl<T: Float> Tensor<T> {
+    /// Moves the states on, and returns the direction, and how many states are as they were found elsewhere.
+    fn advance(&mut self, scalars: &StepScalars, grad: &[T], found: &[Vec<f32>]) -> (Vec<T>, usize) {
+        let Recipe { base, state, .. } = self.recipe;
+        let direction = base.advance(scalars, grad, &mut self.states);
+        if state == StateFormat::F32 {
+            return (direction, 0);
+        }
+        let mut others = 0;
+        let row = BaseKind::of(&base).row();
+        let per_coordinate = row.states.iter().zip(&mut self.states).filter(|(row, _)| row.per == Per::Coordinate);
+        let t = u32::try_from(self.steps).unwrap_or(u32::MAX);
+        for (number, (row, values)) in (0..).zip(per_coordinate) {
+            let exact: Vec<f32> = values.iter().map(|x| x.to_f32().expect("a number")).collect();
+            let mut rounded = Bytes::of(row).round(&exact, number, t, self.identity);
+            if let Some(found) = found.get(number as usize) {
+                others += Bytes::of(row).adopt(&mut rounded, &exact, found);
+            }
+            values.iter_mut().zip(rounded).for_each(|(value, rounded)| *value = real(rounded.into()));
+        }
+        let is_after = row.recall != Recall::Sign;
+        (if is_after { base.direction(scalars, grad, &self.states) } else { direction }, others)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::recipe::groups::ParamGroups;
 use crate::recipe::policy::{Mgup, PolicyKind, Selection, Selects, sampled_cut};
 use crate::recipe::sampling::Sampling;
 use crate::recipe::spec::TensorSpec;
+use crate::recipe::state::StateFormat;
 use crate::reference::{Step, Tensor};
 
 /// Sizes of vectors around the edges of a vector of four, a workgroup, a chunk and a span.
@@ -116,6 +117,13 @@ pub fn recipes() -> Vec<(String, Recipe)> {
         };
         recipes.push((name, recipe));
     }
+    // With 8-bit states: every base that allows them, under exact selection.
+    for base in Base::members() {
+        let recipe = Recipe::from(base.verified()).mgup().with_state(StateFormat::EightBit);
+        if recipe.validate().is_ok() {
+            recipes.push((format!("{} (8-bit state)", recipe.name()), recipe));
+        }
+    }
     recipes
 }
 
@@ -213,19 +221,30 @@ impl Runner {
         }
         let mut cpu = Tensor::with_shape(case.recipe, &specs[0], params(numel))?;
         let mut uncertain = vec![false; numel];
-        let mut selected = 0;
+        let (mut selected, mut others) = (0, 0);
+        let rows = BaseKind::of(&cpu.recipe.base).row().states;
+        let rounds = cpu.recipe.state != StateFormat::F32;
+        let in_bytes = rows.iter().filter(move |row| rounds && row.per == Per::Coordinate);
         for t in 1..=case.steps {
             let grad = grads(numel, t);
             gpu.write_grad(NAME, &grad)?;
             gpu.poison_scratch();
             gpu.step()?;
+            let states = in_bytes.clone().map(|row| gpu.read_state(NAME, row.name)).collect::<Result<Vec<_>>>()?;
+            let mut found = Vec::new();
+            if !states.is_empty() {
+                readback::wait(&self.device)?;
+            }
+            for state in states {
+                found.push(state.await?);
+            }
             let before = cpu.clone();
-            let step = cpu.step(&grad);
+            let (step, differ) = cpu.step_beside(&grad, &found);
+            others += differ;
             mark_uncertain(&before, &grad, &step, &mut uncertain);
             selected = step.selected;
         }
         let param = gpu.read_param(NAME)?;
-        let rows = BaseKind::of(&cpu.recipe.base).row().states;
         let states = rows.iter().map(|state| gpu.read_state(NAME, state.name)).collect::<Result<Vec<_>>>()?;
         let count = gpu.read_selected(NAME)?;
         readback::wait(&self.device)?;
@@ -236,7 +255,9 @@ impl Runner {
         let tolerance = if is_matrix { MATRIX_TOLERANCE } else { TOLERANCE };
         let (mut max_error, mut failure) = compare_within(tolerance, &param, &cpu.param, Some(&uncertain));
         for ((state, found), expected) in rows.iter().zip(states).zip(&cpu.states) {
-            let (error, wrong) = compare_within(state_tolerance(state), &found.await?, expected, None);
+            let is_rounded = in_bytes.clone().any(|row| row == state);
+            let tolerance = if is_rounded { (0.0, 0.0) } else { state_tolerance(state) };
+            let (error, wrong) = compare_within(tolerance, &found.await?, expected, None);
             max_error = if error.is_nan() { f64::NAN } else { max_error };
             failure = failure.or(wrong.map(|f| format!("{}: {f}", state.name)));
         }
@@ -244,6 +265,8 @@ impl Runner {
         let allowed = 8 + numel * case.steps as usize / 50_000;
         let many = || format!("{uncertain_count} coordinates are uncertain, more than {allowed}");
         failure = failure.or_else(|| (uncertain_count > allowed).then(many));
+        let differ = || format!("{others} states were rounded to another byte than on the CPU, more than {allowed}");
+        failure = failure.or_else(|| (others > allowed).then(differ));
         let selects = PolicyKind::of(&case.recipe.policy, numel as u64).selects();
         let exact = matches!(selects, Selects::Exact | Selects::Small | Selects::Random);
         let off = count.abs_diff(selected) > if exact { 0 } else { uncertain_count };
@@ -341,7 +364,7 @@ pub fn compare_within(
 
 /// Marks the coordinates of a step whose factor or direction hangs on rounding.
 fn mark_uncertain(before: &Tensor<f32>, grad: &[f32], step: &Step<f32>, uncertain: &mut [bool]) {
-    let Recipe { base, policy } = before.recipe;
+    let Recipe { base, policy, .. } = before.recipe;
     let (scalars, numel) = (base.scalars(before.steps + 1), grad.len() as u64);
     let selects = PolicyKind::of(&policy, numel).selects();
     let of = |i: usize| {

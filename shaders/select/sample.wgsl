@@ -1,7 +1,7 @@
 // key(u ⊙ g) of the coordinates that this step samples, and the histogram of the keys' first 11 bits. Nothing is decided from these scores
 // but where to look: a later kernel may round them differently.
 
-import package::{access::grad::load_grad, base::update, state::load_state};
+import package::{access::grad::load_grad, next::next_of};
 import package::lib::{bins::{clear_bins, count_each, flush_bins}, coupled::coupled, gradients::clip, order::{NAN_KEY, key}};
 import package::lib::{sampling::{SECTOR, STRATA, sampled_sector}, skip::scalars_of};
 import package::tables::{Invocation, WORKGROUP, chunks, grid, linear, tensors};
@@ -23,7 +23,7 @@ fn sample(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             if inside < piece.len {
                 let g = clip(load_grad((piece.grad + inside) / 4u, 4u), s);
                 let entering = coupled(g, piece, inside / 4u, s);
-                let found = key(update(load_state(piece, (piece.offset + inside) / 4u), entering, s).direction * g);
+                let found = key(next_of(piece, (piece.offset + inside) / 4u, entering, s).direction * g);
                 samples[tensors.each[piece.tensor].sample / 4u + stratum] = found;
                 count_each(found, 21u, found != vec4<u32>(NAN_KEY));
             }

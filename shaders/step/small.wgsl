@@ -1,7 +1,7 @@
 // A whole step of a tensor of at most 4,096 coordinates under `mgup`: one workgroup, the scores in registers, their K-th largest by
 // bisection, first of the key, then of the index.
 
-import package::{base::update, policy::{factors, phi}, sink::{begin_sink, emit}, state::{load_state, store_state}};
+import package::{next::next_of, policy::{factors, phi}, sink::{begin_sink, emit}, state::store_state};
 import package::lib::{coupled::coupled, flags::ones, gradients::read_grad, order::{NAN_KEY, before, cut_in, key}, skip::{chunk_at, scalars_of}};
 import package::lib::totals::{clear_totals, total};
 import package::tables::{CHUNK, Cut, EACH, Invocation, grid, linear, tensors};
@@ -31,7 +31,7 @@ fn small(in: Invocation, @builtin(local_invocation_index) lane: u32) {
                 let lanes = min(4u, chunk.len - 4u * j);
                 let vector = chunk.offset / 4u + j;
                 let g = read_grad(chunk, j, s);
-                let next = update(load_state(chunk, vector), coupled(g, chunk, j, s), s);
+                let next = next_of(chunk, vector, coupled(g, chunk, j, s), s);
                 store_state(chunk, vector, next.state);
                 found[r] = next.direction;
                 let inside = EACH < vec4<u32>(lanes);

@@ -1,6 +1,6 @@
 // `small.wgsl` on GPUs: four vectors per lane, in registers, and their K-th largest score digit by digit.
 
-import package::{base::update, policy::{factors, phi}, sink::{begin_sink, emit}, state::{load_state, store_state}};
+import package::{next::next_of, policy::{factors, phi}, sink::{begin_sink, emit}, state::store_state};
 import package::lib::{bins::{clear_bins, counted_populations}, coupled::coupled, gradients::read_grad, order::{NAN_KEY, before, cut_in, key}};
 import package::lib::{search::{DIGITS, begin_search, count_digits, publish_search, search, take_digit}, skip::{chunk_at, scalars_of}};
 import package::tables::{CHUNK, Chunk, EACH, Invocation, Scalars, WORKGROUP, grid, linear, tensors};
@@ -14,7 +14,7 @@ fn score(chunk: Chunk, j: u32, s: Scalars) -> Scored {
     if 4u * j >= chunk.len { return Scored(vec4<u32>(NAN_KEY), vec4<f32>()); }
     let vector = chunk.offset / 4u + j;
     let g = read_grad(chunk, j, s);
-    let next = update(load_state(chunk, vector), coupled(g, chunk, j, s), s);
+    let next = next_of(chunk, vector, coupled(g, chunk, j, s), s);
     store_state(chunk, vector, next.state);
     let inside = 4u * j + EACH < vec4<u32>(chunk.len);
     return Scored(select(vec4<u32>(NAN_KEY), key(next.direction * g), inside), next.direction);

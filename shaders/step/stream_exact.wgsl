@@ -1,7 +1,7 @@
 // `stream.wgsl` under exact `mgup`: before the high cut φ = α, after the low one φ = γ. Coordinates between the two keep their parameter
 // and become candidates, which later kernels finish.
 
-import package::{access::notes::{load_notes, notes}, base::update, policy::{factors, phi}, recall::{decided, note, recall, recall_key}};
+import package::{access::notes::{load_notes, notes}, next::next_of, policy::{factors, phi}, recall::{decided, note, recall, recall_key}};
 import package::{sink::emit, state::{load_state, store_state}};
 import package::lib::{coupled::coupled, flags::flags_of, gradients::read_grad, list::{append, list_of}};
 import package::lib::{notes::{UNDECIDED, note_shift, note_word, unpack_notes}, order::{NAN_KEY, before, cut_in, key}};
@@ -43,7 +43,7 @@ fn stream_exact(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let lanes = min(4u, chunk.len - 4u * j);
             let vector = chunk.offset / 4u + j;
             let g = read_grad(chunk, j, s);
-            let next = update(load_state(chunk, vector), coupled(g, chunk, j, s), s);
+            let next = next_of(chunk, vector, coupled(g, chunk, j, s), s);
             let score = next.direction * g;
             var found = key(score);
             if lanes < 4u { found = select(vec4<u32>(NAN_KEY), found, EACH < vec4<u32>(lanes)); }

@@ -1,8 +1,8 @@
 // `stream_exact.wgsl` on GPUs: a quarter of a chunk per workgroup, one vector per lane, which keeps its candidates in registers until their
 // places are known. The order of candidates does not matter, so lanes take places as they come.
 
-import package::{access::notes::notes, base::update, policy::{factors, phi}, recall::note};
-import package::{sink::emit, state::{load_state, store_state}};
+import package::{access::notes::notes, next::next_of, policy::{factors, phi}, recall::note};
+import package::{sink::emit, state::store_state};
 import package::lib::{coupled::coupled, flags::{flags_of, ones}, gradients::read_grad, list::{append, list_of}};
 import package::lib::{notes::{note_shift, note_word}, order::{NAN_KEY, before, cut_in, key}, skip::{chunk_at, scalars_of}};
 import package::tables::{EACH, Invocation, LANES, grid, linear, tensors};
@@ -35,7 +35,7 @@ fn stream_exact_quarter(in: Invocation, @builtin(local_invocation_index) lane: u
         if 4u * lane < chunk.len {
             let vector = chunk.offset / 4u + lane;
             let g = read_grad(chunk, lane, s);
-            let next = update(load_state(chunk, vector), coupled(g, chunk, lane, s), s);
+            let next = next_of(chunk, vector, coupled(g, chunk, lane, s), s);
             direction = next.direction;
             let score = direction * g;
             found = select(found, key(score), 4u * lane + EACH < vec4<u32>(chunk.len));

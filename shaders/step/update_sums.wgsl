@@ -1,6 +1,6 @@
 // Σ u² and Σ θ² of every chunk. Does not change the state.
 
-import package::{access::param::load_param, base::update, state::load_state};
+import package::{access::param::load_param, next::next_of};
 import package::lib::{far::PRESENT, gradients::read_grad, skip::{chunk_at, scalars_of}};
 import package::lib::sum_chunk::{Sum, add_vector, place_of, range_of, sum_over_chunk};
 import package::tables::{EACH, Invocation, LANES, chunks, counters, grid, linear};
@@ -17,7 +17,7 @@ fn update_sums(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         for (var j = range.x; j < range.y; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             let inside = EACH < vec4<u32>(lanes);
-            let direction = update(load_state(chunk, chunk.offset / 4u + j), read_grad(chunk, j, s), s).direction;
+            let direction = next_of(chunk, chunk.offset / 4u + j, read_grad(chunk, j, s), s).direction;
             let u = select(vec4<f32>(), direction, inside);
             let theta = select(vec4<f32>(), load_param(chunk.param / 4u + j, lanes), inside);
             update_sum = add_vector(update_sum, j, u * u);

@@ -1,7 +1,7 @@
 // What a step is about to do, of every chunk: Σ g² of the finite gradients, how many are not finite, how many scores are positive, and how
 // long the step would be with φ = 1; and a copy of the parameters. Reads the state and leaves it as it is.
 
-import package::{access::grad::load_grad, access::param::load_param, base::update, state::load_state};
+import package::{access::grad::load_grad, access::param::load_param, next::next_of};
 import package::lib::{coupled::coupled, flags::ones, gradients::{clip, scaled}, order::{ZERO_KEY, key}, rates::rates_of, skip::scalars_of};
 import package::lib::{lengths::{LENGTHS, Lengths, add_step, lengths_over_chunk}, observations::{OF_CHUNK, PLAIN, SUMS, observations, snapshot}};
 import package::lib::sum_chunk::{Sum, add_vector, place_of, range_of, sum_over_chunk};
@@ -36,7 +36,7 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let raw = scaled(select(vec4<f32>(), read, finite & inside), s);
             sum = add_vector(sum, j, raw * raw);
             let g = clip(read, s);
-            let direction = update(load_state(chunk, vector), coupled(g, chunk, j, s), s).direction;
+            let direction = next_of(chunk, vector, coupled(g, chunk, j, s), s).direction;
             let score = direction * g;
             if LENGTHS {
                 let delta = rates_of(chunk, j) * s.step * direction;

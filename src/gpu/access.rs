@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
-use super::held::{AVERAGE, MASTER, RATES};
+use super::held::{AVERAGE, MASTER, RATES, Stored};
 use super::optimizer::{Counts, GpuOptimizer, Miss, Selected};
 use super::slices::TensorSlice;
 use super::target::Target;
@@ -13,7 +13,6 @@ use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
 use crate::plan::storage::BlockBuffers;
 use crate::recipe::guard::{Guarded, NonFinite};
 use crate::recipe::policy::Selects;
-use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, check};
 
 impl From<Header> for Guarded {
@@ -55,7 +54,8 @@ impl GpuOptimizer {
         Ok(names.chain(self.plan.average.map(|_| AVERAGE)))
     }
 
-    /// The place of a state in the optimizer's buffers, in f32:
+    /// The place of a state in the optimizer's buffers. It is in f32, or in bytes if its recipe has
+    /// [`StateFormat::EightBit`](crate::StateFormat::EightBit) and the state has a number for each coordinate.
     ///
     /// - AdamW: `exp_avg` and `exp_avg_sq`. The latter has one number per row under
     ///   [`SecondMoment::Row`](crate::base::SecondMoment::Row).
@@ -70,10 +70,18 @@ impl GpuOptimizer {
     /// # Errors
     /// [`Error::UnknownTensor`], [`Error::UnknownState`]; [`Error::Ownership`] if your buffers hold the state.
     pub fn state(&self, name: &str, state: &str) -> Result<TensorSlice<'_>> {
+        Ok(self.stored_state(name, state)?.0)
+    }
+
+    /// The place of a state, and how it is stored.
+    fn stored_state(&self, name: &str, state: &str) -> Result<(TensorSlice<'_>, Stored)> {
         let index = self.plan.tensor_index(name)?;
         self.has_state()?;
         let is_state = self.state_names(name)?.any(|known| known == state);
-        let found = if state == MASTER { self.master(index) } else { self.find(index, state) };
+        let found = match state == MASTER {
+            true => self.master(index).map(|master| (master, Stored::F32)),
+            false => self.find(index, state).map(|held| (held.slice, held.format)),
+        };
         found.filter(|_| is_state).ok_or_else(|| {
             let known = self.state_names(name).map(Iterator::collect::<Vec<_>>).unwrap_or_default().join(", ");
             Error::UnknownState { name: state.to_owned(), known }
@@ -95,9 +103,9 @@ impl GpuOptimizer {
     /// As for [`param`](Self::param); [`Error::Slice`] if the length is not the tensor's.
     pub fn write_param(&self, name: &str, data: &[f32]) -> Result<()> {
         let param = self.param(name)?;
-        self.write(name, "parameter", param, self.plan.precision, data)?;
+        self.write(name, "parameter", param, Stored::Float(self.plan.precision), data)?;
         let master = self.master(self.plan.tensor_index(name)?);
-        master.map_or(Ok(()), |master| self.write(name, "parameter", master, Precision::F32, data))
+        master.map_or(Ok(()), |master| self.write(name, "parameter", master, Stored::F32, data))
     }
 
     /// Writes a gradient from the host. If it is stored in two bytes, it is rounded. The write takes effect as for
@@ -106,10 +114,10 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`write_param`](Self::write_param).
     pub fn write_grad(&self, name: &str, data: &[f32]) -> Result<()> {
-        self.write(name, "gradient", self.grad(name)?, self.plan.precision, data)
+        self.write(name, "gradient", self.grad(name)?, Stored::Float(self.plan.precision), data)
     }
 
-    /// Writes a state from the host, for example to resume a run of another program. Set the steps that it has seen with
+    /// Writes a state from the host, for example to resume a run of another program. Bytes round it to the nearest. Set the steps that it has seen with
     /// [`set_steps`](Self::set_steps). A written `average` counts as begun by step 1. The write takes effect as for
     /// [`write_param`](Self::write_param).
     ///
@@ -127,7 +135,8 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`state`](Self::state); [`Error::Slice`] if the length is not the tensor's.
     pub fn write_state(&self, name: &str, state: &str, data: &[f32]) -> Result<()> {
-        self.write(name, "state", self.state(name, state)?, Precision::F32, data)?;
+        let (place, format) = self.stored_state(name, state)?;
+        self.write(name, "state", place, format, data)?;
         if state == MASTER {
             self.set_mastered(std::iter::once((self.plan.tensor_index(name)?, true)));
         } else if state == AVERAGE {
@@ -136,17 +145,10 @@ impl GpuOptimizer {
         Ok(())
     }
 
-    fn write(
-        &self,
-        name: &str,
-        what: &'static str,
-        to: TensorSlice<'_>,
-        format: Precision,
-        data: &[f32],
-    ) -> Result<()> {
+    fn write(&self, name: &str, what: &'static str, to: TensorSlice<'_>, format: Stored, data: &[f32]) -> Result<()> {
         let given = data.len() as u64;
-        // Two bytes may have padding.
-        let numel = if format == Precision::F32 { to.size / 4 } else { self.plan.tensor(name)?.numel };
+        // Fewer bytes may have padding.
+        let numel = if format == Stored::F32 { to.size / 4 } else { self.plan.tensor(name)?.numel };
         ensure!(numel == given, Error::slice(name, what, format!("{given} values given, {numel} needed")));
         let bytes = format.encode(data);
         scope::watch(&self.device, || self.queue.write_buffer(to.buffer, to.offset, &bytes))
@@ -160,7 +162,7 @@ impl GpuOptimizer {
     pub fn rates(&self, name: &str) -> Result<TensorSlice<'_>> {
         let reason = "its spec has no components; add them with `with_components`".to_owned();
         let none = Error::Tensor { tensor: name.to_owned(), reason };
-        self.find(self.plan.tensor_index(name)?, RATES).ok_or(none)
+        self.find(self.plan.tensor_index(name)?, RATES).map(|held| held.slice).ok_or(none)
     }
 
     /// Writes the factors of a tensor's components, one per component, each ≥ 0 and finite. The write takes effect as for
@@ -185,7 +187,7 @@ impl GpuOptimizer {
         for (i, &factor) in factors.iter().enumerate() {
             check(&format!("rates[{i}]"), factor.into(), NOT_NEGATIVE)?;
         }
-        self.write(name, "rates", slice, Precision::F32, factors)
+        self.write(name, "rates", slice, Stored::F32, factors)
     }
 
     /// Records commands that set all gradients in the optimizer's buffers to 0. Sums of micro-batches stay.
@@ -336,7 +338,9 @@ impl GpuOptimizer {
     /// # Errors
     /// As for [`state`](Self::state), and [`Error::DeviceLost`], when called; [`Error::Readback`], when awaited.
     pub fn read_state(&self, name: &str, state: &str) -> Result<impl Future<Output = Result<Vec<f32>>> + use<>> {
-        self.read(name, &[self.state(name, state)?], floats)
+        let ((place, format), numel) = (self.stored_state(name, state)?, self.plan.tensor(name)?.numel as usize);
+        let count = if format == Stored::F32 { place.size as usize / 4 } else { numel };
+        self.read(name, &[place], move |bytes| Ok(format.decode(&bytes, count)))
     }
 
     /// Reads what selection did to a tensor in the last step that ran. For a tensor that was left out of that step, it means
@@ -490,9 +494,4 @@ impl GpuOptimizer {
         let bytes = scope::watch(&self.device, copy)?;
         Ok(async move { decode(bytes.await?) })
     }
-}
-
-/// Decodes a parameter or a state.
-fn floats(bytes: Vec<u8>) -> Result<Vec<f32>> {
-    Ok(bytemuck::pod_collect_to_vec(&bytes))
 }

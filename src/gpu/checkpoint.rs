@@ -12,7 +12,7 @@ use super::file::{
     AVERAGE_STEP, About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write,
     write_synced,
 };
-use super::held::{AVERAGE, GRAD_SUM, Held, MASTER, PARAM};
+use super::held::{AVERAGE, GRAD_SUM, Held, MASTER, PARAM, Stored};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use super::target::Target;
@@ -150,7 +150,7 @@ impl GpuOptimizer {
         let info = |entry: &Entry<'_>| {
             let data_offsets = (end, end + entry.size());
             end = data_offsets.1;
-            let info = TensorInfo { dtype: entry.dtype(), shape: entry.shape.to_vec(), data_offsets };
+            let info = TensorInfo { dtype: entry.dtype(), shape: entry.saved_shape(), data_offsets };
             (entry.key.clone(), info)
         };
         let infos = entries.iter().map(info).collect();
@@ -181,18 +181,15 @@ impl GpuOptimizer {
             let (own, after) = rest.split_at(entry.slice.map_or(0, |slice| slice.size as usize));
             rest = after;
             let start = bytes.len();
-            match (entry.format, entry.tensor) {
-                (_, Some(tensor)) if entry.what == STEP => {
+            match entry.tensor {
+                Some(tensor) if entry.what == STEP => {
                     let taken = self.counts.steps[tensor].saturating_sub(counts[tensor].skipped.into());
                     bytes.extend(i64::try_from(taken).unwrap_or(i64::MAX).to_le_bytes());
                 }
-                (_, Some(tensor)) if entry.what == AVERAGE_STEP => {
+                Some(tensor) if entry.what == AVERAGE_STEP => {
                     bytes.extend(i64::from(counts[tensor].averaged).to_le_bytes());
                 }
-                (Precision::F32, _) => bytes.extend_from_slice(own),
-                (format, _) => {
-                    bytes.extend_from_slice(bytemuck::cast_slice(&format.decode(own, entry.size() / 4)));
-                }
+                _ => bytes.extend(entry.converted(own.to_vec(), entry.format, entry.saved)),
             }
             entry.check(&bytes[start..]).map_err(|reason| Error::readback(&entry.key, reason))?;
         }
@@ -243,7 +240,7 @@ impl GpuOptimizer {
             let reason = || format!("`{}` has another layout, and states of inputs or outputs", spec.name);
             ensure!(!turned, refusal(reason()));
         }
-        let mut entries = self.entries()?;
+        let mut entries = self.entries_in(file)?;
         // Tensors that have not stepped take their parameters for masters, and sums and averages are not always there.
         let is_optional = |entry: &Entry<'_>| [MASTER, GRAD_SUM, AVERAGE, AVERAGE_STEP].contains(&entry.what);
         entries.retain(|entry| !is_optional(entry) || file.tensors.info(&entry.key).is_some());
@@ -272,7 +269,8 @@ impl GpuOptimizer {
         for entry in &entries {
             let key = &entry.key;
             let found = file.tensors.info(key).ok_or_else(|| refusal(format!("it lacks `{key}`")))?;
-            let [found, own] = [(found.dtype, &found.shape[..]), (entry.dtype(), entry.shape)];
+            let shape = entry.saved_shape();
+            let [found, own] = [(found.dtype, &found.shape[..]), (entry.dtype(), &shape[..])];
             let words = |(dtype, shape)| format!("{dtype:?} of shape {shape:?}");
             let differs = || refusal(format!("`{key}` is {} instead of {}", words(found), words(own)));
             ensure!(found == own, differs());
@@ -391,11 +389,11 @@ impl GpuOptimizer {
         if part == Part::Params {
             self.has_arenas(true, "your buffers hold the parameters: read them with `Checkpoint::read_param`")?;
         }
-        let mut entries = self.entries()?;
+        let mut entries = self.entries_in(file)?;
         entries.retain(|entry| entry.what != GRAD_SUM && (part == Part::All || entry.what == PARAM));
         let fits = |entry: &Entry<'_>| {
             let info = file.tensors.info(&entry.key);
-            info.is_some_and(|info| (info.dtype, &info.shape[..]) == (entry.dtype(), entry.shape))
+            info.is_some_and(|info| (info.dtype, &info.shape) == (entry.dtype(), &entry.saved_shape()))
         };
         // Tensors that have not stepped have no masters in a file, and other files have no averages.
         let lacks = |entry: &&Entry<'_>| ![MASTER, AVERAGE, AVERAGE_STEP].contains(&entry.what) && !fits(entry);
@@ -409,10 +407,7 @@ impl GpuOptimizer {
     fn write_entries(&self, file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<()> {
         for part in parts(entries) {
             for (entry, slice) in part.iter().filter_map(|entry| Some((entry, entry.slice?))) {
-                let mut bytes = file.read(&entry.key)?;
-                if entry.format != Precision::F32 {
-                    bytes = entry.format.encode(&bytemuck::pod_collect_to_vec(&bytes));
-                }
+                let bytes = entry.converted(file.read(&entry.key)?, entry.saved, entry.format);
                 scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
             }
             // Otherwise wgpu keeps a copy of all of them until the next step.
@@ -513,15 +508,29 @@ impl GpuOptimizer {
                 .into_iter()
                 .map(|Held { what, shape, slice, format, .. }| (what, shape, format, Some(slice)));
             let counts = [STEP].into_iter().chain(self.plan.average.map(|_| AVERAGE_STEP));
-            held.chain(counts.map(|what| (what, &[][..], Precision::F32, None))).map(
+            held.chain(counts.map(|what| (what, &[][..], Stored::F32, None))).map(
                 move |(what, shape, format, slice)| {
                     let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
                     let squares = states.iter().any(|state| state.name == what && state.squares);
-                    Entry { key, tensor: Some(tensor), what, shape, slice, format, squares }
+                    let saved = if matches!(format, Stored::Byte(_)) { format } else { Stored::F32 };
+                    let key = Entry::key_of(key, saved);
+                    Entry { key, tensor: Some(tensor), what, shape, slice, format, saved, squares }
                 },
             )
         };
         Ok(self.plan.order.iter().flat_map(of).collect())
+    }
+
+    /// The same, with states in the format in which a file has them.
+    fn entries_in(&self, file: &Checkpoint) -> Result<Vec<Entry<'_>>> {
+        let mut entries = self.entries()?;
+        for entry in entries.iter_mut().filter(|entry| entry.what != PARAM && file.tensors.info(&entry.key).is_none()) {
+            let (key, saved) = entry.in_other_format();
+            if file.tensors.info(&key).is_some() {
+                (entry.key, entry.saved) = (key, saved);
+            }
+        }
+        Ok(entries)
     }
 
     /// A parameter of the caller's.
@@ -543,9 +552,9 @@ impl GpuOptimizer {
         let tensor = self.plan.tensor_index(name).ok();
         let mastered = tensor.filter(|&tensor| counts[tensor].mastered == 1);
         let master = mastered.and_then(|tensor| self.master(tensor));
-        let format = if master.is_some() { Precision::F32 } else { self.plan.precision };
+        let format = Stored::Float(if master.is_some() { Precision::F32 } else { self.plan.precision });
         let (key, slice) = (format!("params.{name}"), Some(master.unwrap_or(slice)));
-        Ok(Entry { key, tensor, what: PARAM, shape, slice, format, squares: false })
+        Ok(Entry { key, tensor, what: PARAM, shape, slice, format, saved: Stored::F32, squares: false })
     }
 
     /// The tensors' table: what the GPU counts about all of them, and about each.

@@ -11,13 +11,13 @@ use safetensors::tensor::Metadata;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::held::RATES;
+use super::held::{RATES, Stored};
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::json;
-use crate::recipe::precision::Precision;
 use crate::recipe::spec::TensorSpec;
+use crate::recipe::state::Bytes;
 
 /// The format version that [`GpuOptimizer::save`](crate::GpuOptimizer::save) writes, and the newest that this crate reads.
 ///
@@ -42,6 +42,7 @@ const COPIES: usize = 256;
 /// |---|---|---|
 /// | `params.{name}` | parameters in the optimizer's buffers, and those given to `save_params` | the tensor's |
 /// | `state.{name}.exp_avg` and other states of the base | the base | the tensor's, or that of its rows or columns |
+/// | `state.{name}.exp_avg.8bit` and others per coordinate | the same, in place of these, with 8-bit states; U32 | a word for each four coordinates |
 /// | `state.{name}.accumulator` and others that are one number per tensor | the base | scalar |
 /// | `state.{name}.master` | parameters in two bytes in your buffers | the tensor's |
 /// | `state.{name}.average` | averages over the steps that have begun | the tensor's |
@@ -97,12 +98,36 @@ pub(super) struct Entry<'a> {
     /// Where it lies on the GPU. Steps are counted elsewhere.
     pub(super) slice: Option<TensorSlice<'a>>,
     /// The format there.
-    pub(super) format: Precision,
+    pub(super) format: Stored,
+    /// The format in the file: f32, or bytes.
+    pub(super) saved: Stored,
     /// Whether it is a sum of squares, which is never negative.
     pub(super) squares: bool,
 }
 
+/// The end of the keys of states that are stored in bytes.
+const BYTES: &str = ".8bit";
+
 impl Entry<'_> {
+    /// The same in a file that has the state in the other format, f32 or bytes, if it is a state.
+    pub(super) fn in_other_format(&self) -> (String, Stored) {
+        match (self.key.strip_suffix(BYTES), self.squares) {
+            (Some(key), _) => (key.to_owned(), Stored::F32),
+            (None, true) => (format!("{}{BYTES}", self.key), Stored::Byte(Bytes::Squares)),
+            (None, false) => (format!("{}{BYTES}", self.key), Stored::Byte(Bytes::Signed)),
+        }
+    }
+
+    /// The key, given that of f32.
+    pub(super) fn key_of(key: String, saved: Stored) -> String {
+        if matches!(saved, Stored::Byte(_)) { key + BYTES } else { key }
+    }
+
+    /// What the file holds, as the GPU stores it, or the reverse.
+    pub(super) fn converted(&self, bytes: Vec<u8>, from: Stored, to: Stored) -> Vec<u8> {
+        if from == to { bytes } else { to.encode(&from.decode(&bytes, self.shape.iter().product())) }
+    }
+
     /// Whether it is a count of steps.
     pub(super) fn is_count(&self) -> bool {
         [STEP, AVERAGE_STEP].contains(&self.what)
@@ -122,7 +147,7 @@ impl Entry<'_> {
             let fits = self.what == STEP || step <= u32::MAX.into();
             ensure!(fits, format!("`{key}` is {step}, expected at most {}", u32::MAX));
         } else if self.is_limited() {
-            let values: Vec<f32> = bytemuck::pod_collect_to_vec(bytes);
+            let values = self.saved.decode(bytes, self.shape.iter().product());
             let is_wrong = |&x: &f32| x.is_nan() || x < 0.0 || (self.what == RATES && x.is_infinite());
             if let Some(at) = values.iter().position(is_wrong) {
                 let value = values[at];
@@ -133,11 +158,24 @@ impl Entry<'_> {
     }
 
     pub(super) fn dtype(&self) -> Dtype {
-        if self.is_count() { Dtype::I64 } else { Dtype::F32 }
+        match self.saved {
+            _ if self.is_count() => Dtype::I64,
+            Stored::Byte(_) => Dtype::U32,
+            Stored::Float(_) => Dtype::F32,
+        }
+    }
+
+    /// The shape in the file: that of the tensor, or the number of words.
+    pub(super) fn saved_shape(&self) -> Vec<usize> {
+        match self.saved {
+            Stored::Byte(_) => vec![self.size() / 4],
+            Stored::Float(_) => self.shape.to_vec(),
+        }
     }
 
     pub(super) fn size(&self) -> usize {
-        self.shape.iter().product::<usize>() * if self.is_count() { 8 } else { 4 }
+        let count = self.shape.iter().product::<usize>();
+        if self.is_count() { 8 * count } else { self.saved.size(count as u64) as usize }
     }
 }
 

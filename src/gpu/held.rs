@@ -6,8 +6,9 @@ use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use crate::kernel::tables::Tensor;
 use crate::plan::layout::{self, ALIGNMENT, Ownership};
-use crate::recipe::base::Per;
+use crate::recipe::base::{Per, StateRow};
 use crate::recipe::precision::Precision;
+use crate::recipe::state::{Bytes, StateFormat};
 
 pub(super) const PARAM: &str = "params";
 /// The name of masters among the state.
@@ -24,9 +25,54 @@ pub(super) struct Held<'a> {
     pub shape: &'a [usize],
     pub slice: TensorSlice<'a>,
     /// How it is stored.
-    pub format: Precision,
+    pub format: Stored,
     /// Whether each row of the tensor has its part.
     pub by_row: bool,
+}
+
+/// How a number of a tensor is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stored {
+    /// By itself.
+    Float(Precision),
+    /// In a byte, with three others.
+    Byte(Bytes),
+}
+
+impl Stored {
+    pub(super) const F32: Self = Self::Float(Precision::F32);
+
+    /// A state per coordinate.
+    pub(super) fn of(state: &StateRow, format: StateFormat) -> Self {
+        match format {
+            StateFormat::F32 => Self::F32,
+            StateFormat::EightBit => Self::Byte(Bytes::of(state)),
+        }
+    }
+
+    /// Bytes of so many numbers, in whole words.
+    pub(super) fn size(self, count: u64) -> u64 {
+        let each = match self {
+            Self::Float(precision) => precision.bytes(),
+            Self::Byte(_) => 1,
+        };
+        (each * count).next_multiple_of(4)
+    }
+
+    pub(super) fn encode(self, values: &[f32]) -> Vec<u8> {
+        match self {
+            Self::Float(precision) => precision.encode(values),
+            Self::Byte(bytes) => bytes.encode(values),
+        }
+    }
+
+    /// The first `count` numbers.
+    pub(super) fn decode(self, stored: &[u8], count: usize) -> Vec<f32> {
+        match self {
+            Self::Float(precision) => precision.decode(stored, count),
+            Self::Byte(bytes) => bytes.decode(stored, count),
+        }
+    }
 }
 
 impl GpuOptimizer {
@@ -46,36 +92,40 @@ impl GpuOptimizer {
         let mut all = Vec::new();
         if self.plan.ownership == Ownership::Arenas {
             let (slice, format) = self.held_param(index);
-            all.push(Held { what: PARAM, shape: &spec.shape[..], slice, format, by_row: true });
+            all.push(Held { what: PARAM, shape: &spec.shape[..], slice, format: Stored::Float(format), by_row: true });
         }
-        let mut add = |what, shape, slice, by_row| {
-            all.push(Held { what, shape, slice, format: Precision::F32, by_row });
+        let mut add = |what, shape, slice, format, by_row| {
+            all.push(Held { what, shape, slice, format, by_row });
         };
         let is_given = self.plan.ownership == Ownership::Stateless;
-        let states = if is_given { &[] } else { self.plan.base_of(tensor).row().states };
-        let base = self.plan.base_of(tensor);
+        let (base, format) = (self.plan.base_of(tensor), self.plan.state_of(tensor));
+        let states = if is_given { &[] } else { base.row().states };
         for (at, state) in states.iter().enumerate() {
             let (shape, by_row) = (state.per.shape(spec), state.per == Per::Coordinate || state.per.is_row(spec));
             // Alone, or one of the pair that lies tensor after tensor.
             let shared = if base.has_pairs() { 2 } else { 1 };
             match state.per {
                 Per::Coordinate => {
-                    let slice = words(block.states[at / shared]);
+                    let buffer = &self.buffers[block.states[at / shared]];
                     let count = base.state_bindings()[at / shared].states.len() as u64;
                     let other = (at % shared) as u64 * tensor.numel.next_multiple_of(ALIGNMENT);
-                    let offset = 4 * (count * tensor.offset + other);
-                    add(state.name, shape, TensorSlice { offset, ..slice }, by_row);
+                    let stored = Stored::of(state, format);
+                    let offset = format.bytes() * (count * tensor.offset + other);
+                    let slice = TensorSlice { buffer, offset, size: stored.size(tensor.numel) };
+                    add(state.name, shape, slice, stored, by_row);
                 }
                 Per::Tensor => {
                     let first = states.iter().position(|state| state.per == Per::Tensor).unwrap_or(at);
-                    add(state.name, shape, self.scalar_entry(index, at - first), by_row);
+                    add(state.name, shape, self.scalar_entry(index, at - first), Stored::F32, by_row);
                 }
                 _ => {
                     let (offset, size) = (4 * tensor.lines, 4 * shape.iter().product::<usize>() as u64);
-                    add(state.name, shape, TensorSlice { offset, size, ..words(block.states[at]) }, by_row);
+                    let slice = TensorSlice { offset, size, ..words(block.states[at]) };
+                    add(state.name, shape, slice, Stored::F32, by_row);
                 }
             }
         }
+        let mut add = |what, shape, slice, by_row| add(what, shape, slice, Stored::F32, by_row);
         if let (Some(master), Ownership::Caller) = (master, self.plan.ownership) {
             add(MASTER, &spec.shape, master, true);
         }
@@ -106,9 +156,9 @@ impl GpuOptimizer {
         self.entry(tensor, places[number], 4)
     }
 
-    /// Where one of these lies.
-    pub(super) fn find(&self, index: usize, what: &str) -> Option<TensorSlice<'_>> {
-        self.held(index).into_iter().find(|held| held.what == what).map(|held| held.slice)
+    /// One of these.
+    pub(super) fn find(&self, index: usize, what: &str) -> Option<Held<'_>> {
+        self.held(index).into_iter().find(|held| held.what == what)
     }
 
     /// Where a tensor's master lies, if it has one.

@@ -311,8 +311,8 @@ impl GpuOptimizer {
     ///
     /// # Errors
     /// [`Error::Recipe`] for values out of range; [`Error::UnknownGroup`]; [`Error::Evaluating`] between [`evaluate`](Self::evaluate) and
-    /// [`train`](Self::train); [`Error::Group`] for a recipe that needs other kernels or buffers: another base, policy, selection, number
-    /// of Newton–Schulz iterations or scale; second moments per row, `amsgrad`, `centered`, a `power` or a momentum that begins or ends; a
+    /// [`train`](Self::train); [`Error::Group`] for a recipe that needs other kernels or buffers: another base, policy, selection, `state`,
+    /// number of Newton–Schulz iterations or scale; second moments per row, `amsgrad`, `centered`, a `power` or a momentum that begins or ends; a
     /// weight decay in the gradient that begins or ends. Nothing is changed then.
     pub fn set_recipe(&mut self, group: usize, recipe: impl Into<Recipe>) -> Result<()> {
         let recipe = recipe.into();
@@ -320,9 +320,9 @@ impl GpuOptimizer {
         self.has_group(group)?;
         recipe.validate()?;
         let built = |recipe: Recipe, spec: &TensorSpec| {
-            let (Recipe { base, policy }, numel) = (recipe.on(spec), spec.numel());
+            let (Recipe { base, policy, state }, numel) = (recipe.on(spec), spec.numel());
             let matrix = spec.matrix().zip(base.newton_schulz()).map(|(matrix, ns)| (ns.steps, base.rate(matrix)));
-            (BaseKind::of(&base), PolicyKind::of(&policy, numel), matrix)
+            (BaseKind::of(&base), PolicyKind::of(&policy, numel), state, matrix)
         };
         let old = self.initial[group];
         let mut own = self.plan.tensors.iter().map(|tensor| &tensor.spec).filter(|spec| spec.group == group);
@@ -330,8 +330,10 @@ impl GpuOptimizer {
             && own.all(|spec| built(recipe, spec) == built(old, spec));
         let [was, is] = [old, recipe].map(|recipe| BaseKind::of(&recipe.base).row().name);
         let reason = || match was == is {
-            true => "the recipe changes policy, selection, fallback, `ns_steps` or `scale`; build a new optimizer"
-                .to_owned(),
+            true => {
+                "the recipe changes policy, selection, fallback, `state`, `ns_steps` or `scale`; build a new optimizer"
+                    .to_owned()
+            }
             false => format!(
                 "the recipe changes the base from {was} to {is}, which needs other kernels; build a new optimizer"
             ),

@@ -392,7 +392,7 @@ impl GpuOptimizer {
     /// Records the clearing of the sums of tensors, in the order of the plan: neighbors in one go.
     pub(super) fn clear_sums_of(&self, target: &mut Target<'_, '_>, tensors: &[usize]) {
         for run in tensors.chunk_by(|&a, &b| b == a + 1 && self.plan.tensors[a].block == self.plan.tensors[b].block) {
-            let sums = [run[0], run[run.len() - 1]].map(|tensor| self.find(tensor, GRAD_SUM));
+            let sums = [run[0], run[run.len() - 1]].map(|tensor| Some(self.find(tensor, GRAD_SUM)?.slice));
             let [Some(first), Some(last)] = sums else { return };
             let size = last.offset + last.size - first.offset;
             target.clear(&self.pipelines, TensorSlice { size, ..first });

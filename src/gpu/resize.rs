@@ -3,13 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
-use super::held::{AVERAGE, Held, MASTER, PARAM, RATES};
+use super::held::{AVERAGE, Held, MASTER, PARAM, RATES, Stored};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
 use crate::kernel::catalog::Config;
 use crate::kernel::tables::{Header, ResizedRows, STRIDE, Tensor};
-use crate::plan::layout::{WORKGROUP, within};
+use crate::plan::layout::{Plan, WORKGROUP, within};
 use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 use crate::plan::stage::workgroups;
@@ -74,7 +74,8 @@ impl GpuOptimizer {
     /// As for [`new`](Self::new), and:
     ///
     /// - [`Error::Tensor`] if a tensor changes another dimension than the first, moves to a group with another base, or changes its layout
-    ///   under NAMO-D or NorMuon; or if it changes, has no masters, and its rows have an odd number of coordinates.
+    ///   under NAMO-D or NorMuon; or if it changes, has no masters, and its rows have an odd number of coordinates; or if it changes, has
+    ///   8-bit states, and its rows are not a multiple of 4 coordinates.
     /// - [`Error::Slice`] for an index with the wrong size or usage.
     /// - [`Error::UnknownTensor`] for rows of a tensor that is not in both optimizers.
     /// - [`Error::Unsupported`] for [`Rows::Gather`] in a tensor larger than a binding.
@@ -143,17 +144,21 @@ impl GpuOptimizer {
         let other_rows = || refusal(format!("shape {old:?} cannot become {:?}: rows must keep their size", spec.shape));
         ensure!(old.get(1..) == spec.shape.get(1..), other_rows());
         let other_state = || refusal("its new group has another base, and so another state; keep the base".to_owned());
-        ensure!(self.plan.base_of(was) == new.plan.base_of(is), other_state());
+        let state_of = |plan: &Plan, tensor| (plan.base_of(tensor), plan.state_of(tensor));
+        ensure!(state_of(&self.plan, was) == state_of(&new.plan, is), other_state());
         let turned = was.spec.layout != spec.layout && self.plan.base_of(was).depends_on_layout();
         ensure!(!turned, refusal("its inputs or outputs have states, so its layout must stay".to_owned()));
         // Rows are copied in whole words.
         let parts = self.held(before);
-        let halves = parts.iter().any(|part| part.format != Precision::F32) && !was.row_len.is_multiple_of(2);
+        let (len, moves) = (was.row_len, rows != Rows::Keep || *old != spec.shape);
+        let has_bytes = parts.iter().any(|part| matches!(part.format, Stored::Byte(_)));
+        let bytes = || refusal(format!("rows have {len} coordinates; 8-bit states need a multiple of 4 to be moved"));
+        ensure!(!moves || !has_bytes || len.is_multiple_of(4), bytes());
+        let has_halves = parts.iter().any(|part| part.format == Stored::Float(Precision::Bf16));
         let odd = || {
-            let len = was.row_len;
-            format!("rows have {len} coordinates; without masters, bf16 rows need an even number to be moved")
+            refusal(format!("rows have {len} coordinates; without masters, bf16 rows need an even number to be moved"))
         };
-        ensure!(!halves || (rows == Rows::Keep && *old == spec.shape), refusal(odd()));
+        ensure!(!moves || !has_halves || len.is_multiple_of(2), odd());
         let mut copy = |from: TensorSlice<'_>, to: TensorSlice<'_>| {
             let size = from.size.min(to.size);
             encoder.copy_buffer_to_buffer(from.buffer, from.offset, to.buffer, to.offset, size);

@@ -10,6 +10,7 @@ use crate::recipe::base::{BaseKind, Per, StateBinding};
 use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{NOT_NEGATIVE, check};
 use crate::recipe::spec::TensorSpec;
+use crate::recipe::state::StateFormat;
 
 /// A tensor's range of a buffer, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,8 +35,9 @@ pub struct TensorBuffers<'a> {
     pub param: TensorSlice<'a>,
     /// The gradient. The step only reads it.
     pub grad: TensorSlice<'a>,
-    /// The state, in f32, for an optimizer [without one](crate::GpuOptimizer::stateless). The step changes it in place. Empty for other
-    /// optimizers.
+    /// The state for an optimizer [without one](crate::GpuOptimizer::stateless), zero before the first step. The step changes it in place.
+    /// Empty for other optimizers. Sizes are those of states in f32. [`StateFormat::EightBit`](crate::StateFormat::EightBit) takes a quarter
+    /// of them, except for states of rows, columns, inputs, outputs and tensors.
     ///
     /// - The states are those of [`state_names`](crate::GpuOptimizer::state_names), in this order: `exp_avg`, `exp_avg_sq` of AdamW.
     /// - Up to two states per coordinate have a slice each: 4 bytes per coordinate, rounded up to a multiple of 16.
@@ -99,12 +101,13 @@ pub(super) fn new_buffer(device: &wgpu::Device, label: &str, size: u64, usage: T
 
 /// The states that the caller gives of a tensor: the name of the first of a binding, what has a number of its own, and bytes. A pair lies
 /// in one slice, the second state after the first, whose coordinates are rounded up to a multiple of 128.
-fn given_states(base: BaseKind, spec: &TensorSpec) -> Vec<(&'static str, Per, u64)> {
+fn given_states(base: BaseKind, format: StateFormat, spec: &TensorSpec) -> Vec<(&'static str, Per, u64)> {
     let bindings = base.state_bindings().iter().map(|StateBinding { states, per, .. }| {
         let numel = per.shape(spec).iter().product::<usize>() as u64;
+        let each = if per.is_line() { 4 } else { format.bytes() };
         let size = match states.len() as u64 {
-            1 => 4 * numel.next_multiple_of(4),
-            count => 4 * count * numel.next_multiple_of(ALIGNMENT),
+            1 => each * numel.next_multiple_of(4),
+            count => each * count * numel.next_multiple_of(ALIGNMENT),
         };
         (states[0], *per, size)
     });
@@ -127,7 +130,8 @@ pub(crate) fn validate(
         let name = &tensor.spec.name;
         buffers.lr.map_or(Ok(()), |lr| check("lr", lr, NOT_NEGATIVE))?;
         let is_given = plan.ownership == Ownership::Stateless;
-        let states = if is_given { given_states(plan.base_of(tensor), &tensor.spec) } else { Vec::new() };
+        let states =
+            if is_given { given_states(plan.base_of(tensor), plan.state_of(tensor), &tensor.spec) } else { Vec::new() };
         let (given, needed) = (buffers.state.len(), states.len());
         ensure!(given == needed, Error::slice(name, "state", format!("{given} slices given, {needed} needed")));
         let states =

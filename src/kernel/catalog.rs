@@ -16,6 +16,7 @@ use crate::recipe::base::{BaseKind, Per, Recall, StateBinding, Z_OFFSET};
 use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::Matmul;
 use crate::recipe::precision::Precision;
+use crate::recipe::state::StateFormat;
 
 macro_rules! files {
     ($($path:literal)*) => { &[$(($path, wgsl!(include_str!(concat!("../../shaders/", $path, ".wgsl"))))),*] };
@@ -34,7 +35,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
     "lib/largest" "lib/lengths" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
-    "lib/halves" "lib/parameter_average" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
+    "lib/bytes" "lib/halves" "lib/parameter_average" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
@@ -44,6 +45,7 @@ const FILES: &[(&str, &str)] = files![
     "selection/cut" "selection/mask" "selection/none" "selection/notes" "selection/positive" "selection/random"
     "sink/averaged" "sink/correct_averaged" "sink/correct_notes" "sink/correct_param" "sink/direction" "sink/direction_and_mask" "sink/direction_and_mask_small"
     "sink/finish_averaged" "sink/finish_notes" "sink/finish_param" "sink/param"
+    "state/next_exact" "state/next_rounded" "state/next_rounded_sign"
     "step/line_sums" "step/lines" "step/prepare" "step/rate" "step/row_moments" "step/score_mask" "step/small" "step/small_wide" "step/stream" "step/stream_exact" "step/stream_exact_quarter" "step/update_sums"
     "telemetry/moved" "telemetry/observe" "telemetry/report"
     "transfer/average" "transfer/exchange" "transfer/track" "transfer/clear" "transfer/copy" "transfer/gather" "transfer/round" "transfer/widen"
@@ -74,6 +76,8 @@ pub(crate) struct Config {
     pub vectorized: bool,
     /// Whether parameters are bf16 without masters.
     pub rounded: bool,
+    /// How states per coordinate are stored.
+    pub state: StateFormat,
     /// How gradients, or parameters in their place, are stored.
     pub format: Precision,
     #[default(Matmul::Tiles)]
@@ -152,6 +156,11 @@ impl Config {
         kernel
     }
 
+    /// Bytes of states per coordinate.
+    pub(crate) fn state_bytes(&self) -> u64 {
+        self.base.state_bytes(self.state)
+    }
+
     fn is_custom(&self) -> bool {
         self.base.row().custom.is_some() || self.custom_policy.is_some()
     }
@@ -186,12 +195,14 @@ impl Config {
                 let text = format!("{}{}", tables::WGSL, text("lib/tables")?);
                 return Some(File { name: "lib/tables.wgsl".to_owned(), text: text.into() });
             }
-            "state" => return Some(File { name: "(state)".to_owned(), text: self.state().into() }),
+            "state" => return Some(File { name: "(state)".to_owned(), text: self.state_module().into() }),
             "base" if self.orthogonal => ("base", either(row.lines.is_some(), "orthogonal_lines", "orthogonal")),
             "base" => ("base", row.shader),
             "lines" => ("base", row.lines?.shader),
             "rate" => ("base", row.rate?),
             "correction" => ("correction", row.correction),
+            "next" if self.state.is_f32() || self.orthogonal => ("state", "next_exact"),
+            "next" => ("state", either(row.recall == Recall::Sign, "next_rounded_sign", "next_rounded")),
             "recall" => ("recall", either(row.recall == Recall::Sign, "sign", "state")),
             "policy" => ("policy", self.policy),
             "selection" => ("selection", self.selection),
@@ -235,7 +246,7 @@ impl Config {
     }
 
     /// The module of the state: its bindings, a member for each state, and how a vector of four is loaded and stored.
-    fn state(&self) -> String {
+    fn state_module(&self) -> String {
         let bindings = match self.orthogonal {
             true => {
                 vec![StateBinding { name: "orthogonal".to_owned(), per: Per::Coordinate, states: vec!["orthogonal"] }]
@@ -244,6 +255,8 @@ impl Config {
         };
         let mut text = "import package::tables::{Chunk, EACH, tensors};\n\n".to_owned();
         let (mut members, mut loads, mut stores) = (String::new(), Vec::new(), String::new());
+        let in_bytes = !self.state.is_f32() && !self.orthogonal;
+        let (mut rounds, mut packed) = (Vec::new(), 0);
         for (binding, StateBinding { name, per, states }) in (2..).zip(&bindings) {
             // States of inputs and outputs are moved on by kernels of their own.
             if [Per::Input, Per::Output].contains(per) {
@@ -251,7 +264,11 @@ impl Config {
             }
             let is_of_rows = per.is_line();
             let row = if *per == Per::Row { "row" } else { "column" };
-            let element = if is_of_rows { "f32" } else { "vec4<f32>" };
+            let element = match is_of_rows {
+                true => "f32",
+                false if in_bytes => "u32",
+                false => "vec4<f32>",
+            };
             // Offsets from the average move on with the parameters, in the sink: `shaders/access/offset_vec4.wgsl`.
             if self.base.row().averages && name == Z_OFFSET {
                 continue;
@@ -260,11 +277,23 @@ impl Config {
             let places = if states.len() > 1 { ["first", "second"] } else { ["vector", ""] };
             for (state, place) in states.iter().zip(places) {
                 members += &format!("    {state}: vec4<f32>,\n");
+                let squares = self.base.row().states.iter().any(|row| row.name == *state && row.squares);
+                let kind = if squares { "squares" } else { "signed" };
                 loads.push(match is_of_rows {
                     true => format!("vec4<f32>({name}[{row}.x], {name}[{row}.y], {name}[{row}.z], {name}[{row}.w])"),
+                    false if in_bytes => format!("unpack_{kind}({name}[{place}])"),
                     false => format!("{name}[{place}]"),
                 });
-                if !is_of_rows && !self.orthogonal {
+                let bytes = in_bytes && !is_of_rows;
+                rounds.push(match bytes {
+                    true => format!("unpack_{kind}(pack_{kind}(select(vec4<f32>(), state.{state}, inside), random_bits(noise, {packed}u)))"),
+                    false => format!("state.{state}"),
+                });
+                packed += u32::from(bytes);
+                if bytes {
+                    // The state is rounded already.
+                    stores += &format!("    {name}[{place}] = pack_{kind}(state.{state}, vec4<u32>());\n");
+                } else if !is_of_rows && !self.orthogonal {
                     stores += &format!("    {name}[{place}] = state.{state};\n");
                 }
             }
@@ -293,13 +322,26 @@ impl Config {
             }
             false => "",
         };
+        let mut rounded = String::new();
+        if packed > 0 {
+            text = text.replace("tables::{Chunk, EACH, tensors}", "tables::{Chunk, EACH, Scalars, tensors}");
+            text += "import package::lib::bytes::{noise_of, pack_signed, pack_squares, random_bits, unpack_signed, unpack_squares};\n";
+            rounded = format!(
+                "\nfn rounded_state(state: State, chunk: Chunk, vector: u32, s: Scalars) -> State {{\n    \
+                 let noise = noise_of(chunk, vector, s.t);\n    \
+                 let inside = vec4<u32>(4u * vector - chunk.offset) + EACH < vec4<u32>(chunk.len);\n    \
+                 return State({});\n}}\n",
+                rounds.join(", ")
+            );
+        }
         let loads = loads.join(", ");
-        text + &format!(
-            "\nstruct State {{\n{members}}}\n\n\
+        text + &rounded
+            + &format!(
+                "\nstruct State {{\n{members}}}\n\n\
              struct Update {{\n    direction: vec4<f32>,\n    state: State,\n}}\n\n\
              fn load_state(chunk: Chunk, vector: u32) -> State {{\n{pairs}{rows}    return State({loads});\n}}\n\n\
              fn store_state(chunk: Chunk, vector: u32, state: State) {{\n{pairs}{stores}}}\n"
-        )
+            )
     }
 }
 
@@ -324,7 +366,7 @@ mod tests {
             }
         };
         FILES.iter().for_each(|(name, text)| add(name, text));
-        BaseKind::all().for_each(|base| add("state", &Config { base, ..Config::default() }.state()));
+        BaseKind::all().for_each(|base| add("state", &Config { base, ..Config::default() }.state_module()));
         add("tables", tables::WGSL);
         known
     }

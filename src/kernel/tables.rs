@@ -224,6 +224,8 @@ shared_structs! {
         k: u32,
         /// Coordinates.
         numel: u32,
+        /// A number from its name, which makes its random bits differ from those of others.
+        identity: u32,
         /// Its first chunk.
         first_chunk: u32,
         /// Where its bins begin among the counters.

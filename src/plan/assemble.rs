@@ -84,7 +84,7 @@ fn grid(plan: &Plan, class: usize) -> Grid {
 
 /// What fills the slots of a class's kernels.
 fn config(plan: &Plan, class: usize, (matmul, shape): (Matmul, LaunchShape)) -> Config {
-    let (Class { base, policy, .. }, gradients) = (&plan.classes[class], plan.gradients);
+    let (Class { base, policy, state, .. }, gradients) = (&plan.classes[class], plan.gradients);
     let constants = Constants::default()
         .with("LIMITED", gradients.limited)
         .with("GUARDED", gradients.guarded)
@@ -95,6 +95,7 @@ fn config(plan: &Plan, class: usize, (matmul, shape): (Matmul, LaunchShape)) -> 
     let (custom_policy, policy) = (policy.row().text, policy.row().shader);
     Config {
         base: *base,
+        state: *state,
         policy,
         custom_policy,
         rounded: plan.rounding.is_some(),
@@ -186,7 +187,7 @@ fn transfer(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str,
 
 fn observe(writer: &mut Writer<'_>) {
     // Reads θ, g and the state; writes the copy.
-    let each = 4 * (1 + writer.config.base.states()) + writer.plan.stepped_bytes() + writer.config.format.bytes();
+    let each = 4 + writer.config.state_bytes() + writer.plan.stepped_bytes() + writer.config.format.bytes();
     let cost = |share: Share| (each * share.numel + 24 * share.count, STREAM);
     let purpose = "observes gradients, scores and parameters";
     writer.add(purpose, "telemetry/observe", measuring(writer), Over::Chunks, &cost);

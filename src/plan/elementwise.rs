@@ -39,7 +39,7 @@ const CANDIDATE_ROUNDS: u64 = 8;
 
 pub(super) fn step(writer: &mut Writer<'_>) {
     let (config, selects) = (writer.config, writer.policy.selects());
-    let (grad, states) = (config.format.bytes(), 4 * config.base.states());
+    let (grad, states) = (config.format.bytes(), config.state_bytes());
     let theta = writer.plan.stepped_bytes();
     match config.base.row().lines {
         Some(_) => {
@@ -96,7 +96,7 @@ fn rate(writer: &mut Writer<'_>) {
         Some(Norms::Update) => {
             // Reads θ, g and the state.
             let theta = summed.plan.stepped_bytes();
-            let each = theta + config.format.bytes() + 4 * config.base.states();
+            let each = theta + config.format.bytes() + config.state_bytes();
             let cost = |share: Share| (each * share.numel + 8 * share.count, STREAM);
             summed.add("sums squared updates", "step/update_sums", config, Over::Chunks, &cost);
         }
@@ -155,7 +155,7 @@ pub(super) fn before(writer: &mut Writer<'_>) {
     if bounds == 0 {
         return;
     }
-    let each = 4 + 4 * config.base.states() + config.format.bytes(); // reads g and the state; writes the keys
+    let each = 4 + config.state_bytes() + config.format.bytes(); // reads g and the state; writes the keys
     let cost = |share: Share| (each * share.sampled, STRATA / WORKGROUP);
     writer.add("samples scores", "select/sample", config, Over::Pieces, &cost);
     let samplings = writer.plan.tensors[writer.tensors.clone()].iter().filter_map(|tensor| tensor.sampling);

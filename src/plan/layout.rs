@@ -20,6 +20,7 @@ use crate::recipe::precision::{Precision, Rounding};
 use crate::recipe::sampling::Sampling;
 pub use crate::recipe::spec::CHUNK;
 use crate::recipe::spec::TensorSpec;
+use crate::recipe::state::StateFormat;
 
 /// Invocations of a workgroup; `WORKGROUP` in `shaders/lib/tables.wgsl`.
 pub const WORKGROUP: u64 = 256;
@@ -142,6 +143,8 @@ pub struct Class {
     pub base: BaseKind,
     /// Kind of policy.
     pub policy: PolicyKind,
+    /// How its states per coordinate are stored.
+    pub state: StateFormat,
     /// The matrices of a matrix base.
     pub matrices: Option<Matrices>,
     /// Its tensors.
@@ -264,6 +267,16 @@ impl Plan {
         self.classes[self.blocks[tensor.block].class].base
     }
 
+    /// How the states per coordinate of a tensor are stored.
+    pub(crate) fn state_of(&self, tensor: &Tensor) -> StateFormat {
+        self.classes[self.blocks[tensor.block].class].state
+    }
+
+    /// Coordinates of a tensor with its padding.
+    pub(crate) fn padded(&self, tensor: &Tensor) -> u64 {
+        tensor.numel.next_multiple_of(alignment(self.state_of(tensor)))
+    }
+
     /// The kind of policy that a tensor is stepped under.
     pub(crate) fn policy_of(&self, tensor: &Tensor) -> PolicyKind {
         self.classes[self.blocks[tensor.block].class].policy
@@ -311,12 +324,12 @@ impl Plan {
         let words = copies.map(u64::from).iter().sum::<u64>();
         let owned = if self.ownership == Ownership::Arenas { 2 * self.precision.bytes() } else { 0 };
         let bytes = |block: &Block| {
-            let base = self.classes[block.class].base;
+            let Class { base, state, .. } = self.classes[block.class];
             let [states, lines] = match self.ownership {
                 Ownership::Stateless => [0, 0],
-                _ => [base.states(), base.line_states() * block.lines],
+                _ => [base.state_bytes(state), base.line_states() * block.lines],
             };
-            4 * lines + block.len * (owned + 4 * (words + states))
+            4 * lines + block.len * (owned + 4 * words + states)
         };
         let observations = if self.observes { self.observations() } else { 0 };
         self.blocks.iter().map(bytes).sum::<u64>() + observations + self.scratch_memory()
@@ -332,7 +345,7 @@ impl Plan {
     /// Bytes of the largest binding of tensors that are not cut, and of states per row or column.
     pub(crate) fn whole_tensors(&self) -> u64 {
         let whole = self.tensors.iter().filter(|tensor| self.base_of(tensor).keeps_whole());
-        let bytes = |tensor: &Tensor| self.base_of(tensor).widest_state() * tensor.numel.next_multiple_of(ALIGNMENT);
+        let bytes = |tensor: &Tensor| self.base_of(tensor).widest_binding(self.state_of(tensor)) * self.padded(tensor);
         let largest = whole.map(bytes).max().unwrap_or(0);
         self.blocks.iter().map(|block| 4 * block.lines).max().unwrap_or(0).max(largest)
     }
@@ -370,6 +383,11 @@ pub(crate) fn largest_matrix(specs: &[TensorSpec], groups: &ParamGroups) -> u64 
 /// Largest tensor in bytes, with its padding: what `max_buffer_size` must at least be.
 pub(crate) fn largest_tensor(specs: &[TensorSpec]) -> u64 {
     specs.iter().map(|s| 4 * s.numel().next_multiple_of(ALIGNMENT)).max().unwrap_or(0)
+}
+
+/// The coordinates that the places of tensors and pages are multiples of, so that bindings begin at a multiple of 256 bytes.
+pub(crate) fn alignment(state: StateFormat) -> u64 {
+    ALIGNMENT.max(256 / state.bytes())
 }
 
 /// Appends `size` to the last block, or opens a new one; returns the block and the offset in it.

@@ -3,8 +3,8 @@
 
 use super::counters;
 use super::layout::{
-    ALIGNMENT, Block, Class, Matrices, Ownership, PAGE, Page, Plan, PlanLimits, ROWS, Tensor, allocate, largest_tensor,
-    within,
+    ALIGNMENT, Block, Class, Matrices, Ownership, PAGE, Page, Plan, PlanLimits, ROWS, Tensor, alignment, allocate,
+    largest_tensor, within,
 };
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::{self, Chunk};
@@ -57,26 +57,29 @@ impl Plan {
 
 fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, limits: PlanLimits) -> Result<()> {
     let key = |&spec: &usize| {
-        let (spec, Recipe { base, policy }) = (&specs[spec], groups.recipe_of(&specs[spec]));
+        let (spec, Recipe { base, policy, state }) = (&specs[spec], groups.recipe_of(&specs[spec]));
         let matrices =
             base.newton_schulz().and_then(|ns| Some(Matrices { shape: spec.matrix()?.shape(), steps: ns.steps }));
         // Rows of a dispatch are a window over the groups, so the window is part of the class.
-        (BaseKind::of(&base), PolicyKind::of(&policy, spec.numel()), matrices, groups.row_of(spec) / ROWS)
+        (BaseKind::of(&base), PolicyKind::of(&policy, spec.numel()), matrices, state, groups.row_of(spec) / ROWS)
     };
     let mut order: Vec<usize> = (0..specs.len()).collect();
     order.sort_by_cached_key(|spec| {
-        let (base, policy, matrices, window) = key(spec);
-        (base.order(), policy.order(), matrices, window)
+        let (base, policy, matrices, state, window) = key(spec);
+        (base.order(), policy.order(), matrices, state, window)
     });
     for members in order.chunk_by(|a, b| key(a) == key(b)) {
-        let (base, policy, matrices, _) = key(&members[0]);
+        let (base, policy, matrices, state, _) = key(&members[0]);
         let (first, class) = (plan.tensors.len(), plan.classes.len());
         let (mut blocks, mut lines) = (Vec::new(), Vec::new());
         for &i in members {
             let (spec, recipe) = (&specs[i], groups.recipe_of(&specs[i]));
             let numel = spec.numel();
-            let (block, offset) =
-                allocate(&mut blocks, numel.next_multiple_of(ALIGNMENT), limits.buffer / base.widest_state());
+            let (block, offset) = allocate(
+                &mut blocks,
+                numel.next_multiple_of(alignment(state)),
+                limits.buffer / base.widest_binding(state),
+            );
             lines.resize(blocks.len(), 0);
             let row_len = numel / spec.shape.first().map_or(1, |&rows| rows as u64);
             let states = base.row().states.iter().filter(|state| state.per.is_line());
@@ -93,6 +96,7 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
             let entry = tables::Tensor {
                 k: k as u32,
                 numel: numel as u32,
+                identity: spec.identity(),
                 components: spec.components.max(1) as u32,
                 sums_rows: u32::from(sums_rows),
                 sums_columns: u32::from(sums_columns),
@@ -119,7 +123,7 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
             });
         }
         plan.blocks.extend(blocks.into_iter().zip(lines).map(|(len, lines)| Block { class, len, lines }));
-        plan.classes.push(Class { base, policy, matrices, tensors: first..plan.tensors.len(), pages: 0..0 });
+        plan.classes.push(Class { base, policy, state, matrices, tensors: first..plan.tensors.len(), pages: 0..0 });
     }
     within("max_buffer_size", largest_tensor(specs).max(plan.whole_tensors()), limits.buffer)?;
     // A page has a chunk at least.
@@ -129,9 +133,9 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
 fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
     let binding = limits.binding.min(PAGE);
     for class in 0..plan.classes.len() {
-        let Class { base, policy, matrices, ref tensors, .. } = plan.classes[class];
+        let Class { base, policy, state, matrices, ref tensors, .. } = plan.classes[class];
         let (tensors, first_page) = (tensors.clone(), plan.pages.len());
-        let bits_bytes = policy.bits_bytes(base);
+        let (bits_bytes, widest, alignment) = (policy.bits_bytes(base), base.widest_binding(state), alignment(state));
         // Matrices are not cut, nor are tensors with a rate, states of rows or columns, or pairs of states. Those too large for a binding
         // are refused later.
         let is_whole = matrices.is_some() || base.keeps_whole();
@@ -141,16 +145,15 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
             let Tensor { block, offset, numel, row_len, lines, .. } = plan.tensors[t];
             let first_chunk = plan.chunks.len() as u32;
             // Tensors in several pages take more dispatches after a miss.
-            let is_kept = policy.selects() == Selects::Exact
-                && base.widest_state() * numel.next_multiple_of(ALIGNMENT) <= binding;
+            let is_kept = policy.selects() == Selects::Exact && widest * numel.next_multiple_of(alignment) <= binding;
             for index in (0..numel).step_by(CHUNK as usize) {
                 let len = CHUNK.min(numel - index);
                 let place = offset + index;
-                let end = (place + len).next_multiple_of(ALIGNMENT);
-                let needed = if is_whole || is_kept { (offset + numel).next_multiple_of(ALIGNMENT) } else { end };
+                let end = (place + len).next_multiple_of(alignment);
+                let needed = if is_whole || is_kept { (offset + numel).next_multiple_of(alignment) } else { end };
                 let is_begun = |page: &Page| page.tensors.end == t + 1;
                 let has_room = |page: &Page| {
-                    base.widest_state() * (needed - page.offset) <= binding
+                    widest * (needed - page.offset) <= binding
                         && (page.chunks.len() as u64 + 1) * bits_bytes <= binding
                         && (is_begun(page) || (page.tensors.len() as u64) < room)
                         && (plan.ownership != Ownership::Stateless || page.tensors.start == t)

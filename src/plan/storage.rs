@@ -1,7 +1,7 @@
 //! The buffers of an optimizer: what they hold, how large they are, and what they begin with.
 
 use crate::kernel::tables::{HEADER_BYTES, TENSOR_BYTES};
-use crate::plan::layout::{Ownership, Plan, RATES};
+use crate::plan::layout::{Class, Ownership, Plan, RATES};
 use crate::plan::program::{Buffer, Usage};
 
 /// Every buffer, and which of them holds what.
@@ -61,9 +61,9 @@ impl Storage {
             let sum = some(plan.accumulates, "sum", words);
             let snapshot = some(plan.observes, "snapshot", words);
             let average = some(plan.average.is_some(), "average", words);
-            let base = plan.classes[block.class].base;
+            let Class { base, state, .. } = plan.classes[block.class];
             let states = base.state_bindings().iter().map(|binding| {
-                let size = if binding.per.is_line() { 4 * block.lines } else { binding.bytes() * block.len };
+                let size = if binding.per.is_line() { 4 * block.lines } else { binding.bytes(state) * block.len };
                 some(plan.ownership != Ownership::Stateless, &format!("state.{}", binding.name), size)
             });
             let states = states.collect();

@@ -136,7 +136,8 @@ fn resolve(
         Source::Own { buffer, offset, size } => (buffer, offset, size),
         Source::State(state) => {
             let page = &plan.pages[stage.page.expect("state lies in a page")];
-            let binding = &plan.classes[page.class].base.state_bindings()[state];
+            let class = &plan.classes[page.class];
+            let binding = &class.base.state_bindings()[state];
             if plan.ownership == Ownership::Stateless {
                 // Without state of its own a page has one tensor.
                 let tensor = page.tensors.start;
@@ -144,14 +145,18 @@ fn resolve(
                 if binding.states.len() > 1 || binding.per.is_line() {
                     return whole(place);
                 }
-                let first = 4 * (page.offset - plan.tensors[tensor].offset);
-                return (place.buffer, place.offset + first, 4 * page.numel.next_multiple_of(4));
+                let first = page.offset - plan.tensors[tensor].offset;
+                let [first, size] = [first, page.numel.next_multiple_of(4)].map(|count| class.state.bytes() * count);
+                return (place.buffer, place.offset + first, size);
             }
             let buffer = storage.blocks[page.block].states[state];
             // States of rows and columns are bound whole.
             match binding.per.is_line() {
                 true => (buffer, 0, storage.buffers[buffer].size),
-                false => (buffer, binding.bytes() * page.offset, binding.bytes() * page.len),
+                false => {
+                    let [offset, size] = [page.offset, page.len].map(|count| binding.bytes(class.state) * count);
+                    (buffer, offset, size)
+                }
             }
         }
     }

@@ -15,6 +15,7 @@ use super::precision::{Precision, Rounding};
 use super::prelude::*;
 use super::schedule::{LrSchedule, Shape};
 use super::spec::{self, TensorSpec};
+use super::state::StateFormat;
 
 /// Parameter groups: a recipe per group, and the settings that all groups share. A tensor names its group by index. A [`Recipe`] alone
 /// is one group.
@@ -248,6 +249,25 @@ impl ParamGroups {
     #[must_use]
     pub fn with_precision(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    /// Stores the states of all groups in this format; [`Recipe::with_state`] sets that of one. Default [`StateFormat::F32`].
+    ///
+    /// ```
+    /// use wgpu_optim::{ParamGroups, Precision, Recipe, Rounding, StateFormat};
+    ///
+    /// // Two bytes per parameter for parameters, two for gradients, and two for state.
+    /// let small = ParamGroups::from(Recipe::adamw(1e-3))
+    ///     .with_state(StateFormat::EightBit)
+    ///     .with_precision(Precision::Bf16)
+    ///     .without_masters(Rounding::Stochastic { seed: 0 });
+    /// small.validate()?;
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_state(mut self, state: StateFormat) -> Self {
+        self.recipes.iter_mut().for_each(|recipe| recipe.state = state);
+        self
     }
 
     /// Keeps no f32 masters of bf16 parameters. Each step rounds what it writes. Default: masters are kept.

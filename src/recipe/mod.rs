@@ -19,6 +19,7 @@ pub mod ranges;
 pub mod sampling;
 pub mod schedule;
 pub mod spec;
+pub mod state;
 
 use std::fmt;
 
@@ -29,6 +30,7 @@ use self::base::{AdaGo, AdamW, Base, Direction, Lion, Muon};
 use self::json::{Unique, section, syntax};
 use self::policy::{Cautious, CautiousMgup, Grams, Mgup, Plain, Policy};
 use self::spec::TensorSpec;
+use self::state::StateFormat;
 use crate::error::{Error, Result};
 
 /// A base optimizer times an update policy.
@@ -57,12 +59,15 @@ pub struct Recipe {
     pub base: Base,
     /// The factor of each coordinate.
     pub policy: Policy,
+    /// How the states of the base are stored. `"state": "8bit"` in JSON.
+    #[serde(skip_serializing_if = "StateFormat::is_f32")]
+    pub state: StateFormat,
 }
 
 impl Recipe {
     /// A base under an update policy.
     pub fn new(base: impl Into<Base>, policy: impl Into<Policy>) -> Self {
-        Self { base: base.into(), policy: policy.into() }
+        Self { base: base.into(), policy: policy.into(), state: StateFormat::F32 }
     }
 
     /// AdamW with the defaults of the MGUP paper, and [`Plain`] updates. [`AdamW::torch`] has PyTorch's defaults.
@@ -123,7 +128,27 @@ impl Recipe {
     /// ```
     #[must_use]
     pub fn with_policy(self, policy: impl Into<Policy>) -> Self {
-        Self::new(self.base, policy)
+        Self { policy: policy.into(), ..self }
+    }
+
+    /// The same recipe with states stored in another format. A fallback follows.
+    ///
+    /// ```
+    /// use wgpu_optim::{Recipe, StateFormat};
+    ///
+    /// let small = Recipe::adamw(1e-3).mgup().with_state(StateFormat::EightBit);
+    /// let read = Recipe::from_json(r#"{ "base": { "type": "adamw" }, "policy": { "type": "mgup" }, "state": "8bit" }"#)?;
+    /// assert_eq!(small, read);
+    /// assert_eq!((small.state.name(), small.state.bytes()), ("8bit", 1));
+    ///
+    /// // Some bases need exact states.
+    /// let exact = Recipe::from(wgpu_optim::base::ScheduleFreeSgd::new(0.1));
+    /// assert!(exact.with_state(StateFormat::EightBit).validate().is_err());
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_state(self, state: StateFormat) -> Self {
+        Self { state, ..self }
     }
 
     /// The same recipe with another weight decay λ, ≥ 0 and finite. The weight decay of a fallback stays as it is.
@@ -205,13 +230,15 @@ impl Recipe {
     /// built-in one.
     pub fn validate(&self) -> Result<()> {
         self.base.validate("base")?;
+        self.state.validate("base", &self.base)?;
+        self.fallback().map_or(Ok(()), |own| own.state.validate("base.fallback", &own.base))?;
         self.policy.validate(&self.base)
     }
 
     /// Reads a recipe from JSON: `{"base": {"type": …}, "policy": {"type": …}}`, or the name of a preset as a string.
     ///
-    /// A byte order mark, which some editors put first, is skipped. Every key but `type` has a default, and a missing `policy` means
-    /// `plain`. Unknown and repeated keys are refused.
+    /// A byte order mark, which some editors put first, is skipped. Every key but `type` has a default. A missing `policy` means `plain`, and
+    /// a missing `state` means `f32`. Unknown and repeated keys are refused.
     ///
     /// # Errors
     /// [`Error::RecipeSyntax`] or [`Error::Recipe`], naming the field; [`Error::UnknownPreset`]; [`Error::Custom`] if the WGSL of a
@@ -304,12 +331,14 @@ impl TryFrom<Value> for Recipe {
             base: Value,
             #[serde(default = "plain")]
             policy: Value,
+            #[serde(default)]
+            state: StateFormat,
         }
         fn plain() -> Value {
             serde_json::json!({ "type": "plain" })
         }
-        let Sections { base, policy } = section("recipe", value)?;
-        let recipe = Self { base: Base::read(base)?, policy: Policy::read(policy)? };
+        let Sections { base, policy, state } = section("recipe", value)?;
+        let recipe = Self { base: Base::read(base)?, policy: Policy::read(policy)?, state };
         recipe.validate()?;
         Ok(recipe)
     }

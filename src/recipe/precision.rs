@@ -34,7 +34,7 @@ pub enum Rounding {
     /// To the nearest value, ties to even. Steps of less than half the distance of two values are lost.
     Nearest,
     /// Up or down at random, so that the mean over many steps is exact. The random bits follow from the seed, the step of the tensor, its
-    /// place among the tensors, and the coordinate: a run can be repeated and resumed to the bit.
+    /// name, and the coordinate: a run can be repeated and resumed to the bit.
     Stochastic {
         /// Runs with other seeds round differently.
         #[serde(default)]
@@ -51,7 +51,8 @@ impl Rounding {
         }
     }
 
-    /// The value that step `t` writes into a coordinate of a tensor if it computes `value`.
+    /// The value that step `t` writes into a coordinate of a tensor if it computes `value`. `tensor` is its
+    /// [`identity`](crate::TensorSpec::identity).
     ///
     /// ```
     /// use wgpu_optim::Rounding;

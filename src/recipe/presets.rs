@@ -54,7 +54,7 @@ fn all() -> impl Iterator<Item = Recipe> {
         Base::Adamw(_) => vec![base, AdamW::torch().into()],
         _ => vec![base],
     });
-    let pairs = bases.flat_map(|base| Policy::members().map(move |policy| Recipe { base, policy }));
+    let pairs = bases.flat_map(|base| Policy::members().map(move |policy| Recipe::new(base, policy)));
     pairs.flat_map(variants).filter(|recipe| recipe.validate().is_ok())
 }
 

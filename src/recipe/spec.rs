@@ -72,6 +72,18 @@ impl TensorSpec {
         Self { components, ..self }
     }
 
+    /// A number that follows from the name: FNV-1a in 32 bits. It makes the random bits of this tensor differ from those of others, wherever
+    /// it stands among them.
+    ///
+    /// ```
+    /// use wgpu_optim::TensorSpec;
+    ///
+    /// assert_eq!(TensorSpec::new("a", [1]).identity(), 0xe40c_292c);
+    /// ```
+    pub fn identity(&self) -> u32 {
+        self.name.bytes().fold(0x811c_9dc5, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+    }
+
     /// The matrix that matrix bases see in it; `None` sends it to their fallback.
     pub fn matrix(&self) -> Option<Matrix> {
         self.layout.of(&self.shape)

@@ -6,7 +6,9 @@ use wgpu_optim::base::{Base, BaseKind, SecondMoment};
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{CHUNK, Ownership, Plan, PlanLimits, ROWS};
 use wgpu_optim::policy::{Plain, SMALL};
-use wgpu_optim::{Average, Error, ParamGroups, Precision, Program, Recipe, Requirements, Rounding, TensorSpec, verify};
+use wgpu_optim::{
+    Average, Error, ParamGroups, Precision, Program, Recipe, Requirements, Rounding, StateFormat, TensorSpec, verify,
+};
 
 const WEBGPU: PlanLimits = PlanLimits::WEBGPU;
 
@@ -158,24 +160,29 @@ fn a_plain_step_reads_and_writes_each_state_once() {
     let mut seen = Vec::new();
     for (name, recipe) in verify::recipes() {
         let (base, recipe) = (BaseKind::of(&recipe.base), recipe.with_policy(Plain::default()));
-        if base.row().rate.is_some() || base.has_lines() || seen.contains(&base) {
+        let kind = (base, recipe.state);
+        if base.row().rate.is_some() || base.has_lines() || seen.contains(&kind) {
             continue;
         }
-        seen.push(base);
+        seen.push(kind);
         let plan = plan(&specs, recipe, WEBGPU).unwrap();
         let program = Program::of(&plan, WEBGPU.binding, 65_535, Matmul::Tiles);
         // The parameter twice, the gradient once.
-        let bytes = 12 + 8 * base.states();
+        let states = base.state_bytes(recipe.state);
+        let bytes = 12 + 2 * states;
         assert_eq!((program.step().count(), program.cost.traffic >> 20), (1, bytes), "{name}");
         let bound = program.dispatches[0].bindings.iter().filter(|bound| bound.group == 1).map(|bound| bound.size);
-        assert_eq!(bound.sum::<u64>(), (4 * (2 + base.states())) << 20, "{name}");
+        assert_eq!(bound.sum::<u64>(), (8 + states) << 20, "{name}");
     }
-    let bytes = |name: &str| {
-        let base = seen.iter().find(|base| base.row().name == name).expect(name);
-        12 + 8 * base.states()
+    let bytes = |(name, format)| {
+        let is_kind = |(base, state): &&(BaseKind, StateFormat)| (base.row().name, *state) == (name, format);
+        let (base, state) = seen.iter().find(is_kind).expect(name);
+        12 + 2 * base.state_bytes(*state)
     };
-    let all = ["sgd", "sgd (momentum)", "rmsprop", "adagrad", "adam", "adamw (amsgrad)", "madam", "adan"].map(bytes);
-    assert_eq!(all, [12, 20, 20, 20, 28, 36, 44, 44]);
+    let all = ["sgd", "sgd (momentum)", "rmsprop", "adagrad", "adam", "adamw (amsgrad)", "madam", "adan"];
+    assert_eq!(all.map(|name| bytes((name, StateFormat::F32))), [12, 20, 20, 20, 28, 36, 44, 44]);
+    let all = ["lion", "adagrad", "adamw", "adan"];
+    assert_eq!(all.map(|name| bytes((name, StateFormat::EightBit))), [14, 14, 16, 20]);
 }
 
 #[test]
@@ -383,6 +390,11 @@ fn memory_is_counted_by_owner_precision_and_state() {
         (half().with_average(Average::default()), Ownership::Caller, 16 * coordinates),
         (half().without_masters(Rounding::Nearest), Ownership::Arenas, 12 * coordinates),
         (half().without_masters(Rounding::Nearest), Ownership::Caller, 8 * coordinates),
+        (
+            half().without_masters(Rounding::Nearest).with_state(StateFormat::EightBit),
+            Ownership::Arenas,
+            6 * coordinates,
+        ),
         // Rows are padded like coordinates.
         (by_row(), Ownership::Arenas, 12 * coordinates + 4 * 128),
         (by_row(), Ownership::Caller, 4 * coordinates + 4 * 128),

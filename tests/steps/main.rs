@@ -6,6 +6,7 @@ mod common;
 mod averages;
 mod components;
 mod custom;
+mod eight_bit;
 mod golden;
 mod gradients;
 mod matrix;

@@ -4,7 +4,8 @@ use crate::common::{self, Gpu, gpus, read, shared_gpus};
 use wgpu_optim::base::{AdamW, BaseKind, SecondMoment};
 use wgpu_optim::policy::Mgup;
 use wgpu_optim::{
-    Error, GpuOptimizer, Recipe, Requirements, TensorBuffers, TensorSlice, TensorSpec, adapter, reference, verify, wgpu,
+    Error, GpuOptimizer, Recipe, Requirements, StateFormat, TensorBuffers, TensorSlice, TensorSpec, adapter, reference,
+    verify, wgpu,
 };
 
 /// Sizes that end inside a vector, a chunk and a page's alignment.
@@ -610,6 +611,7 @@ fn the_callers_state_equals_arenas() {
                     1 => 4 * binding.per.shape(&spec).iter().product::<usize>().next_multiple_of(4) as u64,
                     count => 4 * (count * numel(shape).next_multiple_of(128)) as u64,
                 });
+                let sizes = sizes.map(|size| size * recipe.state.bytes() / 4);
                 let sizes = sizes.chain(base.scalar_names().map(|_| 4));
                 states
                     .push(slices[2..].iter().zip(sizes).map(|(slice, size)| TensorSlice { size, ..*slice }).collect());
@@ -636,7 +638,8 @@ fn the_callers_state_equals_arenas() {
                 assert_eq!(found(offsets[i][0], n), expected, "{}: {name}, {}", gpu.name, SHAPES[i].0);
                 let states = BaseKind::of(&owned.recipe_of(SHAPES[i].0).unwrap().base).row().states;
                 let names: Vec<_> = states.iter().map(|state| state.name).collect();
-                for (at, state) in names.iter().enumerate() {
+                // Bytes hold what they decode to, which `eight_bit.rs` compares.
+                for (at, state) in names.iter().enumerate().filter(|_| recipe.state == StateFormat::F32) {
                     let state = owned.read_state_blocking(SHAPES[i].0, state).unwrap();
                     let state: Vec<u32> = state.iter().map(|x| x.to_bits()).collect();
                     let base = BaseKind::of(&owned.recipe_of(SHAPES[i].0).unwrap().base);
@@ -719,7 +722,7 @@ fn clipping_follows_the_cpu_over_all_tensors_and_groups() {
                     .enumerate()
                     .map(|(i, (tensor, s))| {
                         optimizer.write_param(tensor, &verify::params(numel(s))).unwrap();
-                        reference::Tensor::new(groups.recipes()[i % 2], verify::params(numel(s))).unwrap()
+                        twin(groups.recipes()[i % 2], i, &verify::params(numel(s)))
                     })
                     .collect();
                 for t in 1..4 {

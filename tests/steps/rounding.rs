@@ -39,11 +39,12 @@ fn every_coordinate_is_rounded_as_on_the_cpu() {
             for recipe in [Recipe::from(Sgd::new(0.015625)), Recipe::from(Sgd::new(0.015625)).mgup()] {
                 let params = nearest(verify::params(NUMEL));
                 let mut optimizer = build(gpu, half(recipe, rounding), &params);
+                let spec = TensorSpec::new("w", [NUMEL]);
                 let mut twin = reference::Tensor::new(recipe, params).unwrap();
                 for t in 1..5 {
                     twin.step(&step(&mut optimizer, t));
                     for (i, param) in twin.param.iter_mut().enumerate() {
-                        *param = rounding.round(*param, t as u32, 0, i as u32);
+                        *param = rounding.round(*param, t as u32, spec.identity(), i as u32);
                     }
                     let found = optimizer.read_param_blocking("w").unwrap();
                     let wrong = found.iter().zip(&twin.param).filter(|(found, param)| found != param).count();

@@ -2,7 +2,8 @@
 
 use crate::common::{self, Gpu};
 use wgpu_optim::{
-    Average, GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, Rounding, TensorSpec, verify, wgpu,
+    Average, GradScaler, LaunchShape, NonFinite, ParamGroups, Precision, Recipe, Rounding, StateFormat, TensorSpec,
+    verify, wgpu,
 };
 
 /// Matrices, small and large tensors, with ends inside a vector, a quarter and a chunk.
@@ -40,7 +41,9 @@ fn recipes() -> Vec<(String, Recipe)> {
         "lamadam",
     ];
     let recipe = |name: &str| name.parse().or_else(|_| Recipe::from_json(name)).unwrap();
-    names.map(|name| (name.to_owned(), recipe(name))).into()
+    let in_bytes = ["cautious-adamw", "mgup-adamw", "mgup-lion", "mgup-muon"]
+        .map(|name| (format!("{name} (8-bit state)"), recipe(name).with_state(StateFormat::EightBit)));
+    names.map(|name| (name.to_owned(), recipe(name))).into_iter().chain(in_bytes).collect()
 }
 
 /// The bits of parameters and states after three steps, and of the norms in each.

@@ -8,7 +8,7 @@ use burn::optim::{
 };
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use wgpu_optim::base::{BaseKind, Per};
-use wgpu_optim::{Base, GpuOptimizer, MatrixLayout, Recipe, TensorBuffers, TensorSlice, TensorSpec};
+use wgpu_optim::{Base, GpuOptimizer, MatrixLayout, Recipe, StateFormat, TensorBuffers, TensorSlice, TensorSpec};
 
 use crate::error::Error;
 use crate::gpu::Gpu;
@@ -234,6 +234,10 @@ impl RecipeOptimizer {
         let recipe = self.recipe.with_lr(lr);
         let recipe = recipe.on(&spec);
         let kind = BaseKind::of(&recipe.base);
+        if recipe.state != StateFormat::F32 {
+            let only = "its state is in tensors of Burn, which are f32; take `GpuModuleOptimizer` for 8-bit states";
+            return Err(failed(only.to_owned()));
+        }
         // Kernels of other bases are shared by tensors of the same size.
         let keeps_shape = kind.is_matrix() || kind.has_lines();
         let spec = if keeps_shape { spec } else { TensorSpec::new("parameter", [numel]) };

@@ -97,7 +97,7 @@ pub(crate) fn counts(base: BaseKind) -> Option<&'static str> {
 
 /// Whether `RecipeOptimizer` keeps the state of this base in a type of Burn's.
 pub(crate) fn is_of_burn(base: BaseKind) -> bool {
-    let has_two = base.states() == 2;
+    let has_two = base.row().states.len() == 2;
     family(base) == "lion" || (["adamw", "adam"].contains(&family(base)) && has_two)
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
-use wgpu_optim::{ParamGroups, Precision, Recipe, Rounding};
+use wgpu_optim::{ParamGroups, Precision, Recipe, Rounding, StateFormat};
 
 use crate::tasks::TaskConfig;
 
@@ -88,6 +88,9 @@ pub struct OptimizerConfig {
     pub precision: Precision,
     /// How bf16 parameters are rounded without masters: `"nearest"` or `{ stochastic = { seed = 0 } }`. Default: they have masters.
     pub rounding: Option<Rounding>,
+    /// How states per coordinate are stored: `"f32"` (default) or `"8bit"`.
+    #[serde(default)]
+    pub state: StateFormat,
     /// The learning rate, or the middle of the first rates if rates are tuned; one for all tasks, or one for each.
     pub rate: Option<Rate>,
     /// A control instead takes the rate that was chosen for this optimizer.
@@ -278,7 +281,7 @@ impl Tuning {
 impl OptimizerConfig {
     /// The recipe at this learning rate, with the settings of this optimizer.
     pub fn groups(&self, rate: f64) -> Result<ParamGroups> {
-        let groups = ParamGroups::from(self.recipe(rate)?).with_precision(self.precision);
+        let groups = ParamGroups::from(self.recipe(rate)?).with_precision(self.precision).with_state(self.state);
         Ok(self.rounding.map_or(groups.clone(), |rounding| groups.without_masters(rounding)))
     }
 

@@ -102,6 +102,11 @@ export interface Recipe {
     | CustomBase;
   /** Default: plain. */
   policy?: Policy;
+  /**
+   * How states are stored that have a number for each coordinate: in f32, or in one byte each, rounded at random so that the mean of many
+   * steps is exact. Bases whose state must be exact refuse "8bit" with the reason. Default: "f32".
+   */
+  state?: "f32" | "8bit";
 }
 
 /**

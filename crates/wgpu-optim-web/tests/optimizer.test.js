@@ -439,7 +439,7 @@ test("a schedule-free recipe is evaluated at averages, and trains on", async () 
   [0.825, 0.85, 0.825].forEach((expected, i) => assert.ok(Math.abs(found.values[i] - expected) < 1e-6, `${found.values}`));
 });
 
-test("any recipe is evaluated at averages over its steps, and bf16 needs no masters", async () => {
+test("any recipe is evaluated at averages over its steps, bf16 needs no masters, and states may be bytes", async () => {
   const found = await inPage(async ({ GpuOptimizer }) => {
     const run = async (options) => {
       const optimizer = await GpuOptimizer.create({
@@ -462,6 +462,7 @@ test("any recipe is evaluated at averages over its steps, and bf16 needs no mast
       mean: await run({ average: { mean: true, start: 1 } }),
       nearest: await run({ precision: "bf16", rounding: "nearest" }),
       stochastic: await run({ precision: "bf16", rounding: { stochastic: { seed: 3 } } }),
+      bytes: await run({ recipe: { base: { type: "adamw", lr: 1 / 1024 }, state: "8bit" } }),
     };
   });
   const [before, mean, after] = found.mean.map((values) => values[0]);
@@ -469,6 +470,9 @@ test("any recipe is evaluated at averages over its steps, and bf16 needs no mast
   assert.ok(found.nearest[0].every((value) => value === 1.5), "steps of an eighth of the distance of two values are lost");
   const moved = found.stochastic[0].filter((value) => value > 1.5).length;
   assert.ok(moved > 5 && moved < 50, `${moved} of 64 have moved, about 21 are expected`);
+  // A step of AdamW is the learning rate here, as far as the rounded moments are exact.
+  const steps = found.bytes[0].map((value) => 1024 * (value - 1.5));
+  assert.ok(steps.every((step) => step > 2 && step < 4) && new Set(steps).size > 8, `three steps each: ${steps}`);
 });
 
 test("recipes change between steps, and micro-batches have weights", async () => {

@@ -109,12 +109,13 @@ impl Direction for AdaGrad {
     }
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
+        states[0].iter_mut().zip(grad).for_each(|(a, &g)| *a = add_square(*a, g));
+        self.direction(scalars, grad, states)
+    }
+
+    fn direction<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
         let (init, eps) = (real::<T>(scalars.accumulator_init.powi(2)), real::<T>(scalars.eps));
-        let summed = states[0].iter_mut().zip(grad).map(|(a, &g)| {
-            *a = add_square(*a, g);
-            within_squares(g) / ((init + *a).sqrt() + eps)
-        });
-        summed.collect()
+        states[0].iter().zip(grad).map(|(&a, &g)| within_squares(g) / ((init + a).sqrt() + eps)).collect()
     }
 
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, size]: [f64; 2], u: f64) -> Option<f64> {

@@ -105,6 +105,10 @@ impl Direction for Adam {
         self.adamw().advance(scalars, grad, states)
     }
 
+    fn direction<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        self.adamw().direction(scalars, grad, states)
+    }
+
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], grad: [f64; 2], u: f64) -> Option<f64> {
         self.adamw().direction_error(scalars, states, grad, u)
     }

@@ -78,14 +78,15 @@ impl Direction for AdaMomentum {
         let [(beta1, rest1), (beta2, rest2)] = scalars.weights::<T>();
         let eps = real::<T>(scalars.eps);
         let [m, v] = states else { panic!("AdaMomentum has two states") };
-        let moments = m.iter_mut().zip(v).zip(grad);
-        moments
-            .map(|((m, v), &g)| {
-                *m = beta1 * *m + rest1 * within_squares(g);
-                *v = beta2 * *v + rest2 * (*m * *m) + eps;
-                *m / v.sqrt()
-            })
-            .collect()
+        for ((m, v), &g) in m.iter_mut().zip(v).zip(grad) {
+            *m = beta1 * *m + rest1 * within_squares(g);
+            *v = beta2 * *v + rest2 * (*m * *m) + eps;
+        }
+        self.direction(scalars, grad, states)
+    }
+
+    fn direction<T: Float>(&self, _scalars: &StepScalars, _grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        states[0].iter().zip(&states[1]).map(|(&m, v)| m / v.sqrt()).collect()
     }
 
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, size]: [f64; 2], u: f64) -> Option<f64> {

@@ -139,8 +139,13 @@ const V: StateRow = StateRow::squares("exp_avg_sq");
 const LARGEST: StateRow = StateRow::squares("max_exp_avg_sq");
 pub(super) const ROW: BaseRow =
     BaseRow { name: "adamw", shader: "adamw", states: &[M, V], correction: "adam", ..BaseRow::ELEMENTWISE };
-pub(super) const AMSGRAD: BaseRow =
-    BaseRow { name: "adamw (amsgrad)", states: &[M, V, LARGEST], constants: &["AMSGRAD"], ..ROW };
+pub(super) const AMSGRAD: BaseRow = BaseRow {
+    name: "adamw (amsgrad)",
+    states: &[M, V, LARGEST],
+    constants: &["AMSGRAD"],
+    needs_f32: Some("the largest second moment so far never falls, so that roundings up would add up"),
+    ..ROW
+};
 
 impl Direction for AdamW {
     const ROWS: &'static [BaseRow] = &[
@@ -208,28 +213,28 @@ impl Direction for AdamW {
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
         let [(beta1, rest1), (beta2, rest2)] = scalars.weights::<T>();
-        let (eps, power) = (real::<T>(scalars.eps), real::<T>(scalars.power));
         let [m, v, largest @ ..] = states else { panic!("AdamW has two states or three") };
         let row_len = (grad.len() / v.len().max(1)).max(1);
         for (v, row) in v.iter_mut().zip(grad.chunks(row_len)) {
             let squares = row.iter().fold(T::zero(), |sum, &g| add_square(sum, g));
             *v = beta2 * *v + rest2 * (squares / real(row_len as f64));
         }
-        let v = match largest {
-            [largest, ..] => {
-                largest.iter_mut().zip(&*v).for_each(|(largest, v)| *largest = largest.max(*v));
-                &*largest
-            }
-            [] => &*v,
-        };
-        let moments = m.iter_mut().zip(grad).enumerate();
-        moments
-            .map(|(i, (m, &g))| {
-                *m = beta1 * *m + rest1 * within_squares(g);
-                let denominator = v[i / row_len].sqrt() + eps;
-                *m / if power < T::one() { denominator.powf(power) } else { denominator }
-            })
-            .collect()
+        if let [largest, ..] = largest {
+            largest.iter_mut().zip(&*v).for_each(|(largest, v)| *largest = largest.max(*v));
+        }
+        m.iter_mut().zip(grad).for_each(|(m, &g)| *m = beta1 * *m + rest1 * within_squares(g));
+        self.direction(scalars, grad, states)
+    }
+
+    fn direction<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        let (eps, power) = (real::<T>(scalars.eps), real::<T>(scalars.power));
+        let v = &states[states.len() - 1];
+        let row_len = (grad.len() / v.len().max(1)).max(1);
+        let divided = states[0].iter().enumerate().map(|(i, &m)| {
+            let denominator = v[i / row_len].sqrt() + eps;
+            m / if power < T::one() { denominator.powf(power) } else { denominator }
+        });
+        divided.collect()
     }
 
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, size]: [f64; 2], u: f64) -> Option<f64> {

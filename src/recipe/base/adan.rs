@@ -98,18 +98,22 @@ impl Direction for Adan {
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
         let [(beta1, rest1), (beta2, rest2)] = scalars.weights::<T>();
         let third = (real::<T>(scalars.beta3), real::<T>(1.0 - scalars.beta3));
-        let ([own, change], eps) = (scalars.blend.map(real::<T>), real::<T>(scalars.eps));
         let [m, v, n, previous] = states else { panic!("Adan has four states") };
-        let moved = grad.iter().enumerate().map(|(i, &g)| {
+        for (i, &g) in grad.iter().enumerate() {
             let g = within_squares(g);
             let diff = if scalars.is_first { T::zero() } else { g + previous[i] };
             m[i] = beta1 * m[i] + rest1 * g;
             v[i] = beta2 * v[i] + rest2 * diff;
             second_moment(&mut n[i], third, within_squares(g + beta2 * diff));
             previous[i] = -g;
-            (own * m[i] + change * v[i]) / (n[i].sqrt() + eps)
-        });
-        moved.collect()
+        }
+        self.direction(scalars, grad, states)
+    }
+
+    fn direction<T: Float>(&self, scalars: &StepScalars, _grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        let ([own, change], eps) = (scalars.blend.map(real::<T>), real::<T>(scalars.eps));
+        let [m, v, n, _] = states else { panic!("Adan has four states") };
+        (0..m.len()).map(|i| (own * m[i] + change * v[i]) / (n[i].sqrt() + eps)).collect()
     }
 
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, size]: [f64; 2], u: f64) -> Option<f64> {

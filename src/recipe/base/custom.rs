@@ -154,6 +154,9 @@ impl CustomBase {
     }
 }
 
+/// Why its states must be f32.
+const NEEDS_F32: &str = "its text does not say which states are sums of squares, which must not become 0";
+
 /// The row of a custom base in the table of kinds.
 fn row(definition: &'static Definition) -> BaseRow {
     let declared = &definition.declared;
@@ -168,7 +171,14 @@ fn row(definition: &'static Definition) -> BaseRow {
         _ => Recall::Lost,
     };
     let custom = CustomRow { definition, bindings: bindings.collect::<Vec<_>>().leak() };
-    BaseRow { name: &declared.name, states, recall, custom: Some(custom), ..BaseRow::ELEMENTWISE }
+    BaseRow {
+        name: &declared.name,
+        states,
+        recall,
+        custom: Some(custom),
+        needs_f32: Some(NEEDS_F32),
+        ..BaseRow::ELEMENTWISE
+    }
 }
 
 impl PartialEq for CustomBase {

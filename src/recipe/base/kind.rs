@@ -5,6 +5,7 @@ use crate::recipe::custom::{Definition, WORDS};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 use crate::recipe::spec::TensorSpec;
+use crate::recipe::state::StateFormat;
 
 /// A row of the table of kinds: what plans and kernels know about a base, or about a variant of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +36,8 @@ pub struct BaseRow {
     pub is_matrix: bool,
     /// Why policies that follow the sign of the score do not work with it; `None` if they do.
     pub no_signs: Option<&'static str>,
+    /// Why its states must be f32; `None` if they may be rounded to one byte.
+    pub needs_f32: Option<&'static str>,
     /// The text of a custom base, which replaces the shader files. `None` for a built-in base.
     pub custom: Option<CustomRow>,
 }
@@ -76,6 +79,7 @@ impl BaseRow {
         averages: false,
         is_matrix: false,
         no_signs: None,
+        needs_f32: None,
         custom: None,
     };
 
@@ -125,8 +129,8 @@ pub struct StateBinding {
 
 impl StateBinding {
     /// Bytes per coordinate of a binding of states per coordinate.
-    pub(crate) fn bytes(&self) -> u64 {
-        4 * self.states.len() as u64
+    pub(crate) fn bytes(&self, format: StateFormat) -> u64 {
+        format.bytes() * self.states.len() as u64
     }
 }
 
@@ -416,14 +420,15 @@ pub(crate) trait Direction: Copy {
 
     /// Moves the states on, in the order of the row, and returns the direction. The gradient has a coupled weight decay in it.
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
-        let [(beta1, rest1), (beta2, rest2)] = scalars.weights::<T>();
-        let moments = states[0].iter_mut().zip(grad);
-        moments
-            .map(|(m, &g)| {
-                *m = beta1 * *m + rest1 * g;
-                beta2 * *m + rest2 * g
-            })
-            .collect()
+        let (beta1, rest1) = scalars.weights::<T>()[0];
+        states[0].iter_mut().zip(grad).for_each(|(m, &g)| *m = beta1 * *m + rest1 * g);
+        self.direction(scalars, grad, states)
+    }
+
+    /// The direction from the new states, for [`Recall::State`].
+    fn direction<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        let (beta2, rest2) = scalars.weights::<T>()[1];
+        states[0].iter().zip(grad).map(|(&m, &g)| beta2 * m + rest2 * g).collect()
     }
 
     /// Bound of the rounding error of a direction `u` in f32, for a gradient with a coupled weight decay in it, the sum of the sizes of

@@ -1,7 +1,7 @@
 //! LaMAdam.
 
 use super::kind::{BaseRow, Direction, EPS, OWN_STEP, Per, StateRow, StepScalars};
-use super::madam::{Moments, STATES};
+use super::madam::{Moments, ROW, STATES};
 use crate::recipe::prelude::*;
 
 /// LaMAdam (Zhu et al., 2021): [`MAdam`](super::MAdam) that divides each gradient by √(q + a²) before the momentum averages it.
@@ -57,14 +57,13 @@ impl LaMAdam {
 impl Direction for LaMAdam {
     const ROWS: &'static [BaseRow] = &[BaseRow {
         name: "lamadam",
-        shader: "madam",
         states: {
             let [m, mean, variance, weight] = STATES;
             &[m, mean, variance, weight, StateRow { name: "lr_avg", per: Per::Tensor, squares: false }]
         },
         constants: &["NORMALIZES_FIRST", OWN_STEP],
         rate: Some("lamadam_rate"),
-        ..BaseRow::ELEMENTWISE
+        ..ROW
     }];
     type Fallback = Self;
 

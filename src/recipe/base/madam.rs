@@ -62,6 +62,9 @@ const TINY: f64 = 1e-16;
 pub(super) const STATES: [StateRow; 4] =
     [StateRow::new("exp_avg"), StateRow::new("mean"), StateRow::squares("variance"), StateRow::new("weight")];
 
+/// Why their states must be f32.
+const NEEDS_F32: &str = "its decay follows from differences of states that are nearly equal";
+
 /// The rules for the fields that MAdam and LaMAdam share.
 pub(super) fn validate(section: &str, betas: [f64; 2], beta2_min: f64, eps: f64) -> Result<()> {
     check_betas(section, &betas)?;
@@ -123,9 +126,11 @@ impl Moments {
     }
 }
 
+/// The row of MAdam and LaMAdam, except name, states and correction.
+pub(super) const ROW: BaseRow = BaseRow { shader: "madam", needs_f32: Some(NEEDS_F32), ..BaseRow::ELEMENTWISE };
+
 impl Direction for MAdam {
-    const ROWS: &'static [BaseRow] =
-        &[BaseRow { name: "madam", shader: "madam", states: &STATES, correction: "adam", ..BaseRow::ELEMENTWISE }];
+    const ROWS: &'static [BaseRow] = &[BaseRow { name: "madam", states: &STATES, correction: "adam", ..ROW }];
     type Fallback = Self;
 
     fn added_eps(&self) -> Option<f64> {

@@ -41,6 +41,7 @@ use std::sync::LazyLock;
 use super::kinds::kinds;
 use super::matrix::Matrix;
 use crate::recipe::prelude::*;
+use crate::recipe::state::StateFormat;
 
 kinds! { $
     /// A base optimizer and its hyper-parameters.
@@ -209,6 +210,11 @@ impl Base {
         each!(self, b => b.advance(scalars, grad, states))
     }
 
+    /// The CPU twin: the direction from the new states, see [`Direction::direction`].
+    pub(crate) fn direction<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        each!(self, b => b.direction(scalars, grad, states))
+    }
+
     /// The CPU twin: factors of a matrix in this step, see [`Direction::matrix_rate`].
     pub(crate) fn matrix_rate<T: Float>(
         &self,
@@ -291,9 +297,9 @@ impl BaseKind {
         self.has_rate() || self.has_lines() || self.has_pairs()
     }
 
-    /// Bytes per coordinate of the widest binding of states.
-    pub(crate) fn widest_state(self) -> u64 {
-        if self.has_pairs() { 8 } else { 4 }
+    /// Bytes per coordinate of the widest binding: of parameters in f32, or of states.
+    pub(crate) fn widest_binding(self, format: StateFormat) -> u64 {
+        (format.bytes() * if self.has_pairs() { 2 } else { 1 }).max(4)
     }
 
     /// Names of the states per coordinate or line, as PyTorch calls them, in the order in which kernels bind them.
@@ -310,9 +316,9 @@ impl BaseKind {
         self.row().states.iter().filter(move |state| which(state.per)).map(|state| state.name)
     }
 
-    /// Words of state per coordinate.
-    pub fn states(self) -> u64 {
-        self.names(|per| per == Per::Coordinate).count() as u64
+    /// Bytes of states per coordinate.
+    pub fn state_bytes(self, format: StateFormat) -> u64 {
+        format.bytes() * self.names(|per| per == Per::Coordinate).count() as u64
     }
 
     /// States of rows or columns.

@@ -137,18 +137,19 @@ impl Direction for NAdam {
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
         let [(beta1, rest1), moment] = scalars.weights::<T>();
-        let [own, ahead] = scalars.blend.map(real::<T>);
-        let eps = real::<T>(scalars.eps);
         let [m, v] = states else { panic!("NAdam has two states") };
-        let moments = m.iter_mut().zip(v).zip(grad);
-        moments
-            .map(|((m, v), &g)| {
-                let g = within_squares(g);
-                *m = beta1 * *m + rest1 * g;
-                second_moment(v, moment, g);
-                (own * g + ahead * *m) / (v.sqrt() + eps)
-            })
-            .collect()
+        for ((m, v), &g) in m.iter_mut().zip(v).zip(grad) {
+            let g = within_squares(g);
+            *m = beta1 * *m + rest1 * g;
+            second_moment(v, moment, g);
+        }
+        self.direction(scalars, grad, states)
+    }
+
+    fn direction<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        let ([own, ahead], eps) = (scalars.blend.map(real::<T>), real::<T>(scalars.eps));
+        let moments = states[0].iter().zip(&states[1]).zip(grad);
+        moments.map(|((&m, v), &g)| (own * within_squares(g) + ahead * m) / (v.sqrt() + eps)).collect()
     }
 
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, size]: [f64; 2], u: f64) -> Option<f64> {

@@ -58,6 +58,19 @@ impl RmsProp {
         Self::default().lr(lr)
     }
 
+    /// The gradient over the root of its mean square, from the new states.
+    fn normalized<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        let eps = real::<T>(scalars.eps);
+        let of = |(i, &g): (usize, &T)| {
+            let mut variance = states[0][i];
+            if self.centered {
+                variance = (variance - states[1][i] * states[1][i]).max(T::zero());
+            }
+            within_squares(g) / (variance.sqrt() + eps)
+        };
+        grad.iter().enumerate().map(of).collect()
+    }
+
     fn is_coupled(&self) -> bool {
         !self.decoupled_weight_decay && self.weight_decay > 0.0
     }
@@ -68,12 +81,18 @@ const A: StateRow = StateRow::new("grad_avg");
 const ROW: BaseRow = BaseRow { name: "rmsprop", shader: "rmsprop", states: &[V], ..BaseRow::ELEMENTWISE };
 const WITH_MOMENTUM: BaseRow =
     BaseRow { name: "rmsprop (momentum)", states: &[V, MOMENTUM], constants: &["MOMENTUM"], ..ROW };
-const CENTERED: BaseRow = BaseRow { name: "rmsprop (centered)", states: &[V, A], constants: &["CENTERED"], ..ROW };
+const CENTERED: BaseRow = BaseRow {
+    name: "rmsprop (centered)",
+    states: &[V, A],
+    constants: &["CENTERED"],
+    needs_f32: Some("the variance is a difference of two states that are nearly equal"),
+    ..ROW
+};
 const WITH_BOTH: BaseRow = BaseRow {
     name: "rmsprop (centered, momentum)",
     states: &[V, A, MOMENTUM],
     constants: &["CENTERED", "MOMENTUM"],
-    ..ROW
+    ..CENTERED
 };
 
 impl Direction for RmsProp {
@@ -137,25 +156,26 @@ impl Direction for RmsProp {
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
         let [(mu, _), (alpha, rest)] = scalars.weights::<T>();
-        let eps = real::<T>(scalars.eps);
-        let (momentum, centered) = (self.momentum > 0.0, self.centered);
-        let step = |(i, &g): (usize, &T)| {
+        for (i, &g) in grad.iter().enumerate() {
             let g = within_squares(g);
             states[0][i] = alpha * states[0][i] + rest * (g * g);
-            let mut variance = states[0][i];
-            if centered {
+            if self.centered {
                 states[1][i] = alpha * states[1][i] + rest * g;
-                variance = (variance - states[1][i] * states[1][i]).max(T::zero());
             }
-            let normalized = g / (variance.sqrt() + eps);
-            if !momentum {
-                return normalized;
-            }
-            let b = &mut states[1 + usize::from(centered)][i];
-            *b = mu * *b + normalized;
-            *b
-        };
-        grad.iter().enumerate().map(step).collect()
+        }
+        if self.momentum > 0.0 {
+            let normalized = self.normalized(scalars, grad, states);
+            let momentum = &mut states[1 + usize::from(self.centered)];
+            momentum.iter_mut().zip(normalized).for_each(|(b, n)| *b = mu * *b + n);
+        }
+        self.direction(scalars, grad, states)
+    }
+
+    fn direction<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        match self.momentum > 0.0 {
+            true => states[states.len() - 1].clone(),
+            false => self.normalized(scalars, grad, states),
+        }
     }
 
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [g, size]: [f64; 2], _: f64) -> Option<f64> {

@@ -64,8 +64,13 @@ impl ScheduleFreeAdamW {
 /// The states per tensor of schedule-free bases.
 pub(super) const SUM: StateRow = StateRow { name: "weight_sum", per: Per::Tensor, squares: false };
 pub(super) const LARGEST: StateRow = StateRow { name: "lr_max", per: Per::Tensor, squares: false };
-pub(super) const ROW: BaseRow =
-    BaseRow { constants: &["OWN_WEIGHT"], rate: Some("schedule_free_rate"), averages: true, ..BaseRow::ELEMENTWISE };
+pub(super) const ROW: BaseRow = BaseRow {
+    constants: &["OWN_WEIGHT"],
+    rate: Some("schedule_free_rate"),
+    averages: true,
+    needs_f32: Some("the distance of parameters from their average must be exact"),
+    ..BaseRow::ELEMENTWISE
+};
 
 /// For the share of the average in the parameter, which is divided by.
 pub(super) const AVERAGED: Rule = (|x| (1e-6..1.0).contains(&x), "at least 1e-6 and less than 1");

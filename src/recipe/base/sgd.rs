@@ -119,13 +119,15 @@ impl Direction for Sgd {
     }
 
     fn advance<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &mut [Vec<T>]) -> Vec<T> {
-        let [(mu, rest), (ahead, own)] = scalars.weights::<T>();
+        let (mu, rest) = scalars.weights::<T>()[0];
+        states.iter_mut().flatten().zip(grad).for_each(|(b, &g)| *b = mu * *b + rest * g);
+        self.direction(scalars, grad, states)
+    }
+
+    fn direction<T: Float>(&self, scalars: &StepScalars, grad: &[T], states: &[Vec<T>]) -> Vec<T> {
+        let (ahead, own) = scalars.weights::<T>()[1];
         let [b] = states else { return grad.to_vec() };
-        let moved = b.iter_mut().zip(grad).map(|(b, &g)| {
-            *b = mu * *b + rest * g;
-            ahead * *b + own * g
-        });
-        moved.collect()
+        b.iter().zip(grad).map(|(&b, &g)| ahead * b + own * g).collect()
     }
 
     fn direction_error(&self, scalars: &StepScalars, states: &[f64], [_, size]: [f64; 2], _: f64) -> Option<f64> {

@@ -2,14 +2,19 @@
 
 use burn::module::ParamGroup;
 use burn::optim::ModuleOptimizer;
-use wgpu_optim::{Recipe, verify};
+use wgpu_optim::{Recipe, StateFormat, verify};
 use wgpu_optim_burn::RecipeOptimizer;
 
 use crate::common::{self, Mlp, autodiff, bits, gpu, gradient, gradients, read, tolerance};
 
+/// Its states are Burn's tensors, which are f32.
+fn recipes() -> impl Iterator<Item = (String, Recipe)> {
+    common::recipes().into_iter().filter(|(_, recipe)| recipe.state == StateFormat::F32)
+}
+
 #[test]
 fn every_recipe_follows_the_cpu() {
-    for (name, recipe) in common::recipes() {
+    for (name, recipe) in recipes() {
         let mut model = Mlp::new(&autodiff());
         let mut twins: Vec<_> = read(&model).into_iter().map(|p| p.twin(recipe.with_lr(1e-2))).collect();
         let mut optim = ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe));
@@ -34,7 +39,7 @@ fn every_recipe_follows_the_cpu() {
 
 #[test]
 fn resuming_equals_going_on_to_the_bit() {
-    for (name, recipe) in common::recipes() {
+    for (name, recipe) in recipes() {
         let new = || {
             let bias = RecipeOptimizer::new(gpu(), Recipe::lion(1e-3));
             ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe)).with_group(
@@ -65,4 +70,13 @@ fn what_it_cannot_step_it_refuses_aloud() {
     model.second.weight = burn::module::Param::initialized(model.second.weight.id, weight);
     let grads = gradients(&model, 1, &["first.weight", "first.bias", "second.bias", "scale"]);
     ModuleOptimizer::from(RecipeOptimizer::new(gpu(), Recipe::adamw(1e-3))).step(1e-3, model, grads);
+}
+
+#[test]
+#[should_panic(expected = "take `GpuModuleOptimizer` for 8-bit states")]
+fn eight_bit_states_are_refused_aloud() {
+    let model = Mlp::new(&autodiff());
+    let grads = gradients(&model, 1, &[]);
+    let recipe = Recipe::adamw(1e-3).with_state(StateFormat::EightBit);
+    ModuleOptimizer::from(RecipeOptimizer::new(gpu(), recipe)).step(1e-3, model, grads);
 }
