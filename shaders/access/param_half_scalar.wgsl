@@ -2,18 +2,20 @@
 // are not ours to read or write.
 
 import package::lib::halves::{packed, widened};
-import package::tables::EACH;
+import package::tables::{Chunk, EACH};
 
 @group(1) @binding(0) var<storage, read_write> param: array<u32>;
 
-fn load_param(vector: u32, lanes: u32) -> vec4<f32> {
-    var words = vec2<u32>(param[2u * vector], 0u);
-    if lanes > 2u { words.y = param[2u * vector + 1u]; }
+fn load_param(chunk: Chunk, vector: u32, lanes: u32) -> vec4<f32> {
+    let first = chunk.param / 2u + 2u * vector;
+    var words = vec2<u32>(param[first], 0u);
+    if lanes > 2u { words.y = param[first + 1u]; }
     return select(vec4<f32>(), widened(words), EACH < vec4<u32>(lanes));
 }
 
-fn store_bits(vector: u32, lanes: u32, halves: vec4<u32>) {
+fn store_bits(chunk: Chunk, vector: u32, lanes: u32, halves: vec4<u32>) {
+    let first = chunk.param / 2u + 2u * vector;
     let words = packed(halves);
-    param[2u * vector] = words.x;
-    if lanes > 2u { param[2u * vector + 1u] = words.y; }
+    param[first] = words.x;
+    if lanes > 2u { param[first + 1u] = words.y; }
 }

@@ -1,13 +1,14 @@
 // Parameters in bf16 without masters, four coordinates at a time.
 
 import package::lib::halves::{packed, widened};
+import package::tables::Chunk;
 
 @group(1) @binding(0) var<storage, read_write> param: array<vec2<u32>>;
 
-fn load_param(vector: u32, lanes: u32) -> vec4<f32> {
-    return widened(param[vector]);
+fn load_param(chunk: Chunk, vector: u32, lanes: u32) -> vec4<f32> {
+    return widened(param[chunk.param / 4u + vector]);
 }
 
-fn store_bits(vector: u32, lanes: u32, halves: vec4<u32>) {
-    param[vector] = packed(halves);
+fn store_bits(chunk: Chunk, vector: u32, lanes: u32, halves: vec4<u32>) {
+    param[chunk.param / 4u + vector] = packed(halves);
 }

@@ -1,9 +1,11 @@
 // Parameters whose number is not a multiple of four, in a caller's buffer: what follows the last coordinate is not ours to read or write.
 
+import package::tables::Chunk;
+
 @group(1) @binding(0) var<storage, read_write> param: array<f32>;
 
-fn load_param(vector: u32, lanes: u32) -> vec4<f32> {
-    let first = 4u * vector;
+fn load_param(chunk: Chunk, vector: u32, lanes: u32) -> vec4<f32> {
+    let first = chunk.param + 4u * vector;
     var value = vec4<f32>(param[first], 0.0, 0.0, 0.0);
     if lanes > 1u { value.y = param[first + 1u]; }
     if lanes > 2u { value.z = param[first + 2u]; }
@@ -11,8 +13,8 @@ fn load_param(vector: u32, lanes: u32) -> vec4<f32> {
     return value;
 }
 
-fn store_param(vector: u32, lanes: u32, value: vec4<f32>) {
-    let first = 4u * vector;
+fn store_param(chunk: Chunk, vector: u32, lanes: u32, value: vec4<f32>) {
+    let first = chunk.param + 4u * vector;
     param[first] = value.x;
     if lanes > 1u { param[first + 1u] = value.y; }
     if lanes > 2u { param[first + 2u] = value.z; }

@@ -1,12 +1,12 @@
 // Single parameters, or masters, whose neighbors in a vector may be another lane's.
 
 import package::access::param::param;
-import package::tables::Scalars;
+import package::tables::{Chunk, Scalars};
 
-fn load_single(at: u32) -> f32 {
-    return param[at];
+fn load_single(piece: Chunk, index: u32) -> f32 {
+    return param[piece.param + (index - piece.index)];
 }
 
-fn store_single(tensor: u32, index: u32, at: u32, value: f32, s: Scalars) {
-    param[at] = value;
+fn store_single(piece: Chunk, index: u32, value: f32, s: Scalars) {
+    param[piece.param + (index - piece.index)] = value;
 }

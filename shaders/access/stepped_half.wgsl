@@ -27,19 +27,19 @@ fn rounded(tensor: u32, index: vec4<u32>, value: vec4<f32>, s: Scalars, again: v
     return narrow(value);
 }
 
-fn store_stepped(chunk: Chunk, vector: u32, at: u32, lanes: u32, value: vec4<f32>, s: Scalars, again: vec4<bool>) {
+fn store_stepped(chunk: Chunk, vector: u32, lanes: u32, value: vec4<f32>, s: Scalars, again: vec4<bool>) {
     let index = vec4<u32>(chunk.index + 4u * vector) + EACH;
-    store_bits(at, lanes, rounded(chunk.tensor, index, value, s, again));
+    store_bits(chunk, vector, lanes, rounded(chunk.tensor, index, value, s, again));
 }
 
 // Rounds an average in f32 into the place of parameters. Its lower half stays, below the bits of the parameter. From these and the rounded half,
 // BACK finds its upper half again.
-fn exchanged(at: u32, lanes: u32, mean: vec4<f32>) -> vec4<f32> {
-    let theta = bitcast<vec4<u32>>(load_param(at, lanes)) >> SIXTEEN;
+fn exchanged(chunk: Chunk, vector: u32, lanes: u32, mean: vec4<f32>) -> vec4<f32> {
+    let theta = bitcast<vec4<u32>>(load_param(chunk, vector, lanes)) >> SIXTEEN;
     let lower = bitcast<vec4<u32>>(mean) & LOWER;
     let upper = bitcast<vec4<u32>>(mean) >> SIXTEEN;
     let carry = lower >> vec4<u32>(15u);    // of rounding half up
-    store_bits(at, lanes, select((upper + carry) & LOWER, upper, vec4<bool>(BACK)));
+    store_bits(chunk, vector, lanes, select((upper + carry) & LOWER, upper, vec4<bool>(BACK)));
     let kept = select(theta, (theta - carry) & LOWER, vec4<bool>(BACK));
     return bitcast<vec4<f32>>((kept << SIXTEEN) | lower);
 }

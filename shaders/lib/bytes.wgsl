@@ -28,7 +28,7 @@ fn largest_of(sizes: vec4<u32>) -> u32 {
     return max(max(sizes.x, sizes.y), max(sizes.z, sizes.w));
 }
 
-fn joined(exponent: u32, codes: vec4<u32>) -> u32 {
+fn word_of(exponent: u32, codes: vec4<u32>) -> u32 {
     let placed = codes << FIELDS;
     return (exponent << 24u) | (placed.x | placed.y) | (placed.z | placed.w);
 }
@@ -40,7 +40,7 @@ fn pack_squares(x: vec4<f32>, noise: vec4<u32>) -> u32 {
     let exponent = clamp((largest_of(sizes) + 0x3fffffu) >> 23u, 16u, 254u);
     let zero = vec4<u32>((exponent - 15u) << 2u);
     let rounded = clamp(max((sizes + noise) >> CODE, zero) - zero, vec4<u32>(1u), vec4<u32>(62u));
-    return joined(exponent, select(FIELD, select(rounded, vec4<u32>(), sizes == vec4<u32>()), finite));
+    return word_of(exponent, select(FIELD, select(rounded, vec4<u32>(), sizes == vec4<u32>()), finite));
 }
 
 fn unpack_squares(word: u32) -> vec4<f32> {
@@ -63,7 +63,7 @@ fn pack_signed(x: vec4<f32>, noise: vec4<u32>) -> u32 {
     let rounded = min(max((sizes + noise) >> CODE, vec4<u32>(zero)) - vec4<u32>(zero), vec4<u32>(31u));
     let codes = select(rounded, up, sizes < vec4<u32>(least_bits));
     let negative = select(vec4<u32>(), vec4<u32>(0x20u), (codes > vec4<u32>()) & (bits > all));
-    return joined(exponent, select(vec4<u32>(0x20u), codes | negative, finite));
+    return word_of(exponent, select(vec4<u32>(0x20u), codes | negative, finite));
 }
 
 fn unpack_signed(word: u32) -> vec4<f32> {

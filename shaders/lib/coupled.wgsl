@@ -7,6 +7,6 @@ override COUPLED: bool = false;
 
 // The vector of a chunk, or of a piece.
 fn coupled(g: vec4<f32>, chunk: Chunk, vector: u32, s: Scalars) -> vec4<f32> {
-    if COUPLED { return g + s.penalty * load_param(chunk.param / 4u + vector, min(4u, chunk.len - 4u * vector)); }
+    if COUPLED { return g + s.penalty * load_param(chunk, vector, min(4u, chunk.len - 4u * vector)); }
     return g;
 }

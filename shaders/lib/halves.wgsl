@@ -2,8 +2,12 @@
 
 import package::access::half::widen;
 
+fn unpacked(words: vec2<u32>) -> vec4<u32> {
+    return vec4<u32>(words.x, words.x >> 16u, words.y, words.y >> 16u) & vec4<u32>(0xffffu);
+}
+
 fn widened(words: vec2<u32>) -> vec4<f32> {
-    return widen(vec4<u32>(words.x, words.x >> 16u, words.y, words.y >> 16u) & vec4<u32>(0xffffu));
+    return widen(unpacked(words));
 }
 
 fn packed(halves: vec4<u32>) -> vec2<u32> {

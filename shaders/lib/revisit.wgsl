@@ -30,7 +30,7 @@ fn visit(piece: Chunk, vector: u32, s: Scalars, sought: Search, cuts: Cuts) {
     let index = piece.index + 4u * vector;
     if sought.digit == DIGITS {
         let was = decided(noted, before(found, index, cuts.high), before(found, index, cuts.low));
-        correct(chunk, j, piece.param / 4u + vector, s, direction, was, before(found, index, cuts.found) & inside);
+        correct(chunk, j, piece, vector, s, direction, was, before(found, index, cuts.found) & inside);
     } else {
         count_digits(sought, found, vec4<u32>(index) + EACH);
     }

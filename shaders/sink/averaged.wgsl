@@ -8,12 +8,12 @@ fn begin_sink(chunk: Chunk, lane: u32) {}
 
 fn emit(chunk: Chunk, vector: u32, s: Scalars, factor: vec4<f32>, direction: vec4<f32>, selected: vec4<bool>, undecided: vec4<bool>) {
     let lanes = min(4u, chunk.len - 4u * vector);
-    let theta = load_param(chunk.param / 4u + vector, lanes);
+    let theta = load_param(chunk, vector, lanes);
     let at = chunk.offset / 4u + vector;
     let offset = load_offset(at);
     let taken = taken_of(theta, factor, direction, vec4<f32>(s.decay), rates_of(chunk, vector), s);
     let next = averaged(theta, offset, taken, s);
-    store_param(chunk.param / 4u + vector, lanes, select(next.param, theta, undecided));
+    store_param(chunk, vector, lanes, select(next.param, theta, undecided));
     store_offset(at, select(next.offset, offset, undecided));
 }
 

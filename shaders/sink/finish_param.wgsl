@@ -7,8 +7,7 @@ import package::tables::{Chunk, Scalars};
 
 fn finish(piece: Chunk, s: Scalars, candidate: Candidate, selected: bool) {
     let factor = phi(factors(piece, s), vec4<bool>(selected), vec4<f32>());
-    let at = piece.param + (candidate.index - piece.index);
     let rate = vec4<f32>(rate_of(piece.tensor, candidate.index));
-    let moved = step(vec4<f32>(load_single(at)), factor, vec4<f32>(candidate.direction), vec4<f32>(s.decay), rate, s);
-    store_single(piece.tensor, candidate.index, at, moved.x, s);
+    let moved = step(vec4<f32>(load_single(piece, candidate.index)), factor, vec4<f32>(candidate.direction), vec4<f32>(s.decay), rate, s);
+    store_single(piece, candidate.index, moved.x, s);
 }

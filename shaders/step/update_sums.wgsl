@@ -19,7 +19,7 @@ fn update_sums(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let inside = EACH < vec4<u32>(lanes);
             let direction = next_of(chunk, chunk.offset / 4u + j, read_grad(chunk, j, s), s).direction;
             let u = select(vec4<f32>(), direction, inside);
-            let theta = select(vec4<f32>(), load_param(chunk.param / 4u + j, lanes), inside);
+            let theta = select(vec4<f32>(), load_param(chunk, j, lanes), inside);
             update_sum = add_vector(update_sum, j, u * u);
             param_sum = add_vector(param_sum, j, theta * theta);
         }

@@ -19,7 +19,7 @@ fn moved(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             let lanes = min(4u, chunk.len - 4u * j);
             let inside = EACH < vec4<u32>(lanes);
             let before = snapshot[chunk.offset / 4u + j];
-            let change = select(vec4<f32>(), before - load_param(chunk.param / 4u + j, lanes), inside);
+            let change = select(vec4<f32>(), before - load_param(chunk, j, lanes), inside);
             sum = add_vector(sum, j, change * change);
             if LENGTHS {
                 let decay = rates_of(chunk, j) * decay_of(chunk, j, s) * before;

@@ -44,7 +44,7 @@ fn observe(in: Invocation, @builtin(local_invocation_index) lane: u32) {
             }
             agree += ones((key(score) > vec4<u32>(ZERO_KEY)) & inside);
             lost += ones(!finite & inside);
-            snapshot[vector] = load_param(chunk.param / 4u + j, lanes);
+            snapshot[vector] = load_param(chunk, j, lanes);
         }
         atomicAdd(&positive, agree);
         atomicAdd(&broken, lost);

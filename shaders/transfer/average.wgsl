@@ -15,8 +15,8 @@ fn average(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         if BACK { share = -share; }
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
-            let theta = load_param(chunk.param / 4u + j, lanes);
-            store_param(chunk.param / 4u + j, lanes, theta - share * load_offset(chunk.offset / 4u + j));
+            let theta = load_param(chunk, j, lanes);
+            store_param(chunk, j, lanes, theta - share * load_offset(chunk.offset / 4u + j));
         }
     }
 }

@@ -13,7 +13,7 @@ fn exchange(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         chunk.len = select(0u, chunk.len, tensors.each[chunk.tensor].averaged > 0u);
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let place = chunk.offset / 4u + j;
-            param_average[place] = exchanged(chunk.param / 4u + j, min(4u, chunk.len - 4u * j), param_average[place]);
+            param_average[place] = exchanged(chunk, j, min(4u, chunk.len - 4u * j), param_average[place]);
         }
     }
 }

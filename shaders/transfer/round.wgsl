@@ -11,7 +11,7 @@ fn round_masters(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         let chunk = chunk_at(grid.first + at);
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
-            store_half(chunk.grad / 4u + j, lanes, load_param(chunk.param / 4u + j, lanes));
+            store_half(chunk.grad / 4u + j, lanes, load_param(chunk, j, lanes));
         }
         if chunk.index == 0u && lane == 0u { tensors.each[chunk.tensor].mastered = 1u; }
     }

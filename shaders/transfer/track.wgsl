@@ -19,7 +19,7 @@ fn track(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         var weight = bitcast<f32>(grid.average_rest);
         if grid.average_warms == 1u { weight = max(weight, 1.0 / f32((t - min(t, begun)) / grid.average_every + 1u)); }
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
-            let theta = load_param(chunk.param / 4u + j, min(4u, chunk.len - 4u * j));
+            let theta = load_param(chunk, j, min(4u, chunk.len - 4u * j));
             let place = chunk.offset / 4u + j;
             let before = param_average[place];
             param_average[place] = select(before + weight * (theta - before), theta, begins);

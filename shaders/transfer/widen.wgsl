@@ -15,8 +15,8 @@ fn widen_masters(in: Invocation, @builtin(local_invocation_index) lane: u32) {
         for (var j = lane; 4u * j < chunk.len; j += LANES) {
             let lanes = min(4u, chunk.len - 4u * j);
             var value = load_grad(chunk.grad / 4u + j, lanes);
-            if ADDS { value = load_param(chunk.param / 4u + j, lanes) + tensors.weight * value; }
-            store_param(chunk.param / 4u + j, lanes, value);
+            if ADDS { value = load_param(chunk, j, lanes) + tensors.weight * value; }
+            store_param(chunk, j, lanes, value);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::mem::offset_of;
 use std::sync::atomic::Ordering;
 
-use super::held::{AVERAGE, MASTER, RATES, Stored};
+use super::held::{AVERAGE, MASTER, RATES, Stored, joined, upper_halves};
 use super::optimizer::{Counts, GpuOptimizer, Miss, Selected};
 use super::slices::TensorSlice;
 use super::target::Target;
@@ -103,8 +103,14 @@ impl GpuOptimizer {
     /// As for [`param`](Self::param); [`Error::Slice`] if the length is not the tensor's.
     pub fn write_param(&self, name: &str, data: &[f32]) -> Result<()> {
         let param = self.param(name)?;
+        let tensor = self.plan.tensor_index(name)?;
+        if let Some(low) = self.low(tensor) {
+            self.write(name, "parameter", low, Stored::Low, data)?;
+            let halves = upper_halves(data);
+            return scope::watch(&self.device, || self.queue.write_buffer(param.buffer, param.offset, &halves));
+        }
         self.write(name, "parameter", param, Stored::Float(self.plan.precision), data)?;
-        let master = self.master(self.plan.tensor_index(name)?);
+        let master = self.master(tensor);
         master.map_or(Ok(()), |master| self.write(name, "parameter", master, Stored::F32, data))
     }
 
@@ -320,7 +326,13 @@ impl GpuOptimizer {
         self.param(name)?;
         let (tensor, numel) = (self.plan.tensor_index(name)?, self.plan.tensor(name)?.numel as usize);
         let (slice, format) = self.held_param(tensor);
-        self.read(name, &[slice], move |bytes| Ok(format.decode(&bytes, numel)))
+        let low = self.low(tensor);
+        let slices: Vec<_> = [slice].into_iter().chain(low).collect();
+        let (size, is_split) = (slice.size as usize, low.is_some());
+        self.read(name, &slices, move |bytes| {
+            let (own, low) = bytes.split_at(size);
+            Ok(if is_split { joined(own, low, numel) } else { format.decode(own, numel) })
+        })
     }
 
     /// Reads a state. Off the web, poll the device until the future is ready.

@@ -12,7 +12,7 @@ use super::file::{
     AVERAGE_STEP, About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write,
     write_synced,
 };
-use super::held::{AVERAGE, GRAD_SUM, Held, MASTER, PARAM, Stored};
+use super::held::{AVERAGE, GRAD_SUM, Held, MASTER, MASTER_LOW, PARAM, Stored, upper_halves};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use super::target::Target;
@@ -189,7 +189,11 @@ impl GpuOptimizer {
                 Some(tensor) if entry.what == AVERAGE_STEP => {
                     bytes.extend(i64::from(counts[tensor].averaged).to_le_bytes());
                 }
-                _ => bytes.extend(entry.converted(own.to_vec(), entry.format, entry.saved)),
+                _ => {
+                    bytes.extend(entry.converted(own.to_vec(), entry.format, entry.saved));
+                    // Without what fills the last word.
+                    bytes.truncate(start + entry.size());
+                }
             }
             entry.check(&bytes[start..]).map_err(|reason| Error::readback(&entry.key, reason))?;
         }
@@ -242,7 +246,8 @@ impl GpuOptimizer {
         }
         let mut entries = self.entries_in(file)?;
         // Tensors that have not stepped take their parameters for masters, and sums and averages are not always there.
-        let is_optional = |entry: &Entry<'_>| [MASTER, GRAD_SUM, AVERAGE, AVERAGE_STEP].contains(&entry.what);
+        let is_optional =
+            |entry: &Entry<'_>| [MASTER, MASTER_LOW, GRAD_SUM, AVERAGE, AVERAGE_STEP].contains(&entry.what);
         entries.retain(|entry| !is_optional(entry) || file.tensors.info(&entry.key).is_some());
         let known: HashSet<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
         // Parameters are of no use to an optimizer that holds none.
@@ -258,6 +263,9 @@ impl GpuOptimizer {
                 ),
                 Some(MASTER) if given != own => {
                     format!(": its parameters are stored in {given}, and this optimizer's in {own}")
+                }
+                Some(MASTER_LOW) => {
+                    ": it was saved with split masters, and this optimizer does not split them".to_owned()
                 }
                 Some(AVERAGE | AVERAGE_STEP) if self.plan.average.is_none() => {
                     ": it was saved with averages of its parameters, and this optimizer keeps none".to_owned()
@@ -301,6 +309,7 @@ impl GpuOptimizer {
         let mut encoder = self.encoder();
         self.clear_sums_of(&mut Target::Encoder(&mut encoder), &(0..self.plan.tensors.len()).collect::<Vec<_>>());
         self.queue.submit([encoder.finish()]);
+        self.clear_low();
         self.write_entries(file, &entries)?;
         self.set_mastered(mastered.into_iter().enumerate());
         self.set_averaged((0..self.plan.tensors.len()).map(|tensor| (tensor, begun.get(&tensor).copied())));
@@ -396,7 +405,8 @@ impl GpuOptimizer {
             info.is_some_and(|info| (info.dtype, &info.shape) == (entry.dtype(), &entry.saved_shape()))
         };
         // Tensors that have not stepped have no masters in a file, and other files have no averages.
-        let lacks = |entry: &&Entry<'_>| ![MASTER, AVERAGE, AVERAGE_STEP].contains(&entry.what) && !fits(entry);
+        let lacks =
+            |entry: &&Entry<'_>| ![MASTER, MASTER_LOW, AVERAGE, AVERAGE_STEP].contains(&entry.what) && !fits(entry);
         let left: HashSet<usize> = entries.iter().filter(lacks).filter_map(|entry| entry.tensor).collect();
         entries.retain(|entry| fits(entry) && entry.tensor.is_some_and(|tensor| !left.contains(&tensor)));
         let left = self.plan.order.iter().filter(|&tensor| left.contains(tensor));
@@ -407,7 +417,19 @@ impl GpuOptimizer {
     fn write_entries(&self, file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<()> {
         for part in parts(entries) {
             for (entry, slice) in part.iter().filter_map(|entry| Some((entry, entry.slice?))) {
-                let bytes = entry.converted(file.read(&entry.key)?, entry.saved, entry.format);
+                let saved = file.read(&entry.key)?;
+                let low = entry.tensor.filter(|_| entry.what == PARAM).and_then(|tensor| self.low(tensor));
+                if let Some(low) = low {
+                    // A file without split masters has all of them. Otherwise the lower halves come next.
+                    let masters: Vec<f32> = bytemuck::pod_collect_to_vec(&saved);
+                    let parts = [(slice, upper_halves(&masters)), (low, Stored::Low.encode(&masters))];
+                    for (to, bytes) in parts {
+                        scope::watch(&self.device, || self.queue.write_buffer(to.buffer, to.offset, &bytes))?;
+                    }
+                    continue;
+                }
+                let mut bytes = entry.converted(saved, entry.saved, entry.format);
+                bytes.resize(slice.size as usize, 0);
                 scope::watch(&self.device, || self.queue.write_buffer(slice.buffer, slice.offset, &bytes))?;
             }
             // Otherwise wgpu keeps a copy of all of them until the next step.
@@ -512,7 +534,7 @@ impl GpuOptimizer {
                 move |(what, shape, format, slice)| {
                     let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
                     let squares = states.iter().any(|state| state.name == what && state.squares);
-                    let saved = if matches!(format, Stored::Byte(_)) { format } else { Stored::F32 };
+                    let saved = if matches!(format, Stored::Float(_)) { Stored::F32 } else { format };
                     let key = Entry::key_of(key, saved);
                     Entry { key, tensor: Some(tensor), what, shape, slice, format, saved, squares }
                 },

@@ -45,6 +45,7 @@ const COPIES: usize = 256;
 /// | `state.{name}.exp_avg.8bit` and others per coordinate | the same, in place of these, with 8-bit states; U32 | a word for each four coordinates |
 /// | `state.{name}.accumulator` and others that are one number per tensor | the base | scalar |
 /// | `state.{name}.master` | parameters in two bytes in your buffers | the tensor's |
+/// | `state.{name}.master_low` | the lower halves of masters, where these alone are kept; U16 | the tensor's |
 /// | `state.{name}.average` | averages over the steps that have begun | the tensor's |
 /// | `state.{name}.average_step` | the same: the step that began the average | scalar, I64 |
 /// | `state.{name}.grad_sum` | sums of micro-batches that no step has used yet | the tensor's |
@@ -112,6 +113,7 @@ impl Entry<'_> {
     /// The same in a file that has the state in the other format, f32 or bytes, if it is a state.
     pub(super) fn in_other_format(&self) -> (String, Stored) {
         match (self.key.strip_suffix(BYTES), self.squares) {
+            _ if self.saved == Stored::Low => (self.key.clone(), self.saved),
             (Some(key), _) => (key.to_owned(), Stored::F32),
             (None, true) => (format!("{}{BYTES}", self.key), Stored::Byte(Bytes::Squares)),
             (None, false) => (format!("{}{BYTES}", self.key), Stored::Byte(Bytes::Signed)),
@@ -161,6 +163,7 @@ impl Entry<'_> {
         match self.saved {
             _ if self.is_count() => Dtype::I64,
             Stored::Byte(_) => Dtype::U32,
+            Stored::Low => Dtype::U16,
             Stored::Float(_) => Dtype::F32,
         }
     }
@@ -169,13 +172,17 @@ impl Entry<'_> {
     pub(super) fn saved_shape(&self) -> Vec<usize> {
         match self.saved {
             Stored::Byte(_) => vec![self.size() / 4],
-            Stored::Float(_) => self.shape.to_vec(),
+            Stored::Float(_) | Stored::Low => self.shape.to_vec(),
         }
     }
 
     pub(super) fn size(&self) -> usize {
         let count = self.shape.iter().product::<usize>();
-        if self.is_count() { 8 * count } else { self.saved.size(count as u64) as usize }
+        match self.saved {
+            _ if self.is_count() => 8 * count,
+            Stored::Low => 2 * count,
+            saved => saved.size(count as u64) as usize,
+        }
     }
 }
 

@@ -15,6 +15,8 @@ pub(super) const PARAM: &str = "params";
 pub(super) const MASTER: &str = "master";
 /// The name of averages over steps among the state.
 pub(super) const AVERAGE: &str = "average";
+/// The name of the lower halves of masters among the state.
+pub(super) const MASTER_LOW: &str = "master_low";
 pub(super) const GRAD_SUM: &str = "grad_sum";
 pub(super) const RATES: &str = "rates";
 
@@ -30,6 +32,25 @@ pub(super) struct Held<'a> {
     pub by_row: bool,
 }
 
+/// Two bytes each, in whole words.
+pub(super) fn halves(values: impl Iterator<Item = u16>) -> Vec<u8> {
+    let mut bytes: Vec<u8> = values.flat_map(u16::to_le_bytes).collect();
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
+}
+
+/// The bf16 parameters of masters of which the lower halves are kept: rounded to the nearest, ties away from 0.
+pub(super) fn upper_halves(masters: &[f32]) -> Vec<u8> {
+    halves(masters.iter().map(|x| ((x.to_bits() >> 16) as u16).wrapping_add(u16::from(x.to_bits() & 0x8000 > 0))))
+}
+
+/// The masters of these parameters and lower halves.
+pub(super) fn joined(params: &[u8], low: &[u8], count: usize) -> Vec<f32> {
+    let halves = |bytes: &[u8]| -> Vec<u16> { bytemuck::pod_collect_to_vec(bytes) };
+    let both = halves(params).into_iter().zip(halves(low)).take(count);
+    both.map(|(half, low)| f32::from_bits(u32::from(half.wrapping_sub(low >> 15)) << 16 | u32::from(low))).collect()
+}
+
 /// How a number of a tensor is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stored {
@@ -37,6 +58,8 @@ pub(super) enum Stored {
     Float(Precision),
     /// In a byte, with three others.
     Byte(Bytes),
+    /// The lower half of an f32, which is no number by itself.
+    Low,
 }
 
 impl Stored {
@@ -55,6 +78,7 @@ impl Stored {
         let each = match self {
             Self::Float(precision) => precision.bytes(),
             Self::Byte(_) => 1,
+            Self::Low => 2,
         };
         (each * count).next_multiple_of(4)
     }
@@ -63,6 +87,7 @@ impl Stored {
         match self {
             Self::Float(precision) => precision.encode(values),
             Self::Byte(bytes) => bytes.encode(values),
+            Self::Low => halves(values.iter().map(|x| x.to_bits() as u16)),
         }
     }
 
@@ -71,6 +96,7 @@ impl Stored {
         match self {
             Self::Float(precision) => precision.decode(stored, count),
             Self::Byte(bytes) => bytes.decode(stored, count),
+            Self::Low => unreachable!("the lower halves are read with the upper ones"),
         }
     }
 }
@@ -98,16 +124,16 @@ impl GpuOptimizer {
             all.push(Held { what, shape, slice, format, by_row });
         };
         let is_given = self.plan.ownership == Ownership::Stateless;
-        let (base, format) = (self.plan.base_of(tensor), self.plan.state_of(tensor));
+        let (base, format, splits) = (self.plan.base_of(tensor), self.plan.state_of(tensor), self.plan.splits);
         let states = if is_given { &[] } else { base.row().states };
         for (at, state) in states.iter().enumerate() {
             let (shape, by_row) = (state.per.shape(spec), state.per == Per::Coordinate || state.per.is_row(spec));
             // Alone, or one of the pair that lies tensor after tensor.
-            let shared = if base.has_pairs() { 2 } else { 1 };
+            let shared = if base.has_pairs(splits) { 2 } else { 1 };
             match state.per {
                 Per::Coordinate => {
                     let buffer = &self.buffers[block.states[at / shared]];
-                    let count = base.state_bindings()[at / shared].states.len() as u64;
+                    let count = base.state_bindings(splits)[at / shared].states.len() as u64;
                     let other = (at % shared) as u64 * tensor.numel.next_multiple_of(ALIGNMENT);
                     let stored = Stored::of(state, format);
                     let offset = format.bytes() * (count * tensor.offset + other);
@@ -124,6 +150,9 @@ impl GpuOptimizer {
                     add(state.name, shape, slice, Stored::F32, by_row);
                 }
             }
+        }
+        if let Some(low) = self.low(index) {
+            add(MASTER_LOW, &spec.shape, low, Stored::Low, true);
         }
         let mut add = |what, shape, slice, by_row| add(what, shape, slice, Stored::F32, by_row);
         if let (Some(master), Ownership::Caller) = (master, self.plan.ownership) {
@@ -159,6 +188,13 @@ impl GpuOptimizer {
     /// One of these.
     pub(super) fn find(&self, index: usize, what: &str) -> Option<Held<'_>> {
         self.held(index).into_iter().find(|held| held.what == what)
+    }
+
+    /// Where the lower halves of a tensor's masters lie, if they are kept alone.
+    pub(super) fn low(&self, index: usize) -> Option<TensorSlice<'_>> {
+        let tensor = &self.plan.tensors[index];
+        let buffer = self.storage.blocks[tensor.block].low;
+        self.plan.splits.then(|| self.range_of(tensor, buffer, Precision::Bf16))
     }
 
     /// Where a tensor's master lies, if it has one.

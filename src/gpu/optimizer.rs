@@ -452,6 +452,16 @@ impl GpuOptimizer {
     pub fn forget_masters(&self) {
         self.set_mastered((0..self.plan.tensors.len()).map(|tensor| (tensor, false)));
         self.submit_own(When::Masters);
+        self.clear_low();
+    }
+
+    /// Makes masters equal to their bf16 parameters, where only the lower halves are kept.
+    pub(super) fn clear_low(&self) {
+        if self.plan.splits {
+            let mut encoder = self.encoder();
+            self.storage.blocks.iter().for_each(|block| encoder.clear_buffer(&self.buffers[block.low], 0, None));
+            self.queue.submit([encoder.finish()]);
+        }
     }
 
     /// Says whether the masters of tensors hold their values, from the next submit on.

@@ -405,7 +405,7 @@ impl GpuOptimizer {
         for (&tensor, own) in self.plan.order.iter().zip(given) {
             let base = self.plan.base_of(&self.plan.tensors[tensor]);
             let (Some(own), true) = (own, base.scalar_names().next().is_some()) else { continue };
-            for (number, theirs) in own.state[base.state_bindings().len()..].iter().enumerate() {
+            for (number, theirs) in own.state[base.state_bindings(false).len()..].iter().enumerate() {
                 let entry = self.scalar_entry(tensor, number);
                 let [from, to] = if to_entries { [*theirs, entry] } else { [entry, *theirs] };
                 target.copy_word(&self.pipelines, from, to);

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::mem::offset_of;
 
-use super::held::{AVERAGE, Held, MASTER, PARAM, RATES, Stored};
+use super::held::{AVERAGE, Held, MASTER, MASTER_LOW, PARAM, RATES, Stored};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
@@ -154,9 +154,11 @@ impl GpuOptimizer {
         let has_bytes = parts.iter().any(|part| matches!(part.format, Stored::Byte(_)));
         let bytes = || refusal(format!("rows have {len} coordinates; 8-bit states need a multiple of 4 to be moved"));
         ensure!(!moves || !has_bytes || len.is_multiple_of(4), bytes());
-        let has_halves = parts.iter().any(|part| part.format == Stored::Float(Precision::Bf16));
+        let has_halves = parts.iter().any(|part| matches!(part.format, Stored::Low | Stored::Float(Precision::Bf16)));
         let odd = || {
-            refusal(format!("rows have {len} coordinates; without masters, bf16 rows need an even number to be moved"))
+            refusal(format!(
+                "rows have {len} coordinates; bf16 rows without whole masters need an even number to be moved"
+            ))
         };
         ensure!(!moves || !has_halves || len.is_multiple_of(2), odd());
         let mut copy = |from: TensorSlice<'_>, to: TensorSlice<'_>| {
@@ -211,7 +213,7 @@ impl GpuOptimizer {
                 count: count as u32,
                 words: words as u32,
                 count_before: (before / 4 / words) as u32,
-                is_state: u32::from(![PARAM, MASTER, AVERAGE].contains(&to.what)),
+                is_state: u32::from(![PARAM, MASTER, MASTER_LOW, AVERAGE].contains(&to.what)),
             });
         }
         let slot = self.ring.take(&self.queue, &uniforms.0)?;

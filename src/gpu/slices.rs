@@ -102,7 +102,7 @@ pub(super) fn new_buffer(device: &wgpu::Device, label: &str, size: u64, usage: T
 /// The states that the caller gives of a tensor: the name of the first of a binding, what has a number of its own, and bytes. A pair lies
 /// in one slice, the second state after the first, whose coordinates are rounded up to a multiple of 128.
 fn given_states(base: BaseKind, format: StateFormat, spec: &TensorSpec) -> Vec<(&'static str, Per, u64)> {
-    let bindings = base.state_bindings().iter().map(|StateBinding { states, per, .. }| {
+    let bindings = base.state_bindings(false).iter().map(|StateBinding { states, per, .. }| {
         let numel = per.shape(spec).iter().product::<usize>() as u64;
         let each = if per.is_line() { 4 } else { format.bytes() };
         let size = match states.len() as u64 {

@@ -26,7 +26,8 @@ macro_rules! files {
 const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/chunk_quarter" "access/chunk_whole" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
     "access/notes_own" "access/notes_shared" "access/offset_scalar" "access/offset_vec4" "access/param_half_scalar" "access/param_half_shared" "access/param_half_vec4" "access/param_scalar" "access/param_vec4"
-    "access/single_f32" "access/single_half" "access/stepped_f32" "access/stepped_half"
+    "access/param_split_scalar" "access/param_split_shared" "access/param_split_vec4"
+    "access/single_f32" "access/single_half" "access/single_split" "access/stepped_f32" "access/stepped_half"
     "base/adafactor" "base/adafactor_lines" "base/adafactor_rate" "base/adafactor_vectors" "base/adagrad" "base/adagrad_norm_rate" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lamadam_rate" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
     "base/nadam" "base/namo_d_lines" "base/namo_rate" "base/normuon_lines" "base/orthogonal" "base/orthogonal_lines" "base/radam" "base/rmsprop" "base/schedule_free_adamw" "base/schedule_free_rate" "base/sgd"
     "correction/adafactor" "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none"
@@ -35,7 +36,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
     "lib/largest" "lib/lengths" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
-    "lib/bytes" "lib/halves" "lib/parameter_average" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
+    "lib/bytes" "lib/halves" "lib/parameter_average" "lib/split" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
@@ -76,6 +77,8 @@ pub(crate) struct Config {
     pub vectorized: bool,
     /// Whether parameters are bf16 without masters.
     pub rounded: bool,
+    /// Whether parameters are bf16, and their masters keep only what these lack.
+    pub split: bool,
     /// How states per coordinate are stored.
     pub state: StateFormat,
     /// How gradients, or parameters in their place, are stored.
@@ -217,7 +220,12 @@ impl Config {
             "access::param" if self.rounded => {
                 ("access", either(self.vectorized, "param_half_vec4", "param_half_scalar"))
             }
+            "access::param" if self.split && self.shared_vectors => ("access", "param_split_shared"),
+            "access::param" if self.split => {
+                ("access", either(self.vectorized, "param_split_vec4", "param_split_scalar"))
+            }
             "access::stepped" => ("access", either(self.rounded, "stepped_half", "stepped_f32")),
+            "access::single" if self.split => ("access", "single_split"),
             "access::single" => ("access", either(self.rounded, "single_half", "single_f32")),
             "access::param" => {
                 ("access", either(self.vectorized && !self.shared_vectors, "param_vec4", "param_scalar"))
@@ -251,7 +259,7 @@ impl Config {
             true => {
                 vec![StateBinding { name: "orthogonal".to_owned(), per: Per::Coordinate, states: vec!["orthogonal"] }]
             }
-            false => self.base.state_bindings().to_vec(),
+            false => self.base.state_bindings(self.split).to_vec(),
         };
         let mut text = "import package::tables::{Chunk, EACH, tensors};\n\n".to_owned();
         let (mut members, mut loads, mut stores) = (String::new(), Vec::new(), String::new());

@@ -99,6 +99,7 @@ fn config(plan: &Plan, class: usize, (matmul, shape): (Matmul, LaunchShape)) -> 
         policy,
         custom_policy,
         rounded: plan.rounding.is_some(),
+        split: plan.splits,
         format: gradients.format,
         matmul,
         shape,
@@ -181,7 +182,7 @@ fn round(writer: &mut Writer<'_>, skips: bool) {
 
 /// Reaches tensors in the format of the caller, and moves `each` bytes per coordinate.
 fn transfer(writer: &mut Writer<'_>, purpose: &'static str, entry: &'static str, constants: Constants, each: u64) {
-    let config = Config { format: writer.plan.precision, rounded: false, constants, ..writer.config };
+    let config = Config { format: writer.plan.precision, rounded: false, split: false, constants, ..writer.config };
     writer.add(purpose, entry, config, Over::Chunks, &|share| (each * share.numel, STREAM));
 }
 

@@ -223,6 +223,8 @@ pub struct Plan {
     pub accumulates: bool,
     /// Whether steps are observed.
     pub observes: bool,
+    /// Whether masters keep only what bf16 parameters lack.
+    pub splits: bool,
     /// How bf16 parameters without masters are written.
     pub rounding: Option<Rounding>,
     /// How parameters are averaged over the steps, if they are.
@@ -282,12 +284,12 @@ impl Plan {
         self.classes[self.blocks[tensor.block].class].policy
     }
 
-    /// Whether parameters have masters in f32.
+    /// Whether parameters have masters in f32, in buffers of their own.
     pub(crate) fn has_masters(&self) -> bool {
-        self.precision != Precision::F32 && self.rounding.is_none()
+        self.precision != Precision::F32 && self.rounding.is_none() && !self.splits
     }
 
-    /// Bytes per coordinate of the parameters that steps change: masters, where there are any.
+    /// Bytes per coordinate of the parameters that steps change: masters, where there are any, in one part or two.
     pub(crate) fn stepped_bytes(&self) -> u64 {
         if self.rounding.is_some() { self.precision.bytes() } else { 4 }
     }
@@ -329,7 +331,8 @@ impl Plan {
                 Ownership::Stateless => [0, 0],
                 _ => [base.state_bytes(state), base.line_states() * block.lines],
             };
-            4 * lines + block.len * (owned + 4 * words + states)
+            let low = if self.splits { 2 } else { 0 };
+            4 * lines + block.len * (owned + 4 * words + low + states)
         };
         let observations = if self.observes { self.observations() } else { 0 };
         self.blocks.iter().map(bytes).sum::<u64>() + observations + self.scratch_memory()
@@ -344,8 +347,10 @@ impl Plan {
 
     /// Bytes of the largest binding of tensors that are not cut, and of states per row or column.
     pub(crate) fn whole_tensors(&self) -> u64 {
-        let whole = self.tensors.iter().filter(|tensor| self.base_of(tensor).keeps_whole());
-        let bytes = |tensor: &Tensor| self.base_of(tensor).widest_binding(self.state_of(tensor)) * self.padded(tensor);
+        let whole = self.tensors.iter().filter(|tensor| self.base_of(tensor).keeps_whole(self.splits));
+        let bytes = |tensor: &Tensor| {
+            self.base_of(tensor).widest_binding(self.state_of(tensor), self.splits) * self.padded(tensor)
+        };
         let largest = whole.map(bytes).max().unwrap_or(0);
         self.blocks.iter().map(|block| 4 * block.lines).max().unwrap_or(0).max(largest)
     }

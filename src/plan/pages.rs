@@ -41,6 +41,7 @@ impl Plan {
             observes: groups.telemetry.is_some(),
             average: groups.average(),
             rounding: groups.rounding(),
+            splits: groups.splits_masters(),
             gradients: groups.gradients(),
             names,
             ..Self::default()
@@ -78,7 +79,7 @@ fn place_tensors(plan: &mut Plan, specs: &[TensorSpec], groups: &ParamGroups, li
             let (block, offset) = allocate(
                 &mut blocks,
                 numel.next_multiple_of(alignment(state)),
-                limits.buffer / base.widest_binding(state),
+                limits.buffer / base.widest_binding(state, plan.splits),
             );
             lines.resize(blocks.len(), 0);
             let row_len = numel / spec.shape.first().map_or(1, |&rows| rows as u64);
@@ -135,10 +136,11 @@ fn cut_pages(plan: &mut Plan, limits: PlanLimits) {
     for class in 0..plan.classes.len() {
         let Class { base, policy, state, matrices, ref tensors, .. } = plan.classes[class];
         let (tensors, first_page) = (tensors.clone(), plan.pages.len());
-        let (bits_bytes, widest, alignment) = (policy.bits_bytes(base), base.widest_binding(state), alignment(state));
+        let (bits_bytes, widest, alignment) =
+            (policy.bits_bytes(base), base.widest_binding(state, plan.splits), alignment(state));
         // Matrices are not cut, nor are tensors with a rate, states of rows or columns, or pairs of states. Those too large for a binding
         // are refused later.
-        let is_whole = matrices.is_some() || base.keeps_whole();
+        let is_whole = matrices.is_some() || base.keeps_whole(plan.splits);
         let room = matrices.map_or(WHOLES, |m| (binding.min(limits.buffer) / (16 * m.shape.slot())).min(WHOLES));
         let room = if base.takes_wholes() { room } else { u64::MAX };
         for t in tensors {

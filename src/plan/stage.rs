@@ -279,11 +279,13 @@ impl Writer<'_> {
             ("param_average", Some(page), _) => {
                 own(self.storage.blocks[page.block].average, 4 * page.offset, 4 * page.len)
             }
+            ("master_low", Some(page), _) => own(self.storage.blocks[page.block].low, 2 * page.offset, 2 * page.len),
             ("samples", ..) => whole(self.storage.samples),
             ("counters", ..) => whole(self.storage.counters),
             ("observations", ..) => whole(self.storage.observations),
             (name, ..) => {
-                let state = self.config.base.state_bindings().iter().position(|binding| binding.name == name);
+                let state =
+                    self.config.base.state_bindings(self.plan.splits).iter().position(|binding| binding.name == name);
                 Source::State(state.unwrap_or_else(|| panic!("nothing is bound as `{name}`")))
             }
         }

@@ -31,6 +31,8 @@ pub(crate) struct BlockBuffers {
     pub states: Vec<usize>,
     /// Parameters in f32, where they are stored in fewer bits.
     pub master: usize,
+    /// The lower halves of masters, where parameters are their upper halves.
+    pub low: usize,
     /// Sums of gradients, where a step has several micro-batches.
     pub sum: usize,
     /// A copy of the parameters, where steps are observed.
@@ -58,16 +60,17 @@ impl Storage {
             let mut some = |is: bool, label: &str, size| if is { add(label, size, storage) } else { NONE };
             let [param, grad] = ["arena.param", "arena.grad"].map(|label| some(owns, label, stored));
             let master = some(plan.has_masters(), "master", words);
+            let low = some(plan.splits, "master_low", words / 2);
             let sum = some(plan.accumulates, "sum", words);
             let snapshot = some(plan.observes, "snapshot", words);
             let average = some(plan.average.is_some(), "average", words);
             let Class { base, state, .. } = plan.classes[block.class];
-            let states = base.state_bindings().iter().map(|binding| {
+            let states = base.state_bindings(plan.splits).iter().map(|binding| {
                 let size = if binding.per.is_line() { 4 * block.lines } else { binding.bytes(state) * block.len };
                 some(plan.ownership != Ownership::Stateless, &format!("state.{}", binding.name), size)
             });
             let states = states.collect();
-            BlockBuffers { param, grad, states, master, sum, snapshot, average }
+            BlockBuffers { param, grad, states, master, low, sum, snapshot, average }
         });
         let blocks = blocks.collect();
         let scratch = plan.scratch_blocks.iter().map(|&size| add("scratch", size, storage)).collect();

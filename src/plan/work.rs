@@ -137,7 +137,7 @@ fn resolve(
         Source::State(state) => {
             let page = &plan.pages[stage.page.expect("state lies in a page")];
             let class = &plan.classes[page.class];
-            let binding = &class.base.state_bindings()[state];
+            let binding = &class.base.state_bindings(plan.splits)[state];
             if plan.ownership == Ownership::Stateless {
                 // Without state of its own a page has one tensor.
                 let tensor = page.tensors.start;

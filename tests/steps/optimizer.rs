@@ -607,7 +607,7 @@ fn the_callers_state_equals_arenas() {
             for (slices, (tensor, shape)) in slices.iter().zip(SHAPES) {
                 let base = BaseKind::of(&owned.recipe_of(tensor).unwrap().base);
                 let spec = TensorSpec::new(tensor, shape);
-                let sizes = base.state_bindings().iter().map(|binding| match binding.states.len() {
+                let sizes = base.state_bindings(false).iter().map(|binding| match binding.states.len() {
                     1 => 4 * binding.per.shape(&spec).iter().product::<usize>().next_multiple_of(4) as u64,
                     count => 4 * (count * numel(shape).next_multiple_of(128)) as u64,
                 });
@@ -643,7 +643,7 @@ fn the_callers_state_equals_arenas() {
                     let state = owned.read_state_blocking(SHAPES[i].0, state).unwrap();
                     let state: Vec<u32> = state.iter().map(|x| x.to_bits()).collect();
                     let base = BaseKind::of(&owned.recipe_of(SHAPES[i].0).unwrap().base);
-                    let paired = base.state_bindings().iter().map(|binding| binding.states.len()).max() == Some(2);
+                    let paired = base.state_bindings(false).iter().map(|binding| binding.states.len()).max() == Some(2);
                     let (binding, place) = if paired { (at / 2, at % 2) } else { (at, 0) };
                     let theirs =
                         found(offsets[i][2 + binding] + 4 * (place * n.next_multiple_of(128)) as u64, state.len());

@@ -3,8 +3,8 @@
 use crate::common::{self, Gpu};
 use wgpu_optim::base::{Adafactor, ScheduleFreeSgd, Sgd};
 use wgpu_optim::{
-    Average, GpuOptimizer, Miss, NonFinite, ParamGroups, Precision, Recipe, Rounding, Rows, TensorSlice, TensorSpec,
-    reference, verify, wgpu,
+    Average, GpuOptimizer, Miss, NonFinite, ParamGroups, Precision, Recipe, Rounding, Rows, StateFormat, TensorBuffers,
+    TensorSlice, TensorSpec, reference, verify, wgpu,
 };
 
 const STOCHASTIC: Rounding = Rounding::Stochastic { seed: 5 };
@@ -235,4 +235,156 @@ fn settings_that_need_masters_and_rows_of_odd_length_are_refused() {
             Err(error) => assert!(!fits && error.to_string().contains("even number"), "{error}"),
         }
     }
+}
+
+/// bf16 parameters of which the masters keep only the lower halves.
+fn split(recipe: Recipe) -> ParamGroups {
+    ParamGroups::from(recipe).with_precision(Precision::Bf16).with_split_masters()
+}
+
+#[test]
+fn split_masters_have_the_bits_of_whole_ones() {
+    let names =
+        ["adamw", "mgup-adamw", "mgup-adamw-approximate", "cautious-lion", "mgup-lion", "mgup-muon", "grams-adamw"];
+    let specs = [TensorSpec::new("a", [63, 65]), TensorSpec::new("b", [20_002]), TensorSpec::new("c", [7])];
+    for gpu in common::shared_gpus().iter() {
+        for name in names {
+            for format in [StateFormat::F32, StateFormat::EightBit] {
+                let recipe = name.parse::<Recipe>().unwrap().with_lr(1e-2).with_state(format);
+                let whole = ParamGroups::from(recipe).with_precision(Precision::Bf16);
+                let settings = |groups: ParamGroups| {
+                    groups.with_average(Average::moving(0.9)).with_non_finite(NonFinite::Skip).with_accumulation(2)
+                };
+                let mut both = [split(recipe), whole].map(|groups| {
+                    let optimizer = gpu.optimizer(&specs, settings(groups)).unwrap();
+                    for spec in &specs {
+                        optimizer.write_param(&spec.name, &verify::params(spec.numel() as usize)).unwrap();
+                    }
+                    optimizer
+                });
+                for t in 1..7 {
+                    for optimizer in &mut both {
+                        for spec in &specs {
+                            optimizer.write_grad(&spec.name, &verify::grads(spec.numel() as usize, t)).unwrap();
+                        }
+                        let miss = [Miss::Above, Miss::Below, Miss::Overflow][t as usize % 3];
+                        if t > 2 {
+                            optimizer.force_miss(miss);
+                        }
+                        optimizer.step().unwrap();
+                    }
+                }
+                let read = |optimizer: &GpuOptimizer, name: &str| {
+                    let average = optimizer.read_state_blocking(name, "average").unwrap();
+                    let param = optimizer.read_param_blocking(name).unwrap();
+                    [param, average].map(|values| values.into_iter().map(f32::to_bits).collect::<Vec<_>>())
+                };
+                for spec in &specs {
+                    let [found, expected] = both.each_ref().map(|optimizer| read(optimizer, &spec.name));
+                    assert!(found == expected, "{}: {recipe}, {format:?}, {}", gpu.name, spec.name);
+                }
+                let [split, _] = &mut both;
+                let before = read(split, "b");
+                split.evaluate().unwrap();
+                assert!(read(split, "b") == [before[1].clone(), before[0].clone()], "{}: averages", gpu.name);
+                split.train().unwrap();
+                assert!(read(split, "b") == before, "{}: and back", gpu.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn split_masters_are_kept_in_files_and_resized_and_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("split.safetensors");
+    let spec = |rows: usize| [TensorSpec::new("w", [rows, 6])];
+    for gpu in common::shared_gpus().iter() {
+        let recipe = Recipe::adamw(1e-2).mgup();
+        let numel = 6 * 1001;
+        let mut optimizer = gpu.optimizer(&spec(1001), split(recipe)).unwrap();
+        optimizer.write_param("w", &verify::params(numel)).unwrap();
+        assert_eq!(optimizer.read_param_blocking("w").unwrap(), verify::params(numel), "{}: written", gpu.name);
+        let step = |optimizer: &mut GpuOptimizer, t| {
+            optimizer.write_grad("w", &verify::grads(numel, t)).unwrap();
+            optimizer.step().unwrap();
+            optimizer.read_param_blocking("w").unwrap()
+        };
+        (1..4).for_each(|t| drop(step(&mut optimizer, t)));
+        optimizer.save(&path).unwrap();
+        let masters = optimizer.read_param_blocking("w").unwrap();
+        let mut resumed = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();
+        assert!(resumed.read_param_blocking("w").unwrap() == masters, "{}: resumed", gpu.name);
+        assert!(step(&mut resumed, 4) == step(&mut optimizer, 4), "{}: resumed, and a step later", gpu.name);
+
+        // The masters of a file that has them whole.
+        let mut whole = gpu.optimizer(&spec(1001), ParamGroups::from(recipe).with_precision(Precision::Bf16)).unwrap();
+        let refused = whole.load(&path).unwrap_err().to_string();
+        assert!(refused.contains("it was saved with split masters"), "{refused}");
+        whole.write_param("w", &verify::params(numel)).unwrap();
+        let expected = step(&mut whole, 1);
+        whole.save(&path).unwrap();
+        resumed.load(&path).unwrap();
+        assert!(resumed.read_param_blocking("w").unwrap() == expected, "{}: of a file with whole ones", gpu.name);
+
+        let grown = pollster::block_on(optimizer.resized(&spec(1003), &[])).unwrap();
+        let before = optimizer.read_param_blocking("w").unwrap();
+        assert!(grown.read_param_blocking("w").unwrap()[..numel] == before, "{}: resized", gpu.name);
+
+        // Parameters as they are in bf16.
+        let slice = optimizer.param("w").unwrap();
+        let copy = common::read(gpu, slice.buffer);
+        let halves = Precision::Bf16.decode(&copy[slice.offset as usize..], numel);
+        let is_rounded = |(half, master): (&f32, &f32)| (half - master).abs() <= master.abs() / 256.0;
+        assert!(halves.iter().zip(&before).all(is_rounded) && halves != before, "{}", gpu.name);
+        optimizer.forget_masters();
+        assert!(optimizer.read_param_blocking("w").unwrap() == halves, "{}: forgotten", gpu.name);
+    }
+}
+
+#[test]
+fn split_masters_of_the_callers_parameters_follow_whole_ones() {
+    let n = 5_001;
+    let specs = [TensorSpec::new("a", [n]), TensorSpec::new("b", [n])];
+    for gpu in common::shared_gpus().iter() {
+        let run = |groups: ParamGroups| {
+            let mut optimizer = gpu.for_buffers(&specs, groups).unwrap();
+            let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+            // With a word of nobody's behind each, and another place than in the optimizer.
+            let of = wgpu::BufferDescriptor { label: None, size: 24_064, usage, mapped_at_creation: false };
+            let [params, grads] = [0, 1].map(|_| gpu.device.create_buffer(&of));
+            gpu.queue.write_buffer(&params, 0, &[0xab; 24_064]);
+            let offsets = [768, 12_032];
+            for offset in offsets {
+                gpu.queue.write_buffer(&params, offset, &Precision::Bf16.encode(&verify::params(n)));
+            }
+            let slice = |buffer, offset| TensorSlice { buffer, offset, size: 2 * n as u64 + 2 };
+            let given = offsets.map(|at| Some(TensorBuffers::new(slice(&params, at), slice(&grads, at))));
+            for t in 1..5 {
+                for offset in offsets {
+                    gpu.queue.write_buffer(&grads, offset, &Precision::Bf16.encode(&verify::grads(n, t)));
+                }
+                let mut encoder = gpu.device.create_command_encoder(&Default::default());
+                optimizer.record_with(&mut encoder, &given).unwrap();
+                gpu.queue.submit([encoder.finish()]);
+            }
+            common::read(gpu, &params)
+        };
+        let recipe = Recipe::adamw(1e-2).mgup();
+        let [found, expected] = [split(recipe), ParamGroups::from(recipe).with_precision(Precision::Bf16)].map(run);
+        // Ties are rounded differently.
+        let differ = found.iter().zip(&expected).filter(|(a, b)| a != b).count();
+        assert!(differ <= 4, "{}: {differ} bytes", gpu.name);
+        assert!(found[768 + 2 * n + 2..12_032].iter().all(|&byte| byte == 0xab), "{}: a word of nobody's", gpu.name);
+    }
+}
+
+#[test]
+fn split_masters_are_refused_where_they_make_no_sense() {
+    let refused = |groups: ParamGroups| groups.validate().unwrap_err().to_string();
+    let adamw = || ParamGroups::from(Recipe::adamw(1e-3)).with_split_masters();
+    assert!(refused(adamw()).contains("bf16 with `split_masters`"));
+    let both = adamw().with_precision(Precision::Bf16).without_masters(Rounding::Nearest);
+    assert!(refused(both).contains("keeps no masters"));
+    assert!(refused(split(ScheduleFreeSgd::new(0.1).into())).contains("averages need masters"));
 }

@@ -79,7 +79,7 @@ impl<const D: usize> OtherState<D> {
     /// The state from values of this shape for each state of the base, in the order of its row.
     fn of(base: BaseKind, shape: [usize; D], states: Vec<Vec<f32>>, steps: usize, device: &Device) -> Self {
         let (mut states, numel) = (states.into_iter(), shape.iter().product::<usize>());
-        let bindings = base.state_bindings().iter().map(|binding| {
+        let bindings = base.state_bindings(false).iter().map(|binding| {
             let mut values = Vec::new();
             for (i, state) in states.by_ref().take(binding.states.len()).enumerate() {
                 values.resize(i * distance(numel), 0.0);
@@ -99,7 +99,7 @@ impl<const D: usize> OtherState<D> {
     fn states(&self) -> Vec<(&'static str, Vec<usize>, Vec<f32>)> {
         let numel = self.shape.iter().product::<usize>();
         let values = |tensor: &Tensor<1>| tensor.to_data().iter::<f32>().collect::<Vec<_>>();
-        let bindings = self.base.state_bindings().iter().zip(&self.bindings).flat_map(|(binding, tensor)| {
+        let bindings = self.base.state_bindings(false).iter().zip(&self.bindings).flat_map(|(binding, tensor)| {
             let all = values(tensor);
             match binding.states.len() {
                 1 => vec![all],
@@ -127,7 +127,7 @@ impl<const D: usize> OtherState<D> {
 
 /// Numbers in each binding of states of a tensor.
 fn lengths(base: BaseKind, spec: &TensorSpec) -> impl Iterator<Item = usize> {
-    base.state_bindings().iter().map(|binding| {
+    base.state_bindings(false).iter().map(|binding| {
         let numel = binding.per.shape(spec).iter().product();
         if binding.states.len() > 1 { binding.states.len() * distance(numel) } else { numel }
     })
@@ -303,7 +303,7 @@ impl RecipeOptimizer {
                 RecipeState::AdamW(AdamWState::new(AdaptiveMomentumState::new(steps, m, v)))
             }
             _ => {
-                let bindings = kind.state_bindings().iter().map(|_| tensor::wrap(next())).collect();
+                let bindings = kind.state_bindings(false).iter().map(|_| tensor::wrap(next())).collect();
                 let scalars = kind.scalar_names().map(|_| tensor::wrap(next())).collect();
                 RecipeState::Other(OtherState { base: kind, bindings, scalars, shape, steps })
             }

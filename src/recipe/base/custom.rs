@@ -163,14 +163,17 @@ fn row(definition: &'static Definition) -> BaseRow {
     let states: Vec<_> = declared.states.iter().map(|state| StateRow::new(&state.name)).collect();
     let states: &[StateRow] = states.leak();
     // The prefix keeps the names of states apart from the names in the kernels.
-    let bindings = bindings_of(states).into_iter().enumerate();
-    let bindings = bindings.map(|(i, binding)| StateBinding { name: format!("state_{i}_{}", binding.name), ..binding });
+    let bindings = [false, true].map(|has_more| {
+        let all = bindings_of(states, has_more).into_iter().enumerate();
+        let named = all.map(|(i, binding)| StateBinding { name: format!("state_{i}_{}", binding.name), ..binding });
+        &*named.collect::<Vec<_>>().leak()
+    });
     let recall = match (declared.signs, definition.has_direction()) {
         (true, _) => Recall::Sign,
         (_, true) => Recall::State,
         _ => Recall::Lost,
     };
-    let custom = CustomRow { definition, bindings: bindings.collect::<Vec<_>>().leak() };
+    let custom = CustomRow { definition, bindings };
     BaseRow {
         name: &declared.name,
         states,

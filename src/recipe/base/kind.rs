@@ -47,7 +47,7 @@ pub struct BaseRow {
 pub struct CustomRow {
     /// The checked text.
     pub definition: &'static Definition,
-    pub(super) bindings: &'static [StateBinding],
+    pub(super) bindings: [&'static [StateBinding]; 2],
 }
 
 /// The pipeline constant of variants whose weight decay is a part of the gradient.
@@ -134,14 +134,15 @@ impl StateBinding {
     }
 }
 
-/// How kernels bind states: alone, or in pairs where there are more than two.
-pub(super) fn bindings_of(states: &[StateRow]) -> Vec<StateBinding> {
+/// How kernels bind states: alone, or in pairs where there are more than two, or two per coordinate and something else.
+pub(super) fn bindings_of(states: &[StateRow], has_more: bool) -> Vec<StateBinding> {
     let states: Vec<_> = states.iter().filter(|state| state.per != Per::Tensor).collect();
     let binding = |states: &[&StateRow]| {
         let names: Vec<_> = states.iter().map(|state| state.name).collect();
         StateBinding { name: names.join("_and_"), per: states[0].per, states: names }
     };
-    states.chunks(if states.len() > 2 { 2 } else { 1 }).map(binding).collect()
+    let pairs = states.len() > 2 || (has_more && states.iter().all(|state| state.per == Per::Coordinate));
+    states.chunks(if pairs { 2 } else { 1 }).map(binding).collect()
 }
 
 /// What has its own number in a state.

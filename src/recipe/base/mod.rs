@@ -36,7 +36,7 @@ pub use newton_schulz::NsCoefficients;
 #[doc(hidden)]
 pub use newton_schulz::{NS_LIST, NewtonSchulz, newton_schulz};
 
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 
 use super::kinds::kinds;
 use super::matrix::Matrix;
@@ -279,27 +279,30 @@ impl BaseKind {
         !self.takes_wholes() && !self.has_lines() && !self.row().averages
     }
 
-    /// How kernels bind the states per coordinate or line: alone, or in pairs where there are more than two.
-    pub fn state_bindings(self) -> &'static [StateBinding] {
+    /// How kernels bind the states per coordinate or line: alone, or in pairs where there are more than two. Two per coordinate also share a
+    /// binding where something else needs one more.
+    pub fn state_bindings(self, has_more: bool) -> &'static [StateBinding] {
         type Bindings = Vec<StateBinding>;
-        static ALL: LazyLock<Vec<Bindings>> =
-            LazyLock::new(|| TABLE.iter().map(|row| bindings_of(row.states)).collect());
-        self.row().custom.map_or_else(|| &ALL[self.0 as usize][..], |custom| custom.bindings)
+        let of = |has_more| TABLE.iter().map(|row| bindings_of(row.states, has_more)).collect();
+        static ALL: OnceLock<[Vec<Bindings>; 2]> = OnceLock::new();
+        let all = ALL.get_or_init(|| [false, true].map(of));
+        let at = usize::from(has_more);
+        self.row().custom.map_or_else(|| &all[at][self.0 as usize][..], |custom| custom.bindings[at])
     }
 
     /// Whether two states share a binding.
-    pub(crate) fn has_pairs(self) -> bool {
-        self.state_bindings().iter().any(|binding| binding.states.len() > 1)
+    pub(crate) fn has_pairs(self, has_more: bool) -> bool {
+        self.state_bindings(has_more).iter().any(|binding| binding.states.len() > 1)
     }
 
     /// Whether a tensor lies in one page, for its rate, lines or pairs of states.
-    pub(crate) fn keeps_whole(self) -> bool {
-        self.has_rate() || self.has_lines() || self.has_pairs()
+    pub(crate) fn keeps_whole(self, has_more: bool) -> bool {
+        self.has_rate() || self.has_lines() || self.has_pairs(has_more)
     }
 
     /// Bytes per coordinate of the widest binding: of parameters in f32, or of states.
-    pub(crate) fn widest_binding(self, format: StateFormat) -> u64 {
-        (format.bytes() * if self.has_pairs() { 2 } else { 1 }).max(4)
+    pub(crate) fn widest_binding(self, format: StateFormat, has_more: bool) -> u64 {
+        (format.bytes() * if self.has_pairs(has_more) { 2 } else { 1 }).max(4)
     }
 
     /// Names of the states per coordinate or line, as PyTorch calls them, in the order in which kernels bind them.
