@@ -1,16 +1,21 @@
 // Parameters in bf16 without masters, whose number is not a multiple of four, in a caller's buffer: words after that of the last coordinate
 // are not ours to read or write.
 
-import package::lib::halves::{packed, widened};
+import package::access::half::widen;
+import package::lib::halves::{packed, unpacked};
 import package::tables::{Chunk, EACH};
 
 @group(1) @binding(0) var<storage, read_write> param: array<u32>;
 
-fn load_param(chunk: Chunk, vector: u32, lanes: u32) -> vec4<f32> {
+fn load_bits(chunk: Chunk, vector: u32, lanes: u32) -> vec4<u32> {
     let first = chunk.param / 2u + 2u * vector;
     var words = vec2<u32>(param[first], 0u);
     if lanes > 2u { words.y = param[first + 1u]; }
-    return select(vec4<f32>(), widened(words), EACH < vec4<u32>(lanes));
+    return select(vec4<u32>(), unpacked(words), EACH < vec4<u32>(lanes));
+}
+
+fn load_param(chunk: Chunk, vector: u32, lanes: u32) -> vec4<f32> {
+    return widen(load_bits(chunk, vector, lanes));
 }
 
 fn store_bits(chunk: Chunk, vector: u32, lanes: u32, halves: vec4<u32>) {

@@ -1,12 +1,11 @@
 // Parameters in bf16 without masters are rounded as they are written: to the nearest, or up or down at random so that the mean stays. The
 // random bits follow from the seed, the step, the name of the tensor and the coordinate; `Rounding` in `src/recipe/precision.rs` is the same on the CPU.
 
-import package::access::{half::narrow, param::{load_param, store_bits}};
+import package::access::{half::narrow, param::store_bits};
 import package::lib::sampling::hash;
 import package::tables::{Chunk, EACH, Scalars, grid, tensors};
 
 override STOCHASTIC: bool = false;
-override BACK: bool = false;
 
 const LOWER: vec4<u32> = vec4<u32>(0xffffu);
 const SIXTEEN: vec4<u32> = vec4<u32>(16u);
@@ -30,16 +29,4 @@ fn rounded(tensor: u32, index: vec4<u32>, value: vec4<f32>, s: Scalars, again: v
 fn store_stepped(chunk: Chunk, vector: u32, lanes: u32, value: vec4<f32>, s: Scalars, again: vec4<bool>) {
     let index = vec4<u32>(chunk.index + 4u * vector) + EACH;
     store_bits(chunk, vector, lanes, rounded(chunk.tensor, index, value, s, again));
-}
-
-// Rounds an average in f32 into the place of parameters. Its lower half stays, below the bits of the parameter. From these and the rounded half,
-// BACK finds its upper half again.
-fn exchanged(chunk: Chunk, vector: u32, lanes: u32, mean: vec4<f32>) -> vec4<f32> {
-    let theta = bitcast<vec4<u32>>(load_param(chunk, vector, lanes)) >> SIXTEEN;
-    let lower = bitcast<vec4<u32>>(mean) & LOWER;
-    let upper = bitcast<vec4<u32>>(mean) >> SIXTEEN;
-    let carry = lower >> vec4<u32>(15u);    // of rounding half up
-    store_bits(chunk, vector, lanes, select((upper + carry) & LOWER, upper, vec4<bool>(BACK)));
-    let kept = select(theta, (theta - carry) & LOWER, vec4<bool>(BACK));
-    return bitcast<vec4<f32>>((kept << SIXTEEN) | lower);
 }

@@ -13,6 +13,7 @@ use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
 use crate::plan::storage::BlockBuffers;
 use crate::recipe::guard::{Guarded, NonFinite};
 use crate::recipe::policy::Selects;
+use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, check};
 
 impl From<Header> for Guarded {
@@ -326,7 +327,9 @@ impl GpuOptimizer {
         self.param(name)?;
         let (tensor, numel) = (self.plan.tensor_index(name)?, self.plan.tensor(name)?.numel as usize);
         let (slice, format) = self.held_param(tensor);
-        let low = self.low(tensor);
+        // Averages in bf16 have no lower halves.
+        let is_half = self.evaluating && self.plan.average_format() == Precision::Bf16;
+        let low = self.low(tensor).filter(|_| !is_half);
         let slices: Vec<_> = [slice].into_iter().chain(low).collect();
         let (size, is_split) = (slice.size as usize, low.is_some());
         self.read(name, &slices, move |bytes| {

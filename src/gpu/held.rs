@@ -154,12 +154,14 @@ impl GpuOptimizer {
         if let Some(low) = self.low(index) {
             add(MASTER_LOW, &spec.shape, low, Stored::Low, true);
         }
+        if self.plan.average.is_some() {
+            let format = self.plan.average_format();
+            let slice = self.range_of(tensor, block.average, format);
+            add(AVERAGE, &spec.shape, slice, Stored::Float(format), true);
+        }
         let mut add = |what, shape, slice, by_row| add(what, shape, slice, Stored::F32, by_row);
         if let (Some(master), Ownership::Caller) = (master, self.plan.ownership) {
             add(MASTER, &spec.shape, master, true);
-        }
-        if self.plan.average.is_some() {
-            add(AVERAGE, &spec.shape, words(block.average), true);
         }
         if self.plan.accumulates {
             add(GRAD_SUM, &spec.shape, words(block.sum), true);

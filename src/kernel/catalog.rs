@@ -27,7 +27,7 @@ const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/chunk_quarter" "access/chunk_whole" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
     "access/notes_own" "access/notes_shared" "access/offset_scalar" "access/offset_vec4" "access/param_half_scalar" "access/param_half_shared" "access/param_half_vec4" "access/param_scalar" "access/param_vec4"
     "access/param_split_scalar" "access/param_split_shared" "access/param_split_vec4"
-    "access/single_f32" "access/single_half" "access/single_split" "access/stepped_f32" "access/stepped_half"
+    "access/single_f32" "access/single_half" "access/single_split" "access/stepped_f32" "access/stepped_half" "access/average_f32" "access/average_half" "access/swap_halves" "access/swap_rounded" "access/swap_whole"
     "base/adafactor" "base/adafactor_lines" "base/adafactor_rate" "base/adafactor_vectors" "base/adagrad" "base/adagrad_norm_rate" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lamadam_rate" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
     "base/nadam" "base/namo_d_lines" "base/namo_rate" "base/normuon_lines" "base/orthogonal" "base/orthogonal_lines" "base/radam" "base/rmsprop" "base/schedule_free_adamw" "base/schedule_free_rate" "base/sgd"
     "correction/adafactor" "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none"
@@ -36,7 +36,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
     "lib/largest" "lib/lengths" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
-    "lib/bytes" "lib/halves" "lib/parameter_average" "lib/split" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
+    "lib/bytes" "lib/halves" "lib/split" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
@@ -79,6 +79,8 @@ pub(crate) struct Config {
     pub rounded: bool,
     /// Whether parameters are bf16, and their masters keep only what these lack.
     pub split: bool,
+    /// Whether averages over the steps are bf16.
+    pub half_averages: bool,
     /// How states per coordinate are stored.
     pub state: StateFormat,
     /// How gradients, or parameters in their place, are stored.
@@ -225,6 +227,9 @@ impl Config {
                 ("access", either(self.vectorized, "param_split_vec4", "param_split_scalar"))
             }
             "access::stepped" => ("access", either(self.rounded, "stepped_half", "stepped_f32")),
+            "access::average" => ("access", either(self.half_averages, "average_half", "average_f32")),
+            "access::swap" if self.half_averages => ("access", "swap_halves"),
+            "access::swap" => ("access", either(self.rounded, "swap_rounded", "swap_whole")),
             "access::single" if self.split => ("access", "single_split"),
             "access::single" => ("access", either(self.rounded, "single_half", "single_f32")),
             "access::param" => {
@@ -235,7 +240,9 @@ impl Config {
                 ("access", either(self.vectorized, "grad_vec4", "grad_scalar"))
             }
             "access::grad" => ("access", either(self.vectorized, "grad_half_vec4", "grad_half_scalar")),
-            "access::half" => ("access", either(self.rounded || self.format == Precision::Bf16, "bf16", "f16")),
+            "access::half" => {
+                ("access", either(self.rounded || self.split || self.format == Precision::Bf16, "bf16", "f16"))
+            }
             "access::notes" => ("access", either(self.shared_notes, "notes_shared", "notes_own")),
             "matrix::gram_tiles_64" | "matrix::gram_tiles_128" => ("matrix", "gram_tiles"),
             "matrix::advance_tiles_64" | "matrix::advance_tiles_128" => ("matrix", "advance_tiles"),

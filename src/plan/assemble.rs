@@ -14,7 +14,7 @@ use crate::kernel::tables::Grid;
 use crate::recipe::launch::LaunchShape;
 use crate::recipe::matrix::Matmul;
 use crate::recipe::policy::Selects;
-use crate::recipe::precision::Rounding;
+use crate::recipe::precision::{Precision, Rounding};
 
 /// A part of a step: whether there is one, when it runs, what it binds, and how its stages are added for a class.
 type Part = (bool, When, Pair, fn(&mut Writer<'_>));
@@ -100,6 +100,7 @@ fn config(plan: &Plan, class: usize, (matmul, shape): (Matmul, LaunchShape)) -> 
         custom_policy,
         rounded: plan.rounding.is_some(),
         split: plan.splits,
+        half_averages: plan.average_format() == Precision::Bf16,
         format: gradients.format,
         matmul,
         shape,
@@ -159,13 +160,14 @@ fn track(writer: &mut Writer<'_>) {
         "adds parameters to their averages",
         "transfer/track",
         constants,
-        8 + writer.plan.stepped_bytes(),
+        2 * writer.plan.average_format().bytes() + writer.plan.stepped_bytes(),
     );
 }
 
 /// Lets parameters and their averages change places.
 fn exchange(writer: &mut Writer<'_>, back: bool) {
-    let (constants, each) = (Constants::default().with("BACK", back), 8 + 2 * writer.plan.stepped_bytes());
+    let constants = Constants::default().with("BACK", back);
+    let each = 2 * (writer.plan.average_format().bytes() + writer.plan.stepped_bytes());
     over_averages(writer, "exchanges parameters and their averages", "transfer/exchange", constants, each);
 }
 

@@ -299,6 +299,11 @@ impl Plan {
         self.average.is_some() || self.is_schedule_free()
     }
 
+    /// How averages over the steps are stored.
+    pub(crate) fn average_format(&self) -> Precision {
+        self.average.map_or(Precision::F32, |average| average.precision)
+    }
+
     /// Whether some bases have averages of their own.
     pub(crate) fn is_schedule_free(&self) -> bool {
         self.classes.iter().any(|class| class.base.row().averages)
@@ -322,7 +327,7 @@ impl Plan {
     /// Bytes of the buffers that the optimizer keeps, parameters and gradients included where it owns them, tables left
     /// out.
     pub fn memory(&self) -> u64 {
-        let copies = [self.has_masters(), self.accumulates, self.observes, self.average.is_some()];
+        let copies = [self.has_masters(), self.accumulates, self.observes];
         let words = copies.map(u64::from).iter().sum::<u64>();
         let owned = if self.ownership == Ownership::Arenas { 2 * self.precision.bytes() } else { 0 };
         let bytes = |block: &Block| {
@@ -332,7 +337,8 @@ impl Plan {
                 _ => [base.state_bytes(state), base.line_states() * block.lines],
             };
             let low = if self.splits { 2 } else { 0 };
-            4 * lines + block.len * (owned + 4 * words + low + states)
+            let average = self.average.map_or(0, |average| average.precision.bytes());
+            4 * lines + block.len * (owned + 4 * words + low + average + states)
         };
         let observations = if self.observes { self.observations() } else { 0 };
         self.blocks.iter().map(bytes).sum::<u64>() + observations + self.scratch_memory()

@@ -277,7 +277,8 @@ impl Writer<'_> {
             }
             ("snapshot", Some(page), _) => own(self.storage.blocks[page.block].snapshot, 4 * page.offset, 4 * page.len),
             ("param_average", Some(page), _) => {
-                own(self.storage.blocks[page.block].average, 4 * page.offset, 4 * page.len)
+                let each = self.plan.average_format().bytes();
+                own(self.storage.blocks[page.block].average, each * page.offset, each * page.len)
             }
             ("master_low", Some(page), _) => own(self.storage.blocks[page.block].low, 2 * page.offset, 2 * page.len),
             ("samples", ..) => whole(self.storage.samples),

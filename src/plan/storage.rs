@@ -63,7 +63,7 @@ impl Storage {
             let low = some(plan.splits, "master_low", words / 2);
             let sum = some(plan.accumulates, "sum", words);
             let snapshot = some(plan.observes, "snapshot", words);
-            let average = some(plan.average.is_some(), "average", words);
+            let average = some(plan.average.is_some(), "average", plan.average_format().bytes() * block.len);
             let Class { base, state, .. } = plan.classes[block.class];
             let states = base.state_bindings(plan.splits).iter().map(|binding| {
                 let size = if binding.per.is_line() { 4 * block.lines } else { binding.bytes(state) * block.len };

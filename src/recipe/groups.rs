@@ -342,7 +342,7 @@ impl ParamGroups {
     /// Keeps an average of every parameter over the steps, for [`evaluate`](crate::GpuOptimizer::evaluate). Default off.
     ///
     /// It costs 4 bytes of memory per parameter. A step with an update costs one more dispatch per page and 12 bytes of traffic per
-    /// parameter. Averages are f32, and those of f16 and bf16 parameters follow the masters. A skipped step changes no average, and where steps may be
+    /// parameter. Averages are f32 unless [`Average::precision`] is bf16, and those of f16 and bf16 parameters follow the masters. A skipped step changes no average, and where steps may be
     /// skipped, every step has that dispatch. Schedule-free
     /// bases have an average of their own, so [`validate`](Self::validate) refuses both together.
     #[must_use]
@@ -405,6 +405,14 @@ impl ParamGroups {
         };
         if let Some(average) = self.average {
             average.validate()?;
+            let halves = self.rounding.is_some() || self.split_masters;
+            let needed = "f32, or bf16 if parameters are bf16 and have no masters or split ones".to_owned();
+            let other = match average.precision {
+                Precision::F32 => false,
+                Precision::Bf16 => !halves,
+                Precision::F16 => true,
+            };
+            if other { refused("average.precision", average.precision.name(), needed) } else { Ok(()) }?;
             let own = |recipe: Recipe| {
                 refused("average", "set", format!("off with `{recipe}`, which has an average of its own"))
             };

@@ -3,8 +3,8 @@
 use crate::common::{self, Gpu};
 use wgpu_optim::base::{ScheduleFreeSgd, Sgd};
 use wgpu_optim::{
-    Average, Error, GpuOptimizer, NonFinite, ParamGroups, Precision, Recipe, TensorBuffers, TensorSlice, TensorSpec,
-    verify, wgpu,
+    Average, Error, GpuOptimizer, NonFinite, ParamGroups, Precision, Recipe, Rounding, TensorBuffers, TensorSlice,
+    TensorSpec, verify, wgpu,
 };
 
 fn specs() -> [TensorSpec; 3] {
@@ -225,4 +225,50 @@ fn averages_out_of_range_are_refused_by_name() {
     let gpu = &common::gpus()[0];
     let refused = gpu.stateless(&specs(), plain().with_average(Average::mean())).unwrap_err().to_string();
     assert!(refused.contains("keep averages"), "{refused}");
+}
+
+#[test]
+fn averages_in_bf16_follow_those_in_f32_on_average_and_change_places_to_the_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("halves.safetensors");
+    for gpu in common::shared_gpus().iter() {
+        for rounding in [None, Some(Rounding::Stochastic { seed: 0 })] {
+            let groups = |format| {
+                let groups = ParamGroups::from(Recipe::adamw(1e-2)).with_precision(Precision::Bf16);
+                let groups = rounding.map_or_else(
+                    || groups.clone().with_split_masters(),
+                    |rounding| groups.clone().without_masters(rounding),
+                );
+                groups.with_average(Average::moving(0.99).warmup(false).precision(format))
+            };
+            let mut both = [Precision::F32, Precision::Bf16].map(|format| build(gpu, groups(format)));
+            for optimizer in &mut both {
+                (1..40).for_each(|t| step(optimizer, t, false));
+            }
+            let [exact, mut halves] = both;
+            assert!(params(&exact) == params(&halves), "{}: averages change no step", gpu.name);
+            let [expected, found] = [&exact, &halves].map(|optimizer| averages(optimizer).concat());
+            let n = found.len() as f64;
+            let mean = |values: &mut dyn Iterator<Item = f32>| values.map(f64::from).sum::<f64>() / n;
+            // What is lost on average, against how far averages are from the parameters.
+            let lost = mean(&mut found.iter().zip(&expected).map(|(a, b)| (a - b) * b.signum()));
+            let size = mean(&mut found.iter().zip(&expected).map(|(a, b)| (a - b).abs()));
+            let far = mean(&mut params(&exact).concat().iter().zip(&expected).map(|(a, b)| (a - b).abs()));
+            assert!(size > 0.0 && lost.abs() < 5.0 * size / n.sqrt(), "{}: {lost} of {size}", gpu.name);
+            assert!(size < 0.1 * far, "{}: {size} of {far}", gpu.name);
+
+            let before = (params(&halves), averages(&halves));
+            halves.evaluate().unwrap();
+            assert!(params(&halves) == before.1, "{}: {rounding:?}: evaluated", gpu.name);
+            halves.save(&path).unwrap();
+            halves = GpuOptimizer::resume(&gpu.device, &gpu.queue, &path).unwrap();
+            assert!(params(&halves) == before.1, "{}: {rounding:?}: resumed", gpu.name);
+            halves.train().unwrap();
+            assert!((params(&halves), averages(&halves)) == before, "{}: {rounding:?}: and back", gpu.name);
+        }
+    }
+    let refused = |groups: ParamGroups| groups.validate().unwrap_err().to_string();
+    let half = Average::mean().precision(Precision::Bf16);
+    let whole = ParamGroups::from(Recipe::adamw(1e-2)).with_precision(Precision::Bf16).with_average(half);
+    assert!(refused(whole).contains("have no masters or split ones"));
 }

@@ -33,7 +33,7 @@ pub struct Arguments {
     /// Recipes, separated by commas: presets, JSON files or WGSL files. Settings may follow a name, as in adamw+clip+skip: clip (gradient
     /// norm to 1), limit (gradients to ±1), skip (steps with non-finite gradients), scaler (loss scale), observe (telemetry of
     /// every step; observe50: of every 50th), accumulate (two micro-batches), average (of the
-    /// parameters), f16, bf16, and after bf16 stochastic or nearest (without f32 masters).
+    /// parameters), 8bit (state), f16, bf16, and after bf16 split (masters), stochastic or nearest (without f32 masters).
     #[arg(
         long,
         value_delimiter = ',',

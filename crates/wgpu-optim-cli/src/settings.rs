@@ -23,6 +23,7 @@ pub fn named(text: &str) -> Result<(String, ParamGroups), String> {
             "accumulate" => groups.with_accumulation(2),
             "f16" => groups.with_precision(Precision::F16),
             "average" => groups.with_average(Average::default()),
+            "split" => groups.with_split_masters(),
             "8bit" => groups.with_state(StateFormat::EightBit),
             "nearest" => groups.without_masters(Rounding::Nearest),
             "stochastic" => groups.without_masters(Rounding::Stochastic { seed: 0 }),
@@ -35,7 +36,7 @@ pub fn named(text: &str) -> Result<(String, ParamGroups), String> {
             }
             other => {
                 return Err(format!(
-                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, average, 8bit, f16, bf16, and after bf16 nearest and stochastic"
+                    "unknown setting `{other}`; known are clip, limit, skip, scaler, observe, accumulate, average, 8bit, f16, bf16, and after bf16 split, nearest and stochastic"
                 ));
             }
         })

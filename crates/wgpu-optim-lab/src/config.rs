@@ -88,6 +88,9 @@ pub struct OptimizerConfig {
     pub precision: Precision,
     /// How bf16 parameters are rounded without masters: `"nearest"` or `{ stochastic = { seed = 0 } }`. Default: they have masters.
     pub rounding: Option<Rounding>,
+    /// Whether masters keep only what bf16 parameters lack.
+    #[serde(default)]
+    pub split_masters: bool,
     /// How states per coordinate are stored: `"f32"` (default) or `"8bit"`.
     #[serde(default)]
     pub state: StateFormat,
@@ -282,6 +285,7 @@ impl OptimizerConfig {
     /// The recipe at this learning rate, with the settings of this optimizer.
     pub fn groups(&self, rate: f64) -> Result<ParamGroups> {
         let groups = ParamGroups::from(self.recipe(rate)?).with_precision(self.precision).with_state(self.state);
+        let groups = if self.split_masters { groups.with_split_masters() } else { groups };
         Ok(self.rounding.map_or(groups.clone(), |rounding| groups.without_masters(rounding)))
     }
 

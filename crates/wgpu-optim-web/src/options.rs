@@ -49,6 +49,7 @@ pub(crate) struct OptimizerOptions {
     accumulation: Option<u32>,
     precision: Option<Precision>,
     rounding: Option<Rounding>,
+    split_masters: Option<bool>,
     telemetry: Option<u32>,
     average: Option<Average>,
 }
@@ -287,6 +288,9 @@ impl OptimizerOptions {
         }
         if let Some(rounding) = self.rounding {
             groups = groups.without_masters(rounding);
+        }
+        if self.split_masters == Some(true) {
+            groups = groups.with_split_masters();
         }
         if let Some(every) = self.telemetry {
             groups = groups.with_telemetry(every);

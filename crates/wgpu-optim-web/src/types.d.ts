@@ -48,14 +48,16 @@ export interface Settings {
    * is exact. `seed` is 0 by default. Default: the optimizer keeps them in f32 as well.
    */
   rounding?: "nearest" | { stochastic: { seed?: number } };
+  /** Keeps of the f32 masters of "bf16" parameters only the 16 bits that these lack. Default false. */
+  splitMasters?: boolean;
   /** Observes the first of every so many steps, at least 1, for `takeTelemetry()`. */
   telemetry?: number;
   /**
    * Keeps an average of every parameter over the steps, for `evaluate()`: with `mean` the mean, otherwise a moving average with this `decay`
    * in [0, 1) (0.999), which with `warmup` (true) begins as a mean. Updates follow steps `start` + `every`, `start` + 2 `every` and so on
-   * (0 and 1).
+   * (0 and 1). `precision` is how averages are stored ("f32"); "bf16" needs bf16 parameters with a `rounding` or with `splitMasters`.
    */
-  average?: { mean?: boolean; decay?: number; warmup?: boolean; start?: number; every?: number };
+  average?: { mean?: boolean; decay?: number; warmup?: boolean; start?: number; every?: number; precision?: "f32" | "bf16" };
 }
 
 /** A tensor of parameters, zero at first. */
