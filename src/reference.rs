@@ -22,7 +22,7 @@ use crate::recipe::float::{flushed, real};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::policy::Policy;
 use crate::recipe::spec::TensorSpec;
-use crate::recipe::state::{Bytes, StateFormat};
+use crate::recipe::state::StateFormat;
 
 #[doc(hidden)]
 pub use crate::recipe::base::newton_schulz;
@@ -149,7 +149,7 @@ impl<T: Float + Debug> Tensor<T> {
         self.step_beside(grad, &[]).0
     }
 
-    /// Takes one step beside a GPU, whose 8-bit states after this step were `found`. Where f32 rounds a state differently there, it may
+    /// Takes one step as a GPU does, whose 8-bit states after this step were `found`. Where f32 rounds a state differently there, it may
     /// become the next number instead of this one. Then the step goes on with that number. Also returns how often that happened.
     pub(crate) fn step_beside(&mut self, grad: &[T], found: &[Vec<f32>]) -> (Step<T>, usize) {
         assert_eq!(grad.len(), self.param.len(), "a gradient has the shape of its parameter");
@@ -217,9 +217,9 @@ impl<T: Float> Tensor<T> {
         let t = u32::try_from(self.steps).unwrap_or(u32::MAX);
         for (number, (row, values)) in (0..).zip(per_coordinate) {
             let exact: Vec<f32> = values.iter().map(|x| x.to_f32().expect("a number")).collect();
-            let mut rounded = Bytes::of(row).round(&exact, number, t, self.identity);
+            let mut rounded = row.bytes().round(&exact, number, t, self.identity);
             if let Some(found) = found.get(number as usize) {
-                others += Bytes::of(row).adopt(&mut rounded, &exact, found);
+                others += row.bytes().adopt(&mut rounded, &exact, found);
             }
             values.iter_mut().zip(rounded).for_each(|(value, rounded)| *value = real(rounded.into()));
         }

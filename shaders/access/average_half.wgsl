@@ -1,8 +1,8 @@
 // The averages of the parameters over the steps of a run, in bf16: rounded up or down at random, so that small updates add up.
 
 import package::access::half::narrow;
-import package::lib::{halves::{packed, widened}, sampling::hash};
-import package::tables::{Chunk, EACH, tensors};
+import package::lib::{halves::{packed, widened}, noise::noise_of};
+import package::tables::{Chunk, EACH};
 
 @group(2) @binding(0) var<storage, read_write> param_average: array<vec2<u32>>;
 
@@ -13,9 +13,8 @@ fn load_average(place: u32) -> vec4<f32> {
 }
 
 fn store_average(chunk: Chunk, vector: u32, mean: vec4<f32>, step: u32) {
-    let of_step = hash(step, tensors.each[chunk.tensor].identity) ^ OF_AVERAGES;
     let index = vec4<u32>(chunk.index + 4u * vector) + EACH;
-    let noise = vec4<u32>(hash(of_step, index.x), hash(of_step, index.y), hash(of_step, index.z), hash(of_step, index.w)) >> vec4<u32>(16u);
+    let noise = noise_of(chunk.tensor, index, step, OF_AVERAGES) >> vec4<u32>(16u);
     let bits = bitcast<vec4<u32>>(mean);
     let rounded = (bits + noise) >> vec4<u32>(16u);
     // Close to the largest number, and beyond it, as bf16 rounds.

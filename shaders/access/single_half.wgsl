@@ -1,6 +1,6 @@
 // Single parameters in bf16 without masters. Another lane may write the other half of the word at the same time.
 
-import package::access::{half::widen, param::param, stepped::rounded};
+import package::access::{bits::param, half::widen, stepped::rounded};
 import package::tables::{Chunk, Scalars};
 
 fn load_single(piece: Chunk, index: u32) -> f32 {

@@ -1,6 +1,6 @@
 // Single parameters in bf16 and the lower halves of their masters. Another lane may write the other half of a word at the same time.
 
-import package::access::param::{master_low, param};
+import package::access::{bits::param, low::master_low};
 import package::lib::split::{below_of, half_of, joined};
 import package::tables::{Chunk, Scalars};
 

@@ -1,9 +1,9 @@
 // Parameters in bf16 without masters are rounded as they are written: to the nearest, or up or down at random so that the mean stays. The
 // random bits follow from the seed, the step, the name of the tensor and the coordinate; `Rounding` in `src/recipe/precision.rs` is the same on the CPU.
 
-import package::access::{half::narrow, param::store_bits};
-import package::lib::sampling::hash;
-import package::tables::{Chunk, EACH, Scalars, grid, tensors};
+import package::access::{bits::store_bits, half::narrow};
+import package::lib::noise::noise_of;
+import package::tables::{Chunk, EACH, Scalars, grid};
 
 override STOCHASTIC: bool = false;
 
@@ -12,8 +12,7 @@ const SIXTEEN: vec4<u32> = vec4<u32>(16u);
 
 fn rounded(tensor: u32, index: vec4<u32>, value: vec4<f32>, s: Scalars, again: vec4<bool>) -> vec4<u32> {
     if STOCHASTIC {
-        let of_step = hash(s.t, tensors.each[tensor].identity) ^ grid.seed;
-        let random = vec4<u32>(hash(of_step, index.x), hash(of_step, index.y), hash(of_step, index.z), hash(of_step, index.w));
+        let random = noise_of(tensor, index, s.t, grid.seed);
         // Values that a step rounds a second time take other bits.
         let noise = select(random, random >> SIXTEEN, again) & LOWER;
         let bits = bitcast<vec4<u32>>(value);

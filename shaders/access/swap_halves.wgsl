@@ -1,6 +1,6 @@
 // Parameters in bf16 change places with averages in bf16. The lower halves of masters stay.
 
-import package::access::{average::param_average, param::{load_bits, store_bits}};
+import package::access::{average::param_average, bits::{load_bits, store_bits}};
 import package::lib::halves::{packed, unpacked};
 import package::tables::Chunk;
 

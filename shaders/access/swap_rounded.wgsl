@@ -1,7 +1,7 @@
 // Parameters in bf16 without masters change places with averages in f32, which are rounded. The lower half of an average stays, below the bits
 // of the parameter. From these and the rounded half, BACK finds its upper half again.
 
-import package::access::{average::{load_average, param_average}, param::{load_bits, store_bits}};
+import package::access::{average::{load_average, param_average}, bits::{load_bits, store_bits}};
 import package::tables::Chunk;
 
 override BACK: bool = false;

@@ -1,8 +1,8 @@
 // States in one byte: the words of four coordinates each, and how steps round into them. `src/recipe/state.rs` explains the format and is
 // the same on the CPU. `noise` is 21 random bits for each coordinate.
 
-import package::lib::sampling::hash;
-import package::tables::{Chunk, EACH, tensors};
+import package::lib::noise::noise_of;
+import package::tables::{Chunk, EACH};
 
 const SEED: u32 = 0x8b1757a7u;
 const FIELDS: vec4<u32> = vec4<u32>(0u, 6u, 12u, 18u);
@@ -11,11 +11,9 @@ const NOT_FINITE: vec4<u32> = vec4<u32>(0x7f800000u);
 const NAN_BITS: vec4<u32> = vec4<u32>(0x7fc00000u);
 const CODE: vec4<u32> = vec4<u32>(21u);    // lowest bit of a code in an f32
 
-// One hash for each coordinate of a vector.
-fn noise_of(chunk: Chunk, vector: u32, step: u32) -> vec4<u32> {
-    let of_step = hash(step, tensors.each[chunk.tensor].identity) ^ SEED;
-    let index = vec4<u32>(4u * vector - chunk.offset + chunk.index) + EACH;
-    return vec4<u32>(hash(of_step, index.x), hash(of_step, index.y), hash(of_step, index.z), hash(of_step, index.w));
+// For a vector of the state.
+fn noise_at(chunk: Chunk, vector: u32, step: u32) -> vec4<u32> {
+    return noise_of(chunk.tensor, vec4<u32>(4u * vector - chunk.offset + chunk.index) + EACH, step, SEED);
 }
 
 // Of a state of the coordinates: those of another state begin 8 bits further on.

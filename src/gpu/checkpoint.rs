@@ -8,11 +8,9 @@ use std::sync::Arc;
 
 use safetensors::tensor::{self, TensorInfo};
 
-use super::file::{
-    AVERAGE_STEP, About, Checkpoint, Entry, FORMAT, FORMAT_VERSION, LONGEST_HEADER, STEP, parts, refusal, write,
-    write_synced,
-};
-use super::held::{AVERAGE, GRAD_SUM, Held, MASTER, MASTER_LOW, PARAM, Stored, upper_halves};
+use super::entries::{AVERAGE_STEP, Entry, STEP, parts};
+use super::file::{About, Checkpoint, FORMAT, FORMAT_VERSION, LONGEST_HEADER, refusal, write, write_synced};
+use super::held::{AVERAGE, GRAD_SUM, MASTER, MASTER_LOW, PARAM, Stored, upper_halves};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use super::target::Target;
@@ -22,7 +20,6 @@ use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
 use crate::plan::layout::Ownership;
 use crate::plan::program::When;
 use crate::recipe::groups::ParamGroups;
-use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, POSITIVE, check};
 use crate::recipe::schedule::Shape;
 
@@ -517,66 +514,6 @@ impl GpuOptimizer {
             groups,
             extra,
         }
-    }
-
-    /// What a file holds of each tensor, in the caller's order, and what it may hold.
-    fn entries(&self) -> Result<Vec<Entry<'_>>> {
-        self.has_state()?;
-        let of = |&tensor: &usize| {
-            let name = &self.plan.tensors[tensor].spec.name;
-            let states = self.plan.base_of(&self.plan.tensors[tensor]).row().states;
-            let held = self
-                .held(tensor)
-                .into_iter()
-                .map(|Held { what, shape, slice, format, .. }| (what, shape, format, Some(slice)));
-            let counts = [STEP].into_iter().chain(self.plan.average.map(|_| AVERAGE_STEP));
-            held.chain(counts.map(|what| (what, &[][..], Stored::F32, None))).map(
-                move |(what, shape, format, slice)| {
-                    let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
-                    let squares = states.iter().any(|state| state.name == what && state.squares);
-                    let saved = if matches!(format, Stored::Float(_)) { Stored::F32 } else { format };
-                    let key = Entry::key_of(key, saved);
-                    Entry { key, tensor: Some(tensor), what, shape, slice, format, saved, squares }
-                },
-            )
-        };
-        Ok(self.plan.order.iter().flat_map(of).collect())
-    }
-
-    /// The same, with states in the format in which a file has them.
-    fn entries_in(&self, file: &Checkpoint) -> Result<Vec<Entry<'_>>> {
-        let mut entries = self.entries()?;
-        for entry in entries.iter_mut().filter(|entry| entry.what != PARAM && file.tensors.info(&entry.key).is_none()) {
-            let (key, saved) = entry.in_other_format();
-            if file.tensors.info(&key).is_some() {
-                (entry.key, entry.saved) = (key, saved);
-            }
-        }
-        Ok(entries)
-    }
-
-    /// A parameter of the caller's.
-    fn given<'a>(
-        &'a self,
-        name: &str,
-        shape: &'a [usize],
-        slice: TensorSlice<'a>,
-        counts: &[Tensor],
-    ) -> Result<Entry<'a>> {
-        self.has_arenas(false, "this optimizer holds its parameters, and `save` writes them")?;
-        let refusal = |reason| Error::slice(name, "parameter", reason);
-        let numel = shape.iter().try_fold(1usize, |n, &size| n.checked_mul(size));
-        let numel = numel.ok_or_else(|| refusal(format!("shape {shape:?} is too large")))?;
-        let (given, size) = (slice.size, (self.plan.precision.bytes() * numel as u64).next_multiple_of(4));
-        ensure!(given >= size, refusal(format!("{given} bytes given, {size} needed for shape {shape:?}")));
-        let slice = TensorSlice { size, ..slice };
-        slice.check(wgpu::COPY_BUFFER_ALIGNMENT, wgpu::BufferUsages::COPY_SRC).map_err(refusal)?;
-        let tensor = self.plan.tensor_index(name).ok();
-        let mastered = tensor.filter(|&tensor| counts[tensor].mastered == 1);
-        let master = mastered.and_then(|tensor| self.master(tensor));
-        let format = Stored::Float(if master.is_some() { Precision::F32 } else { self.plan.precision });
-        let (key, slice) = (format!("params.{name}"), Some(master.unwrap_or(slice)));
-        Ok(Entry { key, tensor, what: PARAM, shape, slice, format, saved: Stored::F32, squares: false })
     }
 
     /// The tensors' table: what the GPU counts about all of them, and about each.

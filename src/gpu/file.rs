@@ -11,13 +11,11 @@ use safetensors::tensor::Metadata;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::held::{RATES, Stored};
-use super::slices::TensorSlice;
+use super::entries::{Entry, parts};
 use crate::error::{Error, Result, ensure};
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::json;
 use crate::recipe::spec::TensorSpec;
-use crate::recipe::state::Bytes;
 
 /// The format version that [`GpuOptimizer::save`](crate::GpuOptimizer::save) writes, and the newest that this crate reads.
 ///
@@ -26,15 +24,9 @@ use crate::recipe::state::Bytes;
 /// where they are used, and a release that does not know one refuses the file and names it.
 pub const FORMAT_VERSION: u32 = 1;
 
-pub(super) const STEP: &str = "step";
-/// The step that began a tensor's average.
-pub(super) const AVERAGE_STEP: &str = "average_step";
 pub(super) const FORMAT: &str = "wgpu-optim";
 /// Longest header that is read or written. The header of a foreign file may claim any length.
 pub(super) const LONGEST_HEADER: u64 = 100 << 20;
-/// Bytes of entries that are copied together, and how many they are at most: what wgpu does for a copy grows with those before it.
-const PART: usize = 1 << 20;
-const COPIES: usize = 256;
 
 /// An open checkpoint file. Its header is read and checked; tensors are read when they are needed.
 ///
@@ -86,104 +78,6 @@ pub(super) struct About {
     pub(super) grown: u32,
     pub(super) skipped_steps: u32,
     pub(super) extra: BTreeMap<String, String>,
-}
-
-/// A tensor of the file, and where it lies on the GPU.
-pub(super) struct Entry<'a> {
-    pub(super) key: String,
-    /// Which of the plan, where it is one of these.
-    pub(super) tensor: Option<usize>,
-    /// `params`, or the name of a state.
-    pub(super) what: &'static str,
-    pub(super) shape: &'a [usize],
-    /// Where it lies on the GPU. Steps are counted elsewhere.
-    pub(super) slice: Option<TensorSlice<'a>>,
-    /// The format there.
-    pub(super) format: Stored,
-    /// The format in the file: f32, or bytes.
-    pub(super) saved: Stored,
-    /// Whether it is a sum of squares, which is never negative.
-    pub(super) squares: bool,
-}
-
-/// The end of the keys of states that are stored in bytes.
-const BYTES: &str = ".8bit";
-
-impl Entry<'_> {
-    /// The same in a file that has the state in the other format, f32 or bytes, if it is a state.
-    pub(super) fn in_other_format(&self) -> (String, Stored) {
-        match (self.key.strip_suffix(BYTES), self.squares) {
-            _ if self.saved == Stored::Low => (self.key.clone(), self.saved),
-            (Some(key), _) => (key.to_owned(), Stored::F32),
-            (None, true) => (format!("{}{BYTES}", self.key), Stored::Byte(Bytes::Squares)),
-            (None, false) => (format!("{}{BYTES}", self.key), Stored::Byte(Bytes::Signed)),
-        }
-    }
-
-    /// The key, given that of f32.
-    pub(super) fn key_of(key: String, saved: Stored) -> String {
-        if matches!(saved, Stored::Byte(_)) { key + BYTES } else { key }
-    }
-
-    /// What the file holds, as the GPU stores it, or the reverse.
-    pub(super) fn converted(&self, bytes: Vec<u8>, from: Stored, to: Stored) -> Vec<u8> {
-        if from == to { bytes } else { to.encode(&from.decode(&bytes, self.shape.iter().product())) }
-    }
-
-    /// Whether it is a count of steps.
-    pub(super) fn is_count(&self) -> bool {
-        [STEP, AVERAGE_STEP].contains(&self.what)
-    }
-
-    /// Whether a file may hold values that no optimizer writes.
-    pub(super) fn is_limited(&self) -> bool {
-        self.is_count() || self.what == RATES || self.squares
-    }
-
-    /// Refuses values that no optimizer writes, which would be found out later and elsewhere.
-    pub(super) fn check(&self, bytes: &[u8]) -> Result<(), String> {
-        let key = &self.key;
-        if self.is_count() {
-            let step: i64 = bytemuck::pod_read_unaligned(bytes);
-            ensure!(step >= 0, format!("`{key}` is {step}, expected 0 or more"));
-            let fits = self.what == STEP || step <= u32::MAX.into();
-            ensure!(fits, format!("`{key}` is {step}, expected at most {}", u32::MAX));
-        } else if self.is_limited() {
-            let values = self.saved.decode(bytes, self.shape.iter().product());
-            let is_wrong = |&x: &f32| x.is_nan() || x < 0.0 || (self.what == RATES && x.is_infinite());
-            if let Some(at) = values.iter().position(is_wrong) {
-                let value = values[at];
-                return Err(format!("`{key}` is {value:?} at {at}, and must be a number that is not negative"));
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn dtype(&self) -> Dtype {
-        match self.saved {
-            _ if self.is_count() => Dtype::I64,
-            Stored::Byte(_) => Dtype::U32,
-            Stored::Low => Dtype::U16,
-            Stored::Float(_) => Dtype::F32,
-        }
-    }
-
-    /// The shape in the file: that of the tensor, or the number of words.
-    pub(super) fn saved_shape(&self) -> Vec<usize> {
-        match self.saved {
-            Stored::Byte(_) => vec![self.size() / 4],
-            Stored::Float(_) | Stored::Low => self.shape.to_vec(),
-        }
-    }
-
-    pub(super) fn size(&self) -> usize {
-        let count = self.shape.iter().product::<usize>();
-        match self.saved {
-            _ if self.is_count() => 8 * count,
-            Stored::Low => 2 * count,
-            saved => saved.size(count as u64) as usize,
-        }
-    }
 }
 
 /// What a checkpoint is read from.
@@ -323,19 +217,6 @@ fn target(path: &Path) -> Result<PathBuf> {
         target = target.parent().unwrap_or(Path::new("")).join(link);
     }
     Err(refusal(path, "it is a chain of more than 40 symbolic links"))
-}
-
-/// Entries that are copied together: one, or small ones.
-pub(super) fn parts<'e, 'a>(entries: &'e [Entry<'a>]) -> impl Iterator<Item = &'e [Entry<'a>]> {
-    let (mut size, mut count) = (0, 0);
-    entries.chunk_by(move |before, next| {
-        (size, count) = (size + before.size(), count + 1);
-        let joins = size + next.size() <= PART && count < COPIES;
-        if !joins {
-            (size, count) = (0, 0);
-        }
-        joins
-    })
 }
 
 /// Writes a header, and what `read` returns of each part of the entries. `path` is for errors.

@@ -58,7 +58,7 @@ pub(super) enum Stored {
     Float(Precision),
     /// In a byte, with three others.
     Byte(Bytes),
-    /// The lower half of an f32, which is no number by itself.
+    /// The lower half of an f32, which means nothing by itself.
     Low,
 }
 
@@ -69,7 +69,7 @@ impl Stored {
     pub(super) fn of(state: &StateRow, format: StateFormat) -> Self {
         match format {
             StateFormat::F32 => Self::F32,
-            StateFormat::EightBit => Self::Byte(Bytes::of(state)),
+            StateFormat::EightBit => Self::Byte(state.bytes()),
         }
     }
 

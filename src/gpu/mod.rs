@@ -12,6 +12,8 @@ mod checkpoint;
 mod compare;
 mod custom;
 #[cfg(not(target_arch = "wasm32"))]
+mod entries;
+#[cfg(not(target_arch = "wasm32"))]
 mod file;
 mod held;
 mod observe;

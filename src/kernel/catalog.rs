@@ -25,9 +25,8 @@ macro_rules! files {
 /// Every WGSL file, by its path in `shaders/`.
 const FILES: &[(&str, &str)] = files![
     "access/bf16" "access/chunk_quarter" "access/chunk_whole" "access/f16" "access/grad_half_scalar" "access/grad_half_vec4" "access/grad_scalar" "access/grad_vec4"
-    "access/notes_own" "access/notes_shared" "access/offset_scalar" "access/offset_vec4" "access/param_half_scalar" "access/param_half_shared" "access/param_half_vec4" "access/param_scalar" "access/param_vec4"
-    "access/param_split_scalar" "access/param_split_shared" "access/param_split_vec4"
-    "access/single_f32" "access/single_half" "access/single_split" "access/stepped_f32" "access/stepped_half" "access/average_f32" "access/average_half" "access/swap_halves" "access/swap_rounded" "access/swap_whole"
+    "access/notes_own" "access/notes_shared" "access/offset_scalar" "access/offset_vec4" "access/param_scalar" "access/param_vec4"
+    "access/single_f32" "access/single_half" "access/single_split" "access/stepped_f32" "access/stepped_half" "access/bits_scalar" "access/bits_shared" "access/bits_vec4" "access/low_shared" "access/low_vec4" "access/param_half" "access/param_split" "access/average_f32" "access/average_half" "access/swap_halves" "access/swap_rounded" "access/swap_whole"
     "base/adafactor" "base/adafactor_lines" "base/adafactor_rate" "base/adafactor_vectors" "base/adagrad" "base/adagrad_norm_rate" "base/adago_rate" "base/adamomentum" "base/adamw" "base/adan" "base/lamadam_rate" "base/lion" "base/madam" "base/momentum" "base/muon_rate"
     "base/nadam" "base/namo_d_lines" "base/namo_rate" "base/normuon_lines" "base/orthogonal" "base/orthogonal_lines" "base/radam" "base/rmsprop" "base/schedule_free_adamw" "base/schedule_free_rate" "base/sgd"
     "correction/adafactor" "correction/adagrad" "correction/adam" "correction/adan" "correction/nadam" "correction/namo" "correction/none"
@@ -36,7 +35,7 @@ const FILES: &[(&str, &str)] = files![
     "lib/averaged" "lib/bins" "lib/bracket" "lib/candidates" "lib/complement" "lib/coupled" "lib/far" "lib/find_bin"
     "lib/flags" "lib/gradients" "lib/lines" "lib/order"
     "lib/largest" "lib/lengths" "lib/list" "lib/mark" "lib/mark_quarter" "lib/mask" "lib/notes" "lib/observations" "lib/rates" "lib/revisit" "lib/sampling" "lib/search" "lib/skip"
-    "lib/bytes" "lib/halves" "lib/split" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
+    "lib/bytes" "lib/noise" "lib/halves" "lib/split" "lib/step" "lib/sum" "lib/sum_chunk" "lib/tables" "lib/totals"
     "matrix/advance_registers" "matrix/advance_subgroups" "matrix/advance_tiles" "matrix/enter" "matrix/gram_registers"
     "matrix/gram_subgroups" "matrix/gram_tiles" "matrix/leave" "matrix/measure" "matrix/positions" "matrix/products"
     "matrix/registers" "matrix/staged_f16" "matrix/staged_f32" "matrix/tiles" "matrix/totals"
@@ -218,14 +217,11 @@ impl Config {
             "correct" => ("sink", either(is_matrix, "correct_notes", "correct_param")),
             "access::chunk" => ("access", either(self.quarters, "chunk_quarter", "chunk_whole")),
             "lib::mark" => ("lib", either(self.quarters, "mark_quarter", "mark")),
-            "access::param" if self.rounded && self.shared_vectors => ("access", "param_half_shared"),
-            "access::param" if self.rounded => {
-                ("access", either(self.vectorized, "param_half_vec4", "param_half_scalar"))
-            }
-            "access::param" if self.split && self.shared_vectors => ("access", "param_split_shared"),
-            "access::param" if self.split => {
-                ("access", either(self.vectorized, "param_split_vec4", "param_split_scalar"))
-            }
+            "access::bits" if self.shared_vectors => ("access", "bits_shared"),
+            "access::bits" => ("access", either(self.vectorized, "bits_vec4", "bits_scalar")),
+            "access::low" => ("access", either(self.shared_vectors, "low_shared", "low_vec4")),
+            "access::param" if self.rounded => ("access", "param_half"),
+            "access::param" if self.split => ("access", "param_split"),
             "access::stepped" => ("access", either(self.rounded, "stepped_half", "stepped_f32")),
             "access::average" => ("access", either(self.half_averages, "average_half", "average_f32")),
             "access::swap" if self.half_averages => ("access", "swap_halves"),
@@ -340,10 +336,10 @@ impl Config {
         let mut rounded = String::new();
         if packed > 0 {
             text = text.replace("tables::{Chunk, EACH, tensors}", "tables::{Chunk, EACH, Scalars, tensors}");
-            text += "import package::lib::bytes::{noise_of, pack_signed, pack_squares, random_bits, unpack_signed, unpack_squares};\n";
+            text += "import package::lib::bytes::{noise_at, pack_signed, pack_squares, random_bits, unpack_signed, unpack_squares};\n";
             rounded = format!(
                 "\nfn rounded_state(state: State, chunk: Chunk, vector: u32, s: Scalars) -> State {{\n    \
-                 let noise = noise_of(chunk, vector, s.t);\n    \
+                 let noise = noise_at(chunk, vector, s.t);\n    \
                  let inside = vec4<u32>(4u * vector - chunk.offset) + EACH < vec4<u32>(chunk.len);\n    \
                  return State({});\n}}\n",
                 rounds.join(", ")

@@ -230,8 +230,8 @@ impl Recipe {
     /// built-in one.
     pub fn validate(&self) -> Result<()> {
         self.base.validate("base")?;
-        self.state.validate("base", &self.base)?;
-        self.fallback().map_or(Ok(()), |own| own.state.validate("base.fallback", &own.base))?;
+        self.base.validate_state("base", self.state)?;
+        self.fallback().map_or(Ok(()), |own| own.base.validate_state("base.fallback", self.state))?;
         self.policy.validate(&self.base)
     }
 

@@ -5,9 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::base::{Base, BaseKind, Per, StateRow};
 use super::sampling::hash;
-use crate::error::{Error, Result};
 
 /// Coordinates that share a word.
 const VECTOR: usize = 4;
@@ -56,16 +54,6 @@ impl StateFormat {
         }
     }
 
-    /// Refuses a base whose state must be f32. `section` is where the base is in the recipe.
-    pub(crate) fn validate(self, section: &str, base: &Base) -> Result<()> {
-        let row = BaseKind::of(base).row();
-        let none =
-            (!row.states.iter().any(|state| state.per == Per::Coordinate)).then_some("it has no state per coordinate");
-        let Some(reason) = none.or(row.needs_f32).filter(|_| !self.is_f32()) else { return Ok(()) };
-        let allowed = format!("a base whose state may be rounded, with \"state\": \"8bit\"; of this one, {reason}");
-        Err(Error::Recipe { field: section.to_owned(), value: format!("`{}`", row.name), allowed })
-    }
-
     pub(crate) fn is_f32(&self) -> bool {
         *self == Self::F32
     }
@@ -81,10 +69,6 @@ pub(crate) enum Bytes {
 }
 
 impl Bytes {
-    pub(crate) fn of(state: &StateRow) -> Self {
-        if state.squares { Self::Squares } else { Self::Signed }
-    }
-
     /// Bits of exponent of a coordinate.
     fn exponent_bits(self) -> u32 {
         match self {

@@ -11,7 +11,7 @@ pub fn assert_sound(plan: &Plan, limits: PlanLimits, workgroups: u32) {
     let mut covered = vec![0; plan.tensors.len()];
     let mut next_chunk = 0;
     for page in &plan.pages {
-        let states = plan.classes[page.class].base.state_bindings();
+        let states = plan.classes[page.class].base.state_bindings(plan.splits);
         let widest = states.iter().map(|binding| binding.states.len() as u64).max().unwrap_or(1);
         assert!(4 * widest * page.len <= limits.binding && page.scratch.2 <= limits.binding);
         assert!(

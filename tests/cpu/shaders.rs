@@ -10,7 +10,7 @@ use wgpu_optim::kernel::catalog::Kernel;
 use wgpu_optim::matrix::Matmul;
 use wgpu_optim::plan::layout::{Ownership, Plan, PlanLimits};
 use wgpu_optim::policy::{CustomPolicy, Plain, Policy};
-use wgpu_optim::{Average, NonFinite, ParamGroups, Precision, Program, Recipe, Rounding, TensorSpec};
+use wgpu_optim::{Average, NonFinite, ParamGroups, Precision, Program, Recipe, Rounding, StateFormat, TensorSpec};
 
 use crate::few::few_recipes;
 
@@ -60,12 +60,15 @@ fn all_kernels(recipes: Vec<(String, Recipe)>) -> Vec<Kernel> {
             let clipped = plain.clone().with_max_grad_norm(1.0).with_max_grad_value(1.0);
             let skipping = clipped.clone().with_non_finite(NonFinite::Skip).with_telemetry(1);
             let skipping = skipping.with_average(Average::default());
+            let half_averages = plain.clone().with_average(Average::default().precision(Precision::Bf16));
             let settings = [
                 skipping.clone(),
                 skipping.clone().with_precision(Precision::F16),
                 clipped.with_precision(Precision::Bf16).with_average(Average::default()),
                 plain.clone().with_precision(Precision::Bf16).with_accumulation(2),
                 skipping.clone().with_precision(Precision::Bf16).without_masters(Rounding::Stochastic { seed: 1 }),
+                skipping.clone().with_precision(Precision::Bf16).with_split_masters(),
+                half_averages.with_precision(Precision::Bf16).with_split_masters().with_state(StateFormat::EightBit),
             ];
             settings.into_iter().for_each(|groups| add(groups, Matmul::Tiles));
             if recipe.base.newton_schulz().is_some() {

@@ -109,7 +109,10 @@ fn settings_do_the_same_in_both_launch_shapes() {
             let groups = groups.with_average(Average::moving(0.9));
             assert_equal(&gpu, name, &groups.clone().with_accumulation(2).with_precision(precision));
             let rounding = Rounding::Stochastic { seed: 3 };
-            assert_equal(&gpu, name, &groups.with_precision(Precision::Bf16).without_masters(rounding));
+            let half = groups.with_precision(Precision::Bf16);
+            assert_equal(&gpu, name, &half.clone().without_masters(rounding));
+            let average = Average::moving(0.9).precision(Precision::Bf16);
+            assert_equal(&gpu, name, &half.with_split_masters().with_average(average));
         }
     }
 }

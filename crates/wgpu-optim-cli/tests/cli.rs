@@ -426,13 +426,13 @@ fn bench_reports_in_json_what_its_users_read() {
 #[test]
 fn bench_measures_settings() {
     let recipes = "adamw,adamw+clip+skip+limit,adamw+scaler,adamw+accumulate,adamw+observe,adamw+bf16,adamw+average,\
-                   adamw+bf16+stochastic,adamw+bf16+nearest";
+                   adamw+bf16+stochastic,adamw+bf16+nearest,adamw+bf16+split,adamw+8bit";
     let output = run(&["bench", "--params", "50000", "--recipes", recipes, "--samples", "1", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     let dispatches: Vec<_> =
         report["recipes"].as_array().unwrap().iter().map(|row| row["dispatches"].as_u64().unwrap()).collect();
-    assert_eq!(dispatches, [1, 3, 3, 1, 1, 2, 2, 1, 1]);
+    assert_eq!(dispatches, [1, 3, 3, 1, 1, 2, 2, 1, 1, 1, 1]);
 }
 
 #[test]
@@ -538,6 +538,9 @@ fn explain_prints_every_dispatch_with_what_it_reads_and_writes() {
 
     let output = explain(&["adamw+bf16+stochastic+average", "--params", "1048576"]);
     let kinds = "Bytes per parameter: parameters 2.00, gradients 2.00, state 8.00, averages 4.00, ";
+    assert!(text(&output.stdout).contains(kinds), "{}", text(&output.stdout));
+    let output = explain(&["adamw+bf16+split+8bit", "--params", "1048576"]);
+    let kinds = "Bytes per parameter: parameters 2.00, gradients 2.00, state 2.00, masters 2.00, ";
     assert!(text(&output.stdout).contains(kinds), "{}", text(&output.stdout));
     let output = explain(&["cautious-lion+skip+observe", "--tensors", "gpt", "--limits", "webgpu"]);
     let printed = text(&output.stdout);

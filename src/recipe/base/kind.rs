@@ -5,7 +5,7 @@ use crate::recipe::custom::{Definition, WORDS};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 use crate::recipe::spec::TensorSpec;
-use crate::recipe::state::StateFormat;
+use crate::recipe::state::{Bytes, StateFormat};
 
 /// A row of the table of kinds: what plans and kernels know about a base, or about a variant of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,6 +108,11 @@ impl StateRow {
     /// A state per coordinate.
     pub(super) const fn new(name: &'static str) -> Self {
         Self { name, per: Per::Coordinate, squares: false }
+    }
+
+    /// What it holds where it is stored in bytes.
+    pub(crate) fn bytes(&self) -> Bytes {
+        if self.squares { Bytes::Squares } else { Bytes::Signed }
     }
 
     /// A state per coordinate that sums squares.

@@ -146,6 +146,15 @@ impl Base {
         }
     }
 
+    /// Refuses a format of its states. `section` is where the base is in the recipe.
+    pub(crate) fn validate_state(&self, section: &str, format: StateFormat) -> Result<()> {
+        let (kind, f32) = (BaseKind::of(self), format == StateFormat::F32);
+        let none = (kind.state_bytes(format) == 0).then_some("it has no state per coordinate");
+        let Some(reason) = none.or(kind.row().needs_f32).filter(|_| !f32) else { return Ok(()) };
+        let allowed = format!("a base whose state may be rounded, with \"state\": \"8bit\"; of this one, {reason}");
+        Err(Error::Recipe { field: section.to_owned(), value: format!("`{}`", kind.row().name), allowed })
+    }
+
     /// Refuses values out of range. `section` is where the base is in the recipe.
     pub(crate) fn validate(&self, section: &str) -> Result<()> {
         let check = |field: &str, value, rule| check(&format!("{section}.{field}"), value, rule);

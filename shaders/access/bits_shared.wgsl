@@ -1,15 +1,15 @@
-// Parameters in bf16 without masters, where the halves of a word may be those of two lanes.
+// The bits of parameters in bf16, where the halves of a word may be those of two lanes.
 
-import package::lib::halves::{packed, widened};
+import package::lib::halves::{packed, unpacked};
 import package::tables::{Chunk, EACH};
 
 @group(1) @binding(0) var<storage, read_write> param: array<atomic<u32>>;
 
-fn load_param(chunk: Chunk, vector: u32, lanes: u32) -> vec4<f32> {
+fn load_bits(chunk: Chunk, vector: u32, lanes: u32) -> vec4<u32> {
     let first = chunk.param / 2u + 2u * vector;
     var words = vec2<u32>(atomicLoad(&param[first]), 0u);
     if lanes > 2u { words.y = atomicLoad(&param[first + 1u]); }
-    return select(vec4<f32>(), widened(words), EACH < vec4<u32>(lanes));
+    return select(vec4<u32>(), unpacked(words), EACH < vec4<u32>(lanes));
 }
 
 fn store_bits(chunk: Chunk, vector: u32, lanes: u32, halves: vec4<u32>) {

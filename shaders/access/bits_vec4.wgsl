@@ -1,13 +1,9 @@
-// Parameters in bf16 without masters, four coordinates at a time.
+// The bits of parameters in bf16, four coordinates at a time.
 
-import package::lib::halves::{packed, unpacked, widened};
+import package::lib::halves::{packed, unpacked};
 import package::tables::Chunk;
 
 @group(1) @binding(0) var<storage, read_write> param: array<vec2<u32>>;
-
-fn load_param(chunk: Chunk, vector: u32, lanes: u32) -> vec4<f32> {
-    return widened(param[chunk.param / 4u + vector]);
-}
 
 fn load_bits(chunk: Chunk, vector: u32, lanes: u32) -> vec4<u32> {
     return unpacked(param[chunk.param / 4u + vector]);

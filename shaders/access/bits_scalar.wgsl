@@ -1,7 +1,6 @@
-// Parameters in bf16 without masters, whose number is not a multiple of four, in a caller's buffer: words after that of the last coordinate
-// are not ours to read or write.
+// The bits of parameters in bf16, whose number is not a multiple of four, in a caller's buffer: words after that of the last coordinate are
+// not ours to read or write.
 
-import package::access::half::widen;
 import package::lib::halves::{packed, unpacked};
 import package::tables::{Chunk, EACH};
 
@@ -12,10 +11,6 @@ fn load_bits(chunk: Chunk, vector: u32, lanes: u32) -> vec4<u32> {
     var words = vec2<u32>(param[first], 0u);
     if lanes > 2u { words.y = param[first + 1u]; }
     return select(vec4<u32>(), unpacked(words), EACH < vec4<u32>(lanes));
-}
-
-fn load_param(chunk: Chunk, vector: u32, lanes: u32) -> vec4<f32> {
-    return widen(load_bits(chunk, vector, lanes));
 }
 
 fn store_bits(chunk: Chunk, vector: u32, lanes: u32, halves: vec4<u32>) {
