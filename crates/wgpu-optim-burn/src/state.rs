@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use burn::module::ParamId;
 use wgpu_optim::base::{BaseKind, Per, StateRow};
-use wgpu_optim::{GpuOptimizer, MatrixLayout, TensorSpec};
+use wgpu_optim::{GpuOptimizer, MatrixLayout, StateFormat, TensorSpec};
 
 use crate::error::Error;
 
@@ -97,7 +97,7 @@ pub(crate) fn counts(base: BaseKind) -> Option<&'static str> {
 
 /// Whether `RecipeOptimizer` keeps the state of this base in a type of Burn's.
 pub(crate) fn is_of_burn(base: BaseKind) -> bool {
-    let has_two = base.row().states.len() == 2;
+    let has_two = base.state_bytes(StateFormat::F32) == 8;
     family(base) == "lion" || (["adamw", "adam"].contains(&family(base)) && has_two)
 }
 
