@@ -42,4 +42,4 @@ cp "$out"/package/*.js "$out"/package/*.wasm "$out/demo/package"
 size=$(wc -c <"$out/package/wgpu_optim_bg.wasm")
 echo "$out/package/wgpu_optim_bg.wasm: $size bytes, $(gzip -9 -c "$out/package/wgpu_optim_bg.wasm" | wc -c) with gzip" >&2
 # A page on a phone loads it.
-[ "$size" -le 1365000 ] || { echo "The module takes $size bytes; at most 1,365,000 are allowed." >&2; exit 1; }
+[ "$size" -le 1405000 ] || { echo "The module takes $size bytes; at most 1,405,000 are allowed." >&2; exit 1; }

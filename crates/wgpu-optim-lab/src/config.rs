@@ -10,7 +10,7 @@ use wgpu_optim::{ParamGroups, Precision, Recipe, Rounding, StateFormat};
 use crate::tasks::TaskConfig;
 
 /// The studies that the program carries.
-pub const PRESETS: [(&str, &str); 10] = [
+pub const PRESETS: [(&str, &str); 11] = [
     ("quick", include_str!("../presets/quick.toml")),
     ("cpu20", include_str!("../presets/cpu20.toml")),
     ("gpu10", include_str!("../presets/gpu10.toml")),
@@ -19,6 +19,7 @@ pub const PRESETS: [(&str, &str); 10] = [
     ("others", include_str!("../presets/others.toml")),
     ("plane", include_str!("../presets/plane.toml")),
     ("precision", include_str!("../presets/precision.toml")),
+    ("eight-bit", include_str!("../presets/eight-bit.toml")),
     ("small-steps", include_str!("../presets/small-steps.toml")),
     ("fine-tuning", include_str!("../presets/fine-tuning.toml")),
 ];

@@ -45,7 +45,7 @@ enum Command {
 struct Run {
     /// A TOML file, or a preset: quick (nothing is tuned), cpu20 (tuned rates, for two cores), gpu10 (larger models, for a GPU), ratios (τ),
     /// bases (Lion, Muon, AdaGO and NAMO), others (classification and regression), plane (two dimensions), precision
-    /// (bf16 and 8-bit states), small-steps (bf16 without masters at small rates) or fine-tuning.
+    /// (bf16 and 8-bit states), eight-bit (8-bit states, with more seeds), small-steps (bf16 without masters at small rates) or fine-tuning.
     study: String,
     /// The directory of the results. Default: `lab/` and the name of the study.
     #[arg(long, value_name = "DIR")]

@@ -110,7 +110,7 @@ impl StateRow {
         Self { name, per: Per::Coordinate, squares: false }
     }
 
-    /// What it holds where it is stored in bytes.
+    /// The kind of bytes that may hold it.
     pub(crate) fn bytes(&self) -> Bytes {
         if self.squares { Bytes::Squares } else { Bytes::Signed }
     }
