@@ -31,6 +31,7 @@ if [ "$(uname -s)" = Linux ]; then
         missing "Vulkan's validation layers (Debian: apt-get install vulkan-validationlayers)"
     fi
 fi
+ensure_wgpu_py || missing "wgpu-py (pip install wgpu); no other host executed a step"
 env ${validation[@]+"${validation[@]}"} cargo test --no-fail-fast "${packages[@]}" || failed=1
 # Checks that the layers are loaded and end a test: their best-practice checks complain about every program.
 if [ ${#validation[@]} -gt 0 ] && [ "${WGPU_BACKEND:-vulkan}" = vulkan ]; then
@@ -55,7 +56,7 @@ if [ ${#compilers[@]} -gt 0 ]; then
         { echo "Not every compiler saw the shaders." >&2 && failed=1; }
 fi
 
-computes=(table:: golden:: custom::a_base_written selection:: shape:: matrix:: gradients:: rows:: components::)
+computes=(table:: golden:: eight_bit::bytes rounding::every rounding::split_masters_have step_averages::averages_in custom::a_base_written selection:: shape:: matrix:: gradients:: rows:: components::)
 [ -z "${FULL:-}" ] || computes=()
 # Runs some of the tests again on another driver, with the packages and features from above, so that nothing is built twice.
 again() {

@@ -12,17 +12,37 @@ ensure_compilers() {
 }
 
 # Sets DXC_LIBRARY to DirectX's shader compiler, which a Python package brings along.
+# Python's package installer.
+ensure_pip() {
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        command -v apt-get >/dev/null 2>&1 || return 1
+        echo "Installing Python's package installer (python3-pip)." >&2
+        apt_install python3-pip python3-setuptools >&2 || return 1
+    fi
+}
+
+# An interpreter with wgpu-py, for the test of docs/program.md: WGPU_OPTIM_PYTHON, and where it finds wgpu-py.
+ensure_wgpu_py() {
+    if [ -z "${WGPU_OPTIM_PYTHON:-}" ]; then
+        local folder=${CARGO_TARGET_DIR:-$PWD/target}/python
+        if ! PYTHONPATH=$folder python3 -c 'import wgpu' >/dev/null 2>&1; then
+            ensure_pip || return 1
+            echo "Fetching wgpu-py." >&2
+            python3 -m pip install --quiet --disable-pip-version-check --only-binary :all: --target "$folder" wgpu==0.32.0 >&2 || return 1
+        fi
+        WGPU_OPTIM_PYTHON=$(command -v python3)
+        export PYTHONPATH=$folder
+    fi
+    export WGPU_OPTIM_PYTHON
+}
+
 ensure_dxc() {
     if [ -z "${DXC_LIBRARY:-}" ]; then
         [ "$(uname -sm)" = "Linux x86_64" ] || return 1
         local folder=${CARGO_TARGET_DIR:-$PWD/target}/dxc
         DXC_LIBRARY=$folder/libdxcompiler.so
         if [ ! -e "$DXC_LIBRARY" ]; then
-            if ! python3 -m pip --version >/dev/null 2>&1; then
-                command -v apt-get >/dev/null 2>&1 || return 1
-                echo "Installing Python's package installer (python3-pip)." >&2
-                apt_install python3-pip python3-setuptools >&2 || return 1
-            fi
+            ensure_pip || return 1
             echo "Fetching DirectX's shader compiler." >&2
             mkdir -p "$folder"
             echo "compushady==0.17.5 --hash=sha256:5052caf9e955d8e7a48e22f536e82b44b72e83af46e824a9e99157c7809de691" >"$folder/requirements.txt"

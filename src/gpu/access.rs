@@ -40,9 +40,9 @@ impl GpuOptimizer {
     }
 
     fn arena(&self, name: &str, which: fn(&BlockBuffers) -> usize) -> Result<TensorSlice<'_>> {
-        let tensor = self.plan.tensor(name)?;
+        let tensor = self.plan.tensor_index(name)?;
         self.has_arenas(true, "this optimizer steps your buffers and does not hold parameters or gradients")?;
-        Ok(self.range_of(tensor, which(&self.storage.blocks[tensor.block]), self.plan.precision))
+        Ok(self.slice_of(self.holder(tensor).stored(which)))
     }
 
     /// The names of a tensor's state.

@@ -12,7 +12,7 @@ use super::slices::TensorSlice;
 use super::submissions::Submissions;
 use super::telemetry::Mailbox;
 use crate::error::{Error, Result, ensure};
-use crate::kernel::tables::{HEADER_BYTES, TENSOR_BYTES, Tensor};
+use crate::kernel::tables::Tensor;
 use crate::plan::cost::Cost;
 use crate::plan::layout::{Ownership, Plan};
 use crate::plan::program::When;
@@ -490,8 +490,7 @@ impl GpuOptimizer {
 
     /// Bytes of a tensor's entry in that table, from a member on.
     pub(super) fn entry(&self, tensor: usize, member: usize, size: u64) -> TensorSlice<'_> {
-        let offset = HEADER_BYTES + TENSOR_BYTES * tensor as u64 + member as u64;
-        TensorSlice { buffer: self.table(), offset, size }
+        self.slice_of(self.holder(tensor).entry(member, size))
     }
 
     /// Writes words of a tensor's entry, from a member on.

@@ -46,6 +46,8 @@ pub struct Binding {
     pub name: String,
     /// Whether it is a uniform, not storage.
     pub is_uniform: bool,
+    /// Whether it is declared as storage that the kernel cannot write. Other storage is declared `read_write`.
+    pub is_read_only: bool,
     /// Whether the kernel reads it.
     pub reads: bool,
     /// Whether the kernel writes it.
@@ -267,7 +269,9 @@ fn bound(item: &Item, all: &[&Item]) -> Option<Binding> {
     let (group, rest) = declared.split_once(") @binding(")?;
     let (binding, rest) = rest.split_once(") var<")?;
     let (group, binding, is_uniform) = (group.parse().ok()?, binding.parse().ok()?, rest.starts_with("uniform"));
-    let mut found = Binding { group, binding, name: name.clone(), is_uniform, reads: false, writes: false };
+    let is_read_only = rest.starts_with("storage, read>");
+    let mut found =
+        Binding { group, binding, name: name.clone(), is_uniform, is_read_only, reads: false, writes: false };
     let lines = all.iter().filter(|other| other.keyword == "fn").flat_map(|other| other.text.lines());
     let statements = lines.flat_map(|line| line.split("//").next().unwrap_or_default().split(['{', '}', ';']));
     let about = statements.filter(|code| code.contains(name.as_str()) && names(code).any(|word| word == name));
@@ -312,7 +316,7 @@ pub(crate) mod tests {
         assert_eq!(kernel.constants, BTreeMap::from([("FAST".to_owned(), 1.0)]));
         let [binding] = &kernel.bindings[..] else { panic!("{:?}", kernel.bindings) };
         assert_eq!((binding.group, binding.binding, binding.name.as_str()), (1, 2, "data"));
-        assert!(binding.reads && binding.writes && !binding.is_uniform);
+        assert!(binding.reads && binding.writes && !binding.is_uniform && !binding.is_read_only);
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use super::assemble::assemble;
 use super::batches::Placement;
 use super::cost::Cost;
+use super::held::{self, Holder};
 use super::layout::{Ownership, Plan, PlanLimits, ROWS};
-use super::program::{Bound, Buffer, Dispatch, Program, Usage, When};
-use super::scalars;
+use super::program::{Bound, Buffer, Dispatch, PROGRAM_VERSION, Place, Placed, Program, Usage, When};
+use super::scalars::{self, UniformBytes};
 use super::stage::Pair;
 use super::storage::Storage;
 use super::work::{Placements, work};
@@ -113,9 +114,60 @@ impl Program {
             storage.fill(storage.grids, &scalars::grids(&stages.all));
             storage.fill(storage.chunks, &table(&plan.chunks));
         }
+        let place = |range: held::Range, format: held::Stored| {
+            let format = format.name().to_owned();
+            Place { buffer: range.buffer, offset: range.offset, size: range.size, format }
+        };
+        let tensors = plan.order.iter().map(|&tensor| {
+            let holder = Holder { plan, storage: &storage, tensor };
+            let spec = &plan.tensors[tensor].spec;
+            let stored = held::Stored::Float(plan.precision);
+            Placed {
+                name: spec.name.clone(),
+                shape: spec.shape.clone(),
+                param: place(holder.stored(|block| block.param), stored),
+                grad: place(holder.stored(|block| block.grad), stored),
+                states: holder
+                    .states()
+                    .iter()
+                    .map(|part| (part.what.to_owned(), place(part.place, part.format)))
+                    .collect(),
+            }
+        });
+        let tensors = tensors.collect();
         let scalars = Scalars::FIELDS.iter().map(|(name, _)| (*name).to_owned()).collect();
         let cost = Cost::of(plan, &stages.traffic());
-        Self { parameters: plan.numel(), cost, buffers: storage.buffers, kernels, dispatches, scalars }
+        Self {
+            version: PROGRAM_VERSION,
+            tensors,
+            parameters: plan.numel(),
+            cost,
+            buffers: storage.buffers,
+            kernels,
+            dispatches,
+            scalars,
+        }
+    }
+
+    /// The words that the host writes into the buffer `wgpu-optim.scalars` before step t, which counts from 1: a set of scalars for each row
+    /// of [`scalars`](Self::scalars), 64 words apart. Schedules are at step t − 1. The gradients are multiplied by `grad_scale`.
+    ///
+    /// ```
+    /// use wgpu_optim::{ParamGroups, Program, Recipe};
+    ///
+    /// let words = Program::scalars_at(&Recipe::lion(0.5).into(), 1, 1.0)?;
+    /// assert_eq!((words.len(), f32::from_bits(words[0])), (64, 0.5)); // `step` comes first
+    /// # Ok::<(), wgpu_optim::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Recipe`](crate::Error::Recipe) if a learning rate or the factor of a schedule's function is out of range.
+    pub fn scalars_at(groups: &ParamGroups, t: u64, grad_scale: f64) -> Result<Vec<u32>> {
+        let mut bytes = UniformBytes::default();
+        for recipe in groups.rows(t.saturating_sub(1))? {
+            bytes.push(&Scalars::new(&recipe, t, groups, grad_scale));
+        }
+        Ok(bytemuck::pod_collect_to_vec(&bytes.0))
     }
 
     /// Every kernel of a plan, those included that reach tensors one coordinate at a time.

@@ -6,6 +6,7 @@ pub mod cost;
 mod counters;
 mod describe;
 mod elementwise;
+pub(crate) mod held;
 pub mod layout;
 mod orthogonal;
 mod pages;

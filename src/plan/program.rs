@@ -29,6 +29,10 @@ pub use super::layout::SEARCHED;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Program {
+    /// The version of this format: [`PROGRAM_VERSION`].
+    pub version: u32,
+    /// The tensors, in the order in which they were given.
+    pub tensors: Vec<Placed>,
     /// Number of parameters that it steps.
     pub parameters: u64,
     /// Memory, traffic and dispatches.
@@ -42,6 +46,41 @@ pub struct Program {
     /// Names of the scalars that the host writes for every step, one word each, in this order. There is one set per parameter group, and
     /// then, if any group has a fallback, one per group for its fallback. Sets are 256 bytes apart.
     pub scalars: Vec<String>,
+}
+
+/// The version of [`Program`] as data. It rises when a host of an older version would misread a program: when a field is removed or
+/// changes its meaning, or when a host must do more than before.
+pub const PROGRAM_VERSION: u32 = 1;
+
+/// Where a tensor lies.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Placed {
+    /// Its name.
+    pub name: String,
+    /// Sizes of its dimensions.
+    pub shape: Vec<usize>,
+    /// The parameter, as steps leave it.
+    pub param: Place,
+    /// The gradient, as the host writes it before a step.
+    pub grad: Place,
+    /// The states by their names, zero before the first step.
+    pub states: Vec<(String, Place)>,
+}
+
+/// A range of a buffer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Place {
+    /// Index of the buffer in [`Program::buffers`].
+    pub buffer: usize,
+    /// First byte.
+    pub offset: u64,
+    /// Size in bytes: a multiple of 4.
+    pub size: u64,
+    /// How each number is stored: `f32`, `f16`, `bf16`, or `8bit` and `8bit squares` for the bytes of
+    /// [`StateFormat::EightBit`](crate::StateFormat::EightBit).
+    pub format: String,
 }
 
 /// A buffer. It begins with its contents, then zeros.

@@ -48,9 +48,13 @@ pub struct Arguments {
     /// Print the WGSL of one kernel instead, by its name in the table.
     #[arg(long, value_name = "KERNEL", conflicts_with = "json")]
     wgsl: Option<String>,
-    /// Print JSON instead of a table: buffers, kernels with their WGSL, dispatches.
+    /// Print JSON instead of a table: tensors, buffers, kernels with their WGSL, dispatches. docs/program.md describes it.
     #[arg(long)]
     json: bool,
+    /// With --json, also print what another program needs to run the first steps: the contents of tables, and the scalars of so many
+    /// steps.
+    #[arg(long, value_name = "STEPS", requires = "json", value_parser = whole::<u64>(1..=1_000_000))]
+    run: Option<u64>,
 }
 
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -98,11 +102,18 @@ pub fn run(arguments: &Arguments) -> Result<()> {
         };
         return put(&kernel.source);
     }
-    // Tables are as long as the model is large.
-    program.buffers.iter_mut().for_each(|buffer| buffer.contents = Vec::new());
+    if arguments.run.is_none() {
+        // Tables are as long as the model is large.
+        program.buffers.iter_mut().for_each(|buffer| buffer.contents = Vec::new());
+    }
     if arguments.json {
         let mut json = serde_json::to_value(&program)?;
         json["dispatches"] = serde_json::to_value(explained(&program))?;
+        let steps = 1..=arguments.run.unwrap_or(0);
+        let steps = steps.map(|t| Program::scalars_at(groups, t, 1.0)).collect::<Result<Vec<_>, _>>()?;
+        if !steps.is_empty() {
+            json["steps"] = serde_json::to_value(steps)?;
+        }
         put(&format!("{}\n", serde_json::to_string_pretty(&json)?))
     } else {
         put(&table(name, &specs, &program)?)
