@@ -64,6 +64,15 @@ RUNS = {
     ),
     "cargo run --release -p wgpu-optim-burn --example train": ("{bin}/examples/train", []),
     "cargo run --release -p wgpu-optim-burn --example learner": ("{bin}/examples/learner", []),
+    "cargo run --release -p wgpu-optim-cli -- explain mgup-adamw --tensors 64x48,4097 --json --run 3 >program.json": (
+        "bash -c '{bin}/wgpu-optim explain mgup-adamw --tensors 64x48,4097 --json --run 3 >{out}/program.json'",
+        ["program.json"],
+    ),
+    "python3 examples/python/step.py program.json": (
+        # `scripts/test.sh` has put wgpu-py there.
+        "env PYTHONPATH={bin}/../python python3 examples/python/step.py {out}/program.json --output {out}/output.bin",
+        ["output.bin"],
+    ),
 }
 
 # Commands that do not run here, and why.
@@ -71,6 +80,7 @@ LEFT_OUT = {
     "./scripts/test.sh": "continuous integration runs it before this script",
     "./scripts/bench-gpu.sh": "it takes an hour on a software adapter",
     "./scripts/amd-stats.sh": "it fetches another Mesa",
+    "python3 -m pip install wgpu": "scripts/test.sh installs it",
 }
 
 

@@ -217,9 +217,9 @@ impl<T: Float> Tensor<T> {
         let t = u32::try_from(self.steps).unwrap_or(u32::MAX);
         for (number, (row, values)) in (0..).zip(per_coordinate) {
             let exact: Vec<f32> = values.iter().map(|x| x.to_f32().expect("a number")).collect();
-            let mut rounded = row.bytes().round(&exact, number, t, self.identity);
+            let mut rounded = row.code().round(&exact, number, t, self.identity);
             if let Some(found) = found.get(number as usize) {
-                others += row.bytes().adopt(&mut rounded, &exact, found);
+                others += row.code().adopt(&mut rounded, &exact, found);
             }
             values.iter_mut().zip(rounded).for_each(|(value, rounded)| *value = real(rounded.into()));
         }

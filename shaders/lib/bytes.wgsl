@@ -32,7 +32,7 @@ fn word_of(exponent: u32, codes: vec4<u32>) -> u32 {
 }
 
 fn pack_squares(x: vec4<f32>, noise: vec4<u32>) -> u32 {
-    let bits = bitcast<vec4<u32>>(x);
+    let bits = select(bitcast<vec4<u32>>(x), vec4<u32>(), x == vec4<f32>());    // also −0
     let finite = bits < NOT_FINITE;
     let sizes = select(vec4<u32>(), bits, finite);
     let exponent = clamp((largest_of(sizes) + 0x3fffffu) >> 23u, 16u, 254u);

@@ -2,7 +2,10 @@
 
 const BELOW: vec4<u32> = vec4<u32>(0xffffu);
 
-fn joined(halves: vec4<u32>, below: vec4<u32>) -> vec4<f32> {
+fn joined(halves: vec4<u32>, lower: vec4<u32>) -> vec4<f32> {
+    // A parameter of 0 that was written by others has the lower half of another master.
+    let foreign = ((halves & vec4<u32>(0x7fffu)) == vec4<u32>()) & (lower >= vec4<u32>(0x8000u));
+    let below = select(lower, vec4<u32>(), foreign);
     let above = (halves - (below >> vec4<u32>(15u))) & BELOW;
     return bitcast<vec4<f32>>((above << vec4<u32>(16u)) | below);
 }

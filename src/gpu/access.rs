@@ -13,7 +13,6 @@ use crate::kernel::tables::{HEADER_BYTES, Header, TENSOR_BYTES, Tensor};
 use crate::plan::storage::BlockBuffers;
 use crate::recipe::guard::{Guarded, NonFinite};
 use crate::recipe::policy::Selects;
-use crate::recipe::precision::Precision;
 use crate::recipe::ranges::{INVERTIBLE, NOT_NEGATIVE, check};
 
 impl From<Header> for Guarded {
@@ -65,7 +64,8 @@ impl GpuOptimizer {
     /// - Others: see [`state_names`](Self::state_names). A third state of AdamW and Adam is `max_exp_avg_sq`.
     /// - A state that is one number, such as the `accumulator` of AdaGO, can be copied, but not bound: its offset is not aligned.
     /// - `master`: the parameter in f32, if it is stored in two bytes.
-    /// - `average`: the average of the parameter over the steps, or the parameter itself during evaluation. It begins with the first update;
+    /// - `average`: the average of the parameter over the steps, or the parameter itself during evaluation, in the format of
+    ///   [`Average::precision`](crate::Average::precision). It begins with the first update;
     ///   see [`ParamGroups::with_average`](crate::ParamGroups::with_average).
     ///
     /// # Errors
@@ -105,7 +105,7 @@ impl GpuOptimizer {
     pub fn write_param(&self, name: &str, data: &[f32]) -> Result<()> {
         let param = self.param(name)?;
         let tensor = self.plan.tensor_index(name)?;
-        if let Some(low) = self.low(tensor) {
+        if let Some(low) = self.low(tensor).filter(|_| !self.has_half_averages_in_place()) {
             self.write(name, "parameter", low, Stored::Low, data)?;
             let halves = upper_halves(data);
             return scope::watch(&self.device, || self.queue.write_buffer(param.buffer, param.offset, &halves));
@@ -327,9 +327,7 @@ impl GpuOptimizer {
         self.param(name)?;
         let (tensor, numel) = (self.plan.tensor_index(name)?, self.plan.tensor(name)?.numel as usize);
         let (slice, format) = self.held_param(tensor);
-        // Averages in bf16 have no lower halves.
-        let is_half = self.evaluating && self.plan.average_format() == Precision::Bf16;
-        let low = self.low(tensor).filter(|_| !is_half);
+        let low = self.low(tensor).filter(|_| !self.has_half_averages_in_place());
         let slices: Vec<_> = [slice].into_iter().chain(low).collect();
         let (size, is_split) = (slice.size as usize, low.is_some());
         self.read(name, &slices, move |bytes| {

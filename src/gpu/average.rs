@@ -9,6 +9,7 @@ use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::Scalars;
 use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
+use crate::recipe::precision::Precision;
 
 impl GpuOptimizer {
     /// Replaces parameters by their averages, for evaluation: all of them with [`ParamGroups::with_average`](crate::ParamGroups::with_average),
@@ -82,6 +83,11 @@ impl GpuOptimizer {
     /// Whether [`evaluate`](Self::evaluate) was called and [`train`](Self::train) was not called since. Checkpoints store this.
     pub fn is_evaluating(&self) -> bool {
         self.evaluating
+    }
+
+    /// Whether averages in bf16 are in the place of parameters. They have no lower halves: those of the masters stay.
+    pub(super) fn has_half_averages_in_place(&self) -> bool {
+        self.evaluating && self.plan.average_format() == Precision::Bf16
     }
 
     /// Refuses what would change parameters that are averages.

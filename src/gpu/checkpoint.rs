@@ -10,7 +10,7 @@ use safetensors::tensor::{self, TensorInfo};
 
 use super::entries::{AVERAGE_STEP, Entry, STEP, parts};
 use super::file::{About, Checkpoint, FORMAT, FORMAT_VERSION, LONGEST_HEADER, refusal, write, write_synced};
-use super::held::{AVERAGE, GRAD_SUM, MASTER, MASTER_LOW, PARAM, Stored, upper_halves};
+use super::held::{AVERAGE, GRAD_SUM, MASTER, MASTER_LOW, PARAM, Stored, joined, upper_halves};
 use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use super::target::Target;
@@ -133,6 +133,8 @@ impl GpuOptimizer {
         entries.retain(|entry| match (entry.what, entry.tensor) {
             (MASTER, Some(tensor)) => counts[tensor].mastered == 1,
             (AVERAGE | AVERAGE_STEP, Some(tensor)) => counts[tensor].averaged > 0,
+            // In one part with the parameters, where these are in the file.
+            (MASTER_LOW, _) => self.plan.ownership != Ownership::Arenas || self.has_half_averages_in_place(),
             (GRAD_SUM, Some(tensor)) => self.counts.micro_batches > 0 || self.counts.has_sum[tensor],
             _ => true,
         });
@@ -168,7 +170,7 @@ impl GpuOptimizer {
 
     /// What the file has of these entries, one after the other, in one copy from the GPU.
     fn read_entries(&self, entries: &[Entry<'_>], counts: &[Tensor]) -> Result<Vec<u8>> {
-        let slices: Vec<_> = entries.iter().filter_map(|entry| entry.slice).collect();
+        let slices: Vec<_> = entries.iter().flat_map(|entry| entry.slice.into_iter().chain(entry.low)).collect();
         let read = match slices.is_empty() {
             true => Vec::new(),
             false => readback::block_on(&self.device, self.read(&entries[0].key, &slices, Ok)?)?,
@@ -176,6 +178,7 @@ impl GpuOptimizer {
         let (mut rest, mut bytes) = (&read[..], Vec::with_capacity(read.len()));
         for entry in entries {
             let (own, after) = rest.split_at(entry.slice.map_or(0, |slice| slice.size as usize));
+            let (low, after) = after.split_at(entry.low.map_or(0, |slice| slice.size as usize));
             rest = after;
             let start = bytes.len();
             match entry.tensor {
@@ -185,6 +188,9 @@ impl GpuOptimizer {
                 }
                 Some(tensor) if entry.what == AVERAGE_STEP => {
                     bytes.extend(i64::from(counts[tensor].averaged).to_le_bytes());
+                }
+                _ if entry.low.is_some() => {
+                    bytes.extend_from_slice(bytemuck::cast_slice(&joined(own, low, entry.size() / 4)));
                 }
                 _ => {
                     bytes.extend(entry.converted(own.to_vec(), entry.format, entry.saved));
@@ -275,10 +281,13 @@ impl GpuOptimizer {
             let key = &entry.key;
             let found = file.tensors.info(key).ok_or_else(|| refusal(format!("it lacks `{key}`")))?;
             let shape = entry.saved_shape();
-            let [found, own] = [(found.dtype, &found.shape[..]), (entry.dtype(), &shape[..])];
+            let [saved, own] = [(found.dtype, &found.shape[..]), (entry.dtype(), &shape[..])];
             let words = |(dtype, shape)| format!("{dtype:?} of shape {shape:?}");
-            let differs = || refusal(format!("`{key}` is {} instead of {}", words(found), words(own)));
-            ensure!(found == own, differs());
+            let differs = || refusal(format!("`{key}` is {} instead of {}", words(saved), words(own)));
+            ensure!(saved == own, differs());
+            let name = entry.tensor.map_or("", |tensor| &self.plan.tensors[tensor].spec.name);
+            let other = || refusal(format!("`{key}` is of a tensor of another shape than {:?}", entry.shape));
+            ensure!(entry.fits(file, name), other());
         }
         // What comes after the first write must not fail.
         let mut ranges = self.initial.iter().zip(&about.lrs).try_for_each(|(initial, &lr)| {
@@ -307,7 +316,7 @@ impl GpuOptimizer {
         self.clear_sums_of(&mut Target::Encoder(&mut encoder), &(0..self.plan.tensors.len()).collect::<Vec<_>>());
         self.queue.submit([encoder.finish()]);
         self.clear_low();
-        self.write_entries(file, &entries)?;
+        self.write_entries(file, &entries, false)?;
         self.set_mastered(mastered.into_iter().enumerate());
         self.set_averaged((0..self.plan.tensors.len()).map(|tensor| (tensor, begun.get(&tensor).copied())));
         self.counts.has_sum = has_sum;
@@ -359,7 +368,16 @@ impl GpuOptimizer {
             self.check_averages(file)?;
         }
         let SavedCounts { steps, begun } = counts_in(file, &entries)?;
-        self.write_entries(file, &entries)?;
+        let has_low: HashSet<usize> =
+            entries.iter().filter(|entry| entry.what == MASTER_LOW).filter_map(|entry| entry.tensor).collect();
+        let mut encoder = self.encoder();
+        for tensor in steps.iter().map(|(tensor, _)| *tensor).filter(|tensor| !has_low.contains(tensor)) {
+            if let Some(low) = self.low(tensor) {
+                encoder.clear_buffer(low.buffer, low.offset, Some(low.size));
+            }
+        }
+        self.queue.submit([encoder.finish()]);
+        self.write_entries(file, &entries, self.has_half_averages_in_place())?;
         let masters = entries.iter().filter(|entry| entry.what == MASTER).filter_map(|entry| entry.tensor);
         let masters: HashSet<usize> = masters.collect();
         self.set_mastered(steps.iter().map(|(tensor, _)| (*tensor, masters.contains(tensor))));
@@ -398,8 +416,7 @@ impl GpuOptimizer {
         let mut entries = self.entries_in(file)?;
         entries.retain(|entry| entry.what != GRAD_SUM && (part == Part::All || entry.what == PARAM));
         let fits = |entry: &Entry<'_>| {
-            let info = file.tensors.info(&entry.key);
-            info.is_some_and(|info| (info.dtype, &info.shape) == (entry.dtype(), &entry.saved_shape()))
+            entry.fits(file, entry.tensor.map_or("", |tensor| &self.plan.tensors[tensor].spec.name))
         };
         // Tensors that have not stepped have no masters in a file, and other files have no averages.
         let lacks =
@@ -410,14 +427,14 @@ impl GpuOptimizer {
         Ok((entries, left.map(|&tensor| self.plan.tensors[tensor].spec.name.clone()).collect()))
     }
 
-    /// Writes what a file has of these entries.
-    fn write_entries(&self, file: &mut Checkpoint, entries: &[Entry<'_>]) -> Result<()> {
+    /// Writes what a file has of these entries. The lower halves of masters may stay.
+    fn write_entries(&self, file: &mut Checkpoint, entries: &[Entry<'_>], keeps_low: bool) -> Result<()> {
         for part in parts(entries) {
             for (entry, slice) in part.iter().filter_map(|entry| Some((entry, entry.slice?))) {
                 let saved = file.read(&entry.key)?;
                 let low = entry.tensor.filter(|_| entry.what == PARAM).and_then(|tensor| self.low(tensor));
-                if let Some(low) = low {
-                    // A file without split masters has all of them. Otherwise the lower halves come next.
+                if let Some(low) = low.filter(|_| !keeps_low) {
+                    // Lower halves that are in the file by themselves come next.
                     let masters: Vec<f32> = bytemuck::pod_collect_to_vec(&saved);
                     let parts = [(slice, upper_halves(&masters)), (low, Stored::Low.encode(&masters))];
                     for (to, bytes) in parts {

@@ -30,6 +30,12 @@ impl GpuOptimizer {
         let reason =
             "it holds averages for evaluation that another β1 or momentum has made: use the recipes of the file";
         ensure!(same || !file.about.evaluating, refusal(&file.path, reason));
+        // What lies in the place of an average follows from how both are stored.
+        let stored =
+            |groups: &ParamGroups| (groups.rounding().is_some(), groups.average().map(|average| average.precision));
+        let same = stored(&file.about.groups) == stored(&self.groups);
+        let reason = "it holds averages for evaluation, and parameters or averages are stored in another way: use the settings of the file";
+        ensure!(same || !file.about.evaluating, refusal(&file.path, reason));
         Ok(())
     }
 

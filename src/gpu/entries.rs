@@ -8,13 +8,14 @@ use super::optimizer::GpuOptimizer;
 use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
 use crate::kernel::tables::Tensor;
+use crate::recipe::base::{Per, StateRow};
 use crate::recipe::precision::Precision;
-use crate::recipe::state::Bytes;
+use crate::recipe::state::Code;
 
 pub(super) const STEP: &str = "step";
 /// The step that began a tensor's average.
 pub(super) const AVERAGE_STEP: &str = "average_step";
-/// Bytes of entries that are copied together, and how many they are at most: what wgpu does for a copy grows with those before it.
+/// Code of entries that are copied together, and how many they are at most: what wgpu does for a copy grows with those before it.
 const PART: usize = 1 << 20;
 const COPIES: usize = 256;
 
@@ -28,10 +29,14 @@ pub(super) struct Entry<'a> {
     pub(super) shape: &'a [usize],
     /// Where it lies on the GPU. Steps are counted elsewhere.
     pub(super) slice: Option<TensorSlice<'a>>,
+    /// Where the lower halves lie of masters that a file holds in one part.
+    pub(super) low: Option<TensorSlice<'a>>,
     /// The format there.
     pub(super) format: Stored,
     /// The format in the file: f32, or bytes.
     pub(super) saved: Stored,
+    /// Its code in bytes, if it is a state per coordinate.
+    pub(super) code: Option<Code>,
     /// Whether it is a sum of squares, which is never negative.
     pub(super) squares: bool,
 }
@@ -40,14 +45,22 @@ pub(super) struct Entry<'a> {
 const BYTES: &str = ".8bit";
 
 impl Entry<'_> {
-    /// The same in a file that has the state in the other format, f32 or bytes, if it is a state.
-    pub(super) fn in_other_format(&self) -> (String, Stored) {
-        match (self.key.strip_suffix(BYTES), self.squares) {
-            _ if self.saved == Stored::Low => (self.key.clone(), self.saved),
-            (Some(key), _) => (key.to_owned(), Stored::F32),
-            (None, true) => (format!("{}{BYTES}", self.key), Stored::Byte(Bytes::Squares)),
-            (None, false) => (format!("{}{BYTES}", self.key), Stored::Byte(Bytes::Signed)),
-        }
+    /// The key and format in a file that has the state in the other format, f32 or bytes, if it may be in both.
+    fn in_other_format(&self) -> Option<(String, Stored)> {
+        let code = self.code?;
+        Some(match self.key.strip_suffix(BYTES) {
+            Some(key) => (key.to_owned(), Stored::F32),
+            None => (format!("{}{BYTES}", self.key), Stored::Byte(code)),
+        })
+    }
+
+    /// Whether a file has it: with this type, and for a tensor of this shape.
+    pub(super) fn fits(&self, file: &Checkpoint, name: &str) -> bool {
+        let info = file.tensors.info(&self.key);
+        // The shape of words says nothing about that of the tensor.
+        let is_own = || file.specs().iter().any(|spec| spec.name == name && spec.shape == self.shape);
+        info.is_some_and(|info| (info.dtype, &info.shape) == (self.dtype(), &self.saved_shape()))
+            && (!matches!(self.saved, Stored::Byte(_)) || is_own())
     }
 
     /// The key, given that of f32.
@@ -144,10 +157,13 @@ impl GpuOptimizer {
             held.chain(counts.map(|what| (what, &[][..], Stored::F32, None))).map(
                 move |(what, shape, format, slice)| {
                     let key = if what == PARAM { format!("params.{name}") } else { format!("state.{name}.{what}") };
-                    let squares = states.iter().any(|state| state.name == what && state.squares);
+                    let state = states.iter().find(|state| state.name == what);
+                    let squares = state.is_some_and(|state| state.squares);
+                    let code = state.filter(|state| state.per == Per::Coordinate).map(StateRow::code);
+                    let low = self.low(tensor).filter(|_| what == PARAM && !self.has_half_averages_in_place());
                     let saved = if matches!(format, Stored::Float(_)) { Stored::F32 } else { format };
                     let key = Entry::key_of(key, saved);
-                    Entry { key, tensor: Some(tensor), what, shape, slice, format, saved, squares }
+                    Entry { key, tensor: Some(tensor), what, shape, slice, low, format, saved, code, squares }
                 },
             )
         };
@@ -157,9 +173,9 @@ impl GpuOptimizer {
     /// The same, with states in the format in which a file has them.
     pub(super) fn entries_in(&self, file: &Checkpoint) -> Result<Vec<Entry<'_>>> {
         let mut entries = self.entries()?;
-        for entry in entries.iter_mut().filter(|entry| entry.what != PARAM && file.tensors.info(&entry.key).is_none()) {
-            let (key, saved) = entry.in_other_format();
-            if file.tensors.info(&key).is_some() {
+        for entry in entries.iter_mut().filter(|entry| file.tensors.info(&entry.key).is_none()) {
+            let other = entry.in_other_format().filter(|(key, _)| file.tensors.info(key).is_some());
+            if let Some((key, saved)) = other {
                 (entry.key, entry.saved) = (key, saved);
             }
         }
@@ -187,6 +203,7 @@ impl GpuOptimizer {
         let master = mastered.and_then(|tensor| self.master(tensor));
         let format = Stored::Float(if master.is_some() { Precision::F32 } else { self.plan.precision });
         let (key, slice) = (format!("params.{name}"), Some(master.unwrap_or(slice)));
-        Ok(Entry { key, tensor, what: PARAM, shape, slice, format, saved: Stored::F32, squares: false })
+        let (saved, squares) = (Stored::F32, false);
+        Ok(Entry { key, tensor, what: PARAM, shape, slice, low: None, format, saved, code: None, squares })
     }
 }

@@ -37,7 +37,7 @@ pub(super) const LONGEST_HEADER: u64 = 100 << 20;
 /// | `state.{name}.exp_avg.8bit` and others per coordinate | the same, in place of these, with 8-bit states; U32 | a word for each four coordinates |
 /// | `state.{name}.accumulator` and others that are one number per tensor | the base | scalar |
 /// | `state.{name}.master` | parameters in two bytes in your buffers | the tensor's |
-/// | `state.{name}.master_low` | the lower halves of masters, where these alone are kept; U16 | the tensor's |
+/// | `state.{name}.master_low` | the lower halves of split masters, if your buffers hold the parameters, or averages in bf16 are in their place; U16 | the tensor's |
 /// | `state.{name}.average` | averages over the steps that have begun | the tensor's |
 /// | `state.{name}.average_step` | the same: the step that began the average | scalar, I64 |
 /// | `state.{name}.grad_sum` | sums of micro-batches that no step has used yet | the tensor's |

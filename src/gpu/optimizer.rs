@@ -34,7 +34,8 @@ use crate::recipe::spec::TensorSpec;
 ///
 /// Arithmetic is f32. On one adapter, the same step on the same inputs gives the same bits. A NaN or infinity in a gradient, parameter or
 /// state leaves only its own coordinate unspecified. Exceptions: it spreads within its matrix under matrix bases, within its row when
-/// second moments are per row, within its tensor under Adafactor and AdaGrad-Norm, and through the norm that gradients are clipped to.
+/// second moments are per row, within its tensor under Adafactor and AdaGrad-Norm, and through the norm that gradients are clipped to. With
+/// [`StateFormat::EightBit`](crate::StateFormat::EightBit), an infinity also stalls the three coordinates that share its word.
 pub struct GpuOptimizer {
     pub(super) device: wgpu::Device,
     pub(super) queue: wgpu::Queue,

@@ -37,7 +37,8 @@ impl Requirements {
     /// Computes the limits. They exceed WebGPU's defaults only for:
     ///
     /// - a tensor larger than 256 MiB,
-    /// - a tensor of more than 16.7 million coordinates under a base with three or four states per coordinate,
+    /// - a tensor of more than 16.7 million coordinates under a base with three or four states per coordinate, or with split masters and two,
+    /// - split masters under exact `mgup`, where a base has more than two states: nine storage buffers,
     /// - a matrix under a matrix base, with its padding, larger than 128 MiB,
     /// - a tensor larger than 128 MiB with second moments per row, or under Adafactor, AdaGrad-Norm or a schedule-free base,
     /// - under exact `mgup`, more than 4,000 tensors of more than 4,096 parameters, or 1,600 of more than 32,768.

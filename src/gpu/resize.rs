@@ -9,7 +9,7 @@ use super::slices::TensorSlice;
 use crate::error::{Error, Result, ensure};
 use crate::kernel::catalog::Config;
 use crate::kernel::tables::{Header, ResizedRows, STRIDE, Tensor};
-use crate::plan::layout::{Plan, WORKGROUP, within};
+use crate::plan::layout::{Ownership, Plan, WORKGROUP, within};
 use crate::plan::program::When;
 use crate::plan::scalars::UniformBytes;
 use crate::plan::stage::workgroups;
@@ -175,6 +175,8 @@ impl GpuOptimizer {
         // Both hold the same, except that factors of components come last and may be missing.
         for (from, to) in parts.into_iter().zip(new.held(after)) {
             match (from.what, rows) {
+                // As whole masters, those of the caller's parameters are read again.
+                (MASTER_LOW, _) if !same && self.plan.ownership == Ownership::Caller => {}
                 (RATES, _) if from.shape != to.shape => {}
                 (_, Rows::Gather(_)) if from.by_row => by_row.push((from, to)),
                 _ => copy(from.slice, to.slice),

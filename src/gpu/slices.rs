@@ -139,6 +139,8 @@ pub(crate) fn validate(
         let all = [("parameter", None, buffers.param), ("gradient", None, buffers.grad)];
         for (what, per, slice) in all.into_iter().chain(states) {
             let precision = if per.is_none() { plan.precision } else { Precision::F32 };
+            let in_bytes =
+                per.is_some_and(|(per, _)| per == Per::Coordinate && plan.state_of(tensor) != StateFormat::F32);
             // Whole vectors of four coordinates.
             let padded = precision.bytes() * tensor.numel.next_multiple_of(4);
             let (needed, usage) = match per {
@@ -148,7 +150,8 @@ pub(crate) fn validate(
                 Some((_, size)) => (size, To::STORAGE),
             };
             let refusal = |reason| Error::slice(name, what, reason);
-            let (given, shape, format) = (slice.size, &tensor.spec.shape, precision.name());
+            let format = if in_bytes { plan.state_of(tensor).name() } else { precision.name() };
+            let (given, shape) = (slice.size, &tensor.spec.shape);
             ensure!(
                 given == needed || (per.is_none() && given == padded),
                 refusal(format!("{given} bytes given, {needed} needed for shape {shape:?} of {format}"))

@@ -7,7 +7,7 @@ use super::storage::Storage;
 use crate::kernel::tables::{self, HEADER_BYTES, TENSOR_BYTES};
 use crate::recipe::base::{Per, StateRow};
 use crate::recipe::precision::Precision;
-use crate::recipe::state::{Bytes, StateFormat};
+use crate::recipe::state::{Code, StateFormat};
 
 pub(crate) const PARAM: &str = "params";
 /// The name of masters among the state.
@@ -57,7 +57,9 @@ pub(crate) fn upper_halves(masters: &[f32]) -> Vec<u8> {
 pub(crate) fn joined(params: &[u8], low: &[u8], count: usize) -> Vec<f32> {
     let halves = |bytes: &[u8]| -> Vec<u16> { bytemuck::pod_collect_to_vec(bytes) };
     let both = halves(params).into_iter().zip(halves(low)).take(count);
-    both.map(|(half, low)| f32::from_bits(u32::from(half.wrapping_sub(low >> 15)) << 16 | u32::from(low))).collect()
+    // A parameter of 0 that was written by others has the lower half of another master.
+    let own = both.map(|(half, low)| (half, if half & 0x7fff == 0 && low >= 0x8000 { 0 } else { low }));
+    own.map(|(half, low)| f32::from_bits(u32::from(half.wrapping_sub(low >> 15)) << 16 | u32::from(low))).collect()
 }
 
 /// How a number of a tensor is stored.
@@ -66,7 +68,7 @@ pub(crate) enum Stored {
     /// By itself.
     Float(Precision),
     /// In a byte, with three others.
-    Byte(Bytes),
+    Byte(Code),
     /// The lower half of an f32, which means nothing by itself.
     Low,
 }
@@ -78,8 +80,8 @@ impl Stored {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Float(precision) => precision.name(),
-            Self::Byte(Bytes::Signed) => "8bit",
-            Self::Byte(Bytes::Squares) => "8bit squares",
+            Self::Byte(Code::Signed) => "8bit",
+            Self::Byte(Code::Squares) => "8bit squares",
             Self::Low => "lower half of f32",
         }
     }
@@ -88,11 +90,11 @@ impl Stored {
     pub(crate) fn of(state: &StateRow, format: StateFormat) -> Self {
         match format {
             StateFormat::F32 => Self::F32,
-            StateFormat::EightBit => Self::Byte(state.bytes()),
+            StateFormat::EightBit => Self::Byte(state.code()),
         }
     }
 
-    /// Bytes of a number.
+    /// Code of a number.
     pub(crate) fn each(self) -> u64 {
         match self {
             Self::Float(precision) => precision.bytes(),
@@ -101,7 +103,7 @@ impl Stored {
         }
     }
 
-    /// Bytes of so many numbers, in whole words.
+    /// Code of so many numbers, in whole words.
     pub(crate) fn size(self, count: u64) -> u64 {
         (self.each() * count).next_multiple_of(4)
     }

@@ -9,17 +9,20 @@ use super::cost::Cost;
 #[doc(hidden)]
 pub use super::layout::SEARCHED;
 
-/// A step as data, for any host of WebGPU: buffers, WGSL kernels and dispatches.
+/// A step as data, for any host of WebGPU: buffers, WGSL kernels and dispatches. `docs/program.md` says how a host executes it.
 ///
 /// ```
 /// use wgpu_optim::matrix::Matmul;
-/// use wgpu_optim::program::{Bound, Dispatch, Usage, When};
+/// use wgpu_optim::program::{Bound, Dispatch, PROGRAM_VERSION, Place, Placed, Usage, When};
 /// use wgpu_optim::{PlanLimits, Program, Recipe, TensorSpec};
 ///
 /// let specs = [TensorSpec::new("weight", [1024, 1024])];
 /// let program = Program::new(&specs, Recipe::adamw(1e-3).mgup(), PlanLimits::WEBGPU, Matmul::Tiles)?;
 /// let uniforms = program.buffers.iter().filter(|buffer| buffer.usage == Usage::Uniform).count();
 /// println!("{} buffers, {uniforms} of them uniforms", program.buffers.len());
+/// let Placed { name, param: Place { buffer, offset, format, .. }, .. } = &program.tensors[0];
+/// println!("`{name}` lies in buffer {buffer} at byte {offset}, in {format}");
+/// assert_eq!(program.version, PROGRAM_VERSION);
 /// for Dispatch { purpose, kernel, workgroups, bindings, .. } in program.dispatches.iter().filter(|d| d.when == When::Step) {
 ///     let written = bindings.iter().filter(|bound: &&Bound| bound.writes).count();
 ///     println!("{purpose}: {} over {workgroups:?}, writes {written} buffers", program.kernels[*kernel].name);

@@ -19,10 +19,14 @@ const SEED: u32 = 0x8b17_57a7;
 /// squares has 4 bits of exponent and 2 of mantissa: the least number above 0 is 20,000 to 39,000 times smaller than the largest of the
 /// four, and a number above 0 never becomes 0. Other states have a sign, 3 bits of exponent and 2 of mantissa.
 ///
-/// Steps round up or down at random, so that the mean over many steps is exact: a moment follows gradients that change it by less than the
+/// Steps round up or down at random, so that the mean over many steps is exact, except that sums of squares below the least number are
+/// raised to it: a moment follows gradients that change it by less than the
 /// distance of two of its numbers. The random bits follow from the step of the tensor, its name, and the coordinate, so a run can be
 /// repeated and resumed to the bit. The direction follows from the rounded states, except under Lion, where it follows from the
 /// states before the step. Selection is exact in both cases.
+///
+/// A gradient that is infinite or beyond ±1.84e19 raises the exponent of its word for as long as the moments remember it, so that the three
+/// other coordinates hardly move: skip such steps, or clip gradients.
 ///
 /// [`Recipe::validate`](crate::Recipe::validate) refuses bases whose state must be exact, with the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -38,7 +42,7 @@ pub enum StateFormat {
 }
 
 impl StateFormat {
-    /// Bytes per coordinate of one state.
+    /// Code per coordinate of one state.
     pub fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,
@@ -59,16 +63,16 @@ impl StateFormat {
     }
 }
 
-/// What a state of one byte holds.
+/// The code of a state in one byte.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bytes {
+pub(crate) enum Code {
     /// Numbers of both signs.
     Signed,
     /// Sums of squares.
     Squares,
 }
 
-impl Bytes {
+impl Code {
     /// Bits of exponent of a coordinate.
     fn exponent_bits(self) -> u32 {
         match self {
@@ -92,7 +96,8 @@ impl Bytes {
 
     /// The word of four numbers, rounded with 21 random bits each.
     fn pack(self, values: [f32; VECTOR], noise: [u32; VECTOR]) -> u32 {
-        let sizes = values.map(|x| if x.is_finite() { x.abs().to_bits() } else { 0 });
+        let counts = |x: f32| x.is_finite() && (self == Self::Signed || x >= 0.0);
+        let sizes = values.map(|x| if counts(x) { x.abs().to_bits() } else { 0 });
         let largest = sizes.into_iter().max().unwrap_or(0);
         // So that the largest code is at most that of 1.75 times the power of two, or of 1.5 where the last code is taken.
         let exponent = match self {
@@ -104,7 +109,7 @@ impl Bytes {
             let (x, size) = (values[i], sizes[i]);
             let rounded = ((size + noise[i]) >> 21).saturating_sub(zero);
             match self {
-                _ if !x.is_finite() => self.not_finite(),
+                _ if !x.is_finite() || (self == Self::Squares && x < 0.0) => self.not_finite(),
                 Self::Squares if size == 0 => 0,
                 Self::Squares => rounded.clamp(1, 62),
                 Self::Signed => {
@@ -185,10 +190,10 @@ mod tests {
 
     use super::*;
 
-    const BOTH: [Bytes; 2] = [Bytes::Signed, Bytes::Squares];
+    const BOTH: [Code; 2] = [Code::Signed, Code::Squares];
 
-    fn values(bytes: Bytes, values: [f32; VECTOR]) -> [f32; VECTOR] {
-        if bytes == Bytes::Squares { values.map(|x| x.abs()) } else { values }
+    fn values(bytes: Code, values: [f32; VECTOR]) -> [f32; VECTOR] {
+        if bytes == Code::Squares { values.map(|x| x.abs()) } else { values }
     }
 
     proptest! {
@@ -205,7 +210,7 @@ mod tests {
         /// The largest of four is off by at most a quarter. All are off by at most a quarter, or by the least number.
         #[test]
         fn rounding_is_to_a_neighbor(given in prop::array::uniform4(-1e30f32..1e30), shift in -60i32..20, noise in prop::array::uniform4(0u32..1 << 21)) {
-            for (bytes, range) in [(Bytes::Signed, 7), (Bytes::Squares, 15)] {
+            for (bytes, range) in [(Code::Signed, 7), (Code::Squares, 15)] {
                 let given = values(bytes, given.map(|x| x * 2f32.powi(shift)));
                 let found = bytes.unpack(bytes.pack(given, noise));
                 let largest = given.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
@@ -213,7 +218,7 @@ mod tests {
                     let off = (x - y).abs();
                     prop_assert!(off <= 0.25 * x.abs() || off <= 2.5 * largest * 2f32.powi(-range), "{bytes:?}: {y} for {x}");
                     prop_assert!(y == 0.0 || (y < 0.0) == (*x < 0.0));
-                    prop_assert!(bytes == Bytes::Signed || (*x == 0.0) == (y == 0.0), "{y} for {x}: 0 stays 0, and only 0");
+                    prop_assert!(bytes == Code::Signed || (*x == 0.0) == (y == 0.0), "{y} for {x}: 0 stays 0, and only 0");
                 }
             }
         }
@@ -223,7 +228,7 @@ mod tests {
     fn the_mean_of_many_steps_is_exact() {
         let given: Vec<f32> = [1.0, 0.37, -0.0171, 0.0004].repeat(1 << 16);
         for bytes in BOTH {
-            let given: Vec<_> = given.iter().map(|x| if bytes == Bytes::Squares { x.abs() } else { *x }).collect();
+            let given: Vec<_> = given.iter().map(|x| if bytes == Code::Squares { x.abs() } else { *x }).collect();
             for number in 0..4 {
                 let found = bytes.round(&given, number, 3, 1);
                 for (i, x) in given.iter().enumerate().take(VECTOR) {
@@ -251,17 +256,17 @@ mod tests {
 
     #[test]
     fn every_number_of_both_kinds_is_known() {
-        let squares = Bytes::Squares.unpack(127 + 15 << 24 | 62 << 18 | 61 << 12 | 2 << 6 | 1);
+        let squares = Code::Squares.unpack(127 + 15 << 24 | 62 << 18 | 61 << 12 | 2 << 6 | 1);
         assert_eq!(squares, [1.25, 1.5, 1.25 * 32768.0, 1.5 * 32768.0]);
-        let signed = Bytes::Signed.unpack(127 + 7 << 24 | 31 << 18 | 63 << 12 | 33 << 6 | 1);
+        let signed = Code::Signed.unpack(127 + 7 << 24 | 31 << 18 | 63 << 12 | 33 << 6 | 1);
         assert_eq!(signed, [1.25, -1.25, -1.75 * 128.0, 1.75 * 128.0]);
     }
 
     #[test]
     fn bytes_round_to_the_nearest_and_decode() {
         let given = [1.0, -0.3, 0.55, 0.0, 7.1, -2.2];
-        let bytes = Bytes::Signed.encode(&given);
+        let bytes = Code::Signed.encode(&given);
         assert_eq!(bytes.len(), 8);
-        assert_eq!(Bytes::Signed.decode(&bytes, given.len()), [1.0, -0.3125, 0.5, 0.0, 7.0, -2.0]);
+        assert_eq!(Code::Signed.decode(&bytes, given.len()), [1.0, -0.3125, 0.5, 0.0, 7.0, -2.0]);
     }
 }

@@ -22,7 +22,7 @@ pub fn few_recipes() -> Vec<(String, Recipe)> {
         let first = matches!(recipe.base, Base::Adamw(_) | Base::Lion(_) | Base::Muon(_) | Base::Adago(_));
         first || base.row().name.contains('(') || seen[at] - 1 == at % counts[at].min(6)
     });
-    let few = ["mgup-adamw", "mgup-lion", "mgup-adan", "mgup-muon"];
+    let few = ["mgup-adamw", "mgup-lion", "mgup-rmsprop", "mgup-muon"];
     all.extend(in_bytes.into_iter().filter(|(_, recipe)| few.contains(&recipe.name().as_str())));
     all
 }

@@ -53,6 +53,7 @@ impl Direction for AdaMomentum {
         name: "adamomentum",
         shader: "adamomentum",
         states: &[StateRow::new("exp_avg"), StateRow::squares("exp_avg_sq")],
+        needs_f32: Some("its second moment squares the first one, with the error of its rounding"),
         correction: "adam",
         ..BaseRow::ELEMENTWISE
     }];

@@ -64,6 +64,7 @@ impl Direction for Adan {
             StateRow::new("neg_pre_grad"),
         ],
         correction: "adan",
+        needs_f32: Some("it squares the difference of two gradients, of which one is a state"),
         ..BaseRow::ELEMENTWISE
     }];
     type Fallback = Self;

@@ -5,7 +5,7 @@ use crate::recipe::custom::{Definition, WORDS};
 use crate::recipe::matrix::Matrix;
 use crate::recipe::prelude::*;
 use crate::recipe::spec::TensorSpec;
-use crate::recipe::state::{Bytes, StateFormat};
+use crate::recipe::state::{Code, StateFormat};
 
 /// A row of the table of kinds: what plans and kernels know about a base, or about a variant of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -110,9 +110,9 @@ impl StateRow {
         Self { name, per: Per::Coordinate, squares: false }
     }
 
-    /// The kind of bytes that may hold it.
-    pub(crate) fn bytes(&self) -> Bytes {
-        if self.squares { Bytes::Squares } else { Bytes::Signed }
+    /// The code of a byte that may hold it.
+    pub(crate) fn code(&self) -> Code {
+        if self.squares { Code::Squares } else { Code::Signed }
     }
 
     /// A state per coordinate that sums squares.
@@ -133,7 +133,7 @@ pub struct StateBinding {
 }
 
 impl StateBinding {
-    /// Bytes per coordinate of a binding of states per coordinate.
+    /// Code per coordinate of a binding of states per coordinate.
     pub(crate) fn bytes(&self, format: StateFormat) -> u64 {
         format.bytes() * self.states.len() as u64
     }
