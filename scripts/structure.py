@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CORE = "wgpu-optim"
 CRATES = [CORE, "wgpu-optim-burn", "wgpu-optim-cache", "wgpu-optim-cli", "wgpu-optim-web", "wgpu-optim-train", "wgpu-optim-lab"]
-FILE_LINES, CODE_LINES, SHADER_LINES = 600, 10400, 4000
+FILE_LINES, CODE_LINES, SHADER_LINES = 600, 10500, 4000
 
 SKIPPED = re.compile(r"""//[^\n]*|/\*|\b[bc]?r(\#*)".*?"\1|"(?:\\.|[^"\\])*"|'(?:\\[^\n]+?|[^\\'\n])'""", re.S)
 ATTRIBUTES = r"((?:#\[[^\]]*\]\s*)*)"
