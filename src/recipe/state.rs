@@ -256,9 +256,9 @@ mod tests {
 
     #[test]
     fn every_number_of_both_kinds_is_known() {
-        let squares = Code::Squares.unpack(127 + 15 << 24 | 62 << 18 | 61 << 12 | 2 << 6 | 1);
+        let squares = Code::Squares.unpack((127 + 15) << 24 | 62 << 18 | 61 << 12 | 2 << 6 | 1);
         assert_eq!(squares, [1.25, 1.5, 1.25 * 32768.0, 1.5 * 32768.0]);
-        let signed = Code::Signed.unpack(127 + 7 << 24 | 31 << 18 | 63 << 12 | 33 << 6 | 1);
+        let signed = Code::Signed.unpack((127 + 7) << 24 | 31 << 18 | 63 << 12 | 33 << 6 | 1);
         assert_eq!(signed, [1.25, -1.25, -1.75 * 128.0, 1.75 * 128.0]);
     }
 

@@ -71,7 +71,7 @@ enum Command {
     Verify(verify::Arguments),
     Replay(Box<replay::Arguments>),
     Bench(bench::Arguments),
-    Explain(explain::Arguments),
+    Explain(Box<explain::Arguments>),
     Compile(compile::Arguments),
     New(new::Arguments),
     Check(check::Arguments),
