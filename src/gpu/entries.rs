@@ -15,7 +15,7 @@ use crate::recipe::state::Code;
 pub(super) const STEP: &str = "step";
 /// The step that began a tensor's average.
 pub(super) const AVERAGE_STEP: &str = "average_step";
-/// Code of entries that are copied together, and how many they are at most: what wgpu does for a copy grows with those before it.
+/// Bytes of entries that are copied together, and how many they are at most: what wgpu does for a copy grows with those before it.
 const PART: usize = 1 << 20;
 const COPIES: usize = 256;
 

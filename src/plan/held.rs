@@ -94,7 +94,7 @@ impl Stored {
         }
     }
 
-    /// Code of a number.
+    /// Bytes of a number.
     pub(crate) fn each(self) -> u64 {
         match self {
             Self::Float(precision) => precision.bytes(),
@@ -103,7 +103,7 @@ impl Stored {
         }
     }
 
-    /// Code of so many numbers, in whole words.
+    /// Bytes of so many numbers, in whole words.
     pub(crate) fn size(self, count: u64) -> u64 {
         (self.each() * count).next_multiple_of(4)
     }

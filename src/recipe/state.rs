@@ -19,14 +19,13 @@ const SEED: u32 = 0x8b17_57a7;
 /// squares has 4 bits of exponent and 2 of mantissa: the least number above 0 is 20,000 to 39,000 times smaller than the largest of the
 /// four, and a number above 0 never becomes 0. Other states have a sign, 3 bits of exponent and 2 of mantissa.
 ///
-/// Steps round up or down at random, so that the mean over many steps is exact, except that sums of squares below the least number are
-/// raised to it: a moment follows gradients that change it by less than the
-/// distance of two of its numbers. The random bits follow from the step of the tensor, its name, and the coordinate, so a run can be
-/// repeated and resumed to the bit. The direction follows from the rounded states, except under Lion, where it follows from the
-/// states before the step. Selection is exact in both cases.
+/// Steps round up or down at random, so that the mean over many steps is exact: a moment follows gradients that change it by less than the
+/// distance of two of its numbers. Only sums of squares below the least number are always raised to it. The random bits follow from the step
+/// of the tensor, its name, and the coordinate, so a run can be repeated and resumed to the bit. The direction follows from the rounded
+/// states, except under Lion, where it follows from the states before the step. Selection is exact in both cases.
 ///
-/// A gradient that is infinite or beyond ±1.84e19 raises the exponent of its word for as long as the moments remember it, so that the three
-/// other coordinates hardly move: skip such steps, or clip gradients.
+/// A gradient that is infinite or beyond ±1.84e19 raises the exponent of its word until the moments have forgotten it, so that the three other
+/// coordinates hardly move. Skip such steps, or clip gradients.
 ///
 /// [`Recipe::validate`](crate::Recipe::validate) refuses bases whose state must be exact, with the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
@@ -42,7 +41,7 @@ pub enum StateFormat {
 }
 
 impl StateFormat {
-    /// Code per coordinate of one state.
+    /// Bytes per coordinate of one state.
     pub fn bytes(self) -> u64 {
         match self {
             Self::F32 => 4,

@@ -133,7 +133,7 @@ pub struct StateBinding {
 }
 
 impl StateBinding {
-    /// Code per coordinate of a binding of states per coordinate.
+    /// Bytes per coordinate of a binding of states per coordinate.
     pub(crate) fn bytes(&self, format: StateFormat) -> u64 {
         format.bytes() * self.states.len() as u64
     }
