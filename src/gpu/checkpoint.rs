@@ -93,7 +93,7 @@ impl GpuOptimizer {
     ) -> Result<()> {
         let path = path.as_ref();
         let (head, entries, counts) = self.saved(path, params, extra)?;
-        write_synced(path, &head, &entries, |entries| self.read_entries(entries, &counts))
+        write_synced(path, &head, parts(&entries).map(|part| self.read_entries(part, &counts)))
     }
 
     /// [`save_params`](Self::save_params) into a writer: a buffer, a socket, an archive. It is written in parts and not flushed.
@@ -117,7 +117,7 @@ impl GpuOptimizer {
     ) -> Result<()> {
         let path = Path::new("(bytes)");
         let (head, entries, counts) = self.saved(path, params, extra)?;
-        write(path, &mut to, &head, &entries, |entries| self.read_entries(entries, &counts))
+        write(path, &mut to, &head, parts(&entries).map(|part| self.read_entries(part, &counts)))
     }
 
     /// The header of a file, what it holds, and what the GPU counts about each tensor.

@@ -11,7 +11,6 @@ use safetensors::tensor::Metadata;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::entries::{Entry, parts};
 use crate::error::{Error, Result, ensure};
 use crate::recipe::groups::ParamGroups;
 use crate::recipe::json;
@@ -219,27 +218,21 @@ fn target(path: &Path) -> Result<PathBuf> {
     Err(refusal(path, "it is a chain of more than 40 symbolic links"))
 }
 
-/// Writes a header, and what `read` returns of each part of the entries. `path` is for errors.
+/// Writes a header, and then the parts of the data. `path` is for errors.
 pub(super) fn write(
     path: &Path,
     to: &mut dyn Write,
     head: &[u8],
-    entries: &[Entry<'_>],
-    read: impl Fn(&[Entry<'_>]) -> Result<Vec<u8>>,
+    mut parts: impl Iterator<Item = Result<Vec<u8>>>,
 ) -> Result<()> {
     let failed = |e: std::io::Error| refusal(path, e);
     to.write_all(&(head.len() as u64).to_le_bytes()).map_err(failed)?;
     to.write_all(head).map_err(failed)?;
-    parts(entries).try_for_each(|part| to.write_all(&read(part)?).map_err(failed))
+    parts.try_for_each(|part| to.write_all(&part?).map_err(failed))
 }
 
 /// Writes a file tensor by tensor, has the disk keep it, and gives it its name.
-pub(super) fn write_synced(
-    path: &Path,
-    head: &[u8],
-    entries: &[Entry<'_>],
-    read: impl Fn(&[Entry<'_>]) -> Result<Vec<u8>>,
-) -> Result<()> {
+pub(super) fn write_synced(path: &Path, head: &[u8], parts: impl Iterator<Item = Result<Vec<u8>>>) -> Result<()> {
     let failed = |e: std::io::Error| refusal(path, e);
     let target = target(path)?;
     ensure!(target.file_name().is_some(), refusal(path, "it has no file name"));
@@ -255,7 +248,7 @@ pub(super) fn write_synced(
         partial.as_file().set_permissions(old).map_err(failed)?;
     }
     let mut file = BufWriter::with_capacity(1 << 20, partial.as_file_mut());
-    write(path, &mut file, head, entries, read)?;
+    write(path, &mut file, head, parts)?;
     file.into_inner().map_err(|e| failed(e.into_error()))?.sync_all().map_err(failed)?;
     partial.persist(&target).map_err(|e| failed(e.error))?;
     // The disk keeps the new name too, where directories can be synced.
