@@ -2,7 +2,7 @@
 // random bits follow from the seed, the step, the name of the tensor and the coordinate; `Rounding` in `src/recipe/precision.rs` is the same on the CPU.
 
 import package::access::{bits::store_bits, half::narrow};
-import package::lib::noise::noise_of;
+import package::lib::{narrow_at_random::narrow_at_random, noise::noise_of};
 import package::tables::{Chunk, EACH, Scalars, grid};
 
 override STOCHASTIC: bool = false;
@@ -14,13 +14,7 @@ fn rounded(tensor: u32, index: vec4<u32>, value: vec4<f32>, s: Scalars, again: v
     if STOCHASTIC {
         let random = noise_of(tensor, index, s.t, grid.seed);
         // Values that a step rounds a second time take other bits.
-        let noise = select(random, random >> SIXTEEN, again) & LOWER;
-        let bits = bitcast<vec4<u32>>(value);
-        let sum = (bits + noise) >> SIXTEEN;
-        // Finite values stay finite.
-        let overflows = (sum & vec4<u32>(0x7fffu)) == vec4<u32>(0x7f80u);
-        let finite = (bits & vec4<u32>(0x7f800000u)) != vec4<u32>(0x7f800000u);
-        return select(narrow(value), select(sum, bits >> SIXTEEN, overflows), finite);
+        return narrow_at_random(value, select(random, random >> SIXTEEN, again) & LOWER);
     }
     return narrow(value);
 }

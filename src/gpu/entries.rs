@@ -35,7 +35,7 @@ pub(super) struct Entry<'a> {
     pub(super) format: Stored,
     /// The format in the file: f32, or bytes.
     pub(super) saved: Stored,
-    /// Its code in bytes, if it is a state per coordinate.
+    /// The code of a state per coordinate in bytes. `None` for everything else.
     pub(super) code: Option<Code>,
     /// Whether it is a sum of squares, which is never negative.
     pub(super) squares: bool,

@@ -35,7 +35,7 @@ pub(crate) struct Part<'a> {
 /// A range of a buffer, in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Range {
-    /// Its number in the storage.
+    /// The index of the buffer in the storage.
     pub buffer: usize,
     pub offset: u64,
     pub size: u64,
@@ -131,7 +131,7 @@ impl Stored {
 pub(crate) struct Holder<'a> {
     pub plan: &'a Plan,
     pub storage: &'a Storage,
-    /// Its number in the plan.
+    /// The index of the tensor in the plan.
     pub tensor: usize,
 }
 
@@ -154,19 +154,19 @@ impl<'a> Holder<'a> {
         self.master().map_or_else(stored, |master| (master, Stored::F32))
     }
 
-    /// Its master, if it has one.
+    /// The master of the tensor. `None` without whole masters.
     pub(crate) fn master(self) -> Option<Range> {
         let buffer = self.storage.blocks[self.plan.tensors[self.tensor].block].master;
         self.plan.has_masters().then(|| self.range(buffer, Stored::F32))
     }
 
-    /// The lower halves of its masters, if they are kept alone.
+    /// The lower halves of the masters. `None` unless masters are split.
     pub(crate) fn low(self) -> Option<Range> {
         let buffer = self.storage.blocks[self.plan.tensors[self.tensor].block].low;
         self.plan.splits.then(|| self.range(buffer, Stored::Low))
     }
 
-    /// A member of its entry in the table of tensors.
+    /// A member of the entry in the table of tensors.
     pub(crate) fn entry(self, member: usize, size: u64) -> Range {
         let offset = HEADER_BYTES + TENSOR_BYTES * self.tensor as u64 + member as u64;
         Range { buffer: self.storage.tensors, offset, size }
@@ -178,7 +178,7 @@ impl<'a> Holder<'a> {
         self.entry(places[number], 4)
     }
 
-    /// Its states, where the optimizer holds them.
+    /// The states that the optimizer holds.
     pub(crate) fn states(self) -> Vec<Part<'a>> {
         let Self { plan, storage, tensor: index } = self;
         let tensor = &plan.tensors[index];

@@ -59,9 +59,9 @@ pub const PROGRAM_VERSION: u32 = 1;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Placed {
-    /// Its name.
+    /// The name of the tensor.
     pub name: String,
-    /// Sizes of its dimensions.
+    /// The sizes of the dimensions of the tensor.
     pub shape: Vec<usize>,
     /// The parameter, as steps leave it.
     pub param: Place,

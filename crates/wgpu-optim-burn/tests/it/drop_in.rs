@@ -7,7 +7,7 @@ use wgpu_optim_burn::RecipeOptimizer;
 
 use crate::common::{self, Mlp, autodiff, bits, gpu, gradient, gradients, read, tolerance};
 
-/// Its states are Burn's tensors, which are f32.
+/// Recipes with states in f32, which is what Burn's tensors hold.
 fn recipes() -> impl Iterator<Item = (String, Recipe)> {
     common::recipes().into_iter().filter(|(_, recipe)| recipe.state == StateFormat::F32)
 }
