@@ -3,8 +3,8 @@
 use crate::common::{self, Gpu};
 use wgpu_optim::base::{Adafactor, ScheduleFreeSgd, Sgd};
 use wgpu_optim::{
-    Average, GpuOptimizer, Miss, NonFinite, ParamGroups, Precision, Recipe, Rounding, Rows, StateFormat, TensorBuffers,
-    TensorSlice, TensorSpec, reference, verify, wgpu,
+    Average, Checkpoint, GpuOptimizer, Miss, NonFinite, ParamGroups, Part, Precision, Recipe, Rounding, Rows,
+    StateFormat, TensorBuffers, TensorSlice, TensorSpec, reference, verify, wgpu,
 };
 
 const STOCHASTIC: Rounding = Rounding::Stochastic { seed: 5 };
@@ -401,4 +401,65 @@ fn split_masters_are_refused_where_they_make_no_sense() {
     let both = adamw().with_precision(Precision::Bf16).without_masters(Rounding::Nearest);
     assert!(refused(both).contains("keeps no masters"));
     assert!(refused(split(ScheduleFreeSgd::new(0.1).into())).contains("averages need masters"));
+}
+
+/// Lower halves belong to the masters: parameters that change from outside, or that averages replace, must not be joined with them.
+#[test]
+fn lower_halves_stay_with_their_masters() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("lower.safetensors");
+    let spec = [TensorSpec::new("w", [4096])];
+    let average = Average::moving(0.9).precision(Precision::Bf16);
+    for gpu in common::shared_gpus().iter() {
+        let recipe = Recipe::adamw(1e-2);
+        let stepped = |groups: ParamGroups| {
+            let mut optimizer = gpu.optimizer(&spec, groups).unwrap();
+            optimizer.write_param("w", &verify::params(4096)).unwrap();
+            for t in 1..4 {
+                optimizer.write_grad("w", &verify::grads(4096, t)).unwrap();
+                optimizer.step().unwrap();
+            }
+            optimizer
+        };
+        let read = |optimizer: &GpuOptimizer| optimizer.read_param_blocking("w").unwrap();
+
+        // A write during evaluation replaces the average, and the masters come back.
+        let mut optimizer = stepped(split(recipe).with_average(average));
+        let halves = |values: &[f32]| -> Vec<u32> { values.iter().map(|x| x.to_bits() & 0xffff).collect() };
+        let before = halves(&read(&optimizer));
+        optimizer.evaluate().unwrap();
+        optimizer.write_param("w", &[0.3; 4096]).unwrap();
+        assert!(read(&optimizer).iter().all(|x| (x - 0.3).abs() < 0.3 / 256.0), "{}: written", gpu.name);
+        optimizer.train().unwrap();
+        assert!(halves(&read(&optimizer)) == before, "{}: lower halves after a write during evaluation", gpu.name);
+
+        // Files that hold averages in the place of parameters load only where averages are stored alike.
+        optimizer.evaluate().unwrap();
+        optimizer.save(&path).unwrap();
+        let mut other = gpu.optimizer(&spec, split(recipe).with_average(Average::moving(0.9))).unwrap();
+        let refused = other.load(&path).unwrap_err().to_string();
+        assert!(refused.contains("averages are stored in another way"), "{refused}");
+
+        // A state without lower halves leaves none of what was there before.
+        let mut given = gpu.for_buffers(&spec, split(recipe)).unwrap();
+        let whole = gpu.for_buffers(&spec, ParamGroups::from(recipe).with_precision(Precision::Bf16)).unwrap();
+        whole.save(&path).unwrap();
+        let usage = wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_DST | wgpu::BufferUsages::COPY_SRC;
+        let of = wgpu::BufferDescriptor { label: None, size: 8192, usage, mapped_at_creation: false };
+        let [param, grad] = [0, 1].map(|_| gpu.device.create_buffer(&of));
+        let take_step = |optimizer: &mut GpuOptimizer, grads: &[f32]| {
+            gpu.queue.write_buffer(&grad, 0, &Precision::Bf16.encode(grads));
+            let slices = TensorBuffers::new(TensorSlice::whole(&param), TensorSlice::whole(&grad));
+            optimizer.step_with(&[slices]).unwrap();
+            Precision::Bf16.decode(&common::read(gpu, &param), 4096)
+        };
+        let fresh = |optimizer: &mut GpuOptimizer| {
+            gpu.queue.write_buffer(&param, 0, &Precision::Bf16.encode(&[1.5; 4096]));
+            take_step(optimizer, &[1e-3; 4096])
+        };
+        let expected = fresh(&mut gpu.for_buffers(&spec, split(recipe)).unwrap());
+        take_step(&mut given, &verify::grads(4096, 1));
+        given.load_matching(&mut Checkpoint::open(&path).unwrap(), Part::All).unwrap();
+        assert!(fresh(&mut given) == expected, "{}: after load_matching", gpu.name);
+    }
 }
